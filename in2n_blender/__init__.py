@@ -1,0 +1,1 @@
+"""in2n_blender: edit captured scenes by text, inside Blender."""

@@ -1,0 +1,129 @@
+"""The messages between Blender (or the command line) and the worker: JSON-RPC 2.0, one object a line.
+
+Requests carry one of the parameter dataclasses below; the worker answers with a result (a dict) or an error
+{"code", "message", "data": {"code", "hint", "traceback"}}. While a job runs the worker sends notifications:
+`progress` (done, total, unit, message, seconds_left), `artifact` (kind, path) and `log` (text).
+Images and other large data move by file; only their path is in the message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Callable, ClassVar
+
+
+@dataclass(frozen=True)
+class ImportCapture:
+    """Normalise a capture into a workspace: undistort, rotate, scale to the preset, write capture.json and images/."""
+
+    method: ClassVar[str] = "import"
+    workspace: str
+    source: str
+    preset: str = "standard"
+    hold_out_every: int = 8  # every n-th view is held out for measuring when the files name none; 0: none
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Train the NeRF on the capture. Continues from its checkpoint unless restart is set."""
+
+    method: ClassVar[str] = "reconstruct"
+    workspace: str
+    preset: str = "standard"
+    device: str = "auto"
+    seed: int = 0
+    steps: int | None = None
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Edit the reconstruction by an instruction. Guidance None: the editor's own default."""
+
+    method: ClassVar[str] = "edit"
+    workspace: str
+    name: str
+    instruction: str
+    editor: str = "miniature"
+    guidance_text: float | None = None
+    guidance_image: float | None = None
+    seed: int = 0
+    preset: str = "standard"
+    device: str = "auto"
+    rounds: int | None = None
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class RenderPath:
+    """Render a camera path file (CameraPath JSON) to renders/<edit>/<path name>/. edit None: the reconstruction."""
+
+    method: ClassVar[str] = "render"
+    workspace: str
+    camera_path: str
+    edit: str | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class ExtractMesh:
+    """Marching cubes of the density with vertex colours, to meshes/<edit>.ply and .glb. edit None: the reconstruction."""
+
+    method: ClassVar[str] = "mesh"
+    workspace: str
+    edit: str | None = None
+    resolution: int = 192
+    device: str = "auto"
+
+
+REQUESTS = {c.method: c for c in (ImportCapture, Reconstruct, Edit, RenderPath, ExtractMesh)}
+
+
+@dataclass(frozen=True)
+class Progress:
+    done: int
+    total: int
+    unit: str
+    message: str
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that a job has just written: kind is "image", "frame", "mesh", "checkpoint" or "report"."""
+
+    kind: str
+    path: str
+
+
+class Reporter:
+    """What a running job calls. `progress` also is where a job notices that it was cancelled.
+
+    emit: receives Progress, Artifact and str (a log line). cancelled: polled at every call of `progress` and `check`.
+    Raises Cancelled from `progress` and `check`.
+    """
+
+    def __init__(self, emit: Callable[[object], None] = lambda event: None, cancelled: Callable[[], bool] = lambda: False):
+        self._emit = emit
+        self._cancelled = cancelled
+
+    def progress(self, done: int, total: int, unit: str, message: str, seconds_left: float | None = None) -> None:
+        self.check()
+        self._emit(Progress(done, total, unit, message, seconds_left))
+
+    def check(self) -> None:
+        from ..scene.errors import Cancelled
+
+        if self._cancelled():
+            raise Cancelled()
+
+    def artifact(self, kind: str, path) -> None:
+        self._emit(Artifact(kind, str(path)))
+
+    def log(self, text: str) -> None:
+        self._emit(str(text))
+
+
+def to_params(request) -> dict:
+    return dataclasses.asdict(request)

@@ -1,0 +1,1 @@
+"""What both processes know: cameras, captures, camera paths. Standard library and numpy only."""

@@ -1,0 +1,21 @@
+"""The one exception for everything a user can cause."""
+
+
+class In2nError(Exception):
+    """A mistake the user can mend: a code for programs, one plain sentence, one hint of what to do.
+
+    Anything that is not an In2nError is a bug and keeps its traceback.
+    """
+
+    def __init__(self, code: str, message: str, hint: str):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}"
+
+
+class Cancelled(Exception):
+    """A job was asked to stop and stopped between two steps; what it saved stays valid."""
