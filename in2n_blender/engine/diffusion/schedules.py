@@ -1,0 +1,100 @@
+"""Diffusion in explicit timesteps: noising to a level, and deterministic DDIM from there down to the clean latent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+import torch
+
+PURE_NOISE = 1.0
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """A checkpoint's training noise schedule.
+
+    alphas_cumprod: (N,) float64, the product of (1 - beta) up to each timestep.
+    final_alpha: the same product "before" timestep 0. prediction_type: "epsilon" or "v_prediction".
+    clip_range: where the predicted clean latent is clipped, None: nowhere.
+    spacing, steps_offset: how the checkpoint spaces its timesteps when it starts from pure noise.
+    """
+
+    alphas_cumprod: torch.Tensor
+    final_alpha: float
+    prediction_type: str
+    clip_range: float | None
+    spacing: str
+    steps_offset: int
+
+    @staticmethod
+    def from_folder(folder: Path) -> "NoiseSchedule":
+        """Read scheduler/scheduler_config.json of any diffusers scheduler over the same betas.
+
+        Raises ValueError for a prediction type that is neither "epsilon" nor "v_prediction".
+        """
+        from diffusers import DDIMScheduler
+
+        stated = DDIMScheduler.load_config(folder, local_files_only=True)
+        scheduler = DDIMScheduler.from_config(stated)
+        config = scheduler.config
+        if config.prediction_type not in ("epsilon", "v_prediction"):
+            raise ValueError(f"prediction type {config.prediction_type} is not supported")
+        # DDIMScheduler clips by default, which is right for pixels and wrong for latents: clip only where the checkpoint says so.
+        clips = bool(stated.get("clip_sample", False))
+        return NoiseSchedule(
+            scheduler.alphas_cumprod.double(), float(scheduler.final_alpha_cumprod), config.prediction_type,
+            float(config.clip_sample_range) if clips else None, config.timestep_spacing, int(config.steps_offset),
+        )
+
+    def timesteps(self, noise_level: float, steps: int) -> np.ndarray:
+        """Descending timesteps (steps,) int64 from a noise level, at most as many as there are timesteps below it.
+
+        Below pure noise they are evenly spaced and start at the level itself ("trailing" in Lin et al. 2023, Common
+        Diffusion Noise Schedules and Sample Steps are Flawed). At noise level 1 they are those that diffusers'
+        DDIMScheduler takes for this checkpoint.
+        Raises ValueError for a level outside (0, 1] and for less than one step.
+        """
+        if not 0 < noise_level <= PURE_NOISE or steps < 1:
+            raise ValueError(f"noise level {noise_level} and {steps} steps: the level lies in (0, 1] and a step is needed")
+        count = len(self.alphas_cumprod)
+        first = max(1, round(noise_level * count))
+        steps = min(steps, first)
+        if noise_level < PURE_NOISE or self.spacing == "trailing":
+            return np.round(first - np.arange(steps) * (first / steps)).astype(np.int64) - 1
+        if self.spacing == "linspace":
+            return np.linspace(0, count - 1, steps).round()[::-1].astype(np.int64)
+        return (np.arange(steps) * (count // steps))[::-1].astype(np.int64) + self.steps_offset
+
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, levels: Sequence[float], first: Sequence[int]) -> torch.Tensor:
+        """q(x_t | x_0) = sqrt(a_t) x_0 + sqrt(1 - a_t) noise for each image at its first timestep; noise alone at level 1.
+
+        clean, noise: (batch, channels, height, width). levels, first: (batch,).
+        """
+        signal = [0.0 if level >= PURE_NOISE else float(self.alphas_cumprod[t]) for level, t in zip(levels, first)]
+        alpha = _per_image(signal, clean)
+        return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+
+    def step(self, prediction: torch.Tensor, sample: torch.Tensor, now: Sequence[int], then: Sequence[int | None]) -> torch.Tensor:
+        """One deterministic DDIM step (Song et al. 2021, equation 12 with eta = 0) from timestep `now` to `then`.
+
+        prediction, sample: (batch, channels, height, width). now, then: a timestep for each image; then None: the clean latent.
+        """
+        alpha = _per_image([float(self.alphas_cumprod[t]) for t in now], sample)
+        alpha_then = _per_image([self.final_alpha if t is None else float(self.alphas_cumprod[t]) for t in then], sample)
+        if self.prediction_type == "v_prediction":
+            clean = alpha.sqrt() * sample - (1 - alpha).sqrt() * prediction
+            noise = alpha.sqrt() * prediction + (1 - alpha).sqrt() * sample
+        else:
+            clean = (sample - (1 - alpha).sqrt() * prediction) / alpha.sqrt()
+            noise = prediction
+        if self.clip_range is not None:
+            clean = clean.clamp(-self.clip_range, self.clip_range)
+        return alpha_then.sqrt() * clean + (1 - alpha_then).sqrt() * noise
+
+
+def _per_image(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+    """(batch, 1, 1, 1) on the device of `like`."""
+    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None, None]
