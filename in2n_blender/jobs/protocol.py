@@ -9,6 +9,8 @@ Images and other large data move by file; only their path is in the message.
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from dataclasses import dataclass
 from typing import Callable, ClassVar
 
@@ -77,7 +79,57 @@ class ExtractMesh:
     device: str = "auto"
 
 
-REQUESTS = {c.method: c for c in (ImportCapture, Reconstruct, Edit, RenderPath, ExtractMesh)}
+@dataclass(frozen=True)
+class PathThroughViews:
+    """Write a smooth camera path through the capture's views to paths/<name>.json. Result: {"camera_path": file}."""
+
+    method: ClassVar[str] = "path"
+    workspace: str
+    name: str = "through-views"
+    frames: int = 48
+    fps: float = 24.0
+
+
+@dataclass(frozen=True)
+class Summarise:
+    """Gather what a person looks at in the folder `out`: before_after.gif, contact_sheet.png and report.json.
+
+    camera_path: the name of a path rendered before, as in renders/<edit>/<camera_path>/.
+    results: what the earlier jobs returned, by their method ("import", "reconstruct", "edit", "render", "mesh").
+    """
+
+    method: ClassVar[str] = "summary"
+    workspace: str
+    edit: str
+    camera_path: str
+    out: str
+    device: str = "auto"
+    results: dict = dataclasses.field(default_factory=dict)
+
+
+REQUESTS = {c.method: c for c in (ImportCapture, Reconstruct, Edit, RenderPath, ExtractMesh, PathThroughViews, Summarise)}
+
+DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
+
+
+def check_request(request) -> None:
+    """Raises In2nError for what is wrong in a request whatever the workspace holds."""
+    from ..scene.errors import In2nError
+    from ..scene.presets import PRESETS
+
+    instruction = getattr(request, "instruction", None)
+    if instruction is not None and not instruction.strip():
+        raise In2nError("empty_instruction", "The instruction is empty.", "Say what to change, for example “make it look like autumn”.")
+    preset = getattr(request, "preset", None)
+    if preset is not None and preset not in PRESETS:
+        raise In2nError("unknown_preset", f"There is no preset “{preset}”.", f"Choose one of: {', '.join(PRESETS)}.")
+    device = getattr(request, "device", None)
+    if device is not None and not re.fullmatch(DEVICES, device):
+        raise In2nError("unknown_device", f"There is no device “{device}”.", "Choose auto, cpu, cuda or mps.")
+    for field in ("guidance_text", "guidance_image"):
+        scale = getattr(request, field, None)
+        if scale is not None and not (math.isfinite(scale) and scale >= 0):
+            raise In2nError("bad_guidance", f"The guidance scale {scale} cannot be used.", "Give a number from 0 upwards; 7.5 (text) and 1.5 (image) are usual.")
 
 
 @dataclass(frozen=True)
@@ -127,3 +179,8 @@ class Reporter:
 
 def to_params(request) -> dict:
     return dataclasses.asdict(request)
+
+
+def from_params(method: str, params: dict):
+    """The request of a message. Raises KeyError for an unknown method and TypeError for wrong parameter names."""
+    return REQUESTS[method](**params)
