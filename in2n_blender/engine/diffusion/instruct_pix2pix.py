@@ -1,0 +1,260 @@
+"""InstructPix2Pix (Brooks, Holynski, Efros 2023) on diffusers' own networks, as Instruct-NeRF2NeRF uses it.
+
+A render's latent is noised to a level and denoised by DDIM, conditioned on the instruction and on the original photo.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ...jobs.protocol import Reporter
+from ...jobs.workspace import read_json
+from ...scene.errors import In2nError
+from .editor import Editor, OriginalLatent, miniature_facts
+from .schedules import NoiseSchedule
+
+# The paper's defaults, for every editor that does not bring its own.
+GUIDANCE_TEXT, GUIDANCE_IMAGE = 7.5, 1.5
+
+# InstructPix2Pix was trained at 256 pixels and works best between 256 and 512: smaller renders are enlarged for it.
+WORKING_SIDE = 384
+
+COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+
+
+@dataclass(frozen=True)
+class WorkingSize:
+    """How images enter the networks: resized to (height, width), then padded at the right and bottom to `padded`."""
+
+    height: int
+    width: int
+    padded: tuple[int, int]
+
+    @staticmethod
+    def of(image_size: tuple[int, int], shortest_side: int, multiple: int) -> "WorkingSize":
+        """For images of (height, width): never smaller than shortest_side, padded to multiples of `multiple`."""
+        scale = max(1.0, shortest_side / min(image_size))
+        height, width = (round(side * scale) for side in image_size)
+        return WorkingSize(height, width, tuple(math.ceil(side / multiple) * multiple for side in (height, width)))
+
+    def enter(self, image: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, height, width) resized and padded by reflection."""
+        image = _resize(image, (self.height, self.width))
+        down, right = self.padded[0] - self.height, self.padded[1] - self.width
+        fits = down < self.height and right < self.width
+        return functional.pad(image, (0, right, 0, down), mode="reflect" if fits else "replicate")
+
+    def leave(self, image: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+        return _resize(image[..., : self.height, : self.width], image_size)
+
+
+def guide(predictions: torch.Tensor, guidance_text: float, guidance_image: float) -> torch.Tensor:
+    """Classifier-free guidance over two conditions (Brooks et al., equation 3).
+
+    predictions: (3 * batch, channels, height, width), in the order [text + image, image, unconditional].
+    """
+    text, image, unconditional = predictions.chunk(3)
+    return unconditional + guidance_text * (text - image) + guidance_image * (image - unconditional)
+
+
+class InstructPix2Pix(Editor):
+    """An InstructPix2Pix checkpoint in the diffusers layout.
+
+    The text encoder is in memory only while `prepare` runs. float16 on CUDA, float32 elsewhere; noise, guidance and
+    DDIM steps are always float32.
+    """
+
+    def __init__(self, name: str, folder: Path, device: torch.device):
+        """Raises In2nError("editor_unfit") when the folder does not hold such a checkpoint as safetensors."""
+        self.name = name
+        self.folder = folder
+        self.device = device
+        self.unet_evaluations = 0
+        self.facts = miniature_facts(folder)
+        self.guidance_text = float(self.facts.get("guidance_text", GUIDANCE_TEXT))
+        self.guidance_image = float(self.facts.get("guidance_image", GUIDANCE_IMAGE))
+        # The miniature is small enough to be run exactly.
+        self.dtype = torch.float16 if device.type == "cuda" and not self.facts else torch.float32
+        self.schedule, self.unet, self.vae = self._load_networks()
+        latent_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.multiple = latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        self.working_side = int(self.facts.get("working_side", min(WORKING_SIDE, self._trained_side(latent_factor))))
+        self._prompt: torch.Tensor | None = None
+        self._report = Reporter()
+        for network in (self.unet, self.vae):
+            _before_every_convolution(network, lambda: self._report.check())
+
+    def prepare(self, instruction: str) -> None:
+        if not instruction.strip():
+            raise In2nError("empty_instruction", "The instruction is empty.", "Say what to change, for example “make it night”.")
+        if self.facts:
+            from .miniature import match_instruction
+
+            match_instruction(instruction)
+        self._prompt = self._encode_prompt(instruction.strip())
+
+    @torch.no_grad()
+    def encode_original(self, image: torch.Tensor) -> OriginalLatent:
+        size = tuple(image.shape[-2:])
+        return OriginalLatent(self._posterior(image).mode().float(), size)
+
+    @torch.no_grad()
+    def edit(
+        self,
+        render: torch.Tensor,
+        original: OriginalLatent | torch.Tensor,
+        *,
+        noise_level: float | Sequence[float],
+        generators: Sequence[torch.Generator],
+        guidance_text: float | None = None,
+        guidance_image: float | None = None,
+        steps: int = 20,
+        report: Reporter | None = None,
+    ) -> torch.Tensor:
+        self._report = report or Reporter()
+        try:
+            return self._edit(
+                render, original, noise_level, generators,
+                self.guidance_text if guidance_text is None else guidance_text,
+                self.guidance_image if guidance_image is None else guidance_image, steps)
+        finally:
+            self._report = Reporter()
+
+    def _edit(self, render, original, noise_level, generators, guidance_text, guidance_image, steps) -> torch.Tensor:
+        size, count = tuple(render.shape[-2:]), len(render)
+        levels = [float(noise_level)] * count if isinstance(noise_level, (int, float)) else [float(level) for level in noise_level]
+        if not len(levels) == len(generators) == count:
+            raise ValueError(f"{count} images, {len(levels)} noise levels, {len(generators)} generators")
+        if isinstance(original, torch.Tensor):
+            original = self.encode_original(original)
+        if original.image_size != size or len(original.latent) != count:
+            raise ValueError(f"originals {len(original.latent)} of {original.image_size}, renders {count} of {size}")
+
+        clean = self._sample_latent(render, generators)
+        noise = _normal(clean.shape, generators, self.device)
+        steps = min(len(self.schedule.timesteps(level, steps)) for level in levels)
+        timesteps = torch.from_numpy(np.stack([self.schedule.timesteps(level, steps) for level in levels]))
+        latent = self.schedule.add_noise(clean, noise, levels, timesteps[:, 0].tolist())
+        latent = self._denoise(latent, original.latent.to(self.device), timesteps, guidance_text, guidance_image)
+
+        image = self._decode(latent)
+        return self._working_size(size).leave(image, size).clamp(0, 1).to(render.device)
+
+    def _denoise(self, latent, condition, timesteps, guidance_text, guidance_image) -> torch.Tensor:
+        """DDIM over timesteps (batch, steps) from latent, shapes (batch, channels, height, width)."""
+        if self._prompt is None:
+            raise ValueError("prepare() comes before edit()")
+        count, steps = timesteps.shape
+        conditions = torch.cat([condition, condition, torch.zeros_like(condition)])
+        instruction, nothing = self._prompt
+        prompts = torch.stack([instruction] * count + [nothing] * (2 * count))
+        for index in range(steps):
+            self._report.progress(index, steps, "step", "Editing")
+            now = timesteps[:, index]
+            then = [None] * count if index + 1 == steps else timesteps[:, index + 1].tolist()
+            inputs = torch.cat([torch.cat([latent] * 3), conditions], dim=1).to(self.dtype)
+            predictions = self.unet(inputs, now.repeat(3).to(self.device), encoder_hidden_states=prompts, return_dict=False)[0]
+            self.unet_evaluations += 3 * count
+            latent = self.schedule.step(guide(predictions.float(), guidance_text, guidance_image), latent, now.tolist(), then)
+        return latent
+
+    def _sample_latent(self, render: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+        posterior = self._posterior(render)
+        mean, deviation = posterior.mean.float(), posterior.std.float()
+        return (mean + deviation * _normal(mean.shape, generators, self.device)) * self.vae.config.scaling_factor
+
+    def _posterior(self, image: torch.Tensor):
+        working_size = self._working_size(tuple(image.shape[-2:]))
+        image = working_size.enter(image.to(self.device, torch.float32))
+        return self.vae.encode((image * 2 - 1).to(self.dtype)).latent_dist
+
+    def _decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.vae.decode((latent / self.vae.config.scaling_factor).to(self.dtype)).sample.float() / 2 + 0.5
+
+    def _working_size(self, image_size: tuple[int, int]) -> WorkingSize:
+        return WorkingSize.of(image_size, self.working_side, self.multiple)
+
+    def _trained_side(self, latent_factor: int) -> int:
+        side = self.unet.config.sample_size
+        return (side if isinstance(side, int) else min(side) if side else 64) * latent_factor
+
+    @torch.no_grad()
+    def _encode_prompt(self, instruction: str) -> torch.Tensor:
+        """(2, tokens, width): the instruction and the empty prompt."""
+        from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
+        encoder = CLIPTextModel.from_pretrained(
+            self.folder / "text_encoder", local_files_only=True, use_safetensors=True, dtype=self.dtype, **_variant(self.folder / "text_encoder")
+        ).to(self.device).eval()
+        tokens = tokenizer([instruction, ""], padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt")
+        mask = tokens.attention_mask.to(self.device) if getattr(encoder.config, "use_attention_mask", False) else None
+        return encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0].to(self.dtype)
+
+    def _load_networks(self):
+        missing = [part for part in COMPONENTS if not (self.folder / part).is_dir()]
+        if missing:
+            raise self._unfit(f"it has no {', '.join(missing)}")
+        try:
+            schedule = NoiseSchedule.from_folder(self.folder / "scheduler")
+            networks = [self._load(part, self._network_class(part)) for part in ("unet", "vae")]
+        except (OSError, ValueError) as error:
+            raise self._unfit(str(error).splitlines()[0]) from error
+        unet, vae = networks
+        if unet.config.in_channels != 2 * vae.config.latent_channels:
+            raise self._unfit("its network does not take an original image beside the noisy one")
+        return schedule, unet, vae
+
+    def _network_class(self, part: str):
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        from .miniature.autoencoder import BlockTransformAutoencoder
+
+        classes = {c.__name__: c for c in (UNet2DConditionModel, AutoencoderKL, BlockTransformAutoencoder)}
+        name = read_json(self.folder / part / "config.json").get("_class_name")
+        if name not in classes:
+            raise ValueError(f"its {part} is a {name}")
+        return classes[name]
+
+    def _load(self, part: str, network_class):
+        folder = self.folder / part
+        network = network_class.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, torch_dtype=self.dtype, **_variant(folder))
+        return network.to(self.device).eval().requires_grad_(False)
+
+    def _unfit(self, why: str) -> In2nError:
+        return In2nError("editor_unfit", f"“{self.name}” cannot be used as an editor: {why}.",
+                         "Choose an InstructPix2Pix model in the diffusers layout with safetensors weights.")
+
+
+def _variant(folder: Path) -> dict:
+    """The weights' variant where a folder holds nothing but half precision files."""
+    files = [path.name for path in folder.glob("*.safetensors")]
+    return {"variant": "fp16"} if files and all(".fp16" in name for name in files) else {}
+
+
+def _resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    return functional.interpolate(image, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def _normal(shape, generators: Sequence[torch.Generator], device) -> torch.Tensor:
+    """Standard normal noise, each image's from its own CPU generator."""
+    return torch.stack([torch.randn(shape[1:], generator=generator) for generator in generators]).to(device)
+
+
+def _before_every_convolution(network: torch.nn.Module, call) -> None:
+    """Lets a job be cancelled in the middle of a network evaluation, which takes many seconds on a CPU."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_pre_hook(lambda module, inputs: call())

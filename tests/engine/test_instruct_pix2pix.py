@@ -1,0 +1,282 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from in2n_blender.engine.diffusion import editor as editor_module
+from in2n_blender.engine.diffusion import instruct_pix2pix
+from in2n_blender.engine.diffusion.editor import join_originals, load_editor, noise_generator
+from in2n_blender.engine.diffusion.instruct_pix2pix import guide
+from in2n_blender.engine.diffusion.miniature.autoencoder import BlockTransformAutoencoder
+from in2n_blender.engine.diffusion.schedules import NoiseSchedule
+from in2n_blender.jobs.protocol import Reporter
+from in2n_blender.scene.errors import Cancelled, In2nError
+from tests.engine.small_editor import small_editor_folder
+
+INSTRUCTION = "make it snow"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return small_editor_folder(tmp_path_factory.mktemp("editor"))
+
+
+@pytest.fixture(scope="module")
+def editor(folder):
+    editor = load_editor(str(folder), "cpu")
+    editor.prepare(INSTRUCTION)
+    return editor
+
+
+def picture(seed: int, count: int = 1, height: int = 32, width: int = 32) -> torch.Tensor:
+    coarse = torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+
+
+def pipeline_edit(folder, vae_class, original, latents, steps):
+    pipeline = StableDiffusionInstructPix2PixPipeline(
+        vae_class.from_pretrained(folder / "vae"), CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        CLIPTokenizer.from_pretrained(folder / "tokenizer"), UNet2DConditionModel.from_pretrained(folder / "unet"),
+        DDIMScheduler.from_pretrained(folder / "scheduler"), safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(INSTRUCTION, image=original, latents=latents, num_inference_steps=steps, guidance_scale=7.5,
+                    image_guidance_scale=1.5, output_type="pt").images
+
+
+@pytest.mark.parametrize("prediction_type, block_transform, spacing", [
+    ("epsilon", False, "leading"), ("v_prediction", True, "trailing"), ("v_prediction", False, "leading")])
+def test_edit_from_pure_noise_equals_the_diffusers_pipeline(tmp_path, prediction_type, block_transform, spacing):
+    folder = small_editor_folder(tmp_path, prediction_type, block_transform, spacing)
+    editor = load_editor(str(folder), "cpu")
+    editor.prepare(INSTRUCTION)
+    editor.working_side = 32
+    render, original = picture(1), picture(2)
+
+    edited = editor.edit(render, original, noise_level=1.0, generators=[noise_generator(0, 0, 0)], guidance_text=7.5, guidance_image=1.5)
+
+    generator = noise_generator(0, 0, 0)
+    shape = editor.encode_original(original).latent.shape
+    torch.randn(shape, generator=generator)  # what the render's posterior sample took
+    vae_class = BlockTransformAutoencoder if block_transform else AutoencoderKL
+    expected = pipeline_edit(folder, vae_class, original, torch.randn(shape, generator=generator), steps=20)
+    assert edited.std() > 0.01
+    torch.testing.assert_close(edited, expected, atol=1e-4, rtol=0)
+
+
+def test_order_of_the_guidance_branches_matters():
+    text, image, unconditional = torch.tensor([[[[3.0]]]]), torch.tensor([[[[2.0]]]]), torch.tensor([[[[1.0]]]])
+    assert guide(torch.cat([text, image, unconditional]), 7.5, 1.5).item() == pytest.approx(1 + 7.5 * 1 + 1.5 * 1)
+    assert guide(torch.cat([text, unconditional, image]), 7.5, 1.5).item() != pytest.approx(10.0)
+
+
+def test_swapped_branches_give_another_edit(editor, monkeypatch):
+    render, original = picture(1), picture(2)
+    def edit():
+        return editor.edit(render, original, noise_level=0.9, generators=[noise_generator(0, 0, 0)], steps=4)
+
+    right = edit()
+    assert torch.equal(right, edit())
+    def swapped(predictions, guidance_text, guidance_image):
+        text, image, unconditional = predictions.chunk(3)
+        return guide(torch.cat([text, unconditional, image]), guidance_text, guidance_image)
+
+    monkeypatch.setattr(instruct_pix2pix, "guide", swapped)
+    assert (edit() - right).abs().max() > 1e-3
+
+
+def test_instruction_photo_seed_and_guidance_each_change_the_edit(folder):
+    editor = load_editor(str(folder), "cpu")
+    render, original = picture(1), picture(2)
+
+    def edit(instruction=INSTRUCTION, original=original, seed=0, **guidance):
+        editor.prepare(instruction)
+        return editor.edit(render, original, noise_level=0.9, generators=[noise_generator(seed, 0, 0)], steps=4, **guidance)
+
+    base = edit()
+    for other in (edit("turn it to gold"), edit(original=picture(3)), edit(seed=1), edit(guidance_text=1.0), edit(guidance_image=3.0)):
+        assert (other - base).abs().max() > 1e-4
+    assert torch.equal(edit(guidance_text=7.5, guidance_image=1.5), base)
+
+
+def test_a_low_noise_level_stays_near_the_render(tmp_path):
+    editor = load_editor(str(small_editor_folder(tmp_path, "v_prediction", block_transform=True, spacing="trailing")), "cpu")
+    editor.prepare(INSTRUCTION)
+    render = picture(1)
+    edited = {level: editor.edit(render, picture(2), noise_level=level, generators=[noise_generator(0, 0, 0)], guidance_text=1.0, guidance_image=1.0)
+              for level in (0.02, 0.98)}
+    near, far = ((edited[level] - render).abs().mean().item() for level in (0.02, 0.98))
+    assert near < 0.05 < far
+
+
+def test_views_edited_together_equal_views_edited_alone(editor):
+    renders, photos, levels = picture(1, 2), picture(2, 2), [0.9, 0.3]
+    originals = [editor.encode_original(photo[None]) for photo in photos]
+    together = editor.edit(renders, join_originals(originals), noise_level=levels,
+                           generators=[noise_generator(0, view, 0) for view in range(2)], steps=5)
+    for view in range(2):
+        alone = editor.edit(renders[view : view + 1], originals[view], noise_level=levels[view],
+                            generators=[noise_generator(0, view, 0)], steps=5)
+        torch.testing.assert_close(together[view : view + 1], alone, atol=1e-4, rtol=0)
+
+
+def test_unet_evaluations_count_images_branches_and_steps(editor):
+    before = editor.unet_evaluations
+    editor.edit(picture(1, 2), picture(2, 2), noise_level=0.5, generators=[noise_generator(0, view, 0) for view in range(2)], steps=3)
+    assert editor.unet_evaluations - before == 2 * 3 * 3
+
+
+@pytest.mark.parametrize("height, width", [(17, 45), (50, 33), (9, 90), (8, 11)])
+def test_odd_sizes_keep_their_size_and_content(folder, height, width):
+    editor = load_editor(str(folder), "cpu")
+    editor.prepare(INSTRUCTION)
+    editor.vae = BlockTransformAutoencoder()  # exact, so that only resizing and padding could change the picture
+    editor.multiple = 8
+    render = picture(1, 1, height, width)
+    working_size = editor._working_size((height, width))
+    entered = working_size.enter(render)
+    assert min(working_size.height, working_size.width) >= editor.working_side
+    assert entered.shape[-2] % 8 == 0 and entered.shape[-1] % 8 == 0
+    decoded = editor._decode(editor._posterior(render).mode() * editor.vae.config.scaling_factor)
+    assert (working_size.leave(decoded, (height, width)) - render).abs().mean() < 0.02
+
+    whole = load_editor(str(folder), "cpu")
+    whole.prepare(INSTRUCTION)
+    edited = whole.edit(render, picture(2, 1, height, width), noise_level=0.5, generators=[noise_generator(0, 0, 0)], steps=2)
+    assert edited.shape == render.shape and edited.dtype == torch.float32
+    assert torch.isfinite(edited).all() and edited.min() >= 0 and edited.max() <= 1
+
+
+def test_mismatched_batches_are_refused(editor):
+    generators = [noise_generator(0, 0, 0)]
+    with pytest.raises(ValueError):
+        editor.edit(picture(1, 2), picture(2, 2), noise_level=0.5, generators=generators)
+    with pytest.raises(ValueError):
+        editor.edit(picture(1), picture(2, 1, 32, 48), noise_level=0.5, generators=generators)
+
+
+def test_cancel_in_the_middle_of_a_step(editor):
+    asked = 0
+
+    def cancelled():
+        nonlocal asked
+        asked += 1
+        return asked > 40
+
+    steps = []
+    report = Reporter(lambda event: steps.append(event.done), cancelled)
+    with pytest.raises(Cancelled):
+        editor.edit(picture(1), picture(2), noise_level=0.9, generators=[noise_generator(0, 0, 0)], report=report)
+    assert len(steps) < 20 and asked == 41  # noticed at the very next question, of which a step asks many
+    questions_a_step = sum(isinstance(module, torch.nn.Conv2d) for module in editor.unet.modules())
+    assert questions_a_step > 10
+    editor.edit(picture(1), picture(2), noise_level=0.9, generators=[noise_generator(0, 0, 0)], steps=1)  # usable again
+
+
+def test_noise_comes_from_seed_view_and_round():
+    def first(*key):
+        return torch.randn(4, generator=noise_generator(*key))
+
+    assert torch.equal(first(1, 2, 3), first(1, 2, 3))
+    keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    draws = [tuple(first(*key).tolist()) for key in keys]
+    assert len(set(draws)) == len(keys)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_timesteps_from_pure_noise_are_those_of_diffusers(tmp_path, spacing):
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1 if spacing == "leading" else 0, timestep_spacing=spacing)
+    scheduler.save_pretrained(tmp_path)
+    schedule = NoiseSchedule.from_folder(tmp_path)
+    for steps in (1, 7, 20, 50):
+        scheduler.set_timesteps(steps)
+        np.testing.assert_array_equal(schedule.timesteps(1.0, steps), scheduler.timesteps.numpy())
+
+
+def test_timesteps_start_at_the_noise_level_and_descend(folder):
+    schedule = NoiseSchedule.from_folder(folder / "scheduler")
+    for level in (0.02, 0.3, 0.5, 0.98):
+        timesteps = schedule.timesteps(level, 20)
+        assert len(timesteps) == 20 and timesteps[0] == round(level * 1000) - 1
+        assert (np.diff(timesteps) < 0).all() and timesteps[-1] >= 0
+    assert len(schedule.timesteps(0.01, 20)) == 10
+    for level in (0.0, 1.1):
+        with pytest.raises(ValueError):
+            schedule.timesteps(level, 20)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_ddim_with_the_true_prediction_recovers_the_clean_latent(tmp_path, prediction_type):
+    schedule = NoiseSchedule.from_folder(small_editor_folder(tmp_path, prediction_type) / "scheduler")
+    clean, noise = torch.randn(2, 1, 4, 8, 8, dtype=torch.float64)
+    timesteps = schedule.timesteps(0.9, 20).tolist()
+    latent = schedule.add_noise(clean, noise, [0.9], timesteps[:1])
+    for now, then in zip(timesteps, [*timesteps[1:], None]):
+        alpha = schedule.alphas_cumprod[now]
+        prediction = noise if prediction_type == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        latent = schedule.step(prediction, latent, [now], [then])
+    alpha = schedule.final_alpha
+    torch.testing.assert_close(latent, alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise)
+
+
+def test_latents_are_clipped_only_where_the_checkpoint_says_so(tmp_path):
+    stated = {"_class_name": "EulerAncestralDiscreteScheduler", "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(stated))
+    assert NoiseSchedule.from_folder(tmp_path).clip_range is None
+    (tmp_path / "scheduler_config.json").write_text(json.dumps({**stated, "clip_sample": True}))
+    assert NoiseSchedule.from_folder(tmp_path).clip_range == 1.0
+
+
+def test_empty_instruction(editor):
+    with pytest.raises(In2nError) as error:
+        editor.prepare("  ")
+    assert error.value.code == "empty_instruction"
+
+
+@pytest.mark.parametrize("name, code", [("no such thing", "unknown_editor"), ("nobody/no-such-model", "editor_missing")])
+def test_unknown_and_missing_editors(tmp_path, monkeypatch, name, code):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("IN2N_ALLOW_DOWNLOAD", raising=False)
+    with pytest.raises(In2nError) as error:
+        load_editor(name, "cpu")
+    assert error.value.code == code
+
+
+def test_missing_miniature_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(editor_module, "MINIATURE_FOLDER", tmp_path)
+    with pytest.raises(In2nError) as error:
+        load_editor("miniature", "cpu")
+    assert error.value.code == "editor_missing"
+
+
+def test_unfit_folders(tmp_path, folder):
+    with pytest.raises(In2nError, match="no scheduler"):
+        load_editor(str(tmp_path), "cpu")
+
+    plain = tmp_path / "text to image"
+    shutil.copytree(folder, plain)
+    UNet2DConditionModel(
+        sample_size=16, in_channels=4, out_channels=4, block_out_channels=(16,), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), cross_attention_dim=16).save_pretrained(plain / "unet")
+    with pytest.raises(In2nError, match="original image") as error:
+        load_editor(str(plain), "cpu")
+    assert error.value.code == "editor_unfit"
+
+    pickled = tmp_path / "pickled"
+    shutil.copytree(folder, pickled)
+    weights = pickled / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(In2nError) as error:
+        load_editor(str(pickled), "cpu")
+    assert error.value.code == "editor_unfit"
+
+    truncated = tmp_path / "truncated"
+    shutil.copytree(folder, truncated)
+    weights = truncated / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(In2nError) as error:
+        load_editor(str(truncated), "cpu")
+    assert error.value.code == "editor_unfit"
