@@ -1,0 +1,126 @@
+"""The training pixels of a capture, the rays through them, and the transform into normalised scene units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...scene.camera import Camera
+from ...scene.capture import PinholeCapture
+from .rendering import RayBundle
+
+
+@dataclass(frozen=True)
+class SceneTransform:
+    """normalised = (capture point - center) * scale; no rotation, so directions are the same in both."""
+
+    center: tuple[float, float, float]
+    scale: float
+
+    @staticmethod
+    def of(cameras: list[Camera]) -> "SceneTransform":
+        """What the cameras look at goes to the origin, the farthest camera to distance 1: contraction leaves all of that alone.
+
+        The look-at point is the least-squares point nearest to all optical axes; where it would lie behind the cameras (they
+        look outwards), the mean camera position takes its place.
+        """
+        positions = np.stack([c.position for c in cameras])
+        forward = np.stack([-c.camera_to_world[:3, 2] for c in cameras])
+        across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
+        center = np.linalg.lstsq(across.sum(0) + 1e-6 * np.eye(3), (across @ positions[:, :, None]).sum(0)[:, 0], rcond=None)[0]
+        in_front = ((center - positions) * forward).sum(-1) > 0
+        if in_front.mean() < 0.8:
+            center = positions.mean(0)
+        farthest = np.linalg.norm(positions - center, axis=1).max()
+        return SceneTransform(tuple(float(c) for c in center), float(1 / max(farthest, 1e-6)))
+
+    def apply(self, points: torch.Tensor) -> torch.Tensor:
+        """(n, 3) capture coordinates -> normalised scene units."""
+        return (points - torch.tensor(self.center, device=points.device)) * self.scale
+
+
+def camera_bundle(camera: Camera, transform: SceneTransform, device) -> tuple[RayBundle, torch.Tensor]:
+    """Rays through all pixels of a camera, row by row, and each one's cosine to the optical axis (rays,)."""
+    origins, directions = (torch.from_numpy(a) for a in camera.rays())
+    length = directions.norm(dim=-1, keepdim=True)
+    return RayBundle(transform.apply(origins).to(device), (directions / length).to(device)), (1 / length[:, 0])
+
+
+class PixelBank:
+    """All pixels of the training views in one flat 8-bit tensor, views of any sizes, any of which can be replaced.
+
+    images: per view a (height, width, 3 or 4) float32 array, sRGB in [0, 1] (alpha not premultiplied).
+    """
+
+    def __init__(self, cameras: list[Camera], images: list[np.ndarray], transform: SceneTransform, device):
+        self.cameras, self.transform, self.device = cameras, transform, torch.device(device)
+        self.sizes = [(c.intrinsics.height, c.intrinsics.width) for c in cameras]
+        self.starts = np.concatenate([[0], np.cumsum([h * w for h, w in self.sizes])])
+        self.has_alpha = any(image.shape[-1] == 4 for image in images)
+        self.colors = torch.empty((int(self.starts[-1]), 4 if self.has_alpha else 3), dtype=torch.uint8, device=device)
+        for view, image in enumerate(images):
+            self.replace(view, torch.from_numpy(np.ascontiguousarray(image)))
+        as_tensor = lambda values: torch.tensor(values, dtype=torch.float32, device=device)  # noqa: E731
+        self._lens = as_tensor([[k.fx, k.fy, k.cx, k.cy] for k in (c.intrinsics for c in cameras)])
+        self._poses = as_tensor(np.stack([c.camera_to_world for c in cameras]))
+        self._origins = transform.apply(self._poses[:, :3, 3])
+        self._widths = torch.tensor([w for _, w in self.sizes], device=device)
+        self._starts = torch.tensor(self.starts, device=device)
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    def replace(self, view: int, image: torch.Tensor) -> None:
+        """Put a (height, width, 3 or 4) image in [0, 1] in place of a view's pixels; a missing alpha keeps the old one (1 at first)."""
+        pixels = (image.reshape(-1, image.shape[-1]).clamp(0, 1) * 255).round().to(torch.uint8).to(self.device)
+        rows = self.colors[self.starts[view]:self.starts[view + 1]]
+        if pixels.shape[0] != rows.shape[0]:
+            raise ValueError(f"view {view} has {rows.shape[0]} pixels, the image {pixels.shape[0]}")
+        rows[:, :pixels.shape[1]] = pixels
+        if self.has_alpha and pixels.shape[1] == 3 and not hasattr(self, "_poses"):
+            rows[:, 3] = 255
+
+    def image(self, view: int) -> torch.Tensor:
+        """(height, width, 3 or 4) float32 in [0, 1], as the view stands now."""
+        return self.colors[self.starts[view]:self.starts[view + 1]].view(*self.sizes[view], -1).float() / 255
+
+    def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Indices of `count` random pixels of all views."""
+        return torch.randint(self.colors.shape[0], (count,), generator=generator, device=self.device)
+
+    def sample_patches(self, count: int, side: int, generator: torch.Generator) -> torch.Tensor:
+        """Indices (count * side * side) of random square patches, row by row; views smaller than side are skipped."""
+        fitting = [view for view, (h, w) in enumerate(self.sizes) if min(h, w) >= side]
+        if not fitting:
+            return torch.empty(0, dtype=torch.long, device=self.device)
+        random = torch.rand((count, 3), generator=generator, device=self.device).cpu().numpy()
+        patches = []
+        for choice, down, right in random:
+            view = fitting[int(choice * len(fitting))]
+            height, width = self.sizes[view]
+            row, column = int(down * (height - side + 1)), int(right * (width - side + 1))
+            rows = torch.arange(row, row + side, device=self.device)[:, None] * width
+            patches.append((int(self.starts[view]) + rows + torch.arange(column, column + side, device=self.device)).flatten())
+        return torch.cat(patches)
+
+    def rays(self, pixels: torch.Tensor) -> RayBundle:
+        """The rays through the centres of pixels given by index."""
+        view = torch.searchsorted(self._starts, pixels, right=True) - 1
+        inside = pixels - self._starts[view]
+        x, y = inside % self._widths[view] + 0.5, inside // self._widths[view] + 0.5
+        fx, fy, cx, cy = self._lens[view].unbind(-1)
+        local = torch.stack([(x - cx) / fx, -(y - cy) / fy, -torch.ones_like(x)], -1)
+        directions = (self._poses[view, :3, :3] @ local[..., None]).squeeze(-1)
+        return RayBundle(self._origins[view], torch.nn.functional.normalize(directions, dim=-1))
+
+    def targets(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(count, 3 or 4) float32 in [0, 1]."""
+        return self.colors[pixels].float() / 255
+
+
+def training_bank(capture: PinholeCapture, images: list[np.ndarray], device) -> PixelBank:
+    """The bank of the capture's training views; images in the order of capture.training_views."""
+    cameras = [view.camera for view in capture.training_views]
+    return PixelBank(cameras, images, SceneTransform.of([view.camera for view in capture.views]), device)

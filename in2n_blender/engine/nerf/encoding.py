@@ -1,0 +1,239 @@
+"""Multi-resolution grid encoding (Müller et al. 2022, "Instant Neural Graphics Primitives").
+
+Levels whose grid fits into the table are stored densely, finer ones are hashed. One Warp source serves CPU and CUDA;
+`encode_torch` is its twin in plain torch, used where Warp has no device (a Mac's GPU) and in tests.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+_PRIMES = (1, 2654435761, 805459861)
+_COMPILED: set = set()
+_POOL = ThreadPoolExecutor(max(os.cpu_count() or 1, 1), thread_name_prefix="encoding")
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """Where each level lives in the flat table.
+
+    resolutions[l]: grid points along one axis; offsets[l], sizes[l]: first row and rows of level l; a level is hashed when
+    sizes[l] < resolutions[l] ** 3 (then sizes[l] is a power of two).
+    """
+
+    resolutions: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    @staticmethod
+    def growing(levels: int, coarsest: int, finest: int, log2_table: int) -> "GridLayout":
+        """Resolutions growing geometrically from coarsest to finest, at most 2**log2_table rows a level."""
+        growth = (finest / coarsest) ** (1 / max(levels - 1, 1))
+        resolutions = tuple(round(coarsest * growth**level) for level in range(levels))
+        return GridLayout(resolutions, tuple(min(r**3, 2**log2_table) for r in resolutions))
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        return tuple(sum(self.sizes[:level]) for level in range(len(self.sizes)))
+
+    @property
+    def rows(self) -> int:
+        return sum(self.sizes)
+
+
+def encode_torch(positions: torch.Tensor, table: torch.Tensor, layout: GridLayout) -> torch.Tensor:
+    """Trilinear interpolation at every level, in plain torch.
+
+    positions: (points, 3) in [0, 1]; table: (layout.rows, features). Returns (points, levels * features).
+    """
+    encoded = []
+    for resolution, size, offset in zip(layout.resolutions, layout.sizes, layout.offsets):
+        scaled = positions.clamp(0, 1) * (resolution - 1)
+        low = scaled.floor().clamp(max=resolution - 2)
+        fraction, low = scaled - low, low.long()
+        features = 0.0
+        for corner in range(8):
+            shift = torch.tensor([corner >> 2 & 1, corner >> 1 & 1, corner & 1], device=positions.device)
+            weight = torch.where(shift.bool(), fraction, 1 - fraction).prod(-1, keepdim=True)
+            features = features + weight * table[offset + _rows(low + shift, resolution, size)]
+        encoded.append(features)
+    return torch.cat(encoded, -1)
+
+
+def _rows(corner: torch.Tensor, resolution: int, size: int) -> torch.Tensor:
+    if size == resolution**3:
+        return (corner[:, 0] * resolution + corner[:, 1]) * resolution + corner[:, 2]
+    mixed = corner[:, 0] * _PRIMES[0] ^ corner[:, 1] * _PRIMES[1] ^ corner[:, 2] * _PRIMES[2]
+    return mixed & (size - 1)
+
+
+@lru_cache
+def _warp():
+    import warp
+
+    warp.config.quiet = True
+    warp.init()
+    return warp
+
+
+@lru_cache
+def encoding_kernels(features: int):
+    """(forward, backward) Warp kernels for a number of features a level; launched over (points, levels)."""
+    wp = _warp()
+    vector = wp.types.vector(length=features, dtype=wp.float32)
+
+    prime_y, prime_z = wp.constant(wp.uint32(_PRIMES[1])), wp.constant(wp.uint32(_PRIMES[2]))
+
+    @wp.func
+    def row(x: wp.int32, y: wp.int32, z: wp.int32, resolution: wp.int32, size: wp.int32):
+        index = (x * resolution + y) * resolution + z
+        if size < resolution * resolution * resolution:
+            mixed = wp.uint32(x) ^ (wp.uint32(y) * prime_y) ^ (wp.uint32(z) * prime_z)
+            index = wp.int32(mixed & wp.uint32(size - 1))
+        return index
+
+    def forward(positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=vector), levels: wp.array(dtype=wp.vec3i),
+                first_level: wp.int32, encoded: wp.array2d(dtype=vector)):
+        point, shifted = wp.tid()
+        level = first_level + shifted
+        shape = levels[level]
+        resolution, size, offset = shape[0], shape[1], shape[2]
+        p = positions[point] * wp.float32(resolution - 1)
+        x = wp.clamp(wp.int32(p[0]), 0, resolution - 2)
+        y = wp.clamp(wp.int32(p[1]), 0, resolution - 2)
+        z = wp.clamp(wp.int32(p[2]), 0, resolution - 2)
+        u, v, w = p[0] - wp.float32(x), p[1] - wp.float32(y), p[2] - wp.float32(z)
+        a, b, c = 1.0 - u, 1.0 - v, 1.0 - w
+        total = a * b * c * table[offset + row(x, y, z, resolution, size)]
+        total += a * b * w * table[offset + row(x, y, z + 1, resolution, size)]
+        total += a * v * c * table[offset + row(x, y + 1, z, resolution, size)]
+        total += a * v * w * table[offset + row(x, y + 1, z + 1, resolution, size)]
+        total += u * b * c * table[offset + row(x + 1, y, z, resolution, size)]
+        total += u * b * w * table[offset + row(x + 1, y, z + 1, resolution, size)]
+        total += u * v * c * table[offset + row(x + 1, y + 1, z, resolution, size)]
+        total += u * v * w * table[offset + row(x + 1, y + 1, z + 1, resolution, size)]
+        encoded[point, level] = total
+
+    def backward(positions: wp.array(dtype=wp.vec3), gradient: wp.array2d(dtype=vector), levels: wp.array(dtype=wp.vec3i),
+                 first_level: wp.int32, table_gradient: wp.array(dtype=vector)):
+        point, shifted = wp.tid()
+        level = first_level + shifted
+        shape = levels[level]
+        resolution, size, offset = shape[0], shape[1], shape[2]
+        p = positions[point] * wp.float32(resolution - 1)
+        x = wp.clamp(wp.int32(p[0]), 0, resolution - 2)
+        y = wp.clamp(wp.int32(p[1]), 0, resolution - 2)
+        z = wp.clamp(wp.int32(p[2]), 0, resolution - 2)
+        u, v, w = p[0] - wp.float32(x), p[1] - wp.float32(y), p[2] - wp.float32(z)
+        a, b, c = 1.0 - u, 1.0 - v, 1.0 - w
+        g = gradient[point, level]
+        wp.atomic_add(table_gradient, offset + row(x, y, z, resolution, size), a * b * c * g)
+        wp.atomic_add(table_gradient, offset + row(x, y, z + 1, resolution, size), a * b * w * g)
+        wp.atomic_add(table_gradient, offset + row(x, y + 1, z, resolution, size), a * v * c * g)
+        wp.atomic_add(table_gradient, offset + row(x, y + 1, z + 1, resolution, size), a * v * w * g)
+        wp.atomic_add(table_gradient, offset + row(x + 1, y, z, resolution, size), u * b * c * g)
+        wp.atomic_add(table_gradient, offset + row(x + 1, y, z + 1, resolution, size), u * b * w * g)
+        wp.atomic_add(table_gradient, offset + row(x + 1, y + 1, z, resolution, size), u * v * c * g)
+        wp.atomic_add(table_gradient, offset + row(x + 1, y + 1, z + 1, resolution, size), u * v * w * g)
+
+    unique = wp.kernel(enable_backward=False, module="unique")
+    return unique(forward), unique(backward)
+
+
+class _WarpEncoding(torch.autograd.Function):
+    """The Warp kernels as a differentiable function of the table (positions get no gradient)."""
+
+    @staticmethod
+    def forward(ctx, positions, table, levels, level_count, threads):
+        encoded = torch.empty((positions.shape[0], level_count, table.shape[1]), device=positions.device)
+        kernel, _ = encoding_kernels(table.shape[1])
+        parts = threads if positions.device.type == "cpu" and positions.shape[0] >= 4096 else 1
+        chunks = zip(positions.detach().chunk(parts), encoded.chunk(parts))
+        _launch_all(kernel, [
+            ((len(p), level_count), [_vec3(p), _rows_of(table.detach()), levels, 0, _grid_of(e)]) for p, e in chunks if len(p)
+        ], positions.device)
+        ctx.save_for_backward(positions.detach(), table)
+        ctx.levels, ctx.threads = levels, threads
+        return encoded.flatten(1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        positions, table = ctx.saved_tensors
+        table_gradient = torch.zeros_like(table)
+        gradient = gradient.contiguous().view(positions.shape[0], -1, table.shape[1])
+        _, kernel = encoding_kernels(table.shape[1])
+        levels = gradient.shape[1]
+        split = positions.device.type == "cpu" and ctx.threads > 1
+        # Levels never share rows, so splitting by level needs no atomics between threads.
+        parts = [(level, 1) for level in reversed(range(levels))] if split else [(0, levels)]
+        _launch_all(kernel, [
+            ((positions.shape[0], count), [_vec3(positions), _grid_of(gradient), ctx.levels, first, _rows_of(table_gradient)])
+            for first, count in parts
+        ], positions.device, ctx.threads)
+        return None, table_gradient, None, None, None
+
+
+def _launch_all(kernel, launches, device, threads: int = 2) -> None:
+    wp = _warp()
+
+    def launch(one):
+        size, inputs = one
+        wp.launch(kernel, dim=size, inputs=inputs, device=str(device), record_tape=False)
+
+    if launches and (key := (kernel, str(device))) not in _COMPILED:
+        launch(launches.pop(0))  # compiles: two threads must not compile the same kernel
+        _COMPILED.add(key)
+    if len(launches) <= 1 or threads == 1:
+        for one in launches:
+            launch(one)
+    else:
+        list(_POOL.map(launch, launches))
+
+
+def _vec3(positions):
+    return _warp().from_torch(positions, dtype=_warp().vec3)
+
+
+def _rows_of(table):
+    wp = _warp()
+    return wp.from_torch(table, dtype=wp.types.vector(length=table.shape[-1], dtype=wp.float32))
+
+
+def _grid_of(encoded):
+    return _rows_of(encoded)
+
+
+class GridEncoding(nn.Module):
+    """A table of features read at points in [0, 1]^3.
+
+    forward: (points, 3) float32 -> (points, levels * features) float32, differentiable in the table.
+    """
+
+    def __init__(self, layout: GridLayout, features: int, initial_range: float = 1e-4, threads: int = 2):
+        super().__init__()
+        self.layout = layout
+        self.features = features
+        self.threads = threads
+        self.table = nn.Parameter(torch.empty(layout.rows, features).uniform_(-initial_range, initial_range))
+        self._levels: dict[str, object] = {}
+
+    @property
+    def width(self) -> int:
+        return len(self.layout.sizes) * self.features
+
+    def forward(self, positions: torch.Tensor) -> torch.Tensor:
+        if positions.device.type not in ("cpu", "cuda"):
+            return encode_torch(positions, self.table, self.layout)
+        positions = positions.contiguous().clamp(0, 1)
+        return _WarpEncoding.apply(positions, self.table, self._level_shapes(positions.device), len(self.layout.sizes), self.threads)
+
+    def _level_shapes(self, device):
+        key = str(device)
+        if key not in self._levels:
+            wp = _warp()
+            rows = list(zip(self.layout.resolutions, self.layout.sizes, self.layout.offsets))
+            self._levels[key] = wp.array(rows, dtype=wp.vec3i, device=key)
+        return self._levels[key]

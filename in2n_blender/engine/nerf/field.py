@@ -1,0 +1,70 @@
+"""The radiance field and the proposal: densities and colours read from grid encodings."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .encoding import GridEncoding, GridLayout
+from .sampling import to_unit_cube
+from .settings import NerfSettings
+
+# Density is read linearly from grid features, which trains far faster on a CPU than through an MLP;
+# the shift makes empty space nearly empty at the start, the scale lets a surface become opaque within a voxel.
+DENSITY_SHIFT = 4.0
+DENSITY_SCALE = 50.0
+
+
+def _density(features: torch.Tensor) -> torch.Tensor:
+    return F.softplus(features - DENSITY_SHIFT) * DENSITY_SCALE
+
+
+def spherical_harmonics(directions: torch.Tensor) -> torch.Tensor:
+    """Real spherical harmonics up to degree 2: unit directions (n, 3) -> (n, 9)."""
+    x, y, z = directions.unbind(-1)
+    return torch.stack([
+        torch.full_like(x, 0.28209479), 0.48860251 * y, 0.48860251 * z, 0.48860251 * x,
+        1.09254843 * x * y, 1.09254843 * y * z, 0.31539157 * (3 * z * z - 1), 1.09254843 * x * z, 0.54627421 * (x * x - y * y),
+    ], -1)
+
+
+class ProposalField(nn.Module):
+    """Density alone, from one feature a level: points (n, 3) in normalised scene units -> (n,)."""
+
+    def __init__(self, settings: NerfSettings):
+        super().__init__()
+        layout = GridLayout.growing(settings.proposal_levels, settings.coarsest, settings.proposal_finest, settings.log2_table)
+        self.encoding = GridEncoding(layout, 1)
+
+    def forward(self, positions: torch.Tensor) -> torch.Tensor:
+        return _density(self.encoding(to_unit_cube(positions)).sum(-1))
+
+
+class RadianceField(nn.Module):
+    """Density from the encoding alone, colour from encoding and direction through a small MLP."""
+
+    def __init__(self, settings: NerfSettings):
+        super().__init__()
+        layout = GridLayout.growing(settings.levels, settings.coarsest, settings.finest, settings.log2_table)
+        self.encoding = GridEncoding(layout, settings.features)
+        widths = [self.encoding.width + 9] + [settings.hidden] * settings.hidden_layers
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:]):
+            layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+        self.color = nn.Sequential(*layers, nn.Linear(widths[-1], 3))
+
+    def forward(self, positions: torch.Tensor, directions: torch.Tensor):
+        """positions (n, 3) in normalised scene units, directions (n, 3) unit -> density (n,), sRGB colour (n, 3).
+
+        directions may also be (rays, 3) with n a multiple of rays, samples of a ray lying together.
+        """
+        encoded = self.encoding(to_unit_cube(positions))
+        density = _density(encoded.sum(-1))
+        harmonics = spherical_harmonics(directions)
+        if harmonics.shape[0] != encoded.shape[0]:
+            harmonics = harmonics.repeat_interleave(encoded.shape[0] // harmonics.shape[0], 0)
+        return density, torch.sigmoid(self.color(torch.cat([encoded, harmonics], -1)))
+
+    def density(self, positions: torch.Tensor) -> torch.Tensor:
+        return _density(self.encoding(to_unit_cube(positions)).sum(-1))

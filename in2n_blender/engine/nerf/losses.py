@@ -1,0 +1,84 @@
+"""Losses of the reconstruction and of the editing."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def interlevel_loss(edges: torch.Tensor, weights: torch.Tensor, proposal_edges: torch.Tensor,
+                    proposal_weights: torch.Tensor) -> torch.Tensor:
+    """Mip-NeRF 360, equation 13: a proposal must bound the weights that the field found.
+
+    edges, weights: (rays, n + 1), (rays, n), taken as constants; proposal_edges, proposal_weights: (rays, m + 1), (rays, m).
+    """
+    edges, weights = edges.detach(), weights.detach()
+    bound = _outer(edges, proposal_edges, proposal_weights)
+    return ((weights - bound).clamp(min=0) ** 2 / (weights + 1e-7)).sum(-1).mean()
+
+
+def _outer(edges: torch.Tensor, proposal_edges: torch.Tensor, proposal_weights: torch.Tensor) -> torch.Tensor:
+    """For every interval the summed weight of all proposal intervals that it touches."""
+    cumulative = torch.cat([torch.zeros_like(proposal_weights[:, :1]), proposal_weights.cumsum(-1)], -1)
+    last = proposal_edges.shape[-1] - 1
+    low = (torch.searchsorted(proposal_edges.contiguous(), edges[:, :-1].contiguous(), right=True) - 1).clamp(0, last)
+    high = torch.searchsorted(proposal_edges.contiguous(), edges[:, 1:].contiguous(), right=False).clamp(0, last)
+    return cumulative.gather(-1, high) - cumulative.gather(-1, low)
+
+
+def distortion_loss(edges: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Mip-NeRF 360, equation 15, in the O(n) form of Sun et al. 2022 ("Improved DVGO"): weights gather in one place.
+
+    edges: (rays, n + 1) in [0, 1]; weights: (rays, n).
+    """
+    middle, width = (edges[:, 1:] + edges[:, :-1]) / 2, edges[:, 1:] - edges[:, :-1]
+    weight_before = weights.cumsum(-1) - weights
+    moment_before = (weights * middle).cumsum(-1) - weights * middle
+    between = 2 * weights * (middle * weight_before - moment_before)
+    return (between + weights**2 * width / 3).sum(-1).mean()
+
+
+class PerceptualLoss(nn.Module):
+    """LPIPS (Zhang et al. 2018) on patches, by the `lpips` package with the AlexNet backbone, as Instruct-NeRF2NeRF uses it.
+
+    forward: two (patches, 3, side, side) sRGB tensors in [0, 1] -> scalar.
+    random_backbone: whether the backbone has the package's seeded random weights because the trained ones were not to be had.
+    """
+
+    def __init__(self, random_backbone: bool, seed: int = 0):
+        super().__init__()
+        import lpips
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = lpips.LPIPS(net="alex", pnet_rand=random_backbone, verbose=False)
+        self.network.requires_grad_(False)
+        self.random_backbone = random_backbone
+
+    def forward(self, rendered: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return self.network(rendered, target, normalize=True).mean()
+
+
+def perceptual_loss(mode: str, log) -> PerceptualLoss | None:
+    """The perceptual loss by the setting: "off", "lpips" (falls back to L1 only), or "lpips-or-random".
+
+    The trained backbone is used where its weights are on disk or IN2N_ALLOW_DOWNLOAD=1 lets torchvision fetch them;
+    otherwise `log` is told once what happens instead.
+    """
+    if mode == "off":
+        return None
+    if _backbone_at_hand():
+        return PerceptualLoss(random_backbone=False)
+    if mode == "lpips-or-random":
+        log("LPIPS: AlexNet's weights are not on disk and may not be downloaded; going on with the seeded random backbone.")
+        return PerceptualLoss(random_backbone=True)
+    log("LPIPS: AlexNet's weights are not on disk and may not be downloaded; going on with L1 alone.")
+    return None
+
+
+def _backbone_at_hand() -> bool:
+    import os
+    from pathlib import Path
+
+    hub = Path(torch.hub.get_dir()) / "checkpoints"
+    return os.environ.get("IN2N_ALLOW_DOWNLOAD") == "1" or any(hub.glob("alexnet-owt-*.pth"))

@@ -1,0 +1,392 @@
+"""Training the NeRF, its checkpoints, and the scene that renders and meshes are made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ...jobs.protocol import Reconstruct, Reporter
+from ...jobs.workspace import Workspace, atomic_path, read_json, write_json
+from ...scene.camera import Camera
+from ...scene.capture import PinholeCapture
+from ...scene.errors import Cancelled, In2nError
+from ..device import describe_device, pick_device
+from ..photos import load_images
+from .dataset import PixelBank, SceneTransform, camera_bundle, training_bank
+from .losses import distortion_loss, interlevel_loss, perceptual_loss
+from .rendering import NerfModel
+from .settings import NerfSettings, settings_for
+
+PATCH_SIDE = 32
+
+
+@dataclass
+class RenderedView:
+    """rgb_srgb (height, width, 3), alpha (height, width), depth (height, width) along the camera's z axis in capture units;
+    float32 on the CPU. rgb_srgb is over the background (the last sample's colour, or white for captures with alpha)."""
+
+    rgb_srgb: torch.Tensor
+    alpha: torch.Tensor
+    depth: torch.Tensor
+
+
+class Scene:
+    """A trained NeRF in the capture's coordinates."""
+
+    def __init__(self, model: NerfModel, transform: SceneTransform, capture: PinholeCapture, device, has_alpha: bool):
+        self.model, self.transform, self.capture = model.to(device), transform, capture
+        self.device, self.has_alpha = torch.device(device), has_alpha
+
+    @torch.no_grad()
+    def render(self, camera: Camera, report: Reporter | None = None, chunk: int | None = None) -> RenderedView:
+        """Render one camera without jitter, in chunks of rays; `report.check()` between chunks. Raises Cancelled."""
+        bundle, cosine = camera_bundle(camera, self.transform, self.device)
+        chunk = chunk or (4096 if self.device.type == "cpu" else 65536)
+        parts = []
+        for first in range(0, len(bundle), chunk):
+            if report is not None:
+                report.check()
+            part = type(bundle)(bundle.origins[first:first + chunk], bundle.directions[first:first + chunk])
+            rendered = self.model(part)
+            parts.append((self._over_background(rendered).cpu(), rendered.alpha.cpu(), rendered.distance.cpu()))
+        color, alpha, distance = (torch.cat(values) for values in zip(*parts))
+        shape = (camera.intrinsics.height, camera.intrinsics.width)
+        depth = distance * cosine / self.transform.scale
+        return RenderedView(color.clamp(0, 1).view(*shape, 3), alpha.view(shape), depth.view(shape))
+
+    def _over_background(self, rendered) -> torch.Tensor:
+        missing = (1 - rendered.alpha)[:, None]
+        return rendered.color + missing * (1.0 if self.has_alpha else rendered.last_color)
+
+    @torch.no_grad()
+    def density(self, points: torch.Tensor) -> torch.Tensor:
+        """Points (n, 3) in capture coordinates -> density (n,) per capture unit."""
+        return (self.model.field.density(self.transform.apply(points.to(self.device))) * self.transform.scale).cpu()
+
+    @torch.no_grad()
+    def color(self, points: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+        """Points and unit directions (n, 3) in capture coordinates -> sRGB (n, 3)."""
+        _, color = self.model.field(self.transform.apply(points.to(self.device)), directions.to(self.device))
+        return color.cpu()
+
+    def bounds(self) -> np.ndarray:
+        """(2, 3) box in capture coordinates around what the photos show, within the uncontracted region.
+
+        From the sparse points where the capture has them, else from depths rendered through the middle of the training views.
+        """
+        points = self.capture.points if len(self.capture.points) >= 100 else self._seen_points()
+        low, high = np.percentile(points, [1, 99], axis=0)
+        margin = 0.08 * (high - low).max()
+        center, reach = np.array(self.transform.center), 1 / self.transform.scale
+        return np.stack([np.maximum(low - margin, center - reach), np.minimum(high + margin, center + reach)])
+
+    def _seen_points(self) -> np.ndarray:
+        views = self.capture.training_views
+        points = []
+        for view in views[:: max(1, len(views) // 12)]:
+            k = view.camera.intrinsics
+            small = Camera(k.scaled_to(max(8, k.width // 6), max(8, k.height // 6)), view.camera.camera_to_world)
+            rendered = self.render(small)
+            origins, directions = small.rays()
+            seen = origins + directions * rendered.depth.numpy().reshape(-1, 1)
+            height, width = rendered.depth.shape
+            middle = np.zeros((height, width), bool)
+            middle[height // 4: height - height // 4, width // 4: width - width // 4] = True
+            points.append(seen[middle.ravel() & (rendered.alpha.numpy().ravel() > 0.5)])
+        return np.concatenate(points)
+
+
+class Trainer:
+    """Trains a model on a bank of pixels; everything that the next step depends on is in `save` and `load`.
+
+    loss: "mse" while reconstructing, "l1" (with LPIPS patches where set) while editing.
+    """
+
+    def __init__(self, model: NerfModel, bank: PixelBank, seed: int, total_steps: int, loss: str = "mse",
+                 learning_rate: float = 1.0, log=print):
+        self.model, self.bank, self.settings = model.to(bank.device), bank, model.settings
+        self.loss, self.learning_rate, self.total_steps, self.step_count = loss, learning_rate, total_steps, 0
+        self.generator = torch.Generator(bank.device).manual_seed(seed)
+        grids = [p for n, p in model.named_parameters() if n.endswith("table")]
+        mlps = [p for n, p in model.named_parameters() if not n.endswith("table")]
+        self.optimizer = torch.optim.Adam([
+            {"params": grids, "lr": self.settings.learning_rate_grid * learning_rate},
+            {"params": mlps, "lr": self.settings.learning_rate_mlp * learning_rate},
+        ], betas=(0.9, 0.99), eps=1e-15, fused=bank.device.type in ("cpu", "cuda"))
+        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.perceptual = None
+        if loss == "l1" and self.settings.patches:
+            self.perceptual = perceptual_loss(self.settings.perceptual, log)
+            if self.perceptual is not None:
+                self.perceptual.to(bank.device)
+
+    def step(self) -> float:
+        """One optimiser step; returns the photometric loss."""
+        self._set_learning_rate()
+        patches = self._patch_pixels()
+        pixels = torch.cat([patches, self.bank.sample(max(self.settings.rays - len(patches), 0), self.generator)])
+        rendered = self.model(self.bank.rays(pixels), self.generator, self._anneal())
+        color, target = self._compared(rendered, self.bank.targets(pixels))
+        photometric = (color - target).abs().mean() if self.loss == "l1" else ((color - target) ** 2).mean()
+        loss = photometric
+        if len(patches):
+            as_images = lambda c: c[:len(patches)].view(-1, PATCH_SIDE, PATCH_SIDE, 3).permute(0, 3, 1, 2)  # noqa: E731
+            loss = loss + self.perceptual(as_images(color), as_images(target))
+        loss = loss + interlevel_loss(rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights)
+        loss = loss + self.settings.distortion * distortion_loss(rendered.edges, rendered.weights)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.step_count += 1
+        return float(photometric.detach())
+
+    def _patch_pixels(self) -> torch.Tensor:
+        if self.perceptual is None:
+            return torch.empty(0, dtype=torch.long, device=self.bank.device)
+        return self.bank.sample_patches(self.settings.patches, PATCH_SIDE, self.generator)
+
+    def _compared(self, rendered, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rendered and target colours over the same background: random where photos have alpha, else the last sample's."""
+        missing = (1 - rendered.alpha)[:, None]
+        if not self.bank.has_alpha:
+            return rendered.color + missing * rendered.last_color, target
+        background = torch.rand(target[:, :3].shape, generator=self.generator, device=target.device)
+        alpha = target[:, 3:]
+        return rendered.color + missing * background, target[:, :3] * alpha + background * (1 - alpha)
+
+    def _anneal(self) -> float:
+        if self.loss != "mse":
+            return 1.0
+        done = min(1.0, self.step_count / (0.1 * self.total_steps + 1))
+        return 10 * done / (9 * done + 1)
+
+    def _set_learning_rate(self) -> None:
+        if self.loss == "mse":
+            done = min(1.0, self.step_count / max(self.total_steps, 1))
+            factor = min(1.0, (self.step_count + 1) / 50) * self.settings.learning_rate_decay**done
+        else:
+            factor = 1.0
+        for group, base in zip(self.optimizer.param_groups, self._base_rates):
+            group["lr"] = base * factor
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict]:
+        """Tensors (model, optimiser moments, random state) and numbers, from which `restore` goes on exactly."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for index, parameter in enumerate(self._parameters()):
+            for name, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+        tensors["generator"] = self.generator.get_state()
+        return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"step": self.step_count, "total_steps": self.total_steps}
+
+    def restore(self, tensors: dict[str, torch.Tensor], numbers: dict) -> None:
+        self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        for index, parameter in enumerate(self._parameters()):
+            prefix = f"optimizer.{index}."
+            found = {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
+            if found:
+                self.optimizer.state[parameter] = {k: v.clone() if k == "step" else v.to(parameter.device).clone() for k, v in found.items()}
+        self.generator.set_state(tensors["generator"])
+        self.step_count = int(numbers["step"])
+
+    def _parameters(self):
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    """10 log10(1 / MSE) in dB of two images in [0, 1]."""
+    return float(-10 * torch.log10(((a - b) ** 2).mean().clamp(min=1e-10)))
+
+
+def near_plane(capture: PinholeCapture, transform: SceneTransform) -> float:
+    """Half the depth of the nearest sparse point that a view sees (2nd percentile), else nerfacto's 0.05; normalised units."""
+    if len(capture.points) < 100:
+        return 0.05
+    points = np.concatenate([capture.points, np.ones((len(capture.points), 1))], -1)
+    depths = []
+    for view in capture.training_views:
+        local = points @ np.linalg.inv(view.camera.camera_to_world).T
+        k = view.camera.intrinsics
+        depth = -local[:, 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            x, y = k.cx + k.fx * local[:, 0] / depth, k.cy - k.fy * local[:, 1] / depth
+        depths.append(depth[(depth > 0) & (x > 0) & (x < k.width) & (y > 0) & (y < k.height)])
+    depths = np.concatenate(depths)
+    return float(np.clip(0.5 * np.percentile(depths, 2) * transform.scale, 0.01, 0.4)) if len(depths) else 0.05
+
+
+def load_capture_and_images(workspace: Workspace) -> tuple[PinholeCapture, list[np.ndarray]]:
+    """The normalised capture and its training views' images. Raises In2nError("no_capture")."""
+    if not workspace.capture_json.is_file():
+        raise In2nError("no_capture", f"There is no capture in {workspace.root}.", "Import a capture into this workspace first.")
+    capture = PinholeCapture.load(workspace.capture_json)
+    return capture, load_images(workspace, capture, capture.training_views)
+
+
+def save_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], state: dict) -> None:
+    """checkpoint.safetensors, which holds the state that belongs to it, and a readable copy of the state in state.json."""
+    with atomic_path(folder / "checkpoint.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+    write_json(folder / "state.json", state)
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None:
+    """(tensors, state) of the last checkpoint in a folder, None where there is none. Raises In2nError("bad_checkpoint")."""
+    path = folder / "checkpoint.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
+    except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
+        raise In2nError("bad_checkpoint", f"{path} cannot be read ({error}).", "Run this step again with a restart.") from None
+
+
+def read_state(folder: Path) -> dict:
+    """state.json of a reconstruction or an edit, {} where there is none."""
+    return read_json(folder / "state.json") if (folder / "state.json").is_file() else {}
+
+
+def build_model(state: dict) -> tuple[NerfModel, SceneTransform]:
+    """An untrained model and the transform as a checkpoint's state describes them."""
+    transform = SceneTransform(tuple(state["transform"]["center"]), state["transform"]["scale"])
+    return NerfModel(NerfSettings(**state["settings"]), near=state["near"]), transform
+
+
+def load_scene(workspace: Workspace | str, edit: str | None, device: str = "auto") -> Scene:
+    """The trained scene of an edit, or of the reconstruction where edit is None. Raises In2nError("not_trained")."""
+    workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace)
+    folder = workspace.edit(edit) if edit else workspace.reconstruction
+    found = read_checkpoint(folder)
+    if found is None:
+        what = f"The edit “{edit}” has" if edit else "The capture has"
+        raise In2nError("not_trained", f"{what} not been computed in {workspace.root}.", "Run the reconstruction (and the edit) first.")
+    tensors, state = found
+    model, transform = build_model(state)
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    capture = PinholeCapture.load(workspace.capture_json)
+    return Scene(model.eval(), transform, capture, pick_device(device), state["has_alpha"])
+
+
+class Saver:
+    """Saves every `seconds`, and once more when a job is cancelled or fails, so that little is ever lost."""
+
+    def __init__(self, save, seconds: float = 60):
+        self._save, self._seconds, self._last = save, seconds, time.monotonic()
+
+    def maybe(self) -> None:
+        if time.monotonic() - self._last > self._seconds:
+            self.now()
+
+    def now(self) -> None:
+        self._save()
+        self._last = time.monotonic()
+
+
+def reconstruct(request: Reconstruct, report: Reporter) -> dict:
+    """Train the NeRF of a workspace's capture, from its checkpoint if there is one.
+
+    Returns state.json: psnr_db on the held-out views (None without any), seconds, steps, device, settings.
+    Raises In2nError, Cancelled (after saving).
+    """
+    workspace, device = Workspace(request.workspace), pick_device(request.device)
+    capture, images = load_capture_and_images(workspace)
+    settings = settings_for(request.preset, device.type)
+    if request.steps:
+        settings = replace(settings, steps=request.steps)
+    folder = workspace.reconstruction
+    identity = {"settings": settings.to_json(), "seed": request.seed, "capture": capture_fingerprint(capture)}
+    found = None if request.restart else read_checkpoint(folder)
+    if found and any(found[1].get(key) != value for key, value in identity.items()):
+        report.log("The settings or the capture changed: the reconstruction starts anew.")
+        found = None
+    if found and found[1]["done"]:
+        return found[1]
+
+    bank = training_bank(capture, images, device)
+    del images
+    torch.manual_seed(request.seed)
+    state = {
+        **identity, "preset": request.preset, "transform": {"center": list(bank.transform.center), "scale": bank.transform.scale},
+        "near": near_plane(capture, bank.transform), "has_alpha": bank.has_alpha, "device": describe_device(device),
+        "seconds": 0.0, "done": False, "psnr_db": None,
+    }
+    model, transform = build_model(state)
+    trainer = Trainer(model, bank, request.seed, settings.steps, log=report.log)
+    if found:
+        trainer.restore(*found)
+        state["seconds"] = found[1]["seconds"]
+    _train(trainer, Scene(model, transform, capture, device, bank.has_alpha), folder, state, report)
+    return state
+
+
+def _train(trainer: Trainer, scene: Scene, folder: Path, state: dict, report: Reporter) -> None:
+    started, before = time.monotonic(), state["seconds"]
+
+    def save():
+        state["seconds"] = round(before + time.monotonic() - started, 2)
+        tensors, numbers = trainer.state()
+        save_checkpoint(folder, tensors, {**state, **numbers})
+
+    saver, preview = Saver(save), Saver(lambda: _preview(scene, folder, report), seconds=15)
+    try:
+        for _ in range(trainer.step_count, trainer.total_steps):
+            report.progress(trainer.step_count, trainer.total_steps, "step", "Reconstructing")
+            trainer.step()
+            saver.maybe()
+            preview.maybe()
+        report.progress(trainer.total_steps, trainer.total_steps, "step", "Measuring the held-out views")
+        state["seconds"] = round(before + time.monotonic() - started, 2)
+        state["psnr_db"] = held_out_psnr(scene, folder.parent, report)
+    except Cancelled:
+        saver.now()
+        raise
+    _preview(scene, folder, report)
+    state["done"] = True
+    tensors, numbers = trainer.state()
+    state.update(numbers)
+    save_checkpoint(folder, {k: v for k, v in tensors.items() if k.startswith("model.")}, state)
+    report.artifact("checkpoint", folder / "checkpoint.safetensors")
+
+
+def held_out_psnr(scene: Scene, workspace_root: Path, report: Reporter) -> float | None:
+    """Mean PSNR over the held-out views in dB; captures with alpha are compared over white."""
+    views = scene.capture.held_out_views
+    if not views:
+        return None
+    values = []
+    for view, image in zip(views, load_images(Workspace(workspace_root), scene.capture, views)):
+        image = torch.from_numpy(image)
+        if image.shape[-1] == 4:
+            image = image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
+        values.append(psnr(scene.render(view.camera, report).rgb_srgb, image))
+    return round(float(np.mean(values)), 3)
+
+
+def _preview(scene: Scene, folder: Path, report: Reporter) -> None:
+    view = (scene.capture.held_out_views or scene.capture.views)[0]
+    k = view.camera.intrinsics
+    shrink = min(1.0, 192 / max(k.width, k.height))
+    camera = Camera(k.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink))), view.camera.camera_to_world)
+    save_srgb(folder / "preview.png", scene.render(camera, report).rgb_srgb)
+    report.artifact("image", folder / "preview.png")
+
+
+def save_srgb(path: Path, image: torch.Tensor) -> None:
+    """Write a (height, width, 3) sRGB image in [0, 1] as 8-bit PNG, atomically."""
+    with atomic_path(path) as temporary:
+        Image.fromarray((image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()).save(temporary)
+
+
+def capture_fingerprint(capture: PinholeCapture) -> str:
+    """Changes when the views' cameras, images' names or split change."""
+    text = json.dumps([(v.name, v.image, v.held_out, v.camera.to_json()) for v in capture.views])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
