@@ -54,6 +54,7 @@ class Edit:
     preset: str = "standard"
     device: str = "auto"
     rounds: int | None = None
+    noise_schedule: str = "falling"  # or "uniform", as the paper; see engine/editing/dataset_update.py
     restart: bool = False
 
 
@@ -169,6 +170,9 @@ class Reporter:
 
         if self._cancelled():
             raise Cancelled()
+
+    def is_cancelled(self) -> bool:
+        return self._cancelled()
 
     def artifact(self, kind: str, path) -> None:
         self._emit(Artifact(kind, str(path)))

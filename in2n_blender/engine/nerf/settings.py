@@ -30,6 +30,7 @@ class NerfSettings:
     patches: int = 0
     edit_rounds: int = 3
     edit_rate: int = 10
+    edit_learning_rate: float = 0.4  # of the reconstruction's
 
     def to_json(self) -> dict:
         return asdict(self)

@@ -1,0 +1,217 @@
+"""Iterative dataset update (Haque et al. 2023, "Instruct-NeRF2NeRF"): the NeRF trains on while its photos are edited one by one.
+
+Every `edit_rate` NeRF steps the next view of a seeded random order is rendered, its render noised and denoised by the editor,
+conditioned on the *original* photo, and the result takes the view's place in the dataset.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...jobs.protocol import Edit, Reporter, check_request
+from ...jobs.workspace import Workspace, read_json, write_json
+from ...scene.errors import Cancelled, In2nError
+from ..device import describe_device, pick_device
+from ..diffusion.editor import Editor, OriginalLatent, load_editor, noise_generator
+from ..nerf.dataset import training_bank
+from ..nerf.settings import NerfSettings, settings_for
+from ..nerf.training import Saver, Scene, Trainer, build_model, load_capture_and_images, read_checkpoint, save_checkpoint, save_srgb
+
+NOISE_LEVELS = (0.02, 0.98)
+DENOISING_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which view is edited when, and from which noise level; all of it follows from the seed.
+
+    noise: "uniform" draws every level from [0.02, 0.98] as the paper does; "falling" goes from the top of that range down with
+    the rounds (Kim et al. 2024, "DreamCatalyst"), which agrees in far fewer edits.
+    """
+
+    views: int
+    rounds: int
+    edit_rate: int
+    seed: int
+    noise: str
+
+    @property
+    def edits(self) -> int:
+        return self.views * self.rounds
+
+    @property
+    def settling_steps(self) -> int:
+        """NeRF steps after the last edit, so that it is learnt as well as the others."""
+        return max(self.edit_rate, self.edits * self.edit_rate // 10)
+
+    @property
+    def steps(self) -> int:
+        return self.edits * self.edit_rate + self.settling_steps
+
+    def view(self, edit: int) -> int:
+        """One random permutation of the views, cycled."""
+        order = np.random.default_rng(np.random.SeedSequence([self.seed, 0])).permutation(self.views)
+        return int(order[edit % self.views])
+
+    def noise_level(self, edit: int) -> float:
+        low, high = NOISE_LEVELS
+        drawn = np.random.default_rng(np.random.SeedSequence([self.seed, 1, edit])).random()
+        if self.noise == "uniform":
+            return low + (high - low) * drawn
+        # Round by round from the top to the bottom of the range, spread within the round so that no two are alike.
+        position = (edit // self.views + drawn) / max(self.rounds, 1)
+        return high - (high - low) * 0.8 * position
+
+
+def edit(request: Edit, report: Reporter) -> dict:
+    """Edit the workspace's reconstruction by an instruction, from the edit's checkpoint if there is one.
+
+    Returns edits/<name>/state.json: rounds, unet_evaluations, seconds, editor, instruction, device.
+    Raises In2nError, Cancelled (after saving).
+    """
+    check_request(request)
+    workspace, device = Workspace(request.workspace), pick_device(request.device)
+    folder = workspace.edit(request.name)
+    reconstruction = read_checkpoint(workspace.reconstruction)
+    if reconstruction is None or not reconstruction[1]["done"]:
+        raise In2nError("not_trained", f"The capture in {workspace.root} has not been reconstructed to the end.", "Run the reconstruction first.")
+    editor = load_editor(request.editor, device, report)
+    editor.prepare(request.instruction)
+    capture, images = load_capture_and_images(workspace)
+    settings = replace(NerfSettings(**reconstruction[1]["settings"]), **_editing_sizes(settings_for(request.preset, device.type)))
+    schedule = Schedule(len(images), request.rounds or settings.edit_rounds, settings.edit_rate, request.seed, request.noise_schedule)
+    record = _record(request, editor, reconstruction[1], schedule)
+    found = _resumable(folder, record, request.restart)
+    if found and found[1]["done"]:
+        return found[1]
+
+    bank = training_bank(capture, images, device)
+    state = {**{k: reconstruction[1][k] for k in ("transform", "near", "has_alpha")}, **record, "settings": settings.to_json(),
+             "device": describe_device(device), "seconds": 0.0, "unet_evaluations": 0, "edits_done": 0, "done": False}
+    model, transform = build_model(state)
+    trainer = Trainer(model, bank, request.seed, schedule.steps, loss="l1", learning_rate=settings.edit_learning_rate, log=report.log)
+    if found:
+        trainer.restore(*found)
+        bank.colors.copy_(found[0]["dataset"])
+        state.update({key: found[1][key] for key in ("seconds", "unet_evaluations", "edits_done")})
+    else:
+        model.load_state_dict({k[6:]: v for k, v in reconstruction[0].items() if k.startswith("model.")})
+        write_json(folder / "edit.json", record)
+    del reconstruction, found
+    scene = Scene(model, transform, capture, device, bank.has_alpha)
+    DatasetUpdate(request, report, folder, editor, schedule, trainer, scene, images, state).run()
+    return state
+
+
+class DatasetUpdate:
+    """The loop, and what it saves."""
+
+    def __init__(self, request: Edit, report: Reporter, folder: Path, editor: Editor, schedule: Schedule, trainer: Trainer,
+                 scene: Scene, images: list[np.ndarray], state: dict):
+        self.request, self.report, self.folder, self.editor = request, report, folder, editor
+        self.schedule, self.trainer, self.scene, self.images, self.state = schedule, trainer, scene, images, state
+        self.originals: dict[int, OriginalLatent] = {}
+        self.started, self.seconds_before = time.monotonic(), state["seconds"]
+        self.evaluations_before = state["unet_evaluations"]
+
+    def run(self) -> None:
+        """Edit and train to the end of the schedule. Raises Cancelled after saving; nothing of a half-done edit is kept."""
+        saver = Saver(self.save)
+        try:
+            while self.trainer.step_count < self.schedule.steps:
+                self._report_progress()
+                # An edit comes before the NeRF step, so that no training graph is alive beside the diffusion network.
+                if self.trainer.step_count // self.schedule.edit_rate >= self.state["edits_done"] < self.schedule.edits:
+                    self.edit_next_view()
+                self.trainer.step()
+                saver.maybe()
+        except Cancelled:
+            saver.now()
+            raise
+        self.state["done"] = True
+        self.save()
+        self.report.artifact("checkpoint", self.folder / "checkpoint.safetensors")
+
+    @torch.no_grad()
+    def edit_next_view(self) -> None:
+        number = self.state["edits_done"]
+        view, edit_round = self.schedule.view(number), number // self.schedule.views
+        camera = self.trainer.bank.cameras[view]
+        render = self.scene.render(camera, self.report).rgb_srgb.permute(2, 0, 1)[None]
+        edited = self.editor.edit(
+            render, self._original(view), noise_level=self.schedule.noise_level(number),
+            generators=[noise_generator(self.schedule.seed, view, edit_round)], steps=DENOISING_STEPS,
+            guidance_text=self.request.guidance_text, guidance_image=self.request.guidance_image, report=_only_checks(self.report),
+        )[0].permute(1, 2, 0)
+        self.trainer.bank.replace(view, edited)
+        self.state["edits_done"] = number + 1
+        name = self.scene.capture.training_views[view].name
+        save_srgb(self.folder / "dataset" / f"{name}.png", edited)
+        # Photo, render and edit side by side: what an artist wants to watch.
+        save_srgb(self.folder / "preview.png", torch.cat([self._photo(view), render[0].permute(1, 2, 0), edited.cpu()], 1))
+        self.report.artifact("image", self.folder / "preview.png")
+
+    def save(self) -> None:
+        self.state["seconds"] = round(self.seconds_before + time.monotonic() - self.started, 2)
+        self.state["unet_evaluations"] = self.evaluations_before + self.editor.unet_evaluations
+        tensors, numbers = self.trainer.state()
+        if self.state["done"]:
+            tensors = {k: v for k, v in tensors.items() if k.startswith("model.")}
+        # The dataset goes into the checkpoint too: the files in dataset/ may be ahead of the model's last save.
+        tensors["dataset"] = self.trainer.bank.colors.cpu()
+        self.state.update(numbers)
+        save_checkpoint(self.folder, tensors, self.state)
+
+    def _report_progress(self) -> None:
+        done = self.state["edits_done"]
+        level = self.schedule.noise_level(min(done, self.schedule.edits - 1))
+        message = f"Edit {min(done + 1, self.schedule.edits)} of {self.schedule.edits}, noise {level:.2f}" if done < self.schedule.edits else "Settling"
+        self.report.progress(self.trainer.step_count, self.schedule.steps, "step", message)
+
+    def _original(self, view: int) -> OriginalLatent:
+        if view not in self.originals:
+            self.originals[view] = self.editor.encode_original(self._photo(view).permute(2, 0, 1)[None]).to("cpu")
+        return self.originals[view]
+
+    def _photo(self, view: int) -> torch.Tensor:
+        """(height, width, 3) the original photo, over white where it has alpha."""
+        image = torch.from_numpy(self.images[view])
+        return image if image.shape[-1] == 3 else image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
+
+
+def _only_checks(report: Reporter) -> Reporter:
+    """A reporter for the inside of one edit: cancels, but its many small steps are not the job's progress."""
+    return Reporter(cancelled=report.is_cancelled)
+
+
+def _editing_sizes(settings: NerfSettings) -> dict:
+    names = ("edit_rounds", "edit_rate", "edit_learning_rate", "rays", "perceptual", "patches")
+    return {name: getattr(settings, name) for name in names}
+
+
+def _record(request: Edit, editor: Editor, reconstruction: dict, schedule: Schedule) -> dict:
+    """edit.json: everything that the result depends on."""
+    choose = lambda given, default: default if given is None else given  # noqa: E731
+    return {
+        "name": request.name, "instruction": request.instruction.strip(), "editor": editor.name, "seed": request.seed,
+        "guidance_text": choose(request.guidance_text, editor.guidance_text),
+        "guidance_image": choose(request.guidance_image, editor.guidance_image),
+        "rounds": schedule.rounds, "noise_schedule": schedule.noise, "preset": request.preset, "parent": None,
+        "reconstruction": {key: reconstruction[key] for key in ("capture", "seed", "total_steps")}, "region": None,
+    }
+
+
+def _resumable(folder: Path, record: dict, restart: bool):
+    """The checkpoint to go on from. Raises In2nError("edit_exists") when the name belongs to another edit."""
+    if restart or not (folder / "edit.json").is_file():
+        return None
+    if read_json(folder / "edit.json") != json.loads(json.dumps(record)):
+        raise In2nError("edit_exists", f"There already is an edit named “{record['name']}”, made with other settings.",
+                        "Choose another name, or restart the edit to replace it.")
+    return read_checkpoint(folder)
