@@ -1,0 +1,195 @@
+"""Cameras between a capture and Blender: photos in, camera paths out.
+
+A capture's coordinates and Blender's differ by one object, the capture's Empty: a camera's matrix relative to the Empty is
+its camera-to-world in the capture. Both use OpenGL axes (x right, y up, looks along -z), so no axis is flipped.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from ..jobs.workspace import Workspace
+from ..scene.camera import BlenderLens, Camera, Intrinsics, blender_lens, intrinsics_from_blender
+from ..scene.camera_path import CameraPath, PathFrame
+from ..scene.capture import PinholeCapture
+from ..scene.errors import In2nError
+from .properties import children
+
+LENS_PROPERTIES = ("sensor_fit", "sensor_width", "sensor_height", "lens", "shift_x", "shift_y")
+SHEAR_TOLERANCE = 1e-4
+
+
+def set_lens(camera_data, k: Intrinsics) -> None:
+    """Give a `bpy.types.Camera` the lens that sees what `k` sees, at k's resolution and pixel aspect."""
+    fitted = blender_lens(k)
+    camera_data.type = "PERSP"
+    camera_data.lens_unit = "MILLIMETERS"
+    for name in LENS_PROPERTIES:
+        setattr(camera_data, name, getattr(fitted, name))
+
+
+def intrinsics_of(camera_data, render) -> Intrinsics:
+    """What a Blender camera sees, in pixels of the scene's render.
+
+    camera_data: a `bpy.types.Camera`, evaluated when it is animated. render: `bpy.types.RenderSettings`.
+    Raises In2nError("not_perspective") for orthographic, panoramic and custom cameras.
+    """
+    if camera_data.type != "PERSP":
+        raise In2nError("not_perspective", f"The camera “{camera_data.name}” is not a perspective camera.", "Set its lens type to Perspective.")
+    lens = BlenderLens(**{name: getattr(camera_data, name) for name in LENS_PROPERTIES})
+    return intrinsics_from_blender(lens, *render_size(render), render.pixel_aspect_x, render.pixel_aspect_y)
+
+
+def set_resolution(scene, k: Intrinsics) -> None:
+    """Give the scene's render the resolution and pixel aspect of `k`."""
+    render = scene.render
+    render.resolution_x, render.resolution_y, render.resolution_percentage = k.width, k.height, 100
+    fitted = blender_lens(k)
+    render.pixel_aspect_x, render.pixel_aspect_y = fitted.pixel_aspect_x, fitted.pixel_aspect_y
+
+
+def render_size(render) -> tuple[int, int]:
+    """Width and height of the scene's renders in pixels, as Blender rounds them."""
+    return tuple(max(side * render.resolution_percentage // 100, 1) for side in (render.resolution_x, render.resolution_y))
+
+
+def relative_pose(camera_world: np.ndarray, capture_world: np.ndarray) -> np.ndarray:
+    """The camera-to-world in the capture's coordinates of a camera placed in Blender's.
+
+    camera_world, capture_world: (4, 4) matrices of the camera and of the capture's Empty, which may be moved, rotated and
+    scaled evenly. Returns (4, 4) float64, rigid; the camera's own scale is dropped as Blender drops it when rendering.
+    Raises In2nError("uneven_scale") when the Empty is stretched or mirrored, because then no pinhole camera in the capture
+    sees what the Blender camera sees.
+    """
+    axes = np.asarray(capture_world, np.float64)[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if lengths.min() < 1e-12 or np.abs((axes / lengths).T @ (axes / lengths) - np.eye(3)).max() > SHEAR_TOLERANCE \
+            or lengths.max() / lengths.min() > 1 + SHEAR_TOLERANCE or np.linalg.det(axes) < 0:
+        raise In2nError("uneven_scale", "The capture's Empty is scaled unevenly or mirrored.", "Give it the same positive scale on all three axes.")
+    relative = np.linalg.inv(np.asarray(capture_world, np.float64)) @ np.asarray(camera_world, np.float64)
+    pose = np.eye(4)
+    u, _, vt = np.linalg.svd(relative[:3, :3] / np.linalg.norm(relative[:3, :3], axis=0))
+    pose[:3, :3] = u @ vt
+    pose[:3, 3] = relative[:3, 3]
+    return pose
+
+
+def camera_path_from_scene(scene, capture_empty, name: str, frame_start: int, frame_end: int, step: int = 1) -> CameraPath:
+    """The scene's camera at every frame, in the capture's coordinates, as Blender itself would render it.
+
+    Animation, drivers, constraints, parents and cameras bound to markers count; the current frame is restored.
+    Raises In2nError: "no_frames", "no_camera", "not_perspective", "uneven_scale".
+    """
+    frames = range(frame_start, frame_end + 1, step)
+    if not frames:
+        raise In2nError("no_frames", f"There is no frame from {frame_start} to {frame_end}.", "Let the last frame come after the first.")
+    before = scene.frame_current, scene.frame_subframe
+    try:
+        with bpy.context.temp_override(scene=scene, view_layer=scene.view_layers[0]):
+            path = tuple(PathFrame(number, _camera_at(scene, capture_empty, number)) for number in frames)
+    finally:
+        scene.frame_set(before[0], subframe=before[1])
+    return CameraPath(name, scene.render.fps / scene.render.fps_base, path)
+
+
+def _camera_at(scene, capture_empty, number: int) -> Camera:
+    scene.frame_set(number)
+    if scene.camera is None:
+        raise In2nError("no_camera", f"The scene has no camera at frame {number}.", "Choose one in the scene's properties.")
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    camera = scene.camera.evaluated_get(depsgraph)
+    if camera.type != "CAMERA":
+        raise In2nError("not_perspective", f"The scene renders from “{scene.camera.name}”, which is not a camera.", "Choose a camera in the scene's properties.")
+    empty = capture_empty.evaluated_get(depsgraph)
+    return Camera(intrinsics_of(camera.data, scene.render), relative_pose(np.array(camera.matrix_world), np.array(empty.matrix_world)))
+
+
+def path_name(scene) -> str:
+    """A camera path's name made from the scene's."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", scene.name).strip("-.")[:64] or "path"
+
+
+def add_capture(scene, capture: PinholeCapture, photos: dict[str, Path]) -> bpy.types.Object:
+    """Put a capture in the scene: an Empty with a camera for every view and the sparse points under it.
+
+    photos: files shown behind the cameras, by view name. Returns the Empty. Makes no use of `bpy.ops`, so the caller's
+    undo step is the only one.
+    """
+    collection = bpy.data.collections.new(capture.name)
+    scene.collection.children.link(collection)
+    size = _display_size(capture)
+    empty = bpy.data.objects.new(capture.name, None)
+    empty.in2n.role = "CAPTURE"
+    empty.empty_display_size = 2 * size
+    collection.objects.link(empty)
+    for view in capture.views:
+        _add_camera(collection, empty, view, size, photos.get(view.name))
+    if len(capture.points):
+        _add_points(collection, empty, capture)
+    return empty
+
+
+def _add_camera(collection, empty, view, size: float, photo: Path | None) -> None:
+    k = view.camera.intrinsics
+    data = bpy.data.cameras.new(view.name)
+    set_lens(data, k)
+    data.display_size = size
+    data.passepartout_alpha = 0.8
+    camera = bpy.data.objects.new(view.name, data)
+    marker = camera.in2n
+    marker.role, marker.photo, marker.held_out = "CAMERA", view.name, view.held_out
+    marker.image_size, marker.intrinsics = (k.width, k.height), (k.fx, k.fy, k.cx, k.cy)
+    camera.parent = empty
+    camera.matrix_local = Matrix(np.asarray(view.camera.camera_to_world, np.float64).tolist())
+    collection.objects.link(camera)
+    if photo is not None:
+        show_photo(data, photo)
+
+
+def show_photo(camera_data, file: Path) -> None:
+    """Show an image file behind the camera, in place of what was shown there before."""
+    image = bpy.data.images.load(str(file), check_existing=True)
+    backgrounds = camera_data.background_images
+    background = backgrounds[0] if backgrounds else backgrounds.new()
+    background.image = image
+    background.alpha = 1.0
+    background.frame_method = "STRETCH"
+    camera_data.show_background_images = True
+
+
+def show_normalised_photos(capture_empty, workspace_folder: Path) -> None:
+    """Show the workspace's undistorted photos behind the capture's cameras; they fit the pinhole cameras exactly."""
+    workspace = Workspace(workspace_folder)
+    images = {view.name: workspace.root / view.image for view in PinholeCapture.load(workspace.capture_json).views}
+    for camera in children(capture_empty, "CAMERA"):
+        file = images.get(camera.in2n.photo)
+        if file is not None and file.exists():
+            show_photo(camera.data, file)
+
+
+def _add_points(collection, empty, capture: PinholeCapture) -> None:
+    mesh = bpy.data.meshes.new(f"{capture.name} points")
+    mesh.vertices.add(len(capture.points))
+    mesh.vertices.foreach_set("co", np.ascontiguousarray(capture.points, np.float32).reshape(-1))
+    colors = mesh.color_attributes.new("Col", "BYTE_COLOR", "POINT")
+    rgba = np.ones((len(capture.points), 4), np.float32)
+    rgba[:, :3] = np.asarray(capture.point_colors, np.float32) / 255
+    colors.data.foreach_set("color_srgb", rgba.reshape(-1))
+    points = bpy.data.objects.new(mesh.name, mesh)
+    points.in2n.role = "POINTS"
+    points.parent = empty
+    points.hide_render = True
+    collection.objects.link(points)
+
+
+def _display_size(capture: PinholeCapture) -> float:
+    """How large cameras are drawn: a twentieth of the median distance of the cameras from their middle."""
+    positions = np.array([view.camera.position for view in capture.views])
+    distance = float(np.median(np.linalg.norm(positions - positions.mean(0), axis=1)))
+    return 0.1 * distance if math.isfinite(distance) and distance > 0 else 0.1

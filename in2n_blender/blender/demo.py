@@ -1,0 +1,299 @@
+"""The demo: the bundled capture through the add-on's own operators, without a window.
+
+    python -m in2n_blender.blender.demo --out DIR
+
+Starts from an empty .blend, imports the capture as cameras, reconstructs it, edits it by an instruction, animates a camera,
+renders the frames before and after, extracts the mesh and brings everything back. The engine runs in its own process, as it
+does in the window. Leaves in DIR: demo.blend, demo.in2n/ (the workspace), frames/edited/, before_after.gif, mesh.glb,
+contact_sheet.png and report.json. A run that was stopped goes on where it stood; demo.json remembers how far it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from ..jobs.protocol import Summarise
+from ..jobs.workspace import Workspace, read_json, write_json
+from ..scene.errors import Cancelled, In2nError
+
+CAPTURE = Path(__file__).resolve().parents[1] / "data" / "demo_capture"
+INSTRUCTION = "make it look like it just snowed"
+EDIT, PATH = "edited", "orbit"
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the command line chooses. steps and rounds 0: as many as the preset wants."""
+
+    out: Path
+    capture: Path = CAPTURE
+    instruction: str = INSTRUCTION
+    editor: str = "miniature"
+    preset: str = "draft"
+    device: str = "auto"
+    seed: int = 0
+    steps: int = 0
+    rounds: int = 0
+    frames: int = 48
+    mesh_resolution: int = 160
+
+
+class Stages:
+    """Which stages of the demo are done, with what settings and what they returned; kept in demo.json.
+
+    A stage is repeated when its own settings or those of a stage before it have changed.
+    """
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._stages = read_json(file) if file.exists() else {}
+        self.results: dict[str, dict] = {}
+        self._behind: dict = {}
+
+    def run(self, name: str, settings: dict, work) -> None:
+        """Call `work(restart)` unless the stage is done; restart says that an older attempt had other settings."""
+        self._behind = {**self._behind, name: settings}
+        stage = self._stages.get(name, {})
+        restart = bool(stage) and stage["settings"] != self._behind
+        if restart or "result" not in stage:
+            self._write(name, {"settings": self._behind})
+            started = time.monotonic()
+            result = work(restart)
+            self._write(name, {"settings": self._behind, "result": {"seconds": time.monotonic() - started, **result}})
+        else:
+            print(f"{name}: done before")
+        self.results[name] = self._stages[name]["result"]
+
+    def _write(self, name: str, stage: dict) -> None:
+        self._stages[name] = stage
+        write_json(self._file, self._stages)
+
+
+def run_demo(settings: DemoSettings) -> dict:
+    """Run the whole demo; returns what report.json holds. Raises In2nError and Cancelled."""
+    out = settings.out.expanduser().resolve()
+    blend = out / "demo.blend"
+    out.mkdir(parents=True, exist_ok=True)
+    enable_add_on()
+    open_or_create(blend)
+    stages = Stages(out / "demo.json")
+
+    def stage(name, chosen, operator, **arguments):
+        def work(restart):
+            if restart and name in ("reconstruct", "edit"):
+                arguments["restart"] = True
+            result = call(operator, **arguments)
+            save(blend)
+            return result
+
+        stages.run(name, chosen, work)
+
+    import_capture(settings, blend)
+    scene, workspace = bpy.context.scene, Workspace(blend.with_suffix(".in2n"))
+    stage("reconstruct", {"preset": settings.preset, "seed": settings.seed, "steps": settings.steps},
+          bpy.ops.in2n.reconstruct, steps=settings.steps)
+    stage("edit", {"instruction": settings.instruction, "editor": settings.editor, "rounds": settings.rounds},
+          bpy.ops.in2n.edit, instruction=settings.instruction, name=EDIT, editor=settings.editor, rounds=settings.rounds)
+    animate_orbit(scene, settings.frames)
+    save(blend)
+    frames = {"frames": settings.frames}
+    stage("render original", frames, bpy.ops.in2n.render_path, edit="original", name=PATH)
+    stage("render", frames, bpy.ops.in2n.render_path, edit=EDIT, name=PATH)
+    stage("mesh", {"resolution": settings.mesh_resolution}, bpy.ops.in2n.extract_mesh, edit=EDIT, resolution=settings.mesh_resolution)
+    copy_results(workspace, out)
+    summarise(settings, workspace, out, stages.results)
+    return read_json(out / "report.json")
+
+
+def enable_add_on() -> None:
+    """Enable the package as Blender's preferences would."""
+    import addon_utils
+
+    if addon_utils.enable(__package__.rpartition(".")[0]) is None:
+        raise RuntimeError("the add-on could not be enabled; its traceback is above")
+
+
+def open_or_create(blend: Path) -> None:
+    """Open the .blend of an earlier run, or start an empty one and save it, so that the workspace is beside it."""
+    if blend.exists():
+        bpy.ops.wm.open_mainfile(filepath=str(blend))
+        return
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    # NeRF colours are what the photos show: no film look on top.
+    bpy.context.scene.view_settings.view_transform = "Standard"
+    save(blend)
+
+
+def save(blend: Path) -> None:
+    bpy.context.preferences.filepaths.save_version = 0
+    bpy.ops.wm.save_as_mainfile(filepath=str(blend), compress=True)
+
+
+def call(operator, **arguments) -> dict:
+    """Run one of the add-on's operators to its end; returns what its job returned.
+
+    Raises the job's own In2nError or Cancelled, or In2nError("operator_failed") with what the operator reported.
+    """
+    from . import tasks
+
+    before = tasks.current()
+    try:
+        outcome = operator(**arguments)
+    except RuntimeError as error:  # how bpy tells of a report of kind ERROR
+        outcome, reported = {"CANCELLED"}, str(error).removeprefix("Error: ").strip()
+    else:
+        reported = ""
+    job = tasks.current()
+    if job is not None and job is not before:
+        if job.error is not None:
+            raise job.error
+        return job.result if isinstance(job.result, dict) else {}
+    if outcome != {"FINISHED"}:
+        raise In2nError("operator_failed", reported or f"{operator.idname_py()} did not finish.", "The lines above say why.")
+    return {}
+
+
+def import_capture(settings: DemoSettings, blend: Path) -> None:
+    """The capture as cameras in the scene, unless an earlier run put it there."""
+    scene = bpy.context.scene
+    for name in ("preset", "device", "seed", "instruction"):
+        setattr(scene.in2n, name, getattr(settings, name))
+    if not any(o.in2n.role == "CAPTURE" for o in scene.objects):
+        call(bpy.ops.in2n.import_capture, filepath=str(settings.capture))
+        save(blend)
+
+
+# --- the camera path -------------------------------------------------------------------------------------------------
+
+def animate_orbit(scene, frames: int) -> bpy.types.Object:
+    """An animated camera once around what the photos look at, with keyframes a user would set.
+
+    The camera hangs on an Empty that turns, tracks a second Empty in the middle, rises and sinks, and zooms in and back.
+    Replaces an orbit made before. Returns the camera.
+    """
+    for name in ("Orbit", "Orbit target", "Orbit camera"):
+        if name in bpy.data.objects:
+            bpy.data.objects.remove(bpy.data.objects[name])
+    photos = [o for o in scene.objects if o.in2n.role == "CAMERA"]
+    target, radius, height = viewed_center(np.array([o.matrix_world for o in photos]))
+    lens = float(np.median([o.data.lens for o in photos]))
+    turning = _empty(scene, "Orbit", target)
+    center = _empty(scene, "Orbit target", target)
+    data = bpy.data.cameras.new("Orbit camera")
+    data.sensor_width, data.sensor_fit = photos[0].data.sensor_width, photos[0].data.sensor_fit
+    camera = bpy.data.objects.new("Orbit camera", data)
+    scene.collection.objects.link(camera)
+    camera.parent = turning
+    track = camera.constraints.new("TRACK_TO")
+    track.target, track.track_axis, track.up_axis = center, "TRACK_NEGATIVE_Z", "UP_Y"
+    scene.camera, scene.frame_start, scene.frame_end, scene.render.fps = camera, 1, frames, 12
+    _key_orbit(turning, camera, frames, radius, height, lens)
+    return camera
+
+
+def _empty(scene, name: str, location) -> bpy.types.Object:
+    made = bpy.data.objects.new(name, None)
+    made.location = location
+    made.empty_display_size = 0.2
+    scene.collection.objects.link(made)
+    return made
+
+
+def _key_orbit(turning, camera, frames: int, radius: float, height: float, lens: float) -> None:
+    editing = bpy.context.preferences.edit
+    kept, editing.keyframe_new_interpolation_type = editing.keyframe_new_interpolation_type, "LINEAR"
+    # The last frame stops one step short of the first, so that the loop is seamless.
+    for frame, angle in ((1, 0.0), (frames + 1, 2 * math.pi)):
+        turning.rotation_euler.z = angle - math.pi / 2
+        turning.keyframe_insert("rotation_euler", frame=frame)
+    editing.keyframe_new_interpolation_type = "BEZIER"
+    for part, lift, zoom in ((0.0, 0.85, 0.97), (0.5, 1.2, 1.07), (1.0, 0.85, 0.97)):
+        frame = 1 + round(part * frames)
+        camera.location = (math.sqrt(max(radius**2 - (lift * height) ** 2, (0.5 * radius) ** 2)), 0.0, lift * height)
+        camera.keyframe_insert("location", frame=frame)
+        camera.data.lens = zoom * lens
+        camera.data.keyframe_insert("lens", frame=frame)
+    editing.keyframe_new_interpolation_type = kept
+
+
+def viewed_center(poses: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """The point nearest to all optical axes, and the cameras' median distance from it and height above it.
+
+    poses: (n, 4, 4) camera-to-world, OpenGL axes. Least squares: sum of (I - d d^T)(x - o) = 0.
+    """
+    origins, axes = poses[:, :3, 3], -poses[:, :3, 2] / np.linalg.norm(poses[:, :3, 2], axis=1, keepdims=True)
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    center = np.linalg.lstsq(across.sum(0), (across @ origins[:, :, None]).sum(0)[:, 0], rcond=None)[0]
+    offsets = origins - center
+    return center, float(np.median(np.linalg.norm(offsets, axis=1))), float(np.median(offsets[:, 2]))
+
+
+# --- what is left behind ---------------------------------------------------------------------------------------------
+
+def copy_results(workspace: Workspace, out: Path) -> None:
+    """Copy the edited frames and the mesh out of the workspace."""
+    frames = out / "frames" / EDIT
+    shutil.rmtree(frames, ignore_errors=True)
+    frames.mkdir(parents=True)
+    for file in sorted(workspace.renders(EDIT, PATH).glob("[0-9]*")):
+        shutil.copyfile(file, frames / file.name)
+    shutil.copyfile(workspace.mesh(EDIT, ".glb"), out / "mesh.glb")
+
+
+def summarise(settings: DemoSettings, workspace: Workspace, out: Path, results: dict[str, dict]) -> None:
+    """before_after.gif, contact_sheet.png and report.json, made by the engine."""
+    from . import tasks, worker
+
+    kept = {name: result for name, result in results.items() if name != "render original"}
+    request = Summarise(str(workspace.root), EDIT, PATH, str(out), settings.device, kept)
+    job = tasks.begin(tasks.Job("Summary", worker.work([request])))
+    job.run_here(tasks.ProgressPrinter())
+    if job.error is not None:
+        raise job.error
+
+
+def parse(arguments: list[str] | None = None) -> DemoSettings:
+    default = DemoSettings(Path("demo"))
+    parser = argparse.ArgumentParser(prog="in2n_blender demo", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=default.out, help="folder for everything the demo makes (default: ./demo)")
+    parser.add_argument("--capture", type=Path, default=default.capture, help="another capture than the bundled one")
+    parser.add_argument("--instruction", default=default.instruction, help="what to change (default: “%(default)s”)")
+    parser.add_argument("--editor", default=default.editor, help="miniature, timbrooks/instruct-pix2pix or a folder (default: %(default)s)")
+    parser.add_argument("--preset", default=default.preset, help="draft, standard or full (default: %(default)s)")
+    parser.add_argument("--device", default=default.device, help="auto, cpu, cuda or mps (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=default.seed, help="the same seed gives the same result (default: %(default)s)")
+    for name, what in (("steps", "training steps of the reconstruction; 0: the preset's"), ("rounds", "rounds of editing; 0: the preset's"),
+                       ("frames", "frames along the camera path"), ("mesh-resolution", "grid cells along the mesh's longest side")):
+        parser.add_argument(f"--{name}", type=int, default=getattr(default, name.replace("-", "_")), help=f"{what} (default: %(default)s)")
+    return DemoSettings(**vars(parser.parse_args(arguments)))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    settings = parse(arguments)
+    started = time.monotonic()
+    try:
+        report = run_demo(settings)
+    except In2nError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (Cancelled, KeyboardInterrupt):
+        print("Stopped. Run the same command again to go on.", file=sys.stderr)
+        return 130
+    print(f"Done in {(time.monotonic() - started) / 60:.1f} min: {settings.out}/contact_sheet.png, before_after.gif, demo.blend")
+    psnr = report.get("reconstruction", {}).get("psnr_db")
+    if psnr is not None:
+        print(f"Reconstruction: {psnr:.1f} dB on held-out photos.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

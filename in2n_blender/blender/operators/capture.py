@@ -1,0 +1,120 @@
+"""bpy.ops.in2n.import_capture, and its places in File > Import and in drag and drop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, StringProperty
+from bpy_extras.io_utils import ImportHelper
+
+from ...scene.capture import load_capture, pinhole_capture
+from ...scene.errors import In2nError
+from ...scene.presets import PRESETS
+from .. import cameras, workspaces
+from ..properties import PRESET_ITEMS
+from .job import poll_idle
+
+
+class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
+    """Import a capture (nerfstudio or instant-ngp transforms.json, or a COLMAP model) as cameras under one Empty, with the photos behind them"""
+
+    bl_idname = "in2n.import_capture"
+    bl_label = "Import Capture"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filename_ext = ".json"
+    filter_glob: StringProperty(default="*.json;*.bin;*.txt", options={"HIDDEN"})
+
+    filepath: StringProperty(name="Path", description="A capture's folder, its transforms.json, or a folder or file of its COLMAP model", subtype="FILE_PATH", options={"SKIP_SAVE"})
+    preset: EnumProperty(name="Preset", description="How far photos are scaled down; left out: the scene's preset", items=PRESET_ITEMS, options={"SKIP_SAVE"})
+    workspace: StringProperty(name="Workspace", description="The folder for the reconstruction and its edits; left out: beside the .blend file", subtype="DIR_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    show_photos: BoolProperty(name="Photos", description="Show the photos behind their cameras", default=True)
+
+    @classmethod
+    def poll(cls, context):
+        return poll_idle(cls)
+
+    def invoke(self, context, event):
+        if self.filepath:  # dropped into the window
+            return self.execute(context)
+        self.preset = context.scene.in2n.preset
+        return ImportHelper.invoke(self, context, event)
+
+    def draw(self, context):
+        self.layout.use_property_split = True
+        self.layout.prop(self, "preset")
+        self.layout.prop(self, "show_photos")
+
+    def execute(self, context):
+        scene = context.scene
+        settings = scene.in2n
+        preset = self.preset if self.properties.is_property_set("preset") else settings.preset
+        try:
+            source = Path(bpy.path.abspath(self.filepath)).expanduser().resolve()
+            capture = load_capture(source)
+            pinhole = pinhole_capture(capture, PRESETS[preset].longest_side, preset=preset)
+            if not pinhole.views:
+                raise In2nError("no_photos", f"None of the {len(capture.missing)} photos of “{capture.name}” was found.", "Put the photos where the capture's file says.")
+        except In2nError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        photos = {frame.name: frame.photo for frame in capture.frames} if self.show_photos else {}
+        empty = cameras.add_capture(scene, pinhole, photos)
+        empty.in2n.source, empty.in2n.preset, empty.in2n.missing = str(source), preset, len(capture.missing)
+        folder = Path(bpy.path.abspath(self.workspace)) if self.workspace else workspaces.new_workspace(scene, capture.name, source)
+        workspaces.remember(empty, folder)
+        settings.capture, settings.capture_path, settings.preset = empty, str(source), preset
+        self._show(context, scene, empty, pinhole)
+        workspaces.sync_edits(scene)
+        settings.status = summary(pinhole, len(capture.missing))
+        self.report({"INFO"}, settings.status)
+        return {"FINISHED"}
+
+    def _show(self, context, scene, empty, pinhole) -> None:
+        sizes = [(v.camera.intrinsics.width, v.camera.intrinsics.height) for v in pinhole.views]
+        common = max(set(sizes), key=sizes.count)
+        k = pinhole.views[sizes.index(common)].camera.intrinsics
+        cameras.set_resolution(scene, k)
+        if scene.camera is None or scene.camera.name not in scene.objects:
+            scene.camera = next(c for c in cameras.children(empty, "CAMERA") if tuple(c.in2n.image_size) == common)
+
+
+def summary(pinhole, missing: int) -> str:
+    """What was imported, in one line."""
+    sizes = {(v.camera.intrinsics.width, v.camera.intrinsics.height) for v in pinhole.views}
+    size = "{} x {}".format(*next(iter(sizes))) if len(sizes) == 1 else f"{len(sizes)} different sizes"
+    parts = [f"{len(pinhole.views)} photos ({size})"]
+    if missing:
+        parts.append(f"{missing} missing")
+    if len(pinhole.points):
+        parts.append(f"{len(pinhole.points):,} points")
+    return f"Imported “{pinhole.name}”: {', '.join(parts)}."
+
+
+class IN2N_FH_capture(bpy.types.FileHandler):
+    """Dropping a transforms.json into the 3D Viewport imports the capture."""
+
+    bl_idname = "IN2N_FH_capture"
+    bl_label = "Capture (IN2N)"
+    bl_import_operator = "in2n.import_capture"
+    bl_file_extensions = ".json"
+
+    @classmethod
+    def poll_drop(cls, context):
+        return context.area is not None and context.area.type == "VIEW_3D"
+
+
+def _menu_entry(self, context):
+    self.layout.operator(IN2N_OT_import_capture.bl_idname, text="Capture for Editing (IN2N)")
+
+
+CLASSES = (IN2N_OT_import_capture, IN2N_FH_capture)
+
+
+def attach() -> None:
+    bpy.types.TOPBAR_MT_file_import.append(_menu_entry)
+
+
+def detach() -> None:
+    bpy.types.TOPBAR_MT_file_import.remove(_menu_entry)

@@ -1,0 +1,83 @@
+"""bpy.ops.in2n.edit: edit the reconstruction by an instruction."""
+
+from __future__ import annotations
+
+import re
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
+
+from ...jobs.protocol import Edit
+from ...scene.errors import In2nError
+from .. import worker, workspaces
+from ..properties import DEVICE_ITEMS, PRESET_ITEMS
+from .job import JobOperator, poll_capture, poll_engine, poll_idle, poll_reconstruction
+
+
+class IN2N_OT_edit(JobOperator, bpy.types.Operator):
+    """Edit the captured scene by the instruction: photos are edited and the reconstruction trained on them in turns. An interrupted edit of the same name goes on from its last checkpoint"""
+
+    bl_idname = "in2n.edit"
+    bl_label = "Edit"
+    label = "Edit"
+
+    instruction: StringProperty(name="Instruction", description="What to change; left out: the scene's instruction", options={"SKIP_SAVE"})
+    name: StringProperty(name="Name", description="The edit's name; left out: made from the instruction", options={"SKIP_SAVE"})
+    editor: StringProperty(name="Editor", description="“miniature”, “timbrooks/instruct-pix2pix” or a folder with such a model; left out: the scene's editor", options={"SKIP_SAVE"})
+    guidance_text: FloatProperty(name="Text guidance", description="How strongly the edit follows the instruction; left out: the scene's, or the editor's default", default=7.5, options={"SKIP_SAVE"})
+    guidance_image: FloatProperty(name="Image guidance", description="How strongly the edit stays with the photo; left out: the scene's, or the editor's default", default=1.5, options={"SKIP_SAVE"})
+    seed: IntProperty(name="Seed", description="The seed of everything random; left out: the scene's seed", min=0, options={"SKIP_SAVE"})
+    preset: EnumProperty(name="Preset", description="How long the edit runs; left out: the scene's preset", items=PRESET_ITEMS, options={"SKIP_SAVE"})
+    device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
+    rounds: IntProperty(name="Rounds", description="How many photos are edited in all; 0: as many as the preset wants", default=0, min=0, options={"SKIP_SAVE"})
+    restart: BoolProperty(name="Start over", description="Throw an edit of the same name away and begin again", default=False, options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context):
+        return poll_idle(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)
+
+    def prepare(self, context):
+        settings = context.scene.in2n
+        _capture, workspace = workspaces.require(context.scene)
+        given = self.properties.is_property_set
+        instruction = (self.instruction if given("instruction") else settings.instruction).strip()
+        if not instruction:
+            raise In2nError("empty_instruction", "The instruction is empty.", "Type what to change, for example “Make it look like autumn”.")
+        self._edit = self.name or edit_name(instruction, workspace.edits())
+
+        def guidance(which):
+            if given(which):
+                return getattr(self, which)
+            return None if settings.use_default_guidance else getattr(settings, which)
+
+        return worker.work([Edit(
+            workspace=str(workspace.root),
+            name=self._edit,
+            instruction=instruction,
+            editor=self.editor or settings.editor_id(),
+            guidance_text=guidance("guidance_text"),
+            guidance_image=guidance("guidance_image"),
+            seed=self.seed if given("seed") else settings.seed,
+            preset=self.preset if given("preset") else settings.preset,
+            device=self.device if given("device") else settings.device,
+            rounds=self.rounds or None,
+            restart=self.restart,
+        )])
+
+    def finish(self, context, scene, capture, result):
+        workspaces.sync_edits(scene)
+        workspaces.select_edit(scene, self._edit)
+        return f"Edited: “{self._edit}” is ready."
+
+
+def edit_name(instruction: str, existing: list[str]) -> str:
+    """A folder name made from an instruction: its first words, numbered when that name is taken."""
+    words = re.findall(r"[A-Za-z0-9]+", instruction)[:6]
+    stem = "-".join(words).lower()[:48] or "edit"
+    name, number = stem, 2
+    while name in existing:
+        name, number = f"{stem}-{number}", number + 1
+    return name
+
+
+CLASSES = (IN2N_OT_edit,)

@@ -1,0 +1,37 @@
+"""bpy.ops.in2n.install_engine: make the engine's Python environment."""
+
+from __future__ import annotations
+
+import bpy
+
+from ...jobs import environment
+from ...jobs.protocol import Reporter
+from .. import preferences
+from .job import JobOperator, poll_idle
+
+
+class IN2N_OT_install_engine(JobOperator, bpy.types.Operator):
+    """Install the engine (PyTorch and what it needs, several gigabytes) into the home folder. Interrupted and started again, it goes on"""
+
+    bl_idname = "in2n.install_engine"
+    bl_label = "Install Engine"
+    label = "Install engine"
+
+    @classmethod
+    def poll(cls, context):
+        if not poll_idle(cls):
+            return False
+        if not preferences.wheelhouse() and not getattr(bpy.app, "online_access", True):
+            cls.poll_message_set("Allow online access in Preferences > System, or name a folder with wheels")
+            return False
+        return True
+
+    def prepare(self, context):
+        home, wheelhouse = preferences.home_folder(), preferences.wheelhouse()
+        return lambda emit, cancelled: environment.install(("engine",), home, wheelhouse, Reporter(emit, cancelled))
+
+    def finish(self, context, scene, capture, result):
+        return "The engine is installed."
+
+
+CLASSES = (IN2N_OT_install_engine,)

@@ -1,0 +1,48 @@
+"""bpy.ops.in2n.extract_mesh: a coloured mesh of an edit, brought into the scene."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.props import EnumProperty, IntProperty, StringProperty
+
+from ...jobs.protocol import ExtractMesh
+from ...jobs.workspace import ORIGINAL
+from .. import results, worker, workspaces
+from ..properties import DEVICE_ITEMS, chosen_edit
+from .job import JobOperator, poll_capture, poll_engine, poll_idle, poll_reconstruction
+
+
+class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
+    """Make a mesh with vertex colours of the edited scene and bring it in under the capture. A mesh of the same edit is replaced"""
+
+    bl_idname = "in2n.extract_mesh"
+    bl_label = "Extract Mesh"
+    label = "Extract mesh"
+
+    edit: StringProperty(name="Edit", description="The edit to make a mesh of; left out: the one selected in the list; “original”: the unedited reconstruction", options={"SKIP_SAVE"})
+    resolution: IntProperty(name="Resolution", description="Grid cells along the longest side; left out: the scene's", default=192, min=16, max=1024, options={"SKIP_SAVE"})
+    device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context):
+        return poll_idle(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)
+
+    def prepare(self, context):
+        settings = context.scene.in2n
+        _capture, workspace = workspaces.require(context.scene)
+        given = self.properties.is_property_set
+        self._edit = chosen_edit(context.scene, self.edit)
+        return worker.work([ExtractMesh(
+            workspace=str(workspace.root),
+            edit=self._edit,
+            resolution=self.resolution if given("resolution") else settings.mesh_resolution,
+            device=self.device if given("device") else settings.device,
+        )])
+
+    def finish(self, context, scene, capture, result):
+        file = workspaces.Workspace(self._workspace).mesh(self._edit, ".ply")
+        mesh = results.import_mesh(context, scene, capture, file, self._edit or ORIGINAL)
+        return f"Mesh of “{self._edit or ORIGINAL}”: {len(mesh.data.vertices):,} vertices, {len(mesh.data.polygons):,} faces."
+
+
+CLASSES = (IN2N_OT_extract_mesh,)

@@ -1,0 +1,55 @@
+"""bpy.ops.in2n.reconstruct: train the NeRF on the capture."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
+
+from ...jobs.protocol import ImportCapture, Reconstruct
+from .. import cameras, worker, workspaces
+from ..properties import DEVICE_ITEMS, PRESET_ITEMS
+from .job import JobOperator, poll_capture, poll_engine, poll_idle
+
+
+class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
+    """Train a NeRF on the capture's photos. The photos are first undistorted and scaled into the workspace. An interrupted reconstruction goes on from its last checkpoint"""
+
+    bl_idname = "in2n.reconstruct"
+    bl_label = "Reconstruct"
+    label = "Reconstruct"
+
+    preset: EnumProperty(name="Preset", description="How large training is; left out: the scene's preset", items=PRESET_ITEMS, options={"SKIP_SAVE"})
+    device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
+    seed: IntProperty(name="Seed", description="The seed of everything random; left out: the scene's seed", min=0, options={"SKIP_SAVE"})
+    steps: IntProperty(name="Steps", description="Training steps; 0: as many as the preset wants", default=0, min=0, options={"SKIP_SAVE"})
+    restart: BoolProperty(name="Start over", description="Throw the checkpoint away and begin again", default=False, options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context):
+        return poll_idle(cls) and poll_capture(cls, context) and poll_engine(cls)
+
+    def prepare(self, context):
+        settings = context.scene.in2n
+        capture, workspace = workspaces.require(context.scene)
+        given = self.properties.is_property_set
+        requests = []
+        if not workspaces.has_photos(workspace):
+            requests.append(ImportCapture(str(workspace.root), bpy.path.abspath(capture.in2n.source), capture.in2n.preset))
+        requests.append(Reconstruct(
+            workspace=str(workspace.root),
+            preset=self.preset if given("preset") else settings.preset,
+            device=self.device if given("device") else settings.device,
+            seed=self.seed if given("seed") else settings.seed,
+            steps=self.steps or None,
+            restart=self.restart,
+        ))
+        return worker.work(requests)
+
+    def finish(self, context, scene, capture, result):
+        if capture is not None:
+            cameras.show_normalised_photos(capture, workspaces.resolve(capture))
+        psnr = result.get("psnr_db")
+        return "Reconstructed." if psnr is None else f"Reconstructed: {psnr:.1f} dB on the held-out photos."
+
+
+CLASSES = (IN2N_OT_reconstruct,)

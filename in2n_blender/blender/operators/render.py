@@ -1,0 +1,62 @@
+"""bpy.ops.in2n.render_path: render an edit along the scene's animated camera."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.props import EnumProperty, IntProperty, StringProperty
+
+from ...jobs.protocol import RenderPath
+from ...jobs.workspace import ORIGINAL, write_json
+from .. import cameras, results, worker, workspaces
+from ..properties import DEVICE_ITEMS, chosen_edit
+from .job import JobOperator, poll_capture, poll_engine, poll_idle, poll_reconstruction
+
+
+class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
+    """Render the edited scene along the scene's camera, frame by frame: PNG for looking at, EXR with linear colour, depth and alpha. The frames are loaded behind the camera"""
+
+    bl_idname = "in2n.render_path"
+    bl_label = "Render Frames"
+    label = "Render frames"
+
+    edit: StringProperty(name="Edit", description="The edit to render; left out: the one selected in the list; “original”: the unedited reconstruction", options={"SKIP_SAVE"})
+    name: StringProperty(name="Path name", description="The name of the camera path and of the folder of its frames; left out: the scene's name", options={"SKIP_SAVE"})
+    frame_start: IntProperty(name="First frame", description="Left out: the scene's first frame", options={"SKIP_SAVE"})
+    frame_end: IntProperty(name="Last frame", description="Left out: the scene's last frame", options={"SKIP_SAVE"})
+    frame_step: IntProperty(name="Frame step", description="Left out: the scene's frame step", default=1, min=1, options={"SKIP_SAVE"})
+    device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context):
+        if not (poll_idle(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)):
+            return False
+        if context.scene.camera is None:
+            cls.poll_message_set("The scene has no camera to render from")
+            return False
+        return True
+
+    def prepare(self, context):
+        scene = context.scene
+        capture, workspace = workspaces.require(scene)
+        given = self.properties.is_property_set
+        self._edit = chosen_edit(scene, self.edit)
+        self._path = self.name or cameras.path_name(scene)
+        path = cameras.camera_path_from_scene(
+            scene, capture, self._path,
+            self.frame_start if given("frame_start") else scene.frame_start,
+            self.frame_end if given("frame_end") else scene.frame_end,
+            self.frame_step if given("frame_step") else scene.frame_step,
+        )
+        file = workspace.camera_path(self._path)
+        write_json(file, path.to_json())
+        self._frames = [frame.number for frame in path.frames]
+        device = self.device if given("device") else scene.in2n.device
+        return worker.work([RenderPath(str(workspace.root), str(file), self._edit, device)])
+
+    def finish(self, context, scene, capture, result):
+        folder = workspaces.Workspace(self._workspace).renders(self._edit, self._path)
+        results.load_frames(scene, folder, self._edit or ORIGINAL, self._path, self._frames)
+        return f"Rendered {len(self._frames)} frames of “{self._edit or ORIGINAL}” to {folder}."
+
+
+CLASSES = (IN2N_OT_render_path,)

@@ -1,0 +1,176 @@
+"""The sidebar of the 3D Viewport, tab IN2N. Drawing never changes anything."""
+
+from __future__ import annotations
+
+import bpy
+
+from ..jobs.workspace import ORIGINAL, Workspace
+from . import tasks, worker, workspaces
+from .properties import active_capture, active_edit, children
+
+
+class _Panel:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "IN2N"
+
+    @property
+    def fields(self):
+        """The layout for settings: labels at the left, values at the right."""
+        column = self.layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        return column
+
+
+def draw_job(layout) -> None:
+    """The running job: what it does, how far it is, and Cancel."""
+    job = tasks.current()
+    if job is None or job.done:
+        return
+    box = layout.box()
+    box.progress(factor=job.factor, text=f"{job.factor:.0%}" if job.progress else "")
+    box.label(text=job.line())
+    row = box.row(align=True)
+    row.operator("in2n.cancel", icon="X")
+    row.operator("in2n.show_log", text="", icon="TEXT")
+
+
+def _wrapped(layout, text: str, width: int, icon: str = "NONE") -> None:
+    """A text over as many lines as it needs; Blender's labels do not wrap."""
+    line = ""
+    lines = []
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for index, part in enumerate([*lines, line]):
+        column.label(text=part, icon=icon if index == 0 else ("BLANK1" if icon != "NONE" else "NONE"))
+
+
+def _characters(context) -> int:
+    """About how many characters fit beside each other in the sidebar."""
+    scale = context.preferences.system.ui_scale
+    return max(int((context.region.width / scale - 60) / 6.2), 16)
+
+
+class IN2N_PT_capture(_Panel, bpy.types.Panel):
+    bl_idname = "IN2N_PT_capture"
+    bl_label = "Capture"
+
+    def draw(self, context):
+        layout = self.layout
+        scene = context.scene
+        settings = scene.in2n
+        draw_job(layout)
+        job = tasks.current()
+        if settings.status and not tasks.running():
+            failed = job is not None and job.error is not None and not isinstance(job.error, tasks.Cancelled)
+            _wrapped(layout, settings.status, _characters(context), "ERROR" if failed else "INFO")
+        capture = active_capture(scene)
+        if worker.engine_python() is None:
+            _wrapped(layout, "The engine is not installed. It is needed from the step Reconstruct on.", _characters(context), "INFO")
+            layout.operator("in2n.install_engine", icon="IMPORT")
+        layout.operator("in2n.import_capture", text="Import Capture…", icon="FILE_FOLDER")
+        if capture is None:
+            return
+        fields = self.fields
+        fields.prop(settings, "capture")
+        cameras = children(capture, "CAMERA")
+        points = children(capture, "POINTS")
+        counts = f"{len(cameras)} photos"
+        if capture.in2n.missing:
+            counts += f", {capture.in2n.missing} missing"
+        if points:
+            counts += f", {sum(len(o.data.vertices) for o in points):,} points"
+        layout.label(text=counts, icon="CAMERA_DATA")
+        self._draw_workspace(context, capture)
+
+    def _draw_workspace(self, context, capture) -> None:
+        folder = workspaces.resolve(capture)
+        if folder is None:
+            return
+        row = self.layout.row(align=True)
+        row.label(text=folder.name, icon="FILE_CACHE")
+        row.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(folder)
+        if workspaces.is_scratch(folder):
+            _wrapped(self.layout, "The .blend was not saved at import: the workspace is a scratch folder in the home folder.", _characters(context), "INFO")
+
+
+class IN2N_PT_reconstruct(_Panel, bpy.types.Panel):
+    bl_idname = "IN2N_PT_reconstruct"
+    bl_label = "Reconstruct"
+
+    def draw(self, context):
+        settings = context.scene.in2n
+        fields = self.fields
+        fields.prop(settings, "preset")
+        fields.prop(settings, "device")
+        folder = workspaces.workspace_of(context.scene)
+        done = folder is not None and workspaces.has_reconstruction(Workspace(folder))
+        self.layout.operator("in2n.reconstruct", text="Continue Reconstruction" if done else "Reconstruct", icon="MESH_ICOSPHERE")
+
+
+class IN2N_PT_edit(_Panel, bpy.types.Panel):
+    bl_idname = "IN2N_PT_edit"
+    bl_label = "Edit"
+
+    def draw(self, context):
+        layout = self.layout
+        settings = context.scene.in2n
+        layout.prop(settings, "instruction", text="", placeholder="Make it look like autumn")
+        fields = self.fields
+        fields.prop(settings, "editor")
+        if settings.editor == "folder":
+            fields.prop(settings, "editor_folder")
+        fields.prop(settings, "use_default_guidance")
+        guidance = fields.column(align=True)
+        guidance.active = not settings.use_default_guidance
+        guidance.prop(settings, "guidance_text", text="Text Guidance")
+        guidance.prop(settings, "guidance_image", text="Image Guidance")
+        fields.prop(settings, "seed")
+        row = layout.row()
+        row.scale_y = 1.4
+        row.enabled = bool(settings.instruction.strip())
+        row.operator("in2n.edit", text="Edit" if row.enabled else "Type an Instruction First", icon="BRUSH_DATA")
+
+
+class IN2N_UL_edits(bpy.types.UIList):
+    """The edits of the workspace."""
+
+    def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0):
+        layout.label(text=item.name, icon="BRUSH_DATA", translate=False)
+
+
+class IN2N_PT_results(_Panel, bpy.types.Panel):
+    bl_idname = "IN2N_PT_results"
+    bl_label = "Results"
+
+    def draw(self, context):
+        layout = self.layout
+        scene = context.scene
+        settings = scene.in2n
+        if len(settings.edits):
+            layout.template_list("IN2N_UL_edits", "", settings, "edits", settings, "active_edit", rows=3)
+            instruction = settings.edits[min(settings.active_edit, len(settings.edits) - 1)].instruction
+            if instruction:
+                _wrapped(layout, f"“{instruction}”", _characters(context))
+        edit = active_edit(scene)
+        layout.label(text=f"Frames {scene.frame_start}–{scene.frame_end}, {scene.camera.name if scene.camera else 'no camera'}", icon="RENDER_ANIMATION")
+        self._draw_buttons("in2n.render_path", "Render Frames", edit)
+        self.fields.prop(settings, "mesh_resolution", text="Mesh Resolution")
+        self._draw_buttons("in2n.extract_mesh", "Extract Mesh", edit)
+
+    def _draw_buttons(self, operator: str, text: str, edit: str | None) -> None:
+        """One button for the selected edit and one for the unedited reconstruction."""
+        row = self.layout.row(align=True)
+        if edit is not None:
+            row.operator(operator, text=text).edit = edit
+        row.operator(operator, text="Unedited" if edit is not None else text).edit = ORIGINAL
+
+
+CLASSES = (IN2N_PT_capture, IN2N_PT_reconstruct, IN2N_PT_edit, IN2N_UL_edits, IN2N_PT_results)

@@ -1,0 +1,148 @@
+"""What a .blend remembers: settings of a scene, its edits, and which objects belong to a capture.
+
+Objects are recognised by their markers (`object.in2n`), never by their names, which belong to the user.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+from bpy.props import (
+    BoolProperty,
+    CollectionProperty,
+    EnumProperty,
+    FloatProperty,
+    FloatVectorProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
+
+from ..jobs.workspace import ORIGINAL
+from ..scene.presets import PRESETS
+
+PRESET_ITEMS = tuple(
+    (p.name, p.name.capitalize(), f"Photos scaled down to at most {p.longest_side} pixels on the longer side") for p in PRESETS.values()
+)
+DEVICE_ITEMS = (
+    ("auto", "Automatic", "Use the fastest device that the engine finds"),
+    ("cpu", "CPU", "Use the processor only"),
+    ("cuda", "CUDA", "Use an NVIDIA GPU, or an AMD GPU with a ROCm build of the engine"),
+    ("mps", "Metal", "Use the GPU of an Apple computer"),
+)
+EDITOR_ITEMS = (
+    ("miniature", "Miniature", "The small editing model that comes with the add-on: quick, works offline, knows few instructions"),
+    ("timbrooks/instruct-pix2pix", "InstructPix2Pix", "The editing model of the paper; several gigabytes, downloaded on first use"),
+    ("folder", "Folder", "An InstructPix2Pix model in a folder on this computer"),
+)
+ROLE_ITEMS = (
+    ("NONE", "None", "Not part of a capture"),
+    ("CAPTURE", "Capture", "The Empty that places a capture in the scene"),
+    ("CAMERA", "Camera", "A photo's camera"),
+    ("POINTS", "Points", "The capture's sparse points"),
+    ("MESH", "Mesh", "A mesh extracted from the reconstruction or an edit"),
+)
+
+
+def _is_capture(_self, candidate) -> bool:
+    return candidate.in2n.role == "CAPTURE"
+
+
+class In2nObject(bpy.types.PropertyGroup):
+    """The marker on an object that belongs to a capture; which fields are used depends on the role."""
+
+    role: EnumProperty(name="Role", items=ROLE_ITEMS, default="NONE", options={"HIDDEN"})
+    # CAPTURE
+    source: StringProperty(name="Source", description="The folder or file that the capture was imported from", subtype="FILE_PATH", options={"HIDDEN"})
+    preset: StringProperty(name="Preset", description="The preset that the cameras' resolution was chosen by", options={"HIDDEN"})
+    workspace: StringProperty(name="Workspace", description="The folder of the reconstruction and its edits, relative to the .blend file where it can be", options={"HIDDEN"})
+    workspace_absolute: StringProperty(name="Workspace (absolute)", description="Where the workspace was when it was chosen; used when it is not found beside the .blend file", options={"HIDDEN"})
+    missing: IntProperty(name="Missing photos", description="How many photos the capture lists that are not there", options={"HIDDEN"})
+    # CAMERA
+    photo: StringProperty(name="Photo", description="The photo's name in the capture", options={"HIDDEN"})
+    held_out: BoolProperty(name="Held out", description="This photo is not trained on; it is kept for measuring", options={"HIDDEN"})
+    image_size: bpy.props.IntVectorProperty(name="Image size", description="Width and height of the capture's undistorted photo in pixels", size=2, options={"HIDDEN"})
+    intrinsics: FloatVectorProperty(name="Intrinsics", description="fx, fy, cx, cy of the capture in pixels of the undistorted photo", size=4, precision=4, options={"HIDDEN"})
+    # MESH
+    edit: StringProperty(name="Edit", description="The edit that this mesh was extracted from", options={"HIDDEN"})
+
+
+class In2nEdit(bpy.types.PropertyGroup):
+    """One edit of the active capture's workspace, as its edit.json tells."""
+
+    name: StringProperty(name="Name", description="The edit's name and its folder in the workspace", options={"HIDDEN"})
+    instruction: StringProperty(name="Instruction", description="The instruction that this edit follows", options={"HIDDEN"})
+
+
+def _workspace(scene_settings) -> str:
+    from .workspaces import workspace_of
+
+    folder = workspace_of(scene_settings.id_data)
+    return str(folder) if folder else ""
+
+
+class In2nScene(bpy.types.PropertyGroup):
+    """The settings of a scene (`scene.in2n`)."""
+
+    capture: PointerProperty(name="Capture", description="The capture that the buttons below work on", type=bpy.types.Object, poll=_is_capture)
+    workspace: StringProperty(name="Workspace", description="The folder of the active capture's reconstruction, edits and results", get=_workspace)
+
+    capture_path: StringProperty(name="Path", description="A capture's folder, its transforms.json or its COLMAP model", subtype="FILE_PATH")
+    preset: EnumProperty(name="Preset", description="How large photos and training are", items=PRESET_ITEMS, default="standard")
+    device: EnumProperty(name="Device", description="What the engine computes on", items=DEVICE_ITEMS, default="auto")
+    seed: IntProperty(name="Seed", description="The same seed gives the same result on the same device", default=0, min=0)
+
+    instruction: StringProperty(name="Instruction", description="What to change, as you would tell a person: “Make it look like autumn”")
+    editor: EnumProperty(name="Editor", description="The model that edits the photos", items=EDITOR_ITEMS, default="miniature")
+    editor_folder: StringProperty(name="Model folder", description="A folder with an InstructPix2Pix model in the diffusers layout", subtype="DIR_PATH")
+    use_default_guidance: BoolProperty(name="Default guidance", description="Use the guidance scales that the editor was made for", default=True)
+    guidance_text: FloatProperty(name="Text", description="How strongly the edit follows the instruction; higher changes more", default=7.5, min=1.0, soft_max=15.0, max=50.0)
+    guidance_image: FloatProperty(name="Image", description="How strongly the edit stays with the photo; higher changes less", default=1.5, min=0.0, soft_max=3.0, max=20.0)
+
+    edits: CollectionProperty(type=In2nEdit)
+    active_edit: IntProperty(name="Active edit", description="The edit that results are made of", default=0, min=0)
+    mesh_resolution: IntProperty(name="Resolution", description="Grid cells along the longest side of the mesh's region", default=192, min=16, max=1024)
+    status: StringProperty(name="Status", description="How the last job ended", options={"HIDDEN"})
+
+    def editor_id(self) -> str:
+        """What the engine calls the chosen editor: a name or a folder."""
+        return bpy.path.abspath(self.editor_folder) if self.editor == "folder" else self.editor
+
+
+CLASSES = (In2nObject, In2nEdit, In2nScene)
+
+
+def attach() -> None:
+    bpy.types.Object.in2n = PointerProperty(type=In2nObject)
+    bpy.types.Scene.in2n = PointerProperty(type=In2nScene)
+
+
+def detach() -> None:
+    del bpy.types.Scene.in2n
+    del bpy.types.Object.in2n
+
+
+def active_capture(scene):
+    """The Empty of the scene's active capture, or None. A capture that was deleted from the scene does not count."""
+    chosen = scene.in2n.capture
+    if chosen is not None and scene.objects.get(chosen.name) is chosen:
+        return chosen
+    return next((o for o in scene.objects if o.in2n.role == "CAPTURE"), None)
+
+
+def active_edit(scene) -> str | None:
+    """The name of the edit selected in the list, or None when there is none."""
+    settings = scene.in2n
+    return settings.edits[settings.active_edit].name if settings.active_edit < len(settings.edits) else None
+
+
+def chosen_edit(scene, argument: str) -> str | None:
+    """Which edit an operator's `edit` argument means: "" the active one, "original" the reconstruction (None)."""
+    name = argument or active_edit(scene)
+    return None if name in (None, ORIGINAL) else name
+
+
+def children(capture, role: str) -> list:
+    """The capture's objects of one role, in the order they were made."""
+    return [o for o in capture.children_recursive if o.in2n.role == role]

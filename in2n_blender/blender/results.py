@@ -1,0 +1,128 @@
+"""What the engine made, brought back into the .blend. Doing it again replaces, never duplicates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+from ..scene.errors import In2nError
+from . import compat
+from .properties import children
+
+COLOR_ATTRIBUTE = "Col"  # what Blender's PLY import calls vertex colours
+
+
+def import_mesh(context, scene, capture, file: Path, edit: str):
+    """Bring a PLY with vertex colours in as a child of the capture's Empty, so that capture coordinates fit.
+
+    A mesh of the same edit is replaced and keeps its object: name, materials of its own, modifiers, visibility.
+    capture: None puts it at the world's origin. Returns the object. Raises In2nError("missing_file", "bad_mesh").
+    """
+    data = _read_ply(context, file)
+    existing = next((o for o in children(capture, "MESH") if o.in2n.edit == edit), None) if capture else None
+    if existing is not None:
+        for material in existing.data.materials:
+            data.materials.append(material)
+        previous, existing.data = existing.data, data
+        data.name = previous.name
+        if previous.users == 0:
+            bpy.data.meshes.remove(previous)
+        return existing
+    data.name = f"{edit} mesh"
+    data.materials.append(vertex_color_material())
+    mesh = bpy.data.objects.new(data.name, data)
+    mesh.in2n.role, mesh.in2n.edit = "MESH", edit
+    collection = next(iter(capture.users_collection), scene.collection) if capture else scene.collection
+    collection.objects.link(mesh)
+    mesh.parent = capture
+    return mesh
+
+
+def _read_ply(context, file: Path):
+    """The file as a mesh datablock.
+
+    Blender's importer works on the active scene and changes its selection and mode, so it gets a scene of its own.
+    """
+    if not Path(file).is_file():
+        raise In2nError("missing_file", f"{file} does not exist.", "Extract the mesh again.")
+    scene = bpy.data.scenes.new("IN2N import")
+    try:
+        with context.temp_override(scene=scene, view_layer=scene.view_layers[0], collection=scene.collection):
+            bpy.ops.wm.ply_import(filepath=str(file), forward_axis="Y", up_axis="Z", import_colors="SRGB")
+        imported = next((o for o in scene.objects if o.type == "MESH"), None)
+        if imported is None:
+            raise In2nError("bad_mesh", f"{file} could not be read as a mesh.", "Extract the mesh again.")
+        data = imported.data
+        bpy.data.objects.remove(imported)
+    finally:
+        bpy.data.scenes.remove(scene)
+    if COLOR_ATTRIBUTE in data.color_attributes:
+        data.color_attributes.active_color = data.color_attributes[COLOR_ATTRIBUTE]
+        data.color_attributes.render_color_index = data.color_attributes.active_color_index
+    return data
+
+
+def vertex_color_material():
+    """The material that shows vertex colours as they are: emission, because the light of the capture is in them already."""
+    material = next((m for m in bpy.data.materials if m.get("in2n_vertex_colors") and m.library is None), None)
+    if material is not None:
+        return material
+    material = bpy.data.materials.new("IN2N Colors")
+    material["in2n_vertex_colors"] = True
+    tree = compat.material_nodes(material)
+    tree.nodes.clear()
+    color = tree.nodes.new("ShaderNodeVertexColor")
+    color.layer_name = COLOR_ATTRIBUTE
+    emission = tree.nodes.new("ShaderNodeEmission")
+    output = tree.nodes.new("ShaderNodeOutputMaterial")
+    color.location, emission.location, output.location = (-400, 0), (-200, 0), (0, 0)
+    tree.links.new(color.outputs["Color"], emission.inputs["Color"])
+    tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
+    return material
+
+
+def load_frames(scene, folder: Path, edit: str, path_name: str, numbers: list[int]):
+    """Show rendered frames in step with the timeline in front of the scene's cameras.
+
+    The frames become one image sequence; every camera that the scene renders from in those frames shows it.
+    Returns the image. Raises In2nError("missing_file") when the first frame is not there.
+    """
+    first = Path(folder) / f"{numbers[0]:04d}.png"
+    if not first.is_file():
+        raise In2nError("missing_file", f"{first} does not exist.", "Render the frames again.")
+    key = f"{edit}/{path_name}"
+    image = next((i for i in bpy.data.images if i.get("in2n_frames") == key and i.library is None), None)
+    if image is None:
+        image = bpy.data.images.load(str(first))
+        image.name, image["in2n_frames"] = f"{edit} frames", key
+    image.filepath = str(first)
+    image.source = "SEQUENCE"
+    image.reload()
+    for camera in _cameras_used(scene, numbers):
+        _show_sequence(camera.data, image, numbers)
+    return image
+
+
+def _cameras_used(scene, numbers: list[int]) -> list:
+    """The cameras that the scene's markers switch to within the frames, and its own camera."""
+    bound = sorted((m for m in scene.timeline_markers if m.camera), key=lambda m: m.frame)
+    used = [m.camera for i, m in enumerate(bound)
+            if m.frame <= numbers[-1] and (i + 1 == len(bound) or bound[i + 1].frame > numbers[0])]
+    cameras = used or [scene.camera]
+    return list({c.data.name_full: c for c in cameras if c is not None and c.type == "CAMERA"}.values())
+
+
+def _show_sequence(camera_data, image, numbers: list[int]) -> None:
+    backgrounds = camera_data.background_images
+    shown = next((b for b in backgrounds if b.image is not None and b.image.get("in2n_frames")), None) or backgrounds.new()
+    shown.image = image
+    shown.alpha = 1.0
+    shown.display_depth = "FRONT"
+    shown.frame_method = "STRETCH"
+    user = shown.image_user
+    # Blender shows file number frame_current - frame_start + 1 + frame_offset; the files are numbered by frame.
+    user.frame_start, user.frame_offset = numbers[0], numbers[0] - 1
+    user.frame_duration = numbers[-1] - numbers[0] + 1
+    user.use_auto_refresh = True
+    camera_data.show_background_images = True

@@ -1,0 +1,115 @@
+"""Where a capture's workspace is: beside the saved .blend, or in a scratch folder while the .blend was never saved."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import bpy
+
+from ..jobs.workspace import Workspace, read_json
+from ..scene.errors import In2nError
+from .preferences import home_folder
+from .properties import active_capture
+
+
+def new_workspace(scene, capture_name: str, source: Path) -> Path:
+    """A folder for a capture that has none yet; nothing is created.
+
+    Beside a saved .blend it is `<blend name>.in2n`, and `<blend name>-2.in2n` and so on for further captures. A folder
+    that already holds this very capture is used again.
+    """
+    taken = {folder for s in bpy.data.scenes for o in s.objects if o.in2n.role == "CAPTURE" and (folder := resolve(o))}
+    if not bpy.data.filepath:
+        stem = "".join(c if c.isalnum() else "-" for c in capture_name) or "capture"
+        return home_folder() / "scratch" / f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}.in2n"
+    blend = Path(bpy.data.filepath)
+    number = 1
+    while True:
+        folder = blend.with_name(f"{blend.stem}.in2n" if number == 1 else f"{blend.stem}-{number}.in2n")
+        if folder not in taken and _is_free_for(folder, source):
+            return folder
+        number += 1
+
+
+def _is_free_for(folder: Path, source: Path) -> bool:
+    capture_json = Workspace(folder).capture_json
+    if not capture_json.exists():
+        return True
+    try:
+        return Path(read_json(capture_json).get("source", "")) == source
+    except In2nError:
+        return False
+
+
+def remember(capture, folder: Path) -> None:
+    """Store the workspace on the capture's Empty, relative to the .blend where that is possible."""
+    folder = Path(folder).resolve()
+    capture.in2n.workspace_absolute = str(folder)
+    beside = bpy.data.filepath and Path(bpy.data.filepath).resolve().parent in folder.parents
+    capture.in2n.workspace = bpy.path.relpath(str(folder)) if beside else str(folder)
+
+
+def resolve(capture) -> Path | None:
+    """The workspace of a capture's Empty. A copy beside the .blend wins over where the folder was at first."""
+    stored = capture.in2n.workspace
+    if not stored:
+        return None
+    beside = Path(bpy.path.abspath(stored))
+    if stored.startswith("//") and (not bpy.data.filepath or not beside.exists()):
+        return Path(capture.in2n.workspace_absolute)
+    return beside
+
+
+def workspace_of(scene) -> Path | None:
+    """The folder of the scene's active capture, or None when there is no capture."""
+    capture = active_capture(scene)
+    return resolve(capture) if capture else None
+
+
+def is_scratch(folder: Path) -> bool:
+    """Whether the folder is one that was made for a .blend that had not been saved."""
+    return home_folder() / "scratch" in folder.parents
+
+
+def require(scene) -> tuple[object, Workspace]:
+    """The active capture's Empty and its workspace. Raises In2nError("no_capture")."""
+    capture = active_capture(scene)
+    folder = resolve(capture) if capture else None
+    if folder is None:
+        raise In2nError("no_capture", "The scene has no capture.", "Import one first: File > Import > Capture (IN2N).")
+    return capture, Workspace(folder)
+
+
+def has_photos(workspace: Workspace) -> bool:
+    """Whether the photos were already normalised into the workspace."""
+    return workspace.capture_json.exists() and any(workspace.images.glob("*"))
+
+
+def has_reconstruction(workspace: Workspace) -> bool:
+    return (workspace.reconstruction / "checkpoint.safetensors").exists()
+
+
+def sync_edits(scene) -> None:
+    """Make the scene's list of edits what the workspace holds, keeping the selection."""
+    folder = workspace_of(scene)
+    settings = scene.in2n
+    selected = settings.edits[settings.active_edit].name if settings.active_edit < len(settings.edits) else ""
+    settings.edits.clear()
+    if folder is None:
+        return
+    workspace = Workspace(folder)
+    for name in workspace.edits():
+        item = settings.edits.add()
+        item.name = name
+        try:
+            item.instruction = str(read_json(workspace.edit(name) / "edit.json").get("instruction", ""))
+        except In2nError:
+            item.instruction = ""  # a damaged edit is still listed, so that it can be seen and removed
+    select_edit(scene, selected)
+
+
+def select_edit(scene, name: str) -> None:
+    """Make the named edit the active one; the newest when there is none of that name."""
+    names = [edit.name for edit in scene.in2n.edits]
+    scene.in2n.active_edit = names.index(name) if name in names else max(len(names) - 1, 0)
