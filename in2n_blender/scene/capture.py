@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from .camera import Camera
-from .lens import Lens
+from .errors import In2nError
+from .lens import Lens, pinhole_for
+
+MAXIMUM_POINTS = 50_000
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One photo of a capture as the user's files describe it, still distorted, at its own size."""
+    """One photo of a capture as the user's files describe it, still distorted, at its own size.
+
+    lens: in pixels of the photo after `orientation`, the EXIF orientation (1 to 8), was applied to what is stored.
+    """
 
     name: str
     photo: Path
     lens: Lens
     camera_to_world: np.ndarray
     held_out: bool | None = None  # None: the files do not say
+    orientation: int = 1
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Capture:
     """What a reader returns: every pose is camera-to-world, OpenGL axes, float64 (4, 4).
 
     points: (P, 3) float32 sparse points in the capture's units; point_colors: (P, 3) uint8.
-    missing: names of frames that the files list but whose photo is not there.
+    missing: names of frames that the files list but whose photo is not there; unreadable: whose photo is there but broken.
     """
 
     name: str
@@ -37,6 +45,7 @@ class Capture:
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.float32))
     point_colors: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
     missing: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,11 @@ class View:
 
 @dataclass(frozen=True)
 class PinholeCapture:
-    """The capture as a workspace keeps it (capture.json): pinhole views whose cameras fit the images on disk exactly."""
+    """The capture as a workspace keeps it (capture.json): pinhole views whose cameras fit the images on disk exactly.
+
+    source: where it was read from; relative to the workspace if it lies inside it, else absolute.
+    missing: names of frames without a view, because their photo is not there or cannot be read.
+    """
 
     name: str
     source: str
@@ -96,3 +109,64 @@ def load_capture(path: Path | str) -> Capture:
     from .readers import read
 
     return read(Path(path))
+
+
+def pinhole_capture(capture: Capture, longest_side: int, hold_out_every: int = 8, preset: str = "") -> PinholeCapture:
+    """The normalised capture that `capture` becomes: needs numpy only and reads no photo.
+
+    Photos are scaled down, never up, to at most longest_side pixels. Held out are the views that the files say; where
+    they say nothing, every hold_out_every-th (0: none), starting in the middle of the first such run of views.
+    Sparse points: at most MAXIMUM_POINTS, chosen with a fixed seed.
+    Raises In2nError: "bad_setting", "bad_intrinsics", "too_few_photos".
+    """
+    if longest_side < 1 or hold_out_every < 0 or hold_out_every == 1:
+        raise In2nError("bad_setting", f"Photos of {longest_side} pixels with every {hold_out_every}th view held out cannot be made.",
+                        "Hold out every second view at most, or 0 for none.")
+    held_out = _held_out(capture.frames, hold_out_every)
+    if len(held_out) - sum(held_out) < 3:
+        raise In2nError("too_few_photos", f"Only {len(held_out) - sum(held_out)} photos of {capture.source} are left to train on; the others are held out.",
+                        "Hold out fewer views.")
+    pinholes = {frame.lens: None for frame in capture.frames}
+    pinholes = {lens: pinhole_for(lens).fitted(longest_side)[0] for lens in pinholes}
+    views = tuple(View(f.name, f"images/{f.name}.png", Camera(pinholes[f.lens], f.camera_to_world), out)
+                  for f, out in zip(capture.frames, held_out))
+    points, colors = capture.points, capture.point_colors
+    if len(points) > MAXIMUM_POINTS:
+        chosen = np.sort(np.random.default_rng(0).choice(len(points), MAXIMUM_POINTS, replace=False))
+        points, colors = points[chosen], colors[chosen]
+    source = Path(capture.source).expanduser().resolve().as_posix()
+    return PinholeCapture(capture.name, source, preset, views, points, colors, capture.missing + capture.unreadable)
+
+
+def _held_out(frames: tuple[Frame, ...], every: int) -> list[bool]:
+    if any(f.held_out is not None for f in frames):
+        return [bool(f.held_out) for f in frames]
+    return [every > 0 and i % every == every // 2 for i in range(len(frames))]
+
+
+def unique_names(labels: list[str]) -> list[str]:
+    """A plain file name for each photo's path as the files list it: letters, digits, "_", "-" and ".", at most 64 long.
+
+    The photo's own name without its extension where that is enough, else with its folders before it (train_r_0,
+    test_r_0), else with a number behind it. Unique without regard to case, as Windows and macOS need.
+    """
+    paths = [label.replace("\\", "/").lstrip("./") for label in labels]
+    paths = [re.sub(r"\.(png|jpe?g|tiff?|webp|bmp|exr)$", "", path, flags=re.IGNORECASE) for path in paths]
+    short = [_plain(path.rsplit("/", 1)[-1]) for path in paths]
+    names, taken = [], set()
+    for path, name in zip(paths, short):
+        if sum(name.lower() == other.lower() for other in short) > 1:
+            name = _plain("_".join(path.split("/")[-2:]))
+        number, candidate = 1, name
+        while candidate.lower() in taken:
+            number += 1
+            candidate = f"{name[:58]}_{number}"
+        taken.add(candidate.lower())
+        names.append(candidate)
+    return names
+
+
+def _plain(text: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9_.\-]", "_", text)[-64:].strip(".-")
+    # names that Windows keeps for devices
+    return f"view_{name}" if not name or re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE) else name

@@ -1,1 +1,27 @@
-"""One file a format; `read` chooses by what the folder or file holds."""
+"""Readers of captures: one file a format. Each returns scene.capture.Capture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..capture import Capture
+from ..errors import In2nError
+from . import colmap, transforms
+
+
+def read(path: Path) -> Capture:
+    """Recognise the format of a folder or file and read it.
+
+    Raises In2nError: "missing_file", "not_a_capture", and what the readers raise.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise In2nError("missing_file", f"{path} does not exist.", "Check the path of the capture.")
+    found = transforms.find(path)
+    if found:
+        return transforms.read(found)
+    model = colmap.find(path)
+    if model:
+        return colmap.read(model)
+    raise In2nError("not_a_capture", f"No capture was found in {path}.",
+                    "Choose a folder with transforms.json or transforms_train.json, or a COLMAP project with sparse/0 and images.")

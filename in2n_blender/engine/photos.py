@@ -1,0 +1,244 @@
+"""Photos into a workspace: upright, undistorted to square-pixel pinhole cameras, scaled; and back out as arrays."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import threading
+import time
+import uuid
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..jobs.protocol import ImportCapture, Reporter
+from ..jobs.workspace import Workspace, atomic_path, write_json
+from ..scene.capture import Frame, PinholeCapture, View, load_capture, pinhole_capture
+from ..scene.camera import Intrinsics
+from ..scene.errors import Cancelled, In2nError
+from ..scene.lens import Lens, photo_pixels, pinhole_for
+from ..scene.presets import PRESETS
+from ..scene.readers.listing import check_enough
+
+THREADS = 2
+BAND_PIXELS = 1 << 19  # undistorted at a time: bounds the memory and how long a cancelled import goes on
+
+# what PIL raises on files that are cut short or not what they seem
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadablePhoto(Exception):
+    """A photo that is there but cannot be used; the import goes on without it."""
+
+
+def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapture:
+    """Read a capture, write its normalised photos and capture.json into the workspace, and return what was written.
+
+    The workspace changes only when everything is done: an import that fails or is cancelled leaves an earlier one as it
+    was, and one that was killed is cleared up by the next. Photos that are missing or cannot be read are named in
+    `missing` and in the log. Progress is in photos.
+    Raises In2nError (see scene.readers, pinhole_capture, atomic_path; "unknown_preset") and Cancelled.
+    """
+    if request.preset not in PRESETS:
+        raise In2nError("unknown_preset", f"There is no preset “{request.preset}”.", f"Use one of {', '.join(PRESETS)}.")
+    workspace = Workspace(request.workspace)
+    read = load_capture(request.source)
+    reporter.check()
+    capture = pinhole_capture(read, PRESETS[request.preset].longest_side, request.hold_out_every, request.preset)
+    capture = replace(capture, source=_source(Path(capture.source), workspace))
+    if read.missing:
+        reporter.log(f"{len(read.missing)} of {len(read.frames) + len(read.missing) + len(read.unreadable)} photos are missing and are left out.")
+    for name in read.unreadable:
+        reporter.log(f"The photo of {name} cannot be read and is left out.")
+
+    new_workspace = not workspace.root.exists()
+    _settle(workspace)
+    staging = workspace.root / f".importing-{uuid.uuid4().hex[:8]}"
+    try:
+        unreadable = _write_photos(read.frames, capture.views, staging, reporter)
+        views = tuple(v for v in capture.views if v.name not in unreadable)
+        check_enough(len(views), len(capture.views) + len(capture.missing), request.source)
+        capture = replace(capture, views=views, missing=capture.missing + tuple(unreadable))
+        write_json(staging / "capture.json", capture.to_json())
+        reporter.check()
+        _put_in_place(staging, workspace)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if new_workspace and workspace.root.is_dir() and not any(workspace.root.iterdir()):
+            workspace.root.rmdir()
+    reporter.log(f"{len(capture.views)} photos imported, {len(capture.held_out_views)} of them held out, "
+                 f"{len(capture.missing)} left out, {len(capture.points)} sparse points.")
+    return capture
+
+
+def load_images(workspace: Workspace, capture: PinholeCapture) -> list[np.ndarray]:
+    """The images of all views in order: float32 (height, width, 3), or 4 with straight alpha, in [0, 1], sRGB.
+
+    Raises In2nError("missing_file") or In2nError("bad_image").
+    """
+    return [_load_image(workspace.root / view.image, view.camera.intrinsics) for view in capture.views]
+
+
+def decode(path: Path, orientation: int = 1) -> np.ndarray:
+    """A photo as (height, width, 3) uint8, or 4 where it has transparency, after its EXIF orientation was applied.
+
+    16-bit photos are reduced to 8 bits. Raises UnreadablePhoto.
+    """
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            image = opened.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else opened
+            if image.mode.startswith("I"):  # 16-bit grey; 16-bit colour is reduced by PIL itself
+                grey = np.clip(np.asarray(image, np.float32) / 257, 0, 255)
+                return np.repeat(np.round(grey).astype(np.uint8)[..., None], 3, 2)
+            transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+            return np.array(image.convert("RGBA" if transparent else "RGB"))
+    except _BROKEN as error:
+        raise UnreadablePhoto(str(error)) from None
+
+
+def normalise_photo(photo: np.ndarray, lens: Lens, target: Intrinsics, longest_side: int, check=lambda: None) -> np.ndarray:
+    """Undistort a photo at its full size, then scale it down.
+
+    photo: (H, W, 3 or 4) uint8 as the lens describes it. target: `pinhole_for(lens).fitted(longest_side)`.
+    check: called a few times a second; may raise. Returns (target.height, target.width, 3 or 4) uint8.
+    A photo that needs neither is returned as it is. Colour is resampled weighted by its alpha, so that nothing of what
+    hides behind a transparent pixel shows at an edge.
+    """
+    full = pinhole_for(lens)
+    whole = (target.width, target.height) == (full.width, full.height)
+    if lens.is_square_pinhole and whole:
+        return photo
+    image = np.ascontiguousarray(photo.transpose(2, 0, 1), np.float32)
+    if len(image) == 4:
+        image[:3] *= image[3] / 255
+    if not lens.is_square_pinhole:
+        image = _undistort(image, lens, full, check)
+    if not whole:
+        box = full.fitted(longest_side)[1]
+        check()
+        image = np.stack([np.asarray(Image.fromarray(channel).resize((target.width, target.height), Image.Resampling.LANCZOS, box))
+                          for channel in image])
+    if len(image) == 4:
+        image[:3] *= 255 / np.maximum(image[3], 1e-3)
+        image[:3, image[3] < 0.5] = 0
+    return np.round(np.clip(image, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _undistort(image: np.ndarray, lens: Lens, pinhole: Intrinsics, check) -> np.ndarray:
+    """(C, H, W) float32 -> (C, H, W), bicubic."""
+    source = torch.from_numpy(image)[None]
+    result = np.empty_like(image)
+    rows = max(1, BAND_PIXELS // pinhole.width)
+    size = np.array([pinhole.width, pinhole.height])
+    for first in range(0, pinhole.height, rows):
+        check()
+        last = min(first + rows, pinhole.height)
+        # grid_sample without align_corners: -1 and 1 are the outer edges of the border pixels, as 0 and size are here
+        grid = torch.from_numpy((photo_pixels(lens, pinhole, first, last) * (2 / size) - 1).astype(np.float32))[None]
+        band = torch.nn.functional.grid_sample(source, grid, mode="bicubic", padding_mode="border", align_corners=False)
+        result[:, first:last] = band[0].numpy()
+    return np.clip(result, 0, 255)
+
+
+def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: Path, reporter: Reporter) -> list[str]:
+    """Writes staging/images/<name>.png for every view. Returns the names of those whose photo cannot be read."""
+    stop = threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise Cancelled()
+
+    def work(frame: Frame, view: View) -> None:
+        check()
+        k = view.camera.intrinsics
+        photo = decode(frame.photo, frame.orientation)
+        expected = frame.lens.intrinsics
+        if photo.shape[:2] != (expected.height, expected.width):
+            raise UnreadablePhoto(f"{photo.shape[1]} x {photo.shape[0]} pixels instead of {expected.width} x {expected.height}")
+        image = normalise_photo(photo, frame.lens, k, max(k.width, k.height), check)
+        check()
+        with atomic_path(staging / view.image) as temporary:
+            Image.fromarray(image).save(temporary, "PNG", compress_level=4)
+
+    unreadable: list[str] = []
+    started = time.monotonic()
+    with ThreadPoolExecutor(THREADS) as pool:
+        jobs = {pool.submit(work, frame, view): view for frame, view in zip(frames, views, strict=True)}
+        try:
+            waiting, done = set(jobs), 0
+            reporter.progress(0, len(jobs), "photos", "Undistorting the photos")
+            while waiting:
+                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for job in finished:
+                    try:
+                        job.result()
+                    except UnreadablePhoto as error:
+                        name = jobs[job].name
+                        unreadable.append(name)
+                        reporter.log(f"The photo of {name} cannot be read and is left out ({error}).")
+                done += len(finished)
+                if finished:
+                    left = (time.monotonic() - started) / done * (len(jobs) - done)
+                    reporter.progress(done, len(jobs), "photos", "Undistorting the photos", left)
+                reporter.check()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return sorted(unreadable)
+
+
+def _put_in_place(staging: Path, workspace: Workspace) -> None:
+    """Exchange images/ and capture.json for the staged ones. `_settle` finishes or undoes it after a kill in between."""
+    replaced = workspace.root / f".replaced-{staging.name}"
+    had_images = workspace.images.exists()
+    if had_images:
+        workspace.images.rename(replaced)
+    try:
+        (staging / "images").rename(workspace.images)
+    except OSError:
+        if had_images:
+            replaced.rename(workspace.images)
+        raise
+    (staging / "capture.json").replace(workspace.capture_json)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _settle(workspace: Workspace) -> None:
+    """Clear up after an import that was killed: the workspace holds either the earlier import or the later one, whole."""
+    for staging in workspace.root.glob(".importing-*"):
+        if (staging / "capture.json").exists() and not (staging / "images").exists():
+            (staging / "capture.json").replace(workspace.capture_json)
+        shutil.rmtree(staging, ignore_errors=True)
+    for replaced in workspace.root.glob(".replaced-*"):
+        if workspace.images.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            replaced.rename(workspace.images)
+
+
+def _source(source: Path, workspace: Workspace) -> str:
+    return source.relative_to(workspace.root).as_posix() if source.is_relative_to(workspace.root) else source.as_posix()
+
+
+def _load_image(path: Path, intrinsics: Intrinsics) -> np.ndarray:
+    if not path.is_file():
+        raise In2nError("missing_file", f"{path} does not exist.", "Import the capture again.")
+    try:
+        image = decode(path)
+    except UnreadablePhoto as error:
+        raise In2nError("bad_image", f"{path} cannot be read ({error}).", "Import the capture again.") from None
+    if image.shape[:2] != (intrinsics.height, intrinsics.width):
+        raise In2nError("bad_image", f"{path} has {image.shape[1]} x {image.shape[0]} pixels instead of "
+                        f"{intrinsics.width} x {intrinsics.height}.", "Import the capture again.")
+    return image.astype(np.float32) / 255

@@ -1,0 +1,197 @@
+"""transforms.json: nerfstudio, instant-ngp and the Blender synthetic sets.
+
+Poses stay as the file gives them: camera-to-world, OpenGL axes, in the coordinates that every program that reads the file
+shares. nerfstudio's `applied_transform` is what nerfstudio did to COLMAP's coordinates to get there (it puts z up), so it
+has been applied to the poses and to the points of `ply_file_path` already. It is applied here to one thing only: sparse
+points that come from a COLMAP model lying beside the file, which are still in COLMAP's coordinates.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ..camera import Intrinsics
+from ..capture import Capture
+from ..errors import In2nError
+from ..lens import Lens
+from . import colmap, ply
+from .listing import ListedPhoto, build_capture, finite, positive
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".tif", ".tiff", ".webp")
+
+# camera_model -> the lens model of its distortion keys. instant-ngp writes OPENCV, nerfstudio any of them.
+CAMERA_MODELS = {name: "brown" for name in ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE")}
+CAMERA_MODELS |= {name: "opencv_fisheye" for name in ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "FISHEYE")}
+
+
+def find(path: Path) -> Path | None:
+    """The file to read: `path` itself if it is a .json, transforms.json in the folder, or the folder of a synthetic set."""
+    if path.is_file():
+        return path if path.suffix.lower() == ".json" else None
+    if (path / "transforms.json").is_file():
+        return path / "transforms.json"
+    return path if (path / "transforms_train.json").is_file() else None
+
+
+def read(path: Path) -> Capture:
+    """Read a transforms file, or a folder with transforms_train.json and transforms_test.json (or _val.json) as the
+    Blender synthetic sets have, whose test photos are then the held-out ones.
+
+    Raises In2nError: "missing_file", "bad_json", "bad_capture", "unknown_camera_model", "bad_points" and what
+    `build_capture` raises.
+    """
+    if path.is_file():
+        table = _load(path)
+        return build_capture(path, path.parent, _listed(path, table), *_points(path.parent, table))
+    listed = _listed(path / "transforms_train.json", _load(path / "transforms_train.json"), held_out=False)
+    for other in ("transforms_test.json", "transforms_val.json"):
+        if (path / other).is_file():
+            listed += _listed(path / other, _load(path / other), held_out=True)
+            break
+    return build_capture(path, path, listed, *_no_points())
+
+
+def _load(path: Path) -> dict:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise In2nError("bad_json", f"{path} is not valid JSON ({error}).",
+                        "The file may be cut short or not what its name says; get it again.") from None
+    except OSError as error:
+        raise In2nError("missing_file", f"{path} cannot be read ({error.strerror}).", "Check the file and its permissions.") from None
+    if not isinstance(table, dict) or not isinstance(table.get("frames"), list):
+        raise In2nError("bad_capture", f"{path} has no list of frames.",
+                        "Choose a transforms.json as nerfstudio, instant-ngp or the Blender synthetic sets have.")
+    return table
+
+
+def _listed(path: Path, table: dict, held_out: bool | None = None) -> list[ListedPhoto]:
+    split = _split(table)
+    listed = []
+    for number, frame in enumerate(table["frames"], 1):
+        if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str) or not frame["file_path"]:
+            raise In2nError("bad_capture", f"Frame {number} of {path} has no file_path.", "Export the capture again.")
+        if "transform_matrix" not in frame:
+            raise In2nError("bad_capture", f"{frame['file_path']} has no transform_matrix in {path}.", "Export the capture again.")
+        label = _normal(frame["file_path"])
+        if split and label not in split:
+            continue
+        listed.append(ListedPhoto(
+            label, _photo(path.parent, label), frame["transform_matrix"], _listed_size(frame, table, label),
+            lambda width, height, frame=frame, label=label: _lens(frame, table, width, height, label),
+            split[label] if split else held_out,
+        ))
+        _camera_model(frame, table, label)
+    return listed
+
+
+def _split(table: dict) -> dict[str, bool]:
+    """Photo -> held out, from nerfstudio's lists of file names; empty if there are none.
+
+    As in nerfstudio, a photo that is in no list is not used, and one that is in several is trained on. Where the lists
+    name no training photos, all that are not held out are trained on.
+    """
+    lists = {kind: [_normal(name) for name in table.get(f"{kind}_filenames") or [] if isinstance(name, str)]
+             for kind in ("test", "val", "train")}
+    if not any(lists.values()):
+        return {}
+    frames = [_normal(f["file_path"]) for f in table["frames"] if isinstance(f, dict) and isinstance(f.get("file_path"), str)]
+    split = {} if lists["train"] else dict.fromkeys(frames, False)
+    split |= dict.fromkeys(lists["test"] + lists["val"], True)
+    split |= dict.fromkeys(lists["train"], False)
+    return split
+
+
+def _normal(file_path: str) -> str:
+    name = file_path.replace("\\", "/")
+    while name.startswith("./"):
+        name = name[2:]
+    return name
+
+
+def _photo(folder: Path, label: str) -> Path | None:
+    """The photo's file; the synthetic sets leave the extension out."""
+    path = folder / label
+    if path.is_file():
+        return path
+    return next((p for p in (path.with_name(path.name + e) for e in EXTENSIONS) if p.is_file()), None)
+
+
+def _camera_model(frame: dict, table: dict, label: str) -> str:
+    """The lens model of the distortion keys, for a frame that may override the file's."""
+    name = frame.get("camera_model", table.get("camera_model"))
+    if name is None:
+        fisheye = frame.get("is_fisheye", table.get("is_fisheye", False))  # instant-ngp
+        return "opencv_fisheye" if fisheye else "brown"
+    model = CAMERA_MODELS.get(str(name).upper())
+    if model is None:
+        raise In2nError("unknown_camera_model", f"The camera model “{name}” of {label} is not known.",
+                        f"Undistort the photos first, or use one of {', '.join(CAMERA_MODELS)}.")
+    return model
+
+
+def _listed_size(frame: dict, table: dict, label: str) -> tuple[int, int] | None:
+    w, h = (frame.get(key, table.get(key)) for key in ("w", "h"))
+    if w is None or h is None:
+        return None
+    width, height = round(positive(w, "w", label)), round(positive(h, "h", label))
+    return max(width, 1), max(height, 1)
+
+
+def _lens(frame: dict, table: dict, width: int, height: int, label: str) -> Lens:
+    """What stands in the frame goes before what stands in the file; focal lengths go before angles of view."""
+    def value(key: str, default: float) -> float:
+        return finite(frame.get(key, table.get(key, default)), key, label)
+
+    fx = _focal(frame, table, "x", width, label)
+    fy = _focal(frame, table, "y", height, label)
+    if fx is None and fy is None:
+        raise In2nError("bad_intrinsics", f"{label} has no focal length: neither fl_x nor camera_angle_x is given.",
+                        "Export the capture again with its intrinsics.")
+    intrinsics = Intrinsics(width, height, fx or fy, fy or fx, value("cx", width / 2), value("cy", height / 2))
+    model = _camera_model(frame, table, label)
+    keys = ("k1", "k2", "k3", "k4") if model == "opencv_fisheye" else ("k1", "k2", "p1", "p2", "k3", "k4")
+    lens = Lens(model, intrinsics, tuple(value(key, 0.0) for key in keys))
+    return Lens("pinhole", intrinsics) if lens.is_pinhole else lens
+
+
+def _focal(frame: dict, table: dict, axis: str, extent: int, label: str) -> float | None:
+    for level in (frame, table):
+        if level.get(f"fl_{axis}") is not None:
+            return positive(level[f"fl_{axis}"], f"fl_{axis}", label)
+        if level.get(f"camera_angle_{axis}") is not None and (axis == "x" or level.get("fl_x") is None):
+            angle = positive(level[f"camera_angle_{axis}"], f"camera_angle_{axis}", label)
+            if angle >= math.pi:
+                raise In2nError("bad_intrinsics", f"camera_angle_{axis} of {label} is {angle:g}, which must be an angle in radians below pi.",
+                                "Check the camera's intrinsics in the capture.")
+            return 0.5 * extent / math.tan(0.5 * angle)
+        if level.get("fl_x") is not None:
+            return None  # one focal length for both axes, at this level
+    return None
+
+
+def _points(folder: Path, table: dict) -> tuple[np.ndarray, np.ndarray]:
+    named = table.get("ply_file_path")
+    if isinstance(named, str) and (folder / _normal(named)).is_file():
+        return ply.read_points(folder / _normal(named))
+    if "applied_transform" not in table:
+        return _no_points()
+    model = colmap.find(folder)
+    if not model:
+        return _no_points()
+    try:
+        applied = np.array(table["applied_transform"], np.float64)[:3].reshape(3, 4)
+    except (TypeError, ValueError):
+        applied = np.full((3, 4), np.nan)
+    if not np.isfinite(applied).all():
+        raise In2nError("bad_matrix", "applied_transform is not a 3 x 4 matrix of numbers.", "Export the capture again, or take applied_transform out.")
+    points, colors = colmap.read_points(model)
+    return (points @ applied[:, :3].T + applied[:, 3]).astype(np.float32), colors
+
+
+def _no_points() -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
