@@ -1,0 +1,235 @@
+"""The NeRF: kernels against their torch twins, sampling and losses against their formulas, a tiny scene learnt and resumed."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from in2n_blender.engine.nerf.dataset import PixelBank, SceneTransform, camera_bundle
+from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch
+from in2n_blender.engine.nerf.losses import PerceptualLoss, distortion_loss, interlevel_loss, perceptual_loss
+from in2n_blender.engine.nerf.rendering import NerfModel
+from in2n_blender.engine.nerf.sampling import contract, distance_to_spacing, resample, spacing_to_distance, uniform_edges
+from in2n_blender.engine.nerf.settings import NerfSettings
+from in2n_blender.engine.nerf.training import Scene, Trainer, psnr
+from in2n_blender.scene.camera import Camera, Intrinsics
+
+TINY = NerfSettings(levels=3, coarsest=8, finest=32, log2_table=12, features=2, hidden=16, proposal_levels=2, proposal_finest=16,
+                    proposal_samples=24, samples=12, rays=256, steps=60)
+
+
+def look_at(position, target=(0, 0, 0), size=(24, 16)):
+    position, target = np.array(position, float), np.array(target, float)
+    backward = (position - target) / np.linalg.norm(position - target)
+    right = np.cross([0, 0, 1], backward)
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(backward, right), backward, position], 1)
+    width, height = size
+    return Camera(Intrinsics(width, height, 30.0, 30.0, width / 2, height / 2), pose)
+
+
+def ring(count=8, radius=3.0):
+    return [look_at((radius * math.cos(a), radius * math.sin(a), 1.0)) for a in np.linspace(0, 2 * math.pi, count, endpoint=False)]
+
+
+def sphere_image(camera):
+    """A ball of radius 0.6 at the origin, reddish and coloured by place, before a blue background, by ray casting."""
+    origins, directions = camera.rays()
+    directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    along = (origins * directions).sum(1)
+    discriminant = along**2 - (origins**2).sum(1) + 0.36
+    surface = origins + directions * (-along - np.sqrt(discriminant.clip(0)))[:, None]
+    painted = np.array([0.8, 0.25, 0.2]) + surface * [0.2, 0.3, 0.3]
+    color = np.where(discriminant[:, None] > 0, painted, [0.1, 0.2, 0.8])
+    return color.reshape(camera.intrinsics.height, camera.intrinsics.width, 3).astype(np.float32)
+
+
+def bank_of(cameras, images):
+    return PixelBank(cameras, images, SceneTransform.of(cameras), "cpu")
+
+
+@pytest.mark.parametrize("features", [1, 2, 4])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_warp_encoding_equals_torch(features, threads):
+    layout = GridLayout.growing(4, 8, 64, 12)
+    assert any(size < r**3 for size, r in zip(layout.sizes, layout.resolutions)), "no hashed level is tested"
+    encoding = GridEncoding(layout, features, initial_range=1.0, threads=threads)
+    positions = torch.cat([torch.rand(5000, 3), torch.tensor([[0.0, 0, 0], [1, 1, 1], [1.5, -0.5, 0.5]])])
+    ours, twin = encoding(positions), encode_torch(positions, encoding.table, layout)
+    assert torch.allclose(ours, twin, atol=1e-5)
+    weight = torch.randn_like(ours)
+    (ours_gradient,) = torch.autograd.grad((ours * weight).sum(), encoding.table)
+    (twin_gradient,) = torch.autograd.grad((twin * weight).sum(), encoding.table)
+    assert torch.allclose(ours_gradient, twin_gradient, atol=1e-4)
+    assert ours_gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("arch", [75, 86, 90, 120])
+def test_encoding_compiles_for_cuda_without_a_gpu(arch, tmp_path):
+    import warp
+
+    from in2n_blender.engine.nerf.encoding import encoding_kernels
+
+    for kernel in encoding_kernels(4):
+        warp.compile_aot_module(kernel.module, device=None, arch=arch, module_dir=str(tmp_path), use_ptx=True)
+    assert list(tmp_path.glob("*.ptx"))
+
+
+def test_nerfacc_never_loads_its_cuda_backend():
+    model = NerfModel(TINY)
+    camera = ring()[0]
+    Scene(model, SceneTransform.of(ring()), None, "cpu", False).render(camera)
+    import sys
+
+    assert "nerfacc.cuda._backend" not in sys.modules
+
+
+def test_contraction_keeps_the_unit_cube_and_bounds_the_rest():
+    inside = torch.rand(100, 3) * 2 - 1
+    assert torch.equal(contract(inside), inside)
+    assert contract(torch.tensor([[0.0, 4.0, 0.0]])).tolist() == [[0.0, 1.75, 0.0]]
+    assert contract(torch.randn(1000, 3) * 1e4).abs().max() <= 2
+
+
+def test_spacing_is_invertible():
+    distance = torch.tensor([0.0, 0.3, 1.0, 5.0, 500.0])
+    assert torch.allclose(spacing_to_distance(distance_to_spacing(distance)), distance, rtol=1e-3)
+
+
+def test_resampling_goes_where_the_weight_is():
+    edges = uniform_edges(3, 10, "cpu")
+    weights = torch.zeros(3, 10)
+    weights[:, 6] = 1.0
+    new = resample(edges, weights, 20, padding=0.0)
+    assert new.shape == (3, 21)
+    assert (new.diff(dim=-1) >= 0).all() and (new[:, 1:] >= 0.6 - 1e-6).all() and (new <= 0.7 + 1e-6).all()
+    jittered = resample(edges, weights, 20, torch.Generator().manual_seed(0))
+    assert not torch.equal(jittered, new) and (jittered.diff(dim=-1) >= 0).all()
+
+
+def test_distortion_equals_the_papers_double_sum():
+    edges = torch.rand(5, 9).sort(-1).values.double()
+    weights = torch.rand(5, 8).double()
+    middle, width = (edges[:, 1:] + edges[:, :-1]) / 2, edges.diff(dim=-1)
+    double_sum = (weights[:, :, None] * weights[:, None] * (middle[:, :, None] - middle[:, None]).abs()).sum((1, 2))
+    assert torch.allclose(distortion_loss(edges, weights), (double_sum + (weights**2 * width / 3).sum(-1)).mean())
+
+
+def test_interlevel_loss_is_zero_only_for_a_bounding_proposal():
+    edges = torch.linspace(0, 1, 9).expand(2, -1).contiguous()
+    weights = torch.rand(2, 8) / 8
+    assert interlevel_loss(edges, weights, edges, weights) < 1e-6
+    proposal = torch.zeros_like(weights, requires_grad=True)
+    loss = interlevel_loss(edges, weights, edges, proposal + 0.0)
+    loss.backward()
+    assert loss > 0 and (proposal.grad <= 0).all() and proposal.grad.abs().sum() > 0
+
+
+def test_perceptual_loss_falls_back_as_the_setting_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("IN2N_ALLOW_DOWNLOAD", raising=False)
+    said = []
+    assert perceptual_loss("off", said.append) is None and not said
+    assert perceptual_loss("lpips", said.append) is None and len(said) == 1
+    loss = perceptual_loss("lpips-or-random", said.append)
+    assert len(said) == 2 and loss.random_backbone
+    patch = torch.rand(2, 3, 32, 32)
+    assert loss(patch, patch) == 0 and loss(patch, 1 - patch) > 0
+    assert torch.equal(loss(patch, 1 - patch), PerceptualLoss(random_backbone=True)(patch, 1 - patch)), "not seeded"
+
+
+def test_bank_gives_the_rays_and_colours_of_its_pixels():
+    cameras = ring(3) + [look_at((0, -2, 0.5), size=(10, 20))]
+    images = [np.random.default_rng(i).random((c.intrinsics.height, c.intrinsics.width, 3), np.float32) for i, c in enumerate(cameras)]
+    bank = bank_of(cameras, images)
+    for view, camera in enumerate(cameras):
+        pixels = torch.arange(int(bank.starts[view]), int(bank.starts[view + 1]))
+        rays, (expected, _) = bank.rays(pixels), camera_bundle(camera, bank.transform, "cpu")
+        assert torch.allclose(rays.directions, expected.directions, atol=1e-5)
+        assert torch.allclose(rays.origins, expected.origins, atol=1e-5)
+        assert np.abs(bank.image(view).numpy() - images[view]).max() < 1 / 255
+    bank.replace(3, torch.ones(20, 10, 3))
+    assert bank.image(3).min() == 1 and bank.image(2).numpy() == pytest.approx(images[2], abs=1 / 255)
+    patch = bank.targets(bank.sample_patches(4, 8, torch.Generator().manual_seed(1)))
+    assert patch.shape == (4 * 64, 3)
+
+
+def test_scene_transform_centers_on_what_the_cameras_see():
+    cameras = [look_at((5 + 3 * math.cos(a), 3 * math.sin(a), 2), target=(5, 0, 0)) for a in np.linspace(0, 6, 9)]
+    transform = SceneTransform.of(cameras)
+    assert np.allclose(transform.center, (5, 0, 0), atol=1e-3)
+    assert max(np.linalg.norm(c.position - np.array(transform.center)) for c in cameras) * transform.scale == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    cameras = ring(16)
+    bank = bank_of(cameras, [sphere_image(c) for c in cameras])
+    torch.manual_seed(0)
+    trainer = Trainer(NerfModel(TINY), bank, seed=3, total_steps=300)
+    while trainer.step_count < 300:
+        trainer.step()
+    return trainer, Scene(trainer.model, bank.transform, None, "cpu", False)
+
+
+def test_a_ball_is_learnt_and_seen_from_a_new_view(trained):
+    _, scene = trained
+    camera = look_at((2.2, 2.2, 0.6))
+    rendered = scene.render(camera)
+    assert psnr(rendered.rgb_srgb, torch.from_numpy(sphere_image(camera))) > 17
+    middle = rendered.depth[6:10, 10:14].mean()
+    distance = np.linalg.norm(camera.position) - 0.6
+    assert middle == pytest.approx(distance, abs=0.35), "depth is along z in capture units"
+
+
+def test_rendering_is_the_same_in_any_chunks_and_cancels_between_them(trained):
+    from in2n_blender.jobs.protocol import Reporter
+    from in2n_blender.scene.errors import Cancelled
+
+    _, scene = trained
+    camera = ring()[0]
+    assert torch.allclose(scene.render(camera).rgb_srgb, scene.render(camera, chunk=37).rgb_srgb, atol=1e-5)
+    with pytest.raises(Cancelled):
+        scene.render(camera, Reporter(cancelled=lambda: True))
+
+
+def test_a_restored_trainer_goes_on_exactly():
+    cameras = ring(4)
+    images = [sphere_image(c) for c in cameras]
+
+    def fresh():
+        torch.manual_seed(0)
+        return Trainer(NerfModel(TINY), bank_of(cameras, images), seed=5, total_steps=20)
+
+    straight, first = fresh(), fresh()
+    for _ in range(12):
+        straight.step()
+    for _ in range(5):
+        first.step()
+    tensors, numbers = first.state()
+    resumed = fresh()
+    resumed.restore(tensors, numbers)
+    for _ in range(7):
+        resumed.step()
+    for a, b in zip(straight.model.state_dict().values(), resumed.model.state_dict().values()):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_photos_with_alpha_make_empty_space_empty():
+    cameras = ring(6)
+    images = []
+    for camera in cameras:
+        color = sphere_image(camera)
+        images.append(np.concatenate([color, (color[..., :1] > 0.5).astype(np.float32)], -1))
+    bank = bank_of(cameras, images)
+    assert bank.has_alpha
+    torch.manual_seed(0)
+    trainer = Trainer(NerfModel(TINY), bank, seed=0, total_steps=200)
+    for _ in range(200):
+        trainer.step()
+    rendered = Scene(trainer.model, bank.transform, None, "cpu", True).render(cameras[0])
+    truth = torch.from_numpy(images[0][..., 3])
+    assert rendered.alpha[truth > 0.5].mean() > 0.8 and rendered.alpha[truth < 0.5].mean() < 0.3
+    assert rendered.rgb_srgb[0, 0].min() > 0.7, "white shows through"
