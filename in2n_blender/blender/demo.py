@@ -24,6 +24,7 @@ import numpy as np
 from ..jobs.protocol import Summarise
 from ..jobs.workspace import Workspace, read_json, write_json
 from ..scene.errors import Cancelled, In2nError
+from . import compat
 
 CAPTURE = Path(__file__).resolve().parents[1] / "data" / "demo_capture"
 INSTRUCTION = "make it look like it just snowed"
@@ -209,20 +210,18 @@ def _empty(scene, name: str, location) -> bpy.types.Object:
 
 
 def _key_orbit(turning, camera, frames: int, radius: float, height: float, lens: float) -> None:
-    editing = bpy.context.preferences.edit
-    kept, editing.keyframe_new_interpolation_type = editing.keyframe_new_interpolation_type, "LINEAR"
     # The last frame stops one step short of the first, so that the loop is seamless.
     for frame, angle in ((1, 0.0), (frames + 1, 2 * math.pi)):
         turning.rotation_euler.z = angle - math.pi / 2
         turning.keyframe_insert("rotation_euler", frame=frame)
-    editing.keyframe_new_interpolation_type = "BEZIER"
+    for key in (key for curve in compat.fcurves(turning) for key in curve.keyframe_points):
+        key.interpolation = "LINEAR"
     for part, lift, zoom in ((0.0, 0.85, 0.97), (0.5, 1.2, 1.07), (1.0, 0.85, 0.97)):
         frame = 1 + round(part * frames)
         camera.location = (math.sqrt(max(radius**2 - (lift * height) ** 2, (0.5 * radius) ** 2)), 0.0, lift * height)
         camera.keyframe_insert("location", frame=frame)
         camera.data.lens = zoom * lens
         camera.data.keyframe_insert("lens", frame=frame)
-    editing.keyframe_new_interpolation_type = kept
 
 
 def viewed_center(poses: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -1,0 +1,145 @@
+"""The bundled capture fits its scene, the orbit closes, and the demo runs from end to end in small."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from in2n_blender.blender import cameras, demo
+from in2n_blender.blender.procedural import demo_capture
+from in2n_blender.scene.capture import load_capture
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def scene():
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    return bpy.context.scene
+
+
+def test_the_bundled_capture_has_training_and_held_out_views_and_points():
+    capture = load_capture(demo.CAPTURE)
+    held_out = [frame for frame in capture.frames if frame.held_out]
+    assert (len(capture.frames) - len(held_out), len(held_out), capture.missing) == (40, 8, ())
+    assert len(capture.points) == len(capture.point_colors) == 2000
+    assert all(frame.photo.is_file() for frame in capture.frames)
+    size = sum(file.stat().st_size for file in demo.CAPTURE.rglob("*") if file.is_file())
+    assert size < 4e6
+
+
+def test_the_photos_are_what_blender_sees_through_the_imported_cameras(tmp_path):
+    """Rendering the scene through a camera made by the add-on's own mapping gives the photo; a degree off does not."""
+    frame = next(f for f in load_capture(demo.CAPTURE).frames if f.held_out)
+    scene = demo_capture.build_scene()
+    camera = demo_capture.set_up_render(scene, 160, 12)
+    cameras.set_lens(camera.data, frame.lens.intrinsics)
+    pose = demo_capture.Matrix(frame.camera_to_world.tolist())
+    turned = pose @ demo_capture.Matrix.Rotation(np.radians(1.0), 4, "X")
+    shots = [demo_capture.Shot(name, matrix, True) for name, matrix in (("same", pose), ("turned", turned))]
+    demo_capture.render_shots(scene, camera, shots, tmp_path, say=lambda line: None)
+    photo = demo_capture.read_png(frame.photo)
+    same, turned = (psnr(demo_capture.read_png(tmp_path / f"{shot.name}.png"), photo) for shot in shots)
+    assert same > 30 and same > turned + 6
+
+
+def test_the_points_lie_on_what_the_photos_show():
+    """Seen from the camera it was found in, a point's colour is the photo's; here: the nearest colour over all photos that see it."""
+    capture = load_capture(demo.CAPTURE)
+    points, colors = capture.points[:200].astype(float), capture.point_colors[:200].astype(float)
+    nearest = np.full(len(points), np.inf)
+    for frame in capture.frames:
+        photo, k = demo_capture.read_png(frame.photo).astype(float), frame.lens.intrinsics
+        seen = (points - frame.camera_to_world[:3, 3]) @ frame.camera_to_world[:3, :3]
+        u = k.fx * seen[:, 0] / -seen[:, 2] + k.cx
+        v = -k.fy * seen[:, 1] / -seen[:, 2] + k.cy
+        inside = (u >= 0) & (v >= 0) & (u < k.width) & (v < k.height)
+        difference = np.abs(photo[v[inside].astype(int), u[inside].astype(int)] - colors[inside]).max(1)
+        nearest[inside] = np.minimum(nearest[inside], difference)
+    assert np.mean(nearest < 2) > 0.97
+
+
+def test_an_unknown_edit_of_the_capture_is_refused():
+    with pytest.raises(ValueError, match="snow"):
+        demo_capture.build_scene("rain")
+
+
+def test_the_viewed_center_is_where_the_optical_axes_meet():
+    poses = np.array([demo_capture.look_from(azimuth, elevation, 3.0) for azimuth, elevation in ((0, 20), (100, 40), (220, 20), (300, 35))])
+    center, radius, height = demo.viewed_center(poses)
+    assert np.allclose(center, demo_capture.LOOK_AT, atol=1e-5)
+    assert radius == pytest.approx(3.0, abs=1e-5)
+    assert 3.0 * np.sin(np.radians(20)) < height < 3.0 * np.sin(np.radians(40))
+
+
+def test_the_orbit_looks_at_the_scene_and_closes(scene):
+    demo.enable_add_on()
+    bpy.ops.in2n.import_capture(filepath=str(demo.CAPTURE), preset="draft")
+    demo.animate_orbit(scene, 12)
+    camera = demo.animate_orbit(scene, 12)  # made anew, not a second time
+    assert sum(o.name.startswith("Orbit") for o in scene.objects) == 3
+    empty = next(o for o in scene.objects if o.in2n.role == "CAPTURE")
+    path = cameras.camera_path_from_scene(scene, empty, "orbit", 1, 13)
+    target = np.array(scene.objects["Orbit target"].location)
+    for frame in path.frames:
+        pose = frame.camera.camera_to_world
+        towards = (target - pose[:3, 3]) / np.linalg.norm(target - pose[:3, 3])
+        assert np.dot(towards, -pose[:3, 2]) > 0.99999
+    steps = np.linalg.norm(np.diff([f.camera.position for f in path.frames], axis=0), axis=1)
+    assert steps.max() < 2 * steps.min()
+    assert np.allclose(path.frames[0].camera.camera_to_world, path.frames[-1].camera.camera_to_world, atol=1e-4)
+    lenses = [f.camera.intrinsics.fx for f in path.frames]
+    assert max(lenses) > 1.05 * min(lenses)
+    assert camera is scene.camera
+
+
+def test_stages_are_done_once_and_again_when_settings_before_them_change(tmp_path):
+    calls = []
+
+    def run(first, second):
+        stages = demo.Stages(tmp_path / "demo.json")
+        stages.run("first", {"seed": first}, lambda restart: calls.append(("first", restart)) or {"psnr_db": 30.0})
+        stages.run("second", {"text": second}, lambda restart: calls.append(("second", restart)) or {})
+        return stages.results
+
+    assert run(0, "a")["first"]["psnr_db"] == 30.0
+    assert run(0, "a")["first"]["psnr_db"] == 30.0
+    assert calls == [("first", False), ("second", False)]
+    run(0, "b")
+    assert calls[2:] == [("second", True)]
+    run(1, "b")
+    assert calls[3:] == [("first", True), ("second", True)]
+
+
+def test_a_stage_that_was_stopped_goes_on_without_starting_over(tmp_path):
+    def stopped(restart):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        demo.Stages(tmp_path / "demo.json").run("edit", {"text": "a"}, stopped)
+    restarts = []
+    demo.Stages(tmp_path / "demo.json").run("edit", {"text": "a"}, lambda restart: restarts.append(restart) or {})
+    assert restarts == [False]
+
+
+def test_the_demo_runs_from_end_to_end(tmp_path):
+    command = [sys.executable, "-m", "in2n_blender.blender.demo", "--out", str(tmp_path), "--device", "cpu",
+               "--steps", "30", "--rounds", "1", "--frames", "2", "--mesh-resolution", "24"]
+    environment = {**os.environ, "IN2N_HOME": str(tmp_path / "home"), "OMP_WAIT_POLICY": "passive"}
+    first = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+    assert first.returncode == 0, first.stdout + first.stderr
+    names = ["demo.blend", "frames/edited/0001.png", "frames/edited/0002.exr", "before_after.gif", "mesh.glb", "contact_sheet.png"]
+    assert [name for name in names if not (tmp_path / name).is_file()] == []
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["frames"]["count"] == 2 and report["edit"]["instruction"] == demo.INSTRUCTION
+    again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0 and again.stdout.count("done before") == 5, again.stdout + again.stderr
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((a / 255.0 - b / 255.0) ** 2) + 1e-12))
