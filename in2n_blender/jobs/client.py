@@ -23,6 +23,7 @@ WORKER = Path(__file__).resolve().parents[1] / "engine" / "worker.py"
 STOPPED, STARTING, IDLE, RUNNING, CANCELLING, CRASHED = "stopped", "starting", "idle", "running", "cancelling", "crashed"
 CANCEL_GRACE = 5.0  # seconds that a job may take to stop by itself
 HELLO_ID = 0
+LOG_LIMIT = 5 * 2**20  # bytes; a longer log is begun anew when a worker starts
 
 
 # --- what the user of a Client is told ------------------------------------------------------------------------------
@@ -266,6 +267,7 @@ class Client:
 
     def __init__(self, python: Path | str, log: Path | str | None = None, worker: Path | str = WORKER):
         self.state = State()
+        self.python = Path(python)
         self.info: dict = {}
         self.log = Path(log) if log else home_folder() / "worker.log"
         self._command = [str(python), "-I", "-X", "utf8", str(worker)]
@@ -331,6 +333,8 @@ class Client:
                 elif isinstance(event, Failed):
                     raise event.error
             time.sleep(0.03)
+
+    close = stop
 
     def __enter__(self) -> "Client":
         return self
@@ -410,7 +414,7 @@ class _Tail:
         self._thread.start()
 
     def _read(self, pipe, log: Path) -> None:
-        with open(log, "ab") as file:
+        with open(log, "wb" if log.exists() and log.stat().st_size > LOG_LIMIT else "ab") as file:
             for raw in pipe:
                 file.write(raw)
                 file.flush()

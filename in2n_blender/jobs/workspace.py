@@ -96,6 +96,8 @@ def _write_error(path: Path, error: OSError) -> Exception:
         return In2nError("disk_full", f"The disk is full: {path} could not be written.", "Free some space or choose another workspace folder, then run again: it goes on from where it stopped.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return In2nError("cannot_write", f"{path} could not be written: no permission.", "Choose a workspace folder you may write to.")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return In2nError("cannot_write", f"{path} could not be written: a file is where a folder should be.", "Choose another folder.")
     return error
 
 
