@@ -80,12 +80,12 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
     return capture
 
 
-def load_images(workspace: Workspace, capture: PinholeCapture) -> list[np.ndarray]:
-    """The images of all views in order: float32 (height, width, 3), or 4 with straight alpha, in [0, 1], sRGB.
+def load_images(workspace: Workspace, capture: PinholeCapture, views: tuple[View, ...] | None = None) -> list[np.ndarray]:
+    """The images of the given views, or of all, in order: float32 (height, width, 3), or 4 with straight alpha, in [0, 1], sRGB.
 
     Raises In2nError("missing_file") or In2nError("bad_image").
     """
-    return [_load_image(workspace.root / view.image, view.camera.intrinsics) for view in capture.views]
+    return [_load_image(workspace.root / view.image, view.camera.intrinsics) for view in (capture.views if views is None else views)]
 
 
 def decode(path: Path, orientation: int = 1) -> np.ndarray:
