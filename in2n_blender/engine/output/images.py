@@ -1,0 +1,81 @@
+"""Rendered views as image files: 8-bit sRGB PNG, and EXR with linear colour, alpha and depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...jobs.workspace import atomic_path
+
+# Blender's own depth where a ray meets nothing.
+NOTHING = 1e10
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A rendered view ready for files.
+
+    rgb_srgb: (height, width, 3) float32 in [0, 1], not premultiplied. alpha: (height, width) float32.
+    depth: (height, width) float32 along the camera's z axis, in capture units.
+    """
+
+    rgb_srgb: np.ndarray
+    alpha: np.ndarray
+    depth: np.ndarray
+
+    @staticmethod
+    def of(view, transparent: bool) -> "Picture":
+        """From a RenderedView (numbers over its background).
+
+        transparent: whether the capture has alpha. Its background is white and is taken out of the colours again;
+        any other capture shows its own background, so that its pictures are opaque.
+        """
+        rgb, alpha, depth = (np.asarray(array, np.float32) for array in (view.rgb_srgb, view.alpha, view.depth))
+        if not transparent:
+            return Picture(rgb, np.ones_like(alpha), depth)
+        foreground = rgb - (1 - alpha)[..., None]
+        straight = np.clip(foreground / np.maximum(alpha, 1e-4)[..., None], 0, 1)
+        return Picture(straight, alpha, np.where(alpha < 0.5, np.float32(NOTHING), depth))
+
+    def over(self, background: float = 1.0) -> np.ndarray:
+        """(height, width, 3) sRGB in [0, 1] over a grey."""
+        return self.rgb_srgb * self.alpha[..., None] + background * (1 - self.alpha[..., None])
+
+
+def srgb_to_linear(srgb: np.ndarray) -> np.ndarray:
+    """IEC 61966-2-1: display-referred sRGB in [0, 1] to linear light."""
+    srgb = np.asarray(srgb)
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """[0, 1] to 8 bits, rounded."""
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def write_png(path: Path, picture: Picture) -> None:
+    """8-bit sRGB, RGB where the picture is opaque, else RGBA not premultiplied. Raises In2nError when it cannot be written."""
+    pixels = to_bytes(picture.rgb_srgb)
+    if picture.alpha.min() < 1:
+        pixels = np.dstack([pixels, to_bytes(picture.alpha)])
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary)
+
+
+def write_exr(path: Path, picture: Picture) -> None:
+    """One part: R, G, B, A (half, linear Rec. 709, premultiplied) and Depth.Z (float, capture units).
+
+    Blender's Image node offers this as Combined, Alpha and Depth; as a texture or a strip it is a plain image.
+    Raises In2nError when it cannot be written.
+    """
+    import OpenEXR
+
+    linear = srgb_to_linear(picture.rgb_srgb) * picture.alpha[..., None]
+    rgba = np.dstack([linear, picture.alpha]).astype(np.float16)
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    with atomic_path(path) as temporary:
+        channels = {"RGBA": np.ascontiguousarray(rgba), "Depth.Z": np.ascontiguousarray(picture.depth, dtype=np.float32)}
+        OpenEXR.File(header, channels).write(str(temporary))
