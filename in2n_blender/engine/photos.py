@@ -9,6 +9,7 @@ import time
 import uuid
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,7 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
         reporter.check()
         _put_in_place(staging, workspace)
     finally:
+        _sampling_grid.cache_clear()
         shutil.rmtree(staging, ignore_errors=True)
         if new_workspace and workspace.root.is_dir() and not any(workspace.root.iterdir()):
             workspace.root.rmdir()
@@ -139,15 +141,20 @@ def _undistort(image: np.ndarray, lens: Lens, pinhole: Intrinsics, check) -> np.
     source = torch.from_numpy(image)[None]
     result = np.empty_like(image)
     rows = max(1, BAND_PIXELS // pinhole.width)
-    size = np.array([pinhole.width, pinhole.height])
     for first in range(0, pinhole.height, rows):
         check()
         last = min(first + rows, pinhole.height)
-        # grid_sample without align_corners: -1 and 1 are the outer edges of the border pixels, as 0 and size are here
-        grid = torch.from_numpy((photo_pixels(lens, pinhole, first, last) * (2 / size) - 1).astype(np.float32))[None]
+        grid = torch.from_numpy(_sampling_grid(lens, pinhole, first, last))[None]
         band = torch.nn.functional.grid_sample(source, grid, mode="bicubic", padding_mode="border", align_corners=False)
         result[:, first:last] = band[0].numpy()
     return np.clip(result, 0, 255)
+
+
+@lru_cache(maxsize=16)  # 4 MiB each; the photos of most captures share a lens
+def _sampling_grid(lens: Lens, pinhole: Intrinsics, first: int, last: int) -> np.ndarray:
+    """(rows, width, 2) float32 for grid_sample without align_corners: -1 and 1 are the outer edges of the photo."""
+    pixels = photo_pixels(lens, pinhole, first, last)
+    return (pixels * (2 / np.array([lens.intrinsics.width, lens.intrinsics.height])) - 1).astype(np.float32)
 
 
 def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: Path, reporter: Reporter) -> list[str]:
