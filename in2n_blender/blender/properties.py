@@ -5,8 +5,6 @@ Objects are recognised by their markers (`object.in2n`), never by their names, w
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import bpy
 from bpy.props import (
     BoolProperty,
@@ -15,6 +13,7 @@ from bpy.props import (
     FloatProperty,
     FloatVectorProperty,
     IntProperty,
+    IntVectorProperty,
     PointerProperty,
     StringProperty,
 )
@@ -52,7 +51,7 @@ def _is_capture(_self, candidate) -> bool:
 class In2nObject(bpy.types.PropertyGroup):
     """The marker on an object that belongs to a capture; which fields are used depends on the role."""
 
-    role: EnumProperty(name="Role", items=ROLE_ITEMS, default="NONE", options={"HIDDEN"})
+    role: EnumProperty(name="Role", description="What the object is in a capture", items=ROLE_ITEMS, default="NONE", options={"HIDDEN"})
     # CAPTURE
     source: StringProperty(name="Source", description="The folder or file that the capture was imported from", subtype="FILE_PATH", options={"HIDDEN"})
     preset: StringProperty(name="Preset", description="The preset that the cameras' resolution was chosen by", options={"HIDDEN"})
@@ -62,7 +61,7 @@ class In2nObject(bpy.types.PropertyGroup):
     # CAMERA
     photo: StringProperty(name="Photo", description="The photo's name in the capture", options={"HIDDEN"})
     held_out: BoolProperty(name="Held out", description="This photo is not trained on; it is kept for measuring", options={"HIDDEN"})
-    image_size: bpy.props.IntVectorProperty(name="Image size", description="Width and height of the capture's undistorted photo in pixels", size=2, options={"HIDDEN"})
+    image_size: IntVectorProperty(name="Image size", description="Width and height of the capture's undistorted photo in pixels", size=2, options={"HIDDEN"})
     intrinsics: FloatVectorProperty(name="Intrinsics", description="fx, fy, cx, cy of the capture in pixels of the undistorted photo", size=4, precision=4, options={"HIDDEN"})
     # MESH
     edit: StringProperty(name="Edit", description="The edit that this mesh was extracted from", options={"HIDDEN"})
@@ -100,7 +99,7 @@ class In2nScene(bpy.types.PropertyGroup):
     guidance_text: FloatProperty(name="Text", description="How strongly the edit follows the instruction; higher changes more", default=7.5, min=1.0, soft_max=15.0, max=50.0)
     guidance_image: FloatProperty(name="Image", description="How strongly the edit stays with the photo; higher changes less", default=1.5, min=0.0, soft_max=3.0, max=20.0)
 
-    edits: CollectionProperty(type=In2nEdit)
+    edits: CollectionProperty(name="Edits", description="The edits of the active capture's workspace", type=In2nEdit)
     active_edit: IntProperty(name="Active edit", description="The edit that results are made of", default=0, min=0)
     mesh_resolution: IntProperty(name="Resolution", description="Grid cells along the longest side of the mesh's region", default=192, min=16, max=1024)
     status: StringProperty(name="Status", description="How the last job ended", options={"HIDDEN"})
@@ -126,7 +125,7 @@ def detach() -> None:
 def active_capture(scene):
     """The Empty of the scene's active capture, or None. A capture that was deleted from the scene does not count."""
     chosen = scene.in2n.capture
-    if chosen is not None and scene.objects.get(chosen.name) is chosen:
+    if chosen is not None and scene in chosen.users_scene:
         return chosen
     return next((o for o in scene.objects if o.in2n.role == "CAPTURE"), None)
 

@@ -123,7 +123,8 @@ class Job:
             return f"{self.label}: cancelled; what was done is kept, start again to go on."
         if isinstance(self.error, In2nError):
             return str(self.error)
-        return f"{self.label} failed unexpectedly ({type(self.error).__name__}: {self.error}). See the log."
+        first_line = next(iter(str(self.error).splitlines()), "")
+        return f"{self.label} failed unexpectedly ({type(self.error).__name__}: {first_line}). See the log."
 
 
 _current: Job | None = None

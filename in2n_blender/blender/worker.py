@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 from ..jobs import environment
+from ..jobs.client import Client
 from ..scene.errors import In2nError
 from . import preferences
 
-_client = None
+_client: Client | None = None
+_python: Path | None = None
 
 
 def engine_python() -> Path | None:
@@ -44,22 +46,22 @@ def work(requests: list):
     if python is None:
         raise In2nError("no_engine", "The engine is not installed.", "Install it in Preferences > Add-ons > IN2N.")
 
+    log = preferences.home_folder() / "worker.log"
+
     def run(emit, cancelled):
         result = {}
         for request in requests:
-            result = _client_for(python).run(request, on_event=emit, cancelled=cancelled)
+            result = _client_for(python, log).run(request, on_event=emit, cancelled=cancelled)
         return result
 
     return run
 
 
-def _client_for(python: Path):
-    global _client
-    from ..jobs.client import Client
-
-    if _client is None or _client.python != python:
+def _client_for(python: Path, log: Path) -> Client:
+    global _client, _python
+    if _client is None or _python != python:
         stop()
-        _client = Client(python)
+        _client, _python = Client(python, log), python
     return _client
 
 
@@ -67,5 +69,5 @@ def stop() -> None:
     """End the worker process if it runs."""
     global _client
     if _client is not None:
-        _client.close()
+        _client.stop()
         _client = None

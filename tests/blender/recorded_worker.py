@@ -1,0 +1,69 @@
+"""Stands for the engine's worker: speaks the protocol, does in no time what RECORDING (a JSON file beside it) says.
+
+RECORDING: {"asked": file to append requests to, "answers": {method: {"events": [...], "result": {...}, "error": {...},
+"files": {path in the workspace: text}, "copies": {path in the workspace: file}, "until_cancelled": bool, "crash": bool}}}.
+"""
+
+import json
+import os
+import queue
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+recording = json.loads(Path(os.environ["IN2N_RECORDING"]).read_text())
+inbox = queue.Queue()
+
+
+def read():
+    for line in sys.stdin:
+        inbox.put(json.loads(line))
+    os._exit(0)
+
+
+def say(**message):
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+
+
+def fail(id, code, message, hint="", traceback=""):
+    say(id=id, error={"code": -32000, "message": message, "data": {"code": code, "hint": hint, "traceback": traceback}})
+
+
+def wait_for_cancel():
+    while inbox.get()["method"] != "cancel":
+        pass
+
+
+threading.Thread(target=read, daemon=True).start()
+while True:
+    message = inbox.get()
+    if message["method"] == "hello":
+        say(id=message["id"], result={"protocol": 1})
+        continue
+    if message["method"] == "cancel":
+        continue
+    id, params = message["id"], message["params"]
+    with open(recording["asked"], "a") as asked:
+        asked.write(json.dumps({"method": message["method"], **params}) + "\n")
+    answer = recording["answers"].get(message["method"], {})
+    for method, event in answer.get("events", []):
+        say(method=method, params={"id": id, **event})
+    for name, text in answer.get("files", {}).items():
+        file = Path(params["workspace"]) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    for name, source in answer.get("copies", {}).items():
+        file = Path(params["workspace"]) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, file)
+    if answer.get("crash"):
+        print("segmentation fault", file=sys.stderr, flush=True)
+        os._exit(139)
+    if answer.get("until_cancelled"):
+        wait_for_cancel()
+        fail(id, "cancelled", "cancelled")
+    elif "error" in answer:
+        fail(id, **answer["error"])
+    else:
+        say(id=id, result=answer.get("result", {}))

@@ -1,0 +1,113 @@
+"""Importing a capture: what it leaves in the scene, and what it says."""
+
+import json
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from in2n_blender.blender import cameras, properties, workspaces
+
+
+def run(**arguments):
+    return bpy.ops.in2n.import_capture(**arguments)
+
+
+def test_cameras_photos_and_numbers(imported, scene, capture_folder):
+    found = cameras.children(imported, "CAMERA")
+    assert len(found) == 6 and imported.in2n.missing == 2
+    assert scene.in2n.status == "Imported “garden”: 6 photos (64 x 48), 2 missing."
+    frames = json.loads((capture_folder / "transforms.json").read_text())["frames"]
+    for camera, frame in zip(found, frames):
+        np.testing.assert_allclose(np.array(camera.matrix_local), frame["transform_matrix"], atol=1e-5)
+        (background,) = camera.data.background_images
+        assert Path(bpy.path.abspath(background.image.filepath)) == capture_folder / frame["file_path"]
+        assert tuple(background.image.size) == (64, 48)
+    assert (scene.render.resolution_x, scene.render.resolution_y) == (64, 48)
+    assert scene.camera in found
+    assert sum(c.in2n.held_out for c in found) == 1
+
+
+def test_import_through_the_scene_and_out_again(imported, scene, capture_folder):
+    imported.location = (1, 2, 3)
+    imported.scale = (2, 2, 2)
+    frames = json.loads((capture_folder / "transforms.json").read_text())["frames"]
+    for camera, frame in zip(cameras.children(imported, "CAMERA"), frames):
+        scene.camera = camera
+        exported = cameras.camera_path_from_scene(scene, imported, "path", 1, 1).frames[0].camera
+        np.testing.assert_allclose(exported.camera_to_world, frame["transform_matrix"], atol=1e-5)
+        k = exported.intrinsics
+        assert (k.fx, k.fy, k.cx, k.cy) == pytest.approx((60, 60, 30, 25), abs=1e-4)
+
+
+def test_the_preset_scales(scene, capture_folder):
+    data = json.loads((capture_folder / "transforms.json").read_text())
+    scene.in2n.preset = "full"
+    run(filepath=str(capture_folder / "transforms.json"), preset="draft")
+    assert scene.in2n.capture.in2n.preset == scene.in2n.preset == "draft"
+    assert scene.render.resolution_x == data["w"]  # photos are never scaled up
+
+
+@pytest.mark.parametrize("spoil, said", [
+    (lambda f: (f / "transforms.json").unlink(), "No capture was found"),
+    (lambda f: (f / "transforms.json").write_text("{"), "not valid JSON"),
+    (lambda f: [p.unlink() for p in (f / "images").iterdir()], "photo"),
+])
+def test_bad_captures_leave_nothing_behind(scene, capture_folder, spoil, said):
+    spoil(capture_folder)
+    with pytest.raises(RuntimeError, match=said):
+        run(filepath=str(capture_folder))
+    assert not scene.objects and not bpy.data.cameras and scene.in2n.capture is None
+
+
+def test_an_unsaved_file_gets_a_scratch_folder(imported, scene, home):
+    folder = Path(scene.in2n.workspace)
+    assert folder.parent == home / "scratch" and workspaces.is_scratch(folder)
+    assert not folder.exists()  # nothing is created before there is something to keep
+
+
+def test_a_saved_file_keeps_its_workspace_beside_it(scene, capture_folder, tmp_path):
+    (tmp_path / "work").mkdir()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "work" / "shot.blend"))
+    run(filepath=str(capture_folder))
+    assert scene.in2n.workspace == str(tmp_path / "work" / "shot.in2n")
+    assert scene.in2n.capture.in2n.workspace == "//shot.in2n"
+    run(filepath=str(capture_folder))
+    assert scene.in2n.workspace == str(tmp_path / "work" / "shot-2.in2n"), "a second capture has a workspace of its own"
+
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "elsewhere.blend"))
+    assert Path(scene.in2n.workspace) == tmp_path / "work" / "shot-2.in2n", "saved elsewhere, it is still found"
+
+
+def test_saved_and_opened_again(scene, capture_folder, tmp_path):
+    blend = tmp_path / "shot.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(blend))
+    run(filepath=str(capture_folder))
+    for thing in (*bpy.data.objects, *bpy.data.cameras):
+        thing.name = "renamed"
+    bpy.ops.wm.save_mainfile()
+    bpy.ops.wm.open_mainfile(filepath=str(blend))
+    scene = bpy.context.scene
+    capture = properties.active_capture(scene)
+    assert capture is not None and scene.in2n.workspace == str(tmp_path / "shot.in2n")
+    assert sorted(c.in2n.photo for c in cameras.children(capture, "CAMERA")) == [f"{i:03d}" for i in range(6)]
+
+
+def test_a_deleted_capture_does_not_count(imported, scene):
+    assert properties.active_capture(scene) == imported
+    for collection in imported.users_collection:
+        collection.objects.unlink(imported)
+    assert properties.active_capture(scene) is None and scene.in2n.workspace == ""
+
+
+def test_import_is_one_undo_step(scene, capture_folder):
+    bpy.ops.ed.undo_push(message="before")
+    run(filepath=str(capture_folder))
+    bpy.ops.ed.undo_push(message="import")  # what a window does after an operator with UNDO
+    assert len(bpy.context.scene.objects) == 7
+    bpy.ops.ed.undo()
+    assert len(bpy.context.scene.objects) == 0
+    bpy.ops.ed.redo()
+    capture = bpy.context.scene.in2n.capture
+    assert capture is not None and len(cameras.children(capture, "CAMERA")) == 6

@@ -1,0 +1,271 @@
+"""The long operators against a worker that plays back a recording."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+from PIL import Image
+
+from in2n_blender.blender import cameras, tasks
+from in2n_blender.jobs.protocol import Progress
+from in2n_blender.scene.camera_path import CameraPath
+from in2n_blender.scene.capture import load_capture, pinhole_capture
+from in2n_blender.scene.errors import Cancelled, In2nError
+
+PLY = """ply
+format ascii 1.0
+element vertex 3
+property float x
+property float y
+property float z
+property uchar red
+property uchar green
+property uchar blue
+element face 1
+property list uchar int vertex_indices
+end_header
+0.25 0 0 255 0 0
+1 0.5 0 0 255 0
+0 1 2 0 0 128
+3 0 1 2
+"""
+RECONSTRUCTED = {"files": {"reconstruction/checkpoint.safetensors": ""}, "result": {"psnr_db": 27.31},
+                 "events": [("progress", {"done": 50, "total": 100, "unit": "steps", "message": "Training"})]}
+
+
+@pytest.fixture
+def normalised(imported, capture_folder):
+    """What the engine's import leaves in the workspace: capture.json and one image a view."""
+    capture = pinhole_capture(load_capture(capture_folder), 512, preset="standard")
+    photos = {view.image: str(capture_folder / "images" / f"{view.name}.png") for view in capture.views}
+    return {"files": {"capture.json": json.dumps(capture.to_json())}, "copies": photos}
+
+
+@pytest.fixture
+def reconstructed(imported, normalised, recording):
+    recording.answers(import_=normalised, reconstruct=RECONSTRUCTED)
+    bpy.ops.in2n.reconstruct()
+    recording.asked_file.unlink()
+    return imported
+
+
+def test_reconstruct_imports_first(imported, scene, normalised, recording, capture_folder, capsys):
+    recording.answers(import_=normalised, reconstruct=RECONSTRUCTED)
+    scene.in2n.device, scene.in2n.seed = "cpu", 7
+    assert bpy.ops.in2n.reconstruct(steps=30) == {"FINISHED"}
+    first, second = recording.asked
+    wanted = {"method": "import", "workspace": scene.in2n.workspace, "source": str(capture_folder), "preset": "standard"}
+    assert wanted.items() <= first.items()
+    assert second["method"] == "reconstruct"
+    assert (second["steps"], second["device"], second["seed"], second["restart"]) == (30, "cpu", 7, False)
+    assert scene.in2n.status == "Reconstructed: 27.3 dB on the held-out photos."
+    assert "Training 50/100 steps" in capsys.readouterr().out
+    shown = {Path(bpy.path.abspath(c.data.background_images[0].image.filepath)).parent for c in cameras.children(imported, "CAMERA")}
+    assert shown == {Path(scene.in2n.workspace) / "images"}
+
+    bpy.ops.in2n.reconstruct()
+    assert [r["method"] for r in recording.asked] == ["import", "reconstruct", "reconstruct"]
+
+
+def test_edit_sends_what_the_scene_says(reconstructed, scene, recording):
+    recording.answers(edit={"files": {"edits/make-it-snow/edit.json": json.dumps({"instruction": "Make it snow!"})}})
+    scene.in2n.instruction = "Make it snow!"
+    assert bpy.ops.in2n.edit() == {"FINISHED"}
+    (asked,) = recording.asked
+    assert asked["instruction"] == "Make it snow!" and asked["name"] == "make-it-snow" and asked["editor"] == "miniature"
+    assert asked["guidance_text"] is None and asked["guidance_image"] is None and asked["rounds"] is None
+    assert [(e.name, e.instruction) for e in scene.in2n.edits] == [("make-it-snow", "Make it snow!")]
+    assert scene.in2n.status == "Edited: “make-it-snow” is ready."
+
+    scene.in2n.use_default_guidance = False
+    scene.in2n.guidance_image = 1.25
+    bpy.ops.in2n.edit()
+    assert recording.asked[1]["name"] == "make-it-snow-2", "an edit is not written over by another of the same words"
+    assert (recording.asked[1]["guidance_text"], recording.asked[1]["guidance_image"]) == (7.5, 1.25)
+
+
+def test_edit_arguments_win_over_the_scene(reconstructed, scene, recording, tmp_path):
+    scene.in2n.instruction = "something else"
+    bpy.ops.in2n.edit(instruction=" Turn it to gold ", name="gold", editor=str(tmp_path), guidance_text=9.0, seed=3, rounds=12, device="cpu", preset="draft", restart=True)
+    (asked,) = recording.asked
+    wanted = {"method": "edit", "workspace": scene.in2n.workspace, "name": "gold", "instruction": "Turn it to gold", "editor": str(tmp_path),
+                     "guidance_text": 9.0, "guidance_image": None, "seed": 3, "preset": "draft", "device": "cpu", "rounds": 12, "restart": True}
+    assert wanted.items() <= asked.items()
+
+
+def test_an_empty_instruction_is_one_sentence(reconstructed, recording):
+    with pytest.raises(RuntimeError, match="The instruction is empty"):
+        bpy.ops.in2n.edit(instruction="  ")
+    assert not recording.asked
+
+
+def test_render_path_writes_the_path_and_loads_the_frames(reconstructed, scene, recording):
+    folder = Path(scene.in2n.workspace) / "renders" / "original" / "Scene"
+    folder.mkdir(parents=True)
+    for number in range(3, 6):
+        Image.fromarray(np.full((48, 64, 3), 40 * number, np.uint8)).save(folder / f"{number:04d}.png")
+    scene.frame_start, scene.frame_end = 3, 5
+    for _ in range(2):
+        assert bpy.ops.in2n.render_path(edit="original") == {"FINISHED"}
+    asked = recording.asked[0]
+    assert asked["edit"] is None
+    path = CameraPath.load(Path(asked["camera_path"]))
+    assert [f.number for f in path.frames] == [3, 4, 5] and path.frames[0].camera.intrinsics.width == 64
+
+    sequences = [i for i in bpy.data.images if i.source == "SEQUENCE"]
+    assert len(sequences) == 1, "rendered again, the frames are not loaded twice"
+    backgrounds = [b for b in scene.camera.data.background_images if b.image == sequences[0]]
+    assert len(backgrounds) == 1
+    user = backgrounds[0].image_user
+    assert (user.frame_start, user.frame_offset, user.frame_duration) == (3, 2, 3)
+
+
+def test_frames_follow_the_timeline(reconstructed, scene, recording):
+    """The image that a background shows at a frame is the file with that frame's number."""
+    folder = Path(scene.in2n.workspace) / "renders" / "gold" / "Scene"
+    folder.mkdir(parents=True)
+    for number in range(3, 6):
+        Image.fromarray(np.full((4, 4, 3), 40 * number, np.uint8)).save(folder / f"{number:04d}.png")
+    bpy.ops.in2n.render_path(edit="gold", frame_start=3, frame_end=5)
+    image = next(i for i in bpy.data.images if i.source == "SEQUENCE")
+    user = next(b for b in scene.camera.data.background_images if b.image == image).image_user
+    for number in range(3, 6):
+        scene.frame_set(number)
+        user.frame_current = number
+        assert Path(bpy.path.abspath(image.filepath_from_user(image_user=user))).name == f"{number:04d}.png"
+
+
+def test_mesh_comes_in_once_with_its_colors(reconstructed, scene, recording):
+    recording.answers(mesh={"files": {"meshes/original.ply": PLY}})
+    reconstructed.location = (1, 2, 3)
+    objects, scenes = len(bpy.data.objects), len(bpy.data.scenes)
+    assert bpy.ops.in2n.extract_mesh(resolution=64) == {"FINISHED"}
+    assert recording.asked[0]["resolution"] == 64 and recording.asked[0]["edit"] is None
+    (mesh,) = cameras.children(reconstructed, "MESH")
+    mesh.name = mesh.data.name = "mine"
+    assert bpy.ops.in2n.extract_mesh() == {"FINISHED"}
+    assert cameras.children(reconstructed, "MESH") == [mesh] and mesh.name == "mine"
+    assert (len(bpy.data.objects), len(bpy.data.scenes)) == (objects + 1, scenes)
+    np.testing.assert_allclose([v.co for v in mesh.data.vertices], [(0.25, 0, 0), (1, 0.5, 0), (0, 1, 2)])
+    bpy.context.view_layer.update()
+    np.testing.assert_allclose(mesh.matrix_world @ mesh.data.vertices[0].co, (1.25, 2, 3))
+    colors = [tuple(c.color_srgb) for c in mesh.data.color_attributes["Col"].data]
+    np.testing.assert_allclose(colors, [(1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 128 / 255, 1)], atol=1e-3)
+    assert mesh.data.color_attributes.active_color.name == "Col"
+    (material,) = mesh.data.materials
+    assert any(n.bl_idname == "ShaderNodeVertexColor" and n.layer_name == "Col" for n in material.node_tree.nodes)
+
+
+def test_an_error_of_the_engine_is_one_sentence(reconstructed, scene, recording):
+    recording.answers(edit={"error": {"code": "disk_full", "message": "The disk is full.", "hint": "Free some space."}})
+    with pytest.raises(RuntimeError, match="The disk is full. Free some space."):
+        bpy.ops.in2n.edit(instruction="x")
+    assert scene.in2n.status == "The disk is full. Free some space."
+    assert not tasks.running()
+
+
+def test_a_bug_keeps_its_traceback_in_the_log(reconstructed, scene, recording, capsys):
+    recording.answers(edit={"error": {"code": "bug", "message": "KeyError: 'x'", "traceback": "Traceback:\n  line of the engine"}})
+    with pytest.raises(RuntimeError, match="failed unexpectedly"):
+        bpy.ops.in2n.edit(instruction="x")
+    assert "line of the engine" in "\n".join(tasks.current().log)
+    assert len(scene.in2n.status.splitlines()) == 1
+    bpy.ops.in2n.show_log()
+    assert "line of the engine" in next(t for t in bpy.data.texts if t.get("in2n_log")).as_string()
+
+
+def test_a_crash_is_one_sentence_and_the_next_job_runs(reconstructed, scene, recording):
+    recording.answers(edit={"crash": True})
+    with pytest.raises(RuntimeError, match="The engine stopped unexpectedly: segmentation fault"):
+        bpy.ops.in2n.edit(instruction="x")
+    recording.answers()
+    assert bpy.ops.in2n.edit(instruction="x") == {"FINISHED"}
+
+
+def test_missing_results_are_told(reconstructed, recording):
+    with pytest.raises(RuntimeError, match="does not exist"):
+        bpy.ops.in2n.extract_mesh(edit="gold")
+
+
+def test_polls_give_their_reasons(extension, scene, capture_folder, recording, monkeypatch):
+    def reason(operator):
+        with pytest.raises(RuntimeError) as raised:
+            operator()
+        return str(raised.value)
+
+    assert "Import a capture first" in reason(bpy.ops.in2n.reconstruct)
+    assert "Import a capture first" in reason(bpy.ops.in2n.edit)
+    assert "Nothing is running" in reason(bpy.ops.in2n.cancel)
+    assert "No job has run yet" in reason(bpy.ops.in2n.show_log)
+    bpy.ops.in2n.import_capture(filepath=str(capture_folder))
+    assert bpy.ops.in2n.reconstruct.poll()
+    for operator in (bpy.ops.in2n.edit, bpy.ops.in2n.render_path, bpy.ops.in2n.extract_mesh):
+        assert "Reconstruct the capture first" in reason(operator)
+    monkeypatch.setenv("IN2N_ENGINE_PYTHON", "/nowhere/python")
+    assert "Install the engine first" in reason(bpy.ops.in2n.reconstruct)
+    monkeypatch.setenv("IN2N_ENGINE_PYTHON", sys.executable)
+    job = tasks.begin(tasks.Job("Long job", wait_until_cancelled))
+    job.start()
+    assert "“Long job” is running" in reason(bpy.ops.in2n.reconstruct)
+    assert "“Long job” is running" in reason(lambda: bpy.ops.in2n.import_capture(filepath="x"))
+    bpy.ops.in2n.cancel()
+    assert job.wait(2) and isinstance(job.error, Cancelled)
+
+
+def wait_until_cancelled(emit, cancelled):
+    while not cancelled():
+        time.sleep(0.01)
+    raise Cancelled()
+
+
+def drain_until(job, condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        job.drain()
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_a_job_in_a_thread_is_watched_and_cancelled(reconstructed, scene, recording):
+    """What the timer in a window does: drain, see the progress, cancel."""
+    from in2n_blender.blender import worker
+    from in2n_blender.jobs.protocol import Edit
+
+    recording.answers(edit={"until_cancelled": True, "events": [
+        ("log", {"text": "loading"}),
+        ("progress", {"done": 5, "total": 20, "unit": "views", "message": "Editing", "seconds_left": 90.0}),
+        ("artifact", {"kind": "image", "path": "edits/x/dataset/003.png"}),
+    ]})
+    job = tasks.Job("Edit", worker.work([Edit(scene.in2n.workspace, "x", "Make it snow")]))
+    assert "starting" in job.line()
+    job.start()
+    drain_until(job, lambda: job.image is not None)
+    assert job.factor == 0.25 and job.line() == "Editing 5/20 views, 2 min left" and list(job.log) == ["loading"]
+    assert not job.done
+    job.cancel()
+    assert job.line() == "Cancelling…"
+    assert job.wait(5) and isinstance(job.error, Cancelled)
+    assert "cancelled" in job.outcome()
+
+
+def test_only_one_job_at_a_time():
+    job = tasks.begin(tasks.Job("A", wait_until_cancelled))
+    job.start()
+    with pytest.raises(In2nError) as raised:
+        tasks.begin(tasks.Job("B", wait_until_cancelled))
+    assert raised.value.code == "busy"
+    tasks.shut_down()
+    assert job.done and not tasks.running()
+
+
+def test_progress_is_printed_line_by_line(capsys):
+    def work(emit, cancelled):
+        for i in range(1, 101):
+            emit(Progress(i, 100, "steps", "Training"))
+
+    tasks.Job("x", work).run_here(tasks.ProgressPrinter())
+    assert capsys.readouterr().out.splitlines() == ["[  1%] Training 1/100 steps", "[100%] Training 100/100 steps"]
