@@ -74,7 +74,9 @@ def contact_strip(images: Sequence[np.ndarray], labels: Sequence[str], side: int
     draw, font, left = ImageDraw.Draw(strip), ImageFont.load_default(size=14), 0
     for picture, label in zip(pictures, labels):
         strip.paste(picture, (left, 0))
-        draw.text((left + 8, 8), label, (255, 255, 255), font, stroke_width=2, stroke_fill=(0, 0, 0))
+        plate = draw.textbbox((left + 14, 12), label, font)
+        draw.rounded_rectangle((plate[0] - 7, plate[1] - 5, plate[2] + 7, plate[3] + 5), 5, BACKGROUND)
+        draw.text((left + 14, 12), label, INK, font)
         left += picture.width + GAP
     return strip
 
