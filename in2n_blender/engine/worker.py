@@ -88,11 +88,11 @@ def path_through_views(request, report: Reporter) -> dict:
 
 @dataclass
 class Job:
-    """One request that waits or runs. id: as the other side gave it."""
+    """What waits or runs. id: as the other side gave it. request: of `jobs.protocol`; None for "devices"."""
 
     id: object
     method: str
-    params: dict
+    request: object
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -157,10 +157,28 @@ class Worker:
                 job.cancelled.set()
             if id is not None:
                 self._send({"id": id, "result": {"cancelling": job is not None}})
+        elif method == "devices":
+            self._accept(Job(id, method, None))
         else:
-            job = Job(id, method, params)
-            self._open[id] = job
-            self._queue.put(job)
+            self._accept_request(id, method, params)
+
+    def _accept_request(self, id, method: str, params: dict) -> None:
+        if method not in REQUESTS or method not in self._jobs:
+            self._error(id, METHOD_NOT_FOUND, f"There is no method {method}.", "bug", "")
+            return
+        try:
+            request = from_params(method, params)
+            check_request(request)
+        except TypeError as error:
+            self._error(id, INVALID_PARAMS, str(error), "bug", "")
+        except In2nError as error:
+            self._error(id, INVALID_PARAMS, error.message, error.code, error.hint)
+        else:
+            self._accept(Job(id, method, request))
+
+    def _accept(self, job: Job) -> None:
+        self._open[job.id] = job
+        self._queue.put(job)
 
     # -- the main thread
 
@@ -171,21 +189,8 @@ class Worker:
         if job.method == "devices":
             self._answer(job, lambda: {"devices": devices()})
             return
-        if job.method not in REQUESTS or job.method not in self._jobs:
-            self._error(job.id, METHOD_NOT_FOUND, f"There is no method {job.method}.", "bug", "")
-            return
-        try:
-            request = from_params(job.method, job.params)
-        except TypeError as error:
-            self._error(job.id, INVALID_PARAMS, str(error), "bug", "")
-            return
         report = Reporter(_Throttle(self, job.id).emit, job.cancelled.is_set)
-
-        def work():
-            check_request(request)
-            return _load(self._jobs[job.method])(request, report)
-
-        self._answer(job, work)
+        self._answer(job, lambda: _load(self._jobs[job.method])(job.request, report))
 
     def _answer(self, job: Job, work) -> None:
         try:
@@ -196,7 +201,7 @@ class Worker:
             known = as_user_error(error)
             trace = traceback.format_exc()
             if known is not error:
-                _log(job.params.get("workspace"), job.method, trace)
+                _log(getattr(job.request, "workspace", None), job.method, trace)
             if known:
                 self._error(job.id, JOB_FAILED, known.message, known.code, known.hint, trace if known is not error else None)
             else:
