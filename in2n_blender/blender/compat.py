@@ -18,13 +18,3 @@ def fcurves(animated) -> list:
     if bpy.app.version < (4, 4, 0):
         return list(action.fcurves)
     return [curve for layer in action.layers for strip in layer.strips for bag in strip.channelbags for curve in bag.fcurves]
-
-
-def fcurves(animated):
-    """The F-curves of an object or datablock that has an action. From 5.0 on they are found through the action's slot."""
-    data = animated.animation_data
-    if bpy.app.version < (5, 0, 0):
-        return data.action.fcurves
-    from bpy_extras import anim_utils
-
-    return anim_utils.action_get_channelbag_for_slot(data.action, data.action_slot).fcurves
