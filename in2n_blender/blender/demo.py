@@ -12,22 +12,23 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
+import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
 import numpy as np
 
 from ..jobs.protocol import Summarise
-from ..jobs.workspace import Workspace, read_json, write_json
+from ..jobs.stages import Stages
+from ..jobs.workspace import Workspace
 from ..scene.errors import Cancelled, In2nError
 from . import compat
 
 CAPTURE = Path(__file__).resolve().parents[1] / "data" / "demo_capture"
-INSTRUCTION = "make it look like it just snowed"
+INSTRUCTION = "make it look like it snowed"
 EDIT, PATH = "edited", "orbit"
 
 
@@ -48,37 +49,6 @@ class DemoSettings:
     mesh_resolution: int = 160
 
 
-class Stages:
-    """Which stages of the demo are done, with what settings and what they returned; kept in demo.json.
-
-    A stage is repeated when its own settings or those of a stage before it have changed.
-    """
-
-    def __init__(self, file: Path):
-        self._file = file
-        self._stages = read_json(file) if file.exists() else {}
-        self.results: dict[str, dict] = {}
-        self._behind: dict = {}
-
-    def run(self, name: str, settings: dict, work) -> None:
-        """Call `work(restart)` unless the stage is done; restart says that an older attempt had other settings."""
-        self._behind = {**self._behind, name: settings}
-        stage = self._stages.get(name, {})
-        restart = bool(stage) and stage["settings"] != self._behind
-        if restart or "result" not in stage:
-            self._write(name, {"settings": self._behind})
-            started = time.monotonic()
-            result = work(restart)
-            self._write(name, {"settings": self._behind, "result": {"seconds": time.monotonic() - started, **result}})
-        else:
-            print(f"{name}: done before")
-        self.results[name] = self._stages[name]["result"]
-
-    def _write(self, name: str, stage: dict) -> None:
-        self._stages[name] = stage
-        write_json(self._file, self._stages)
-
-
 def run_demo(settings: DemoSettings) -> dict:
     """Run the whole demo; returns what report.json holds. Raises In2nError and Cancelled."""
     out = settings.out.expanduser().resolve()
@@ -88,38 +58,41 @@ def run_demo(settings: DemoSettings) -> dict:
     open_or_create(blend)
     stages = Stages(out / "demo.json")
 
-    def stage(name, chosen, operator, **arguments):
-        def work(restart):
-            if restart and name in ("reconstruct", "edit"):
-                arguments["restart"] = True
-            result = call(operator, **arguments)
+    import_capture(settings, blend)
+    workspace = Workspace(blend.with_suffix(".in2n"))
+
+    def stage(name: str, chosen: dict, there: Path, operator, **arguments) -> None:
+        def work(restart: bool) -> dict:
+            again = {"restart": True} if restart and name in ("reconstruct", "edit") else {}
+            result = call(operator, **arguments, **again)
             save(blend)
             return result
 
-        stages.run(name, chosen, work)
+        print(f"--- {name}", flush=True)
+        if not stages.run(name, chosen, work, there.exists):
+            print("done before", flush=True)
 
-    import_capture(settings, blend)
-    scene, workspace = bpy.context.scene, Workspace(blend.with_suffix(".in2n"))
     stage("reconstruct", {"preset": settings.preset, "seed": settings.seed, "steps": settings.steps},
-          bpy.ops.in2n.reconstruct, steps=settings.steps)
+          workspace.reconstruction / "checkpoint.safetensors", bpy.ops.in2n.reconstruct, steps=settings.steps)
     stage("edit", {"instruction": settings.instruction, "editor": settings.editor, "rounds": settings.rounds},
-          bpy.ops.in2n.edit, instruction=settings.instruction, name=EDIT, editor=settings.editor, rounds=settings.rounds)
-    animate_orbit(scene, settings.frames)
+          workspace.edit(EDIT) / "checkpoint.safetensors", bpy.ops.in2n.edit,
+          name=EDIT, instruction=settings.instruction, editor=settings.editor, rounds=settings.rounds)
+    animate_orbit(bpy.context.scene, settings.frames)
     save(blend)
-    frames = {"frames": settings.frames}
-    stage("render original", frames, bpy.ops.in2n.render_path, edit="original", name=PATH)
-    stage("render", frames, bpy.ops.in2n.render_path, edit=EDIT, name=PATH)
-    stage("mesh", {"resolution": settings.mesh_resolution}, bpy.ops.in2n.extract_mesh, edit=EDIT, resolution=settings.mesh_resolution)
-    copy_results(workspace, out)
-    summarise(settings, workspace, out, stages.results)
-    return read_json(out / "report.json")
+    stage("render", {"frames": settings.frames}, workspace.renders(EDIT, PATH), bpy.ops.in2n.render_path, edit=EDIT, name=PATH)
+    stage("mesh", {"resolution": settings.mesh_resolution}, workspace.mesh(EDIT, ".glb"), bpy.ops.in2n.extract_mesh,
+          edit=EDIT, resolution=settings.mesh_resolution)
+    print("--- summary", flush=True)
+    return summarise(Summarise(str(workspace.root), EDIT, PATH, str(out), settings.device, stages.results))
 
 
 def enable_add_on() -> None:
     """Enable the package as Blender's preferences would."""
     import addon_utils
 
-    if addon_utils.enable(__package__.rpartition(".")[0]) is None:
+    package = sys.modules[__package__.rpartition(".")[0]]
+    package.__time__ = os.path.getmtime(package.__file__)  # else Blender takes it for changed on disk and loads it again
+    if addon_utils.enable(package.__name__) is None:
         raise RuntimeError("the add-on could not be enabled; its traceback is above")
 
 
@@ -236,28 +209,15 @@ def viewed_center(poses: np.ndarray) -> tuple[np.ndarray, float, float]:
     return center, float(np.median(np.linalg.norm(offsets, axis=1))), float(np.median(offsets[:, 2]))
 
 
-# --- what is left behind ---------------------------------------------------------------------------------------------
-
-def copy_results(workspace: Workspace, out: Path) -> None:
-    """Copy the edited frames and the mesh out of the workspace."""
-    frames = out / "frames" / EDIT
-    shutil.rmtree(frames, ignore_errors=True)
-    frames.mkdir(parents=True)
-    for file in sorted(workspace.renders(EDIT, PATH).glob("[0-9]*")):
-        shutil.copyfile(file, frames / file.name)
-    shutil.copyfile(workspace.mesh(EDIT, ".glb"), out / "mesh.glb")
-
-
-def summarise(settings: DemoSettings, workspace: Workspace, out: Path, results: dict[str, dict]) -> None:
-    """before_after.gif, contact_sheet.png and report.json, made by the engine."""
+def summarise(request: Summarise) -> dict:
+    """frames/edited/, mesh.glb, before_after.gif, contact_sheet.png and report.json, made by the engine; returns the report."""
     from . import tasks, worker
 
-    kept = {name: result for name, result in results.items() if name != "render original"}
-    request = Summarise(str(workspace.root), EDIT, PATH, str(out), settings.device, kept)
     job = tasks.begin(tasks.Job("Summary", worker.work([request])))
     job.run_here(tasks.ProgressPrinter())
     if job.error is not None:
         raise job.error
+    return job.result
 
 
 def parse(arguments: list[str] | None = None) -> DemoSettings:
@@ -278,6 +238,8 @@ def parse(arguments: list[str] | None = None) -> DemoSettings:
 
 def main(arguments: list[str] | None = None) -> int:
     settings = parse(arguments)
+    # This Python has bpy and the engine's packages; the add-on starts the engine with it, in a process of its own.
+    os.environ.setdefault("IN2N_ENGINE_PYTHON", sys.executable)
     started = time.monotonic()
     try:
         report = run_demo(settings)

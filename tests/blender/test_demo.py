@@ -98,35 +98,6 @@ def test_the_orbit_looks_at_the_scene_and_closes(scene):
     assert camera is scene.camera
 
 
-def test_stages_are_done_once_and_again_when_settings_before_them_change(tmp_path):
-    calls = []
-
-    def run(first, second):
-        stages = demo.Stages(tmp_path / "demo.json")
-        stages.run("first", {"seed": first}, lambda restart: calls.append(("first", restart)) or {"psnr_db": 30.0})
-        stages.run("second", {"text": second}, lambda restart: calls.append(("second", restart)) or {})
-        return stages.results
-
-    assert run(0, "a")["first"]["psnr_db"] == 30.0
-    assert run(0, "a")["first"]["psnr_db"] == 30.0
-    assert calls == [("first", False), ("second", False)]
-    run(0, "b")
-    assert calls[2:] == [("second", True)]
-    run(1, "b")
-    assert calls[3:] == [("first", True), ("second", True)]
-
-
-def test_a_stage_that_was_stopped_goes_on_without_starting_over(tmp_path):
-    def stopped(restart):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        demo.Stages(tmp_path / "demo.json").run("edit", {"text": "a"}, stopped)
-    restarts = []
-    demo.Stages(tmp_path / "demo.json").run("edit", {"text": "a"}, lambda restart: restarts.append(restart) or {})
-    assert restarts == [False]
-
-
 def test_the_demo_runs_from_end_to_end(tmp_path):
     command = [sys.executable, "-m", "in2n_blender.blender.demo", "--out", str(tmp_path), "--device", "cpu",
                "--steps", "30", "--rounds", "1", "--frames", "2", "--mesh-resolution", "24"]
@@ -138,7 +109,7 @@ def test_the_demo_runs_from_end_to_end(tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["frames"]["count"] == 2 and report["edit"]["instruction"] == demo.INSTRUCTION
     again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0 and again.stdout.count("done before") == 5, again.stdout + again.stderr
+    assert again.returncode == 0 and again.stdout.splitlines().count("done before") == 4, again.stdout + again.stderr
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
