@@ -48,7 +48,7 @@ def pipeline_edit(folder, vae_class, original, latents, steps):
 
 
 @pytest.mark.parametrize("prediction_type, block_transform, spacing", [
-    ("epsilon", False, "leading"), ("v_prediction", True, "trailing"), ("v_prediction", False, "leading")])
+    ("epsilon", False, "leading"), ("v_prediction", True, "trailing"), ("v_prediction", False, "leading"), ("sample", True, "trailing")])
 def test_edit_from_pure_noise_equals_the_diffusers_pipeline(tmp_path, prediction_type, block_transform, spacing):
     folder = small_editor_folder(tmp_path, prediction_type, block_transform, spacing)
     editor = load_editor(str(folder), "cpu")
@@ -208,7 +208,7 @@ def test_timesteps_start_at_the_noise_level_and_descend(folder):
             schedule.timesteps(level, 20)
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_ddim_with_the_true_prediction_recovers_the_clean_latent(tmp_path, prediction_type):
     schedule = NoiseSchedule.from_folder(small_editor_folder(tmp_path, prediction_type) / "scheduler")
     clean, noise = torch.randn(2, 1, 4, 8, 8, dtype=torch.float64)
@@ -216,7 +216,7 @@ def test_ddim_with_the_true_prediction_recovers_the_clean_latent(tmp_path, predi
     latent = schedule.add_noise(clean, noise, [0.9], timesteps[:1])
     for now, then in zip(timesteps, [*timesteps[1:], None]):
         alpha = schedule.alphas_cumprod[now]
-        prediction = noise if prediction_type == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        prediction = {"epsilon": noise, "sample": clean, "v_prediction": alpha.sqrt() * noise - (1 - alpha).sqrt() * clean}[prediction_type]
         latent = schedule.step(prediction, latent, [now], [then])
     alpha = schedule.final_alpha
     torch.testing.assert_close(latent, alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise)
@@ -250,6 +250,24 @@ def test_missing_miniature_weights(tmp_path, monkeypatch):
     with pytest.raises(In2nError) as error:
         load_editor("miniature", "cpu")
     assert error.value.code == "editor_missing"
+
+
+def test_an_editor_with_its_own_instructions_and_guidance(tmp_path):
+    """As the bundled miniature: miniature.json names what it knows, paraphrases mean the same, all else is refused."""
+    folder = small_editor_folder(tmp_path)
+    facts = {"instructions": [{"phrases": ["make it snow", "cover it with snow"]}], "guidance_text": 2.0, "guidance_image": 1.25}
+    (folder / "miniature.json").write_text(json.dumps(facts))
+    editor = load_editor(str(folder), "cpu")
+    assert (editor.guidance_text, editor.guidance_image) == (2.0, 1.25)
+
+    def edit(instruction):
+        editor.prepare(instruction)
+        return editor.edit(picture(1), picture(2), noise_level=0.9, generators=[noise_generator(0, 0, 0)], steps=2)
+
+    assert torch.equal(edit("Make it snow!"), edit("cover it with snow"))
+    with pytest.raises(In2nError) as error:
+        editor.prepare("make it purple")
+    assert error.value.code == "unknown_instruction" and "make it snow" in str(error.value)
 
 
 def test_unfit_folders(tmp_path, folder):

@@ -17,7 +17,7 @@ class NoiseSchedule:
     """A checkpoint's training noise schedule.
 
     alphas_cumprod: (N,) float64, the product of (1 - beta) up to each timestep.
-    final_alpha: the same product "before" timestep 0. prediction_type: "epsilon" or "v_prediction".
+    final_alpha: the same product "before" timestep 0. prediction_type: "epsilon", "v_prediction" or "sample".
     clip_range: where the predicted clean latent is clipped, None: nowhere.
     spacing, steps_offset: how the checkpoint spaces its timesteps when it starts from pure noise.
     """
@@ -33,14 +33,14 @@ class NoiseSchedule:
     def from_folder(folder: Path) -> "NoiseSchedule":
         """Read scheduler/scheduler_config.json of any diffusers scheduler over the same betas.
 
-        Raises ValueError for a prediction type that is neither "epsilon" nor "v_prediction".
+        Raises ValueError for any other prediction type.
         """
         from diffusers import DDIMScheduler
 
         stated = DDIMScheduler.load_config(folder, local_files_only=True)
         scheduler = DDIMScheduler.from_config(stated)
         config = scheduler.config
-        if config.prediction_type not in ("epsilon", "v_prediction"):
+        if config.prediction_type not in ("epsilon", "v_prediction", "sample"):
             raise ValueError(f"prediction type {config.prediction_type} is not supported")
         # DDIMScheduler clips by default, which is right for pixels and wrong for latents: clip only where the checkpoint says so.
         clips = bool(stated.get("clip_sample", False))
@@ -87,6 +87,9 @@ class NoiseSchedule:
         if self.prediction_type == "v_prediction":
             clean = alpha.sqrt() * sample - (1 - alpha).sqrt() * prediction
             noise = alpha.sqrt() * prediction + (1 - alpha).sqrt() * sample
+        elif self.prediction_type == "sample":
+            clean = prediction
+            noise = (sample - alpha.sqrt() * clean) / (1 - alpha).sqrt()
         else:
             clean = (sample - (1 - alpha).sqrt() * prediction) / alpha.sqrt()
             noise = prediction
