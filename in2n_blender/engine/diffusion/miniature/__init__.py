@@ -1,1 +1,5 @@
-"""A small InstructPix2Pix that knows a dozen instructions, trained on pairs that Blender renders."""
+"""A small InstructPix2Pix that knows ten instructions, trained on pairs that Blender renders."""
+
+from .instructions import known_instructions, match_instruction
+
+__all__ = ["known_instructions", "match_instruction"]
