@@ -1,0 +1,161 @@
+"""The editing loop on a tiny capture with the tiny random editor: schedule, what it leaves, cancel and exact resume."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from in2n_blender.engine.editing import dataset_update
+from in2n_blender.engine.editing.dataset_update import NOISE_LEVELS, Schedule
+from in2n_blender.engine.nerf import settings as nerf_settings
+from in2n_blender.engine.nerf.training import load_scene, read_checkpoint, reconstruct
+from in2n_blender.jobs.protocol import Artifact, Edit, Progress, Reconstruct, Reporter
+from in2n_blender.jobs.workspace import Workspace, write_json
+from in2n_blender.scene.capture import PinholeCapture, View
+from in2n_blender.scene.errors import Cancelled, In2nError
+
+from tests.engine.small_editor import small_editor_folder
+from tests.engine.test_nerf import TINY, ring, sphere_image
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(workspace with a tiny reconstruction, editor folder)"""
+    root = tmp_path_factory.mktemp("edit")
+    editor = small_editor_folder(root / "editor", block_transform=True)
+    (root / "ws" / "images").mkdir(parents=True)
+    views = []
+    for index, camera in enumerate(ring(5)):
+        Image.fromarray((sphere_image(camera) * 255).astype(np.uint8)).save(root / "ws" / "images" / f"{index}.png")
+        views.append(View(str(index), f"images/{index}.png", camera, held_out=index == 4))
+    write_json(root / "ws" / "capture.json", PinholeCapture("ball", "", "draft", tuple(views)).to_json())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(nerf_settings.CPU, "draft", TINY)
+        state = reconstruct(Reconstruct(str(root / "ws"), "draft", "cpu", steps=30), Reporter())
+    assert state["done"] and state["psnr_db"] > 5
+    return root / "ws", editor
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(nerf_settings.CPU, "draft", TINY)
+    monkeypatch.setattr(dataset_update, "DENOISING_STEPS", 2)
+
+
+def request_for(workspace, editor, name, **more):
+    more = {"rounds": 2, "seed": 7, **more}
+    return Edit(str(workspace), name, "make it night", str(editor), 2.0, 1.0, preset="draft", device="cpu", **more)
+
+
+def stop_when(condition):
+    """A reporter that cancels once an event fulfils the condition, and the events it saw."""
+    events, stop = [], []
+
+    def emit(event):
+        events.append(event)
+        if condition(event):
+            stop.append(True)
+
+    return Reporter(emit, lambda: bool(stop)), events
+
+
+def test_schedule_visits_every_view_once_a_round_and_is_seeded():
+    schedule = Schedule(views=7, rounds=3, edit_rate=10, seed=4, noise="uniform")
+    order = [schedule.view(edit) for edit in range(schedule.edits)]
+    assert sorted(order[:7]) == list(range(7)) and order[:7] == order[7:14] == order[14:]
+    assert order[:7] != [Schedule(7, 3, 10, 5, "uniform").view(edit) for edit in range(7)]
+    assert schedule.steps > schedule.edits * 10
+
+
+@pytest.mark.parametrize("noise", ["uniform", "falling"])
+def test_noise_levels_stay_in_the_papers_range(noise):
+    schedule = Schedule(views=20, rounds=10, edit_rate=10, seed=0, noise=noise)
+    levels = [schedule.noise_level(edit) for edit in range(schedule.edits)]
+    assert NOISE_LEVELS[0] <= min(levels) and max(levels) <= NOISE_LEVELS[1] and len(set(levels)) == len(levels)
+    first, last = np.mean(levels[:20]), np.mean(levels[-20:])
+    assert first - last > 0.6 if noise == "falling" else abs(np.mean(levels) - 0.5) < 0.1
+
+
+def test_edit_changes_the_dataset_and_the_scene(made):
+    workspace, editor = made
+    reporter, events = stop_when(lambda event: False)
+    state = dataset_update.edit(request_for(workspace, editor, "night"), reporter)
+    folder = Workspace(workspace).edit("night")
+    assert state["done"] and state["edits_done"] == 8 and state["unet_evaluations"] == 8 * 2 * 3
+    assert sorted(p.stem for p in (folder / "dataset").glob("*.png")) == ["0", "1", "2", "3"]
+    record = json.loads((folder / "edit.json").read_text())
+    assert record["instruction"] == "make it night" and record["guidance_text"] == 2.0 and record["seed"] == 7
+    assert [e for e in events if isinstance(e, Progress)][-1].done == state["step"] - 1
+    assert any(isinstance(e, Artifact) and e.kind == "image" for e in events)
+    photo = np.asarray(Image.open(workspace / "images" / "0.png"), float)
+    assert np.abs(photo - np.asarray(Image.open(folder / "dataset" / "0.png"), float)).mean() > 5
+    camera = ring()[0]
+    before, after = (load_scene(str(workspace), edit, "cpu").render(camera).rgb_srgb for edit in (None, "night"))
+    assert (before - after).abs().mean() > 0.01
+    again = dataset_update.edit(request_for(workspace, editor, "night"), Reporter(cancelled=lambda: True))
+    assert again["seconds"] == state["seconds"], "a finished edit is not computed twice"
+
+
+def test_an_edit_that_was_cancelled_goes_on_exactly(made):
+    workspace, editor = made
+    straight = dataset_update.edit(request_for(workspace, editor, "straight"), Reporter())
+    previews = iter(range(3))
+    reporter, _ = stop_when(lambda event: isinstance(event, Artifact) and next(previews, None) is None)
+    with pytest.raises(Cancelled):
+        dataset_update.edit(request_for(workspace, editor, "stopped"), reporter)
+    tensors, state = read_checkpoint(Workspace(workspace).edit("stopped"))
+    assert not state["done"] and 0 < state["edits_done"] < 8 and any(k.startswith("optimizer.") for k in tensors)
+    resumed = dataset_update.edit(request_for(workspace, editor, "stopped"), Reporter())
+    assert resumed["unet_evaluations"] == straight["unet_evaluations"] and resumed["edits_done"] == 8
+    one, other = (read_checkpoint(Workspace(workspace).edit(name))[0] for name in ("straight", "stopped"))
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.allclose(one[name].float(), other[name].float(), atol=2 if name == "dataset" else 1e-3), name
+
+
+def test_a_name_that_belongs_to_another_edit_is_refused_unless_restarted(made):
+    workspace, editor = made
+    dataset_update.edit(request_for(workspace, editor, "taken", rounds=1), Reporter())
+    with pytest.raises(In2nError) as refused:
+        dataset_update.edit(request_for(workspace, editor, "taken", rounds=1, seed=8), Reporter())
+    assert refused.value.code == "edit_exists"
+    state = dataset_update.edit(request_for(workspace, editor, "taken", rounds=1, seed=8, restart=True), Reporter())
+    assert state["seed"] == 8
+
+
+def test_an_edit_needs_a_finished_reconstruction_and_an_instruction(made, tmp_path):
+    workspace, editor = made
+    with pytest.raises(In2nError) as refused:
+        dataset_update.edit(request_for(tmp_path, editor, "x"), Reporter())
+    assert refused.value.code == "not_trained"
+    with pytest.raises(In2nError) as refused:
+        dataset_update.edit(Edit(str(workspace), "x", "  ", str(editor), device="cpu"), Reporter())
+    assert refused.value.code == "empty_instruction"
+    assert not Workspace(workspace).edit("x").exists(), "nothing half-written is left"
+
+
+def test_a_cancelled_reconstruction_goes_on(made, tmp_path):
+    workspace, _ = made
+    copy = tmp_path / "copy"
+    shutil.copytree(workspace / "images", copy / "images")
+    shutil.copy(workspace / "capture.json", copy)
+    reporter, _ = stop_when(lambda event: isinstance(event, Progress) and event.done == 12)
+    with pytest.raises(Cancelled):
+        reconstruct(Reconstruct(str(copy), "draft", "cpu", steps=30), reporter)
+    assert read_checkpoint(Workspace(copy).reconstruction)[1]["step"] == 13
+    seen = []
+    state = reconstruct(Reconstruct(str(copy), "draft", "cpu", steps=30), Reporter(seen.append))
+    assert min(e.done for e in seen if isinstance(e, Progress)) == 13 and state["done"]
+    whole = read_checkpoint(Workspace(workspace).reconstruction)[0]
+    for name, value in read_checkpoint(Workspace(copy).reconstruction)[0].items():
+        assert torch.allclose(value.float(), whole[name].float(), atol=1e-3), name
+
+
+def test_a_damaged_checkpoint_is_named(made, tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"not a checkpoint")
+    with pytest.raises(In2nError) as refused:
+        read_checkpoint(tmp_path)
+    assert refused.value.code == "bad_checkpoint"
