@@ -35,14 +35,14 @@ class Intrinsics:
     def fitted(self, longest_side: int) -> tuple["Intrinsics", tuple[float, float, float, float]]:
         """The same lens for the photo scaled down, never up, to at most longest_side pixels.
 
-        Pixels keep their shape exactly: where rounding changes the picture's proportions, less than one pixel of the result
-        is cut off, evenly from two sides. Returns the intrinsics and the part of the photo that is kept, as (left, top,
-        right, bottom) in pixels of the photo.
+        Pixels keep their shape exactly: the shorter side is rounded down, and what that leaves over, less than one pixel of the
+        result, is cut off evenly from its two ends. Returns the intrinsics and the part of the photo that is kept, as
+        (left, top, right, bottom) in pixels of the photo.
         """
         longest = max(self.width, self.height)
         if longest <= longest_side:
             return self, (0.0, 0.0, float(self.width), float(self.height))
-        width, height = (max(1, int(side * longest_side / longest + 0.5)) for side in (self.width, self.height))
+        width, height = (max(1, side * longest_side // longest) for side in (self.width, self.height))
         scale = max(width / self.width, height / self.height)
         left, top = max(0.0, (self.width - width / scale) / 2), max(0.0, (self.height - height / scale) / 2)
         k = Intrinsics(width, height, self.fx * scale, self.fy * scale, (self.cx - left) * scale, (self.cy - top) * scale)

@@ -147,16 +147,17 @@ def _held_out(frames: tuple[Frame, ...], every: int) -> list[bool]:
 def unique_names(labels: list[str]) -> list[str]:
     """A plain file name for each photo's path as the files list it: letters, digits, "_", "-" and ".", at most 64 long.
 
-    The photo's own name without its extension where that is enough, else with its folders before it (train_r_0,
-    test_r_0), else with a number behind it. Unique without regard to case, as Windows and macOS need.
+    The photos' own names without extension where that is enough, else all with their folder before it (train_r_0,
+    test_r_0), and a number behind it where even that is not enough. Unique without regard to case, as Windows and macOS
+    need.
     """
     paths = [label.replace("\\", "/").lstrip("./") for label in labels]
     paths = [re.sub(r"\.(png|jpe?g|tiff?|webp|bmp|exr)$", "", path, flags=re.IGNORECASE) for path in paths]
-    short = [_plain(path.rsplit("/", 1)[-1]) for path in paths]
+    plain = [_plain(path.rsplit("/", 1)[-1]) for path in paths]
+    if len({name.lower() for name in plain}) < len(plain):
+        plain = [_plain("_".join(path.split("/")[-2:])) for path in paths]
     names, taken = [], set()
-    for path, name in zip(paths, short):
-        if sum(name.lower() == other.lower() for other in short) > 1:
-            name = _plain("_".join(path.split("/")[-2:]))
+    for name in plain:
         number, candidate = 1, name
         while candidate.lower() in taken:
             number += 1

@@ -32,14 +32,16 @@ class CameraModel:
     lens: str
 
 
-# the order is COLMAP's model id (colmap/sensor/models.h); None: a model without a counterpart here
+# the order is COLMAP's model id (colmap/sensor/models.h); lens "": a model without a counterpart here
 MODELS = (
     CameraModel("SIMPLE_PINHOLE", 3, 1, "pinhole"), CameraModel("PINHOLE", 4, 2, "pinhole"),
     CameraModel("SIMPLE_RADIAL", 4, 1, "opencv"), CameraModel("RADIAL", 5, 1, "opencv"), CameraModel("OPENCV", 8, 2, "opencv"),
     CameraModel("OPENCV_FISHEYE", 8, 2, "opencv_fisheye"), CameraModel("FULL_OPENCV", 12, 2, "opencv"),
     CameraModel("FOV", 5, 2, ""), CameraModel("SIMPLE_RADIAL_FISHEYE", 4, 1, "opencv_fisheye"),
     CameraModel("RADIAL_FISHEYE", 5, 1, "opencv_fisheye"), CameraModel("THIN_PRISM_FISHEYE", 12, 2, ""),
-    CameraModel("RAD_TAN_THIN_PRISM_FISHEYE", 16, 2, ""),
+    CameraModel("RAD_TAN_THIN_PRISM_FISHEYE", 16, 2, ""), CameraModel("SIMPLE_DIVISION", 4, 1, ""),
+    CameraModel("DIVISION", 5, 2, ""), CameraModel("SIMPLE_FISHEYE", 3, 1, "opencv_fisheye"),
+    CameraModel("FISHEYE", 4, 2, "opencv_fisheye"), CameraModel("EUCM", 6, 2, ""), CameraModel("EQUIRECTANGULAR", 2, 0, ""),
 )
 
 
@@ -140,8 +142,7 @@ def _camera_to_world(image: _Image) -> np.ndarray:
 def _lens(camera: _Camera, label: str) -> Lens:
     model = camera.model
     if not model.lens:
-        raise In2nError("unknown_camera_model", f"The camera model “{model.name}” of {label} is not known.",
-                        f"Run COLMAP's image_undistorter first, or use one of {', '.join(m.name for m in MODELS if m.lens)}.")
+        raise _unknown(model.name, f" of {label}")
     focal = [positive(p, "The focal length", label) for p in camera.parameters[:model.focal_lengths]]
     cx, cy, *distortion = (finite(p, "A camera parameter", label) for p in camera.parameters[model.focal_lengths:])
     lens = Lens(model.lens, Intrinsics(camera.width, camera.height, focal[0], focal[-1], cx, cy), tuple(distortion))
@@ -190,8 +191,8 @@ def _camera(model: CameraModel, width: float, height: float, parameters) -> _Cam
     return _Camera(model, int(width), int(height), tuple(parameters))
 
 
-def _unknown(model: object) -> In2nError:
-    return In2nError("unknown_camera_model", f"The COLMAP camera model “{model}” is not known.",
+def _unknown(model: object, of: str = "") -> In2nError:
+    return In2nError("unknown_camera_model", f"The COLMAP camera model “{model}”{of} is not known.",
                      f"Run COLMAP's image_undistorter first, or use one of {', '.join(m.name for m in MODELS if m.lens)}.")
 
 
@@ -208,6 +209,8 @@ def _cameras_binary(data: _Bytes) -> dict[int, _Camera]:
 def _cameras_text(lines: list[str]) -> dict[int, _Camera]:
     by_name, cameras = {m.name: m for m in MODELS}, {}
     for words in (line.split() for line in lines if line.strip() and not line.startswith("#")):
+        if len(words) < 5:
+            raise ValueError(f"a camera with {len(words)} values")
         if words[1] not in by_name:
             raise _unknown(words[1])
         cameras[int(words[0])] = _camera(by_name[words[1]], int(words[2]), int(words[3]), [float(w) for w in words[4:]])
@@ -251,4 +254,6 @@ def _points_binary(data: _Bytes) -> tuple[list, list]:
 
 def _points_text(lines: list[str]) -> tuple[list, list]:
     rows = [line.split(maxsplit=7) for line in lines if line.strip() and not line.startswith("#")]
+    if any(len(row) < 7 for row in rows):
+        raise ValueError("a point without its position or colour")
     return [[float(w) for w in row[1:4]] for row in rows], [[int(w) for w in row[4:7]] for row in rows]

@@ -147,31 +147,34 @@ def _lens(frame: dict, table: dict, width: int, height: int, label: str) -> Lens
     def value(key: str, default: float) -> float:
         return finite(frame.get(key, table.get(key, default)), key, label)
 
-    fx = _focal(frame, table, "x", width, label)
-    fy = _focal(frame, table, "y", height, label)
-    if fx is None and fy is None:
-        raise In2nError("bad_intrinsics", f"{label} has no focal length: neither fl_x nor camera_angle_x is given.",
-                        "Export the capture again with its intrinsics.")
-    intrinsics = Intrinsics(width, height, fx or fy, fy or fx, value("cx", width / 2), value("cy", height / 2))
+    intrinsics = Intrinsics(width, height, *_focal_lengths(frame, table, width, height, label), value("cx", width / 2), value("cy", height / 2))
     model = _camera_model(frame, table, label)
     keys = ("k1", "k2", "k3", "k4") if model == "opencv_fisheye" else ("k1", "k2", "p1", "p2", "k3", "k4")
     lens = Lens(model, intrinsics, tuple(value(key, 0.0) for key in keys))
     return Lens("pinhole", intrinsics) if lens.is_pinhole else lens
 
 
-def _focal(frame: dict, table: dict, axis: str, extent: int, label: str) -> float | None:
+def _focal_lengths(frame: dict, table: dict, width: int, height: int, label: str) -> tuple[float, float]:
+    """(fx, fy) in pixels; where one axis has none, both have the same."""
     for level in (frame, table):
-        if level.get(f"fl_{axis}") is not None:
-            return positive(level[f"fl_{axis}"], f"fl_{axis}", label)
-        if level.get(f"camera_angle_{axis}") is not None and (axis == "x" or level.get("fl_x") is None):
-            angle = positive(level[f"camera_angle_{axis}"], f"camera_angle_{axis}", label)
-            if angle >= math.pi:
-                raise In2nError("bad_intrinsics", f"camera_angle_{axis} of {label} is {angle:g}, which must be an angle in radians below pi.",
-                                "Check the camera's intrinsics in the capture.")
-            return 0.5 * extent / math.tan(0.5 * angle)
-        if level.get("fl_x") is not None:
-            return None  # one focal length for both axes, at this level
-    return None
+        fx, fy = (None if level.get(key) is None else positive(level[key], key, label) for key in ("fl_x", "fl_y"))
+        if fx is None and fy is None:
+            fx, fy = _from_angle(level, "camera_angle_x", width, label), _from_angle(level, "camera_angle_y", height, label)
+        if fx or fy:
+            return fx or fy, fy or fx
+    raise In2nError("bad_intrinsics", f"{label} has no focal length: neither fl_x nor camera_angle_x is given.",
+                    "Export the capture again with its intrinsics.")
+
+
+def _from_angle(level: dict, key: str, extent: int, label: str) -> float | None:
+    """The focal length that sees `extent` pixels in an angle in radians."""
+    if level.get(key) is None:
+        return None
+    angle = positive(level[key], key, label)
+    if angle >= math.pi:
+        raise In2nError("bad_intrinsics", f"{key} of {label} is {angle:g}, which must be an angle in radians below pi.",
+                        "Check the camera's intrinsics in the capture.")
+    return 0.5 * extent / math.tan(0.5 * angle)
 
 
 def _points(folder: Path, table: dict) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,100 @@
+"""Frames to normalised views: names, sizes, held-out views, sparse points, capture.json."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from in2n_blender.scene.camera import Intrinsics
+from in2n_blender.scene.capture import MAXIMUM_POINTS, Capture, Frame, PinholeCapture, load_capture, pinhole_capture, unique_names
+from in2n_blender.scene.errors import In2nError
+from in2n_blender.scene.lens import Lens, pinhole_for
+from tests.scene.captures import ring, write_transforms
+
+LENS = Lens("opencv", Intrinsics(640, 480, 500.0, 520.0, 310.0, 250.0), (-0.2, 0.05))
+
+
+def capture(count=16, lenses=(LENS,), held_out=None, **rest):
+    frames = tuple(Frame(f"{i:02d}", Path(f"/photos/{i}.jpg"), lenses[i % len(lenses)], pose, held_out(i) if held_out else None)
+                   for i, pose in enumerate(ring(count)))
+    return Capture("dog", Path("/photos"), frames, **rest)
+
+
+def test_names():
+    assert unique_names(["images/0001.jpg", "./images/0002.JPG"]) == ["0001", "0002"]
+    assert unique_names(["train/r_0", "test/r_0", "test/r_1"]) == ["train_r_0", "test_r_0", "test_r_1"]
+    assert unique_names(["a.b.png", "IMG 1 (2).jpeg"]) == ["a.b", "IMG_1__2_"]
+    assert unique_names(["x/a/1.png", "y/a/1.png", "A/1.png"]) == ["a_1", "a_1_2", "A_1_3"]
+    assert unique_names(["con.png", "图.png", "...", "aux.x.jpg"]) == ["view_con", "_", "view_", "view_aux.x"]
+    long = unique_names(["a/" + "n" * 300 + ".png", "b/" + "n" * 300 + ".png"])
+    assert len(set(long)) == 2 and max(map(len, long)) <= 64
+
+
+@pytest.mark.parametrize("size, side, expected", [
+    ((640, 480), 240, (240, 180)), ((480, 640), 240, (180, 240)), ((640, 480), 1024, (640, 480)), ((640, 427), 240, (240, 160)),
+    ((333, 1000), 512, (170, 512)), ((4000, 101), 240, (240, 6)),
+])
+def test_views_are_scaled_down_with_exactly_square_pixels(size, side, expected):
+    lens = Lens("pinhole", Intrinsics(*size, 500.0, 500.0, size[0] * 0.48, size[1] * 0.53))
+    k = pinhole_capture(capture(lenses=[lens]), side).views[0].camera.intrinsics
+    assert (k.width, k.height) == expected and k.fx == k.fy
+    _, (left, top, right, bottom) = pinhole_for(lens).fitted(side)
+    # what is kept is the whole photo up to one pixel of the result, and fits its pixels exactly
+    scale = k.fx / 500.0
+    assert (left, top) == pytest.approx((size[0] - right, size[1] - bottom))
+    assert min(left, top) == 0 and 0 <= max(left, top) * scale < 0.5
+    np.testing.assert_allclose([(right - left) * scale, (bottom - top) * scale], expected, rtol=1e-9)
+    np.testing.assert_allclose([k.cx, k.cy], [(size[0] * 0.48 - left) * scale, (size[1] * 0.53 - top) * scale])
+
+
+def test_views_of_different_sizes_and_lenses():
+    other = Lens("pinhole", Intrinsics(100, 300, 90.0, 90.0, 50.0, 150.0))
+    views = pinhole_capture(capture(lenses=[LENS, other]), 240).views
+    assert {(v.camera.intrinsics.width, v.camera.intrinsics.height) for v in views} == {(240, 180), (80, 240)}
+    assert [v.image for v in views[:2]] == ["images/00.png", "images/01.png"]
+    np.testing.assert_array_equal(views[3].camera.camera_to_world, ring(16)[3])
+
+
+def test_held_out_views():
+    chosen = lambda c: [v.name for v in c.held_out_views]  # noqa: E731
+    assert chosen(pinhole_capture(capture(), 240, 8)) == ["04", "12"]
+    assert chosen(pinhole_capture(capture(), 240, 0)) == []
+    assert chosen(pinhole_capture(capture(3), 240, 8)) == []
+    files_say = capture(held_out=lambda i: i in (1, 2))
+    assert chosen(pinhole_capture(files_say, 240, 8)) == ["01", "02"]
+    assert chosen(pinhole_capture(capture(held_out=lambda i: False), 240, 8)) == []
+
+
+@pytest.mark.parametrize("given, side, every, code", [
+    (capture(4), 240, 1, "bad_setting"), (capture(4), 240, -2, "bad_setting"), (capture(4), 0, 8, "bad_setting"),
+    (capture(4, held_out=lambda i: i > 1), 240, 8, "too_few_photos"), (capture(4, held_out=lambda i: True), 240, 8, "too_few_photos"),
+])
+def test_settings_that_leave_nothing_to_train_on(given, side, every, code):
+    with pytest.raises(In2nError) as caught:
+        pinhole_capture(given, side, every)
+    assert caught.value.code == code
+
+
+def test_sparse_points_are_a_seeded_subset():
+    points = np.arange(3 * (MAXIMUM_POINTS + 500), dtype=np.float32).reshape(-1, 3)
+    colors = (points % 251).astype(np.uint8)
+    one, two = (pinhole_capture(capture(points=points, point_colors=colors), 240) for _ in range(2))
+    assert len(one.points) == MAXIMUM_POINTS == len(np.unique(one.points[:, 0]))
+    np.testing.assert_array_equal(one.points, two.points)
+    np.testing.assert_array_equal(one.point_colors, (one.points % 251).astype(np.uint8))
+    few = pinhole_capture(capture(points=points[:9], point_colors=colors[:9]), 240)
+    np.testing.assert_array_equal(few.points, points[:9])
+
+
+def test_capture_json_round_trip(tmp_path):
+    write_transforms(tmp_path, ring(6))
+    (tmp_path / "images/002.png").unlink()
+    (tmp_path / "images/004.png").write_bytes(b"")
+    normalised = pinhole_capture(load_capture(tmp_path), 8, 4, preset="draft")
+    (tmp_path / "capture.json").write_text(json.dumps(normalised.to_json()))
+    again = PinholeCapture.load(tmp_path / "capture.json")
+    assert again.to_json() == normalised.to_json()
+    assert (again.source, again.preset, again.missing) == ((tmp_path / "transforms.json").as_posix(), "draft", ("002", "004"))
+    assert [v.name for v in again.views] == ["000", "001", "003", "005"]
+    np.testing.assert_array_equal(again.views[1].camera.camera_to_world, normalised.views[1].camera.camera_to_world)
