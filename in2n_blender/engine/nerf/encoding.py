@@ -178,10 +178,12 @@ class _WarpEncoding(torch.autograd.Function):
 
 def _launch_all(kernel, launches, device, threads: int = 2) -> None:
     wp = _warp()
+    # Torch's own stream, or the kernel would race with torch's work on the same tensors.
+    stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
 
     def launch(one):
         size, inputs = one
-        wp.launch(kernel, dim=size, inputs=inputs, device=str(device), record_tape=False)
+        wp.launch(kernel, dim=size, inputs=inputs, device=str(device), stream=stream, record_tape=False)
 
     if launches and (key := (kernel, str(device))) not in _COMPILED:
         launch(launches.pop(0))  # compiles: two threads must not compile the same kernel
