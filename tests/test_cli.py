@@ -1,0 +1,245 @@
+"""The command line: arguments, errors, progress, and whole runs against the real worker with jobs that need no torch."""
+
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from in2n_blender import cli
+from in2n_blender.jobs import client, workspace
+from in2n_blender.jobs.protocol import Progress
+
+ROOT = Path(__file__).resolve().parents[1]
+FAKE = ROOT / "tests" / "jobs" / "fake_worker.py"
+TESTS = ROOT / "tests"
+
+
+@pytest.fixture
+def capture(tmp_path):
+    folder = tmp_path / "capture"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def engine(home, monkeypatch):
+    """Jobs go to the fake worker."""
+    monkeypatch.setenv("IN2N_ENGINE_PYTHON", sys.executable)
+    monkeypatch.setattr(cli, "Client", lambda python: client.Client(python, home / "worker.log", FAKE))
+
+
+def run(capture, out, *more, instruction="make it snow"):
+    return cli.main(["run", str(capture), "--out", str(out), "--instruction", instruction, *more])
+
+
+# --- whole runs
+
+
+def test_run_leaves_everything_in_its_folder(engine, capture, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(capture, out) == 0
+    assert sorted(p.name for p in (out / "frames" / "edited").iterdir()) == ["0001.exr", "0001.png", "0002.exr", "0002.png"]
+    assert (out / "mesh.glb").exists()
+    report = json.loads((out / "report.json").read_text())
+    assert set(report) == {"import", "reconstruct", "edit", "render", "mesh"} and report["reconstruct"]["psnr_db"] == 30.0
+
+
+def test_run_goes_on_where_it_fell_over(engine, capture, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(capture, out, instruction="crash once") == 2
+    assert "stopped unexpectedly: about to fall over" in capsys.readouterr().err
+    assert run(capture, out, instruction="crash once") == 0
+    assert "reconstruct: done before" in capsys.readouterr().out
+    assert (out / "workspace" / "calls.txt").read_text() == "reconstruct restart=False\n"
+
+
+def test_run_with_another_seed_reconstructs_anew_but_another_instruction_does_not(engine, capture, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(capture, out) == 0
+    assert run(capture, out, instruction="make it autumn") == 0
+    assert run(capture, out, "--seed", "3") == 0
+    assert (out / "workspace" / "calls.txt").read_text().splitlines() == ["reconstruct restart=False", "reconstruct restart=True"]
+    assert len(list((out / "workspace" / "edits").iterdir())) == 3
+
+
+def test_the_parts_alone(engine, capture, tmp_path, capsys):
+    place = str(tmp_path / "ws")
+    assert cli.main(["import", str(capture), "--out", place, "--preset", "draft"]) == 0
+    assert cli.main(["reconstruct", place, "--steps", "2"]) == 0
+    assert "psnr_db: 30.00" in capsys.readouterr().out
+    assert cli.main(["edit", place, "--instruction", "make it snow", "--name", "snow"]) == 0
+    assert cli.main(["render", place, "--edit", "snow", "--frames", "2"]) == 0
+    assert cli.main(["mesh", place, "--edit", "snow"]) == 0
+    assert workspace.Workspace(place).mesh("snow", ".glb").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_ctrl_c_cancels_and_ends_the_worker(home, capture, tmp_path):
+    script = (f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom in2n_blender import cli\nfrom in2n_blender.jobs import client\n"
+              f"cli.Client = lambda python: client.Client(python, {str(tmp_path / 'log')!r}, {str(FAKE)!r})\n"
+              f"sys.exit(cli.main(['run', {str(capture)!r}, '--out', {str(tmp_path / 'out')!r}, '--instruction', 'wait']))")
+    process = subprocess.Popen([sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "IN2N_ENGINE_PYTHON": sys.executable})
+    for line in process.stdout:
+        if "waiting" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "go on" in said and "Traceback" not in said
+
+
+# --- bad input: one sentence, one hint, exit code 2
+
+
+def sentence_and_hint(capsys):
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2 and lines[1].startswith("  ")
+    return lines[0]
+
+
+def test_a_capture_that_is_not_there(engine, tmp_path, capsys):
+    assert run(tmp_path / "nothing", tmp_path / "out") == 2
+    assert "nothing does not exist" in sentence_and_hint(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_instruction(engine, capture, tmp_path, capsys):
+    assert run(capture, tmp_path / "out", instruction="  ") == 2
+    assert sentence_and_hint(capsys) == "The instruction is empty."
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option, value", [("--preset", "huge"), ("--device", "abacus"), ("--frames", "0"), ("--seed", "x")])
+def test_options_that_do_not_exist(engine, capture, tmp_path, capsys, option, value):
+    with pytest.raises(SystemExit) as ended:
+        run(capture, tmp_path / "out", option, value)
+    assert ended.value.code == 2 and option in capsys.readouterr().err
+
+
+def test_a_guidance_scale_below_zero(engine, capture, tmp_path, capsys):
+    assert run(capture, tmp_path / "out", "--guidance-text=-1") == 2
+    assert "-1" in sentence_and_hint(capsys)
+
+
+def test_a_folder_that_is_no_workspace(engine, tmp_path, capsys):
+    assert cli.main(["reconstruct", str(tmp_path)]) == 2
+    assert "not a workspace" in sentence_and_hint(capsys)
+
+
+def test_an_output_folder_that_is_a_file(engine, capture, tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    assert run(capture, tmp_path / "out") == 2
+    assert "cannot be made" in sentence_and_hint(capsys)
+
+
+def test_a_full_disk_leaves_nothing_half_written(engine, capture, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(workspace.os, "replace", full)
+    assert run(capture, out) == 2
+    assert "disk is full" in sentence_and_hint(capsys)
+    assert [p for p in out.rglob("*") if p.is_file()] == []
+
+
+def test_a_disk_that_fills_up_in_the_engine(engine, capture, tmp_path, capsys):
+    assert run(capture, tmp_path / "out", instruction="disk") == 2
+    assert sentence_and_hint(capsys) == "The disk is full."
+
+
+def test_a_mistake_in_the_program_keeps_its_traceback(engine, capture, tmp_path, capsys):
+    assert run(capture, tmp_path / "out", instruction="bug") == 1
+    assert "ValueError: a mistake" in capsys.readouterr().err
+
+
+def test_no_network(home, capture, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("IN2N_ENGINE_PYTHON", raising=False)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setattr(cli.environment, "_answers", lambda url: False)
+    assert cli.main(["import", str(capture), "--out", str(tmp_path / "ws")]) == 2
+    assert "could not be downloaded" in sentence_and_hint(capsys)
+
+
+@pytest.mark.parametrize("command", ["demo", "run", "import", "reconstruct", "edit", "render", "mesh", "test", "install", "train-miniature"])
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0 and "--home" in capsys.readouterr().out
+
+
+# --- pieces
+
+
+def named(instruction="Make it SNOW, please!", **changes):
+    arguments = {"editor": "miniature", "guidance_text": None, "guidance_image": None, "seed": 0, "rounds": None, **changes}
+    return cli.edit_name(type("Arguments", (), {"instruction": instruction, **arguments}))
+
+
+def test_edit_names_are_readable_valid_and_tell_edits_apart():
+    assert named().startswith("make-it-snow-please-") and named() == named()
+    assert named(seed=1) != named() != named(guidance_text=7.5)
+    assert workspace.safe_name(named("雪")) and workspace.safe_name(named("x" * 500))
+
+
+def test_tests_with_and_without_bpy_run_apart():
+    outside, blender = cli.split_test_paths(["-k", "camera", "-x"], TESTS)
+    assert outside == ([str(TESTS), f"--ignore={TESTS / 'blender'}"], ["-k", "camera", "-x"])
+    assert blender == ([str(TESTS / "blender")], ["-k", "camera", "-x"])
+
+
+def test_paths_choose_their_process():
+    assert cli.split_test_paths(["tests/scene", "-q"], TESTS) == [(["tests/scene"], ["-q"])]
+    assert cli.split_test_paths(["tests/blender/conftest.py::x", "tests/jobs", "-k", "tests"], TESTS) == [
+        (["tests/jobs"], ["-k", "tests"]), (["tests/blender/conftest.py::x"], ["-k", "tests"])]
+    assert len(cli.split_test_paths(["tests"], TESTS)) == 2
+
+
+def test_exit_codes_of_several_runs():
+    assert cli.worst_code([0, 0]) == 0 and cli.worst_code([0, 1]) == 1
+    assert cli.worst_code([5, 0]) == 0 and cli.worst_code([5, 5]) == 5
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_on_a_terminal_is_one_line():
+    stream = Terminal()
+    printer = cli.ProgressPrinter(stream)
+    for step in range(1, 4):
+        printer(Progress(step, 3, "steps", "training", 100.0))
+    printer("a line of the log")
+    assert stream.getvalue().count("\n") == 2 and "3/3 steps  training  2 min left" in stream.getvalue()
+
+
+def test_progress_elsewhere_is_a_line_now_and_then():
+    stream, now = io.StringIO(), [0.0]
+    printer = cli.ProgressPrinter(stream, every=5.0, clock=lambda: now[0])
+    for step in range(101):
+        now[0] = step * 0.1
+        printer(Progress(step, 100, "steps", "training"))
+    lines = stream.getvalue().splitlines()
+    assert 3 <= len(lines) <= 4 and "100/100" in lines[-1]
+
+
+@pytest.mark.parametrize("version, expected", [((3, 8), 2), ((3, 10), 2)])
+def test_an_old_python_gets_one_sentence(monkeypatch, capsys, version, expected):
+    from in2n_blender import __main__ as entry
+
+    monkeypatch.setattr(entry.sys, "version_info", (*version, 0))
+    assert entry.main() == expected
+    said = capsys.readouterr().err
+    assert "Python 3.11 or 3.13" in said and f"this is Python {version[0]}.{version[1]}" in said
