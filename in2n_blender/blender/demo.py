@@ -61,15 +61,15 @@ def run_demo(settings: DemoSettings) -> dict:
     import_capture(settings, blend)
     workspace = Workspace(blend.with_suffix(".in2n"))
 
-    def stage(name: str, chosen: dict, there: Path, operator, **arguments) -> None:
+    def stage(stage_name: str, chosen: dict, there: Path, operator, **arguments) -> None:
         def work(restart: bool) -> dict:
-            again = {"restart": True} if restart and name in ("reconstruct", "edit") else {}
+            again = {"restart": True} if restart and stage_name in ("reconstruct", "edit") else {}
             result = call(operator, **arguments, **again)
             save(blend)
             return result
 
-        print(f"--- {name}", flush=True)
-        if not stages.run(name, chosen, work, there.exists):
+        print(f"--- {stage_name}", flush=True)
+        if not stages.run(stage_name, chosen, work, there.exists):
             print("done before", flush=True)
 
     stage("reconstruct", {"preset": settings.preset, "seed": settings.seed, "steps": settings.steps},
@@ -78,6 +78,7 @@ def run_demo(settings: DemoSettings) -> dict:
           workspace.edit(EDIT) / "checkpoint.safetensors", bpy.ops.in2n.edit,
           name=EDIT, instruction=settings.instruction, editor=settings.editor, rounds=settings.rounds)
     animate_orbit(bpy.context.scene, settings.frames)
+    look_through_camera()
     save(blend)
     stage("render", {"frames": settings.frames}, workspace.renders(EDIT, PATH), bpy.ops.in2n.render_path, edit=EDIT, name=PATH)
     stage("mesh", {"resolution": settings.mesh_resolution}, workspace.mesh(EDIT, ".glb"), bpy.ops.in2n.extract_mesh,
@@ -195,6 +196,13 @@ def _key_orbit(turning, camera, frames: int, radius: float, height: float, lens:
         camera.keyframe_insert("location", frame=frame)
         camera.data.lens = zoom * lens
         camera.data.keyframe_insert("lens", frame=frame)
+
+
+def look_through_camera() -> None:
+    """Let the .blend open looking through the camera, meshes in their vertex colours."""
+    for space in (space for screen in bpy.data.screens for area in screen.areas for space in area.spaces if space.type == "VIEW_3D"):
+        space.region_3d.view_perspective = "CAMERA"
+        space.shading.type, space.shading.light, space.shading.color_type = "SOLID", "FLAT", "VERTEX"
 
 
 def viewed_center(poses: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -99,17 +99,41 @@ def test_the_orbit_looks_at_the_scene_and_closes(scene):
 
 
 def test_the_demo_runs_from_end_to_end(tmp_path):
-    command = [sys.executable, "-m", "in2n_blender.blender.demo", "--out", str(tmp_path), "--device", "cpu",
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "in2n_blender.blender.demo", "--out", str(out), "--capture", str(small_capture(tmp_path)), "--device", "cpu",
                "--steps", "30", "--rounds", "1", "--frames", "2", "--mesh-resolution", "24"]
     environment = {**os.environ, "IN2N_HOME": str(tmp_path / "home"), "OMP_WAIT_POLICY": "passive"}
-    first = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+    first = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
     names = ["demo.blend", "frames/edited/0001.png", "frames/edited/0002.exr", "before_after.gif", "mesh.glb", "contact_sheet.png"]
-    assert [name for name in names if not (tmp_path / name).is_file()] == []
-    report = json.loads((tmp_path / "report.json").read_text())
+    assert [name for name in names if not (out / name).is_file()] == []
+    report = json.loads((out / "report.json").read_text())
     assert report["frames"]["count"] == 2 and report["edit"]["instruction"] == demo.INSTRUCTION
-    again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+    again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert again.returncode == 0 and again.stdout.splitlines().count("done before") == 4, again.stdout + again.stderr
+    bpy.ops.wm.open_mainfile(filepath=str(out / "demo.blend"))
+    assert {o.in2n.role for o in bpy.context.scene.objects} >= {"CAPTURE", "CAMERA", "POINTS", "MESH"}
+    assert any(image.source == "SEQUENCE" for image in bpy.data.images)
+
+
+def small_capture(folder: Path) -> Path:
+    """Three training views and one held-out view of the bundled capture, at a quarter of the size."""
+    table = json.loads((demo.CAPTURE / "transforms.json").read_text())
+    table["train_filenames"], table["test_filenames"] = table["train_filenames"][::14], table["test_filenames"][:1]
+    names = table["train_filenames"] + table["test_filenames"]
+    table["frames"] = [frame for frame in table["frames"] if frame["file_path"] in names]
+    for key in ("w", "h", "fl_x", "fl_y", "cx", "cy"):
+        table[key] /= 4
+    (folder / "images").mkdir()
+    for name in names:
+        image = bpy.data.images.load(str(demo.CAPTURE / name))
+        image.scale(40, 40)
+        image.filepath_raw = str(folder / name)
+        image.save()
+        bpy.data.images.remove(image)
+    (folder / "points.ply").write_bytes((demo.CAPTURE / "points.ply").read_bytes())
+    (folder / "transforms.json").write_text(json.dumps(table))
+    return folder / "transforms.json"
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
