@@ -19,6 +19,7 @@ from ..scene.camera import BlenderLens, Camera, Intrinsics, blender_lens, intrin
 from ..scene.camera_path import CameraPath, PathFrame
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
+from . import look
 from .properties import children
 
 LENS_PROPERTIES = ("sensor_fit", "sensor_width", "sensor_height", "lens", "shift_x", "shift_y")
@@ -131,7 +132,7 @@ def add_capture(scene, capture: PinholeCapture, photos: dict[str, Path]) -> bpy.
     for view in capture.views:
         _add_camera(collection, empty, view, size, photos.get(view.name))
     if len(capture.points):
-        _add_points(collection, empty, capture)
+        _add_points(collection, empty, capture, size)
     return empty
 
 
@@ -173,7 +174,7 @@ def show_normalised_photos(capture_empty, workspace_folder: Path) -> None:
             show_photo(camera.data, file)
 
 
-def _add_points(collection, empty, capture: PinholeCapture) -> None:
+def _add_points(collection, empty, capture: PinholeCapture, size: float) -> None:
     mesh = bpy.data.meshes.new(f"{capture.name} points")
     mesh.vertices.add(len(capture.points))
     mesh.vertices.foreach_set("co", np.ascontiguousarray(capture.points, np.float32).reshape(-1))
@@ -186,6 +187,8 @@ def _add_points(collection, empty, capture: PinholeCapture) -> None:
     points.parent = empty
     points.hide_render = True
     collection.objects.link(points)
+    mesh.materials.append(look.vertex_color_material())
+    look.show_as_points(points, 0.06 * size)
 
 
 def _display_size(capture: PinholeCapture) -> float:

@@ -29,8 +29,8 @@ def draw_job(layout) -> None:
     if job is None or job.done:
         return
     box = layout.box()
-    box.progress(factor=job.factor, text=f"{job.factor:.0%}" if job.progress else "")
-    box.label(text=job.line())
+    box.label(text=job.doing())
+    box.progress(factor=job.factor, text=job.counted())
     row = box.row(align=True)
     row.operator("in2n.cancel", icon="X")
     row.operator("in2n.show_log", text="", icon="TEXT")
@@ -88,6 +88,11 @@ class IN2N_PT_capture(_Panel, bpy.types.Panel):
         if points:
             counts += f", {sum(len(o.data.vertices) for o in points):,} points"
         layout.label(text=counts, icon="CAMERA_DATA")
+        row = layout.row(align=True)
+        row.operator("in2n.look_through", text="", icon="TRIA_LEFT").direction = "PREVIOUS"
+        shown = scene.camera.in2n.photo if scene.camera and scene.camera in cameras else ""
+        row.operator("in2n.look_through", text=shown or "Look Through Photos", translate=not shown).direction = "CURRENT"
+        row.operator("in2n.look_through", text="", icon="TRIA_RIGHT").direction = "NEXT"
         self._draw_workspace(context, capture)
 
     def _draw_workspace(self, context, capture) -> None:
@@ -98,7 +103,7 @@ class IN2N_PT_capture(_Panel, bpy.types.Panel):
         row.label(text=folder.name, icon="FILE_CACHE")
         row.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(folder)
         if workspaces.is_scratch(folder):
-            _wrapped(self.layout, "The .blend was not saved at import: the workspace is a scratch folder in the home folder.", _characters(context), "INFO")
+            _wrapped(self.layout, "A scratch folder: the .blend had not been saved when the capture was imported.", _characters(context), "INFO")
 
 
 class IN2N_PT_reconstruct(_Panel, bpy.types.Panel):
@@ -127,11 +132,11 @@ class IN2N_PT_edit(_Panel, bpy.types.Panel):
         fields.prop(settings, "editor")
         if settings.editor == "folder":
             fields.prop(settings, "editor_folder")
-        fields.prop(settings, "use_default_guidance")
+        fields.column(heading="Guidance").prop(settings, "use_default_guidance", text="Default")
         guidance = fields.column(align=True)
         guidance.active = not settings.use_default_guidance
-        guidance.prop(settings, "guidance_text", text="Text Guidance")
-        guidance.prop(settings, "guidance_image", text="Image Guidance")
+        guidance.prop(settings, "guidance_text")
+        guidance.prop(settings, "guidance_image")
         fields.prop(settings, "seed")
         row = layout.row()
         row.scale_y = 1.4
@@ -162,7 +167,7 @@ class IN2N_PT_results(_Panel, bpy.types.Panel):
         edit = active_edit(scene)
         layout.label(text=f"Frames {scene.frame_start}–{scene.frame_end}, {scene.camera.name if scene.camera else 'no camera'}", icon="RENDER_ANIMATION")
         self._draw_buttons("in2n.render_path", "Render Frames", edit)
-        self.fields.prop(settings, "mesh_resolution", text="Mesh Resolution")
+        self.fields.prop(settings, "mesh_resolution", text="Mesh Grid")
         self._draw_buttons("in2n.extract_mesh", "Extract Mesh", edit)
 
     def _draw_buttons(self, operator: str, text: str, edit: str | None) -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 import bpy
 
 from ..scene.errors import In2nError
-from . import compat
+from . import look
+from .look import COLOR_ATTRIBUTE
 from .properties import children
-
-COLOR_ATTRIBUTE = "Col"  # what Blender's PLY import calls vertex colours
-
 
 def import_mesh(context, scene, capture, file: Path, edit: str):
     """Bring a PLY with vertex colours in as a child of the capture's Empty, so that capture coordinates fit.
@@ -30,7 +28,7 @@ def import_mesh(context, scene, capture, file: Path, edit: str):
             bpy.data.meshes.remove(previous)
         return existing
     data.name = f"{edit} mesh"
-    data.materials.append(vertex_color_material())
+    data.materials.append(look.vertex_color_material())
     mesh = bpy.data.objects.new(data.name, data)
     mesh.in2n.role, mesh.in2n.edit = "MESH", edit
     collection = next(iter(capture.users_collection), scene.collection) if capture else scene.collection
@@ -61,25 +59,6 @@ def _read_ply(context, file: Path):
         data.color_attributes.active_color = data.color_attributes[COLOR_ATTRIBUTE]
         data.color_attributes.render_color_index = data.color_attributes.active_color_index
     return data
-
-
-def vertex_color_material():
-    """The material that shows vertex colours as they are: emission, because the light of the capture is in them already."""
-    material = next((m for m in bpy.data.materials if m.get("in2n_vertex_colors") and m.library is None), None)
-    if material is not None:
-        return material
-    material = bpy.data.materials.new("IN2N Colors")
-    material["in2n_vertex_colors"] = True
-    tree = compat.material_nodes(material)
-    tree.nodes.clear()
-    color = tree.nodes.new("ShaderNodeVertexColor")
-    color.layer_name = COLOR_ATTRIBUTE
-    emission = tree.nodes.new("ShaderNodeEmission")
-    output = tree.nodes.new("ShaderNodeOutputMaterial")
-    color.location, emission.location, output.location = (-400, 0), (-200, 0), (0, 0)
-    tree.links.new(color.outputs["Color"], emission.inputs["Color"])
-    tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
-    return material
 
 
 def load_frames(scene, folder: Path, edit: str, path_name: str, numbers: list[int]):

@@ -104,16 +104,24 @@ class Job:
         """Progress in [0, 1]."""
         return min(self.progress.done / self.progress.total, 1.0) if self.progress and self.progress.total > 0 else 0.0
 
-    def line(self) -> str:
-        """What the job is doing, in one line."""
+    def counted(self) -> str:
+        """How far the job is: "120/2000 steps"."""
+        p = self.progress
+        return f"{p.done}/{p.total} {p.unit}".rstrip() if p and p.total > 1 else ""
+
+    def doing(self) -> str:
+        """What the job does and how long it will take: "Training, 4 min left"."""
         if self.cancelling:
             return "Cancelling…"
         p = self.progress
         if p is None:
             return f"{self.label}: starting the engine…"
-        counted = f" {p.done}/{p.total} {p.unit}".rstrip() if p.total > 1 else ""
         left = f", {spoken_duration(p.seconds_left)} left" if p.seconds_left is not None else ""
-        return f"{p.message or self.label}{counted}{left}"
+        return f"{p.message or self.label}{left}"
+
+    def line(self) -> str:
+        """Both in one line."""
+        return f"{self.doing()} ({self.counted()})" if self.counted() and not self.cancelling else self.doing()
 
     def outcome(self, finished: str = "") -> str:
         """How the job ended, in one sentence."""

@@ -49,6 +49,15 @@ def test_the_preset_scales(scene, capture_folder):
     assert scene.render.resolution_x == data["w"]  # photos are never scaled up
 
 
+def test_looking_through_the_photos(imported, scene):
+    photos = cameras.children(imported, "CAMERA")
+    scene.camera = None
+    scene.render.resolution_x = 1920
+    for direction, index in (("CURRENT", 0), ("NEXT", 1), ("PREVIOUS", 0), ("PREVIOUS", 5), ("NEXT", 0)):
+        bpy.ops.in2n.look_through(direction=direction)
+        assert scene.camera == photos[index] and scene.render.resolution_x == 64
+
+
 @pytest.mark.parametrize("spoil, said", [
     (lambda f: (f / "transforms.json").unlink(), "No capture was found"),
     (lambda f: (f / "transforms.json").write_text("{"), "not valid JSON"),

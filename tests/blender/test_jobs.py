@@ -63,7 +63,7 @@ def test_reconstruct_imports_first(imported, scene, normalised, recording, captu
     assert second["method"] == "reconstruct"
     assert (second["steps"], second["device"], second["seed"], second["restart"]) == (30, "cpu", 7, False)
     assert scene.in2n.status == "Reconstructed: 27.3 dB on the held-out photos."
-    assert "Training 50/100 steps" in capsys.readouterr().out
+    assert "Training (50/100 steps)" in capsys.readouterr().out
     shown = {Path(bpy.path.abspath(c.data.background_images[0].image.filepath)).parent for c in cameras.children(imported, "CAMERA")}
     assert shown == {Path(scene.in2n.workspace) / "images"}
 
@@ -244,7 +244,7 @@ def test_a_job_in_a_thread_is_watched_and_cancelled(reconstructed, scene, record
     assert "starting" in job.line()
     job.start()
     drain_until(job, lambda: job.image is not None)
-    assert job.factor == 0.25 and job.line() == "Editing 5/20 views, 2 min left" and list(job.log) == ["loading"]
+    assert job.factor == 0.25 and job.line() == "Editing, 2 min left (5/20 views)" and list(job.log) == ["loading"]
     assert not job.done
     job.cancel()
     assert job.line() == "Cancelling…"
@@ -268,4 +268,4 @@ def test_progress_is_printed_line_by_line(capsys):
             emit(Progress(i, 100, "steps", "Training"))
 
     tasks.Job("x", work).run_here(tasks.ProgressPrinter())
-    assert capsys.readouterr().out.splitlines() == ["[  1%] Training 1/100 steps", "[100%] Training 100/100 steps"]
+    assert capsys.readouterr().out.splitlines() == ["[  1%] Training (1/100 steps)", "[100%] Training (100/100 steps)"]

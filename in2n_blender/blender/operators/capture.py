@@ -8,12 +8,13 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 
+from ...scene.camera import Intrinsics
 from ...scene.capture import load_capture, pinhole_capture
 from ...scene.errors import In2nError
 from ...scene.presets import PRESETS
 from .. import cameras, workspaces
-from ..properties import PRESET_ITEMS
-from .job import poll_idle
+from ..properties import PRESET_ITEMS, active_capture
+from .job import poll_capture, poll_idle
 
 
 class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
@@ -92,6 +93,35 @@ def summary(pinhole, missing: int) -> str:
     return f"Imported “{pinhole.name}”: {', '.join(parts)}."
 
 
+class IN2N_OT_look_through(bpy.types.Operator):
+    """Make a photo's camera the scene's camera, with the photo's resolution, and look through it"""
+
+    bl_idname = "in2n.look_through"
+    bl_label = "Look Through Photo"
+    bl_options = {"REGISTER", "UNDO"}
+
+    direction: EnumProperty(name="Direction", description="Which photo: that of the scene's camera, or the one before or after it in the capture", items=(
+        ("PREVIOUS", "Previous", "The photo before"), ("CURRENT", "Current", "The photo of the scene's camera, or the first"), ("NEXT", "Next", "The photo after")), default="NEXT")
+
+    @classmethod
+    def poll(cls, context):
+        return poll_capture(cls, context)
+
+    def execute(self, context):
+        scene = context.scene
+        photos = cameras.children(active_capture(scene), "CAMERA")
+        if not photos:
+            self.report({"ERROR"}, "The capture's cameras were deleted. Import the capture again.")
+            return {"CANCELLED"}
+        step = {"PREVIOUS": -1, "CURRENT": 0, "NEXT": 1}[self.direction]
+        camera = photos[(photos.index(scene.camera) + step) % len(photos)] if scene.camera in photos else photos[0]
+        scene.camera = camera
+        cameras.set_resolution(scene, Intrinsics(*camera.in2n.image_size, *camera.in2n.intrinsics))
+        if context.area is not None and context.area.type == "VIEW_3D":
+            context.space_data.region_3d.view_perspective = "CAMERA"
+        return {"FINISHED"}
+
+
 class IN2N_FH_capture(bpy.types.FileHandler):
     """Dropping a transforms.json into the 3D Viewport imports the capture."""
 
@@ -109,7 +139,7 @@ def _menu_entry(self, context):
     self.layout.operator(IN2N_OT_import_capture.bl_idname, text="Capture for Editing (IN2N)")
 
 
-CLASSES = (IN2N_OT_import_capture, IN2N_FH_capture)
+CLASSES = (IN2N_OT_import_capture, IN2N_OT_look_through, IN2N_FH_capture)
 
 
 def attach() -> None:
