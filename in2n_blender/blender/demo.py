@@ -77,9 +77,10 @@ def run_demo(settings: DemoSettings) -> dict:
     stage("edit", {"instruction": settings.instruction, "editor": settings.editor, "rounds": settings.rounds},
           workspace.edit(EDIT) / "checkpoint.safetensors", bpy.ops.in2n.edit,
           name=EDIT, instruction=settings.instruction, editor=settings.editor, rounds=settings.rounds)
-    animate_orbit(bpy.context.scene, settings.frames)
-    look_through_camera()
-    save(blend)
+    if "Orbit camera" not in bpy.context.scene.objects or bpy.context.scene.frame_end != settings.frames:
+        animate_orbit(bpy.context.scene, settings.frames)
+        look_through_camera()
+        save(blend)
     stage("render", {"frames": settings.frames}, workspace.renders(EDIT, PATH), bpy.ops.in2n.render_path, edit=EDIT, name=PATH)
     stage("mesh", {"resolution": settings.mesh_resolution}, workspace.mesh(EDIT, ".glb"), bpy.ops.in2n.extract_mesh,
           edit=EDIT, resolution=settings.mesh_resolution)
@@ -109,7 +110,11 @@ def open_or_create(blend: Path) -> None:
 
 
 def save(blend: Path) -> None:
+    """Save with all paths relative, so that the demo's folder can be moved."""
     bpy.context.preferences.filepaths.save_version = 0
+    for image in bpy.data.images if bpy.data.filepath else ():
+        if image.filepath:
+            image.filepath = bpy.path.relpath(image.filepath)
     bpy.ops.wm.save_as_mainfile(filepath=str(blend), compress=True)
 
 

@@ -113,7 +113,8 @@ def test_the_demo_runs_from_end_to_end(tmp_path):
     assert again.returncode == 0 and again.stdout.splitlines().count("done before") == 4, again.stdout + again.stderr
     bpy.ops.wm.open_mainfile(filepath=str(out / "demo.blend"))
     assert {o.in2n.role for o in bpy.context.scene.objects} >= {"CAPTURE", "CAMERA", "POINTS", "MESH"}
-    assert any(image.source == "SEQUENCE" for image in bpy.data.images)
+    shown = bpy.context.scene.camera.data.background_images[0].image
+    assert shown.source == "SEQUENCE" and shown.filepath.startswith("//")
 
 
 def small_capture(folder: Path) -> Path:
