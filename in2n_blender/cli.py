@@ -206,8 +206,9 @@ def run_capture(args, interruption) -> None:
     edited = _edit_request(args, place, name)
     for request in (imported, reconstructed, edited):
         check_request(request)
-    stages = Stages(_made(out) / "run.json")
-    with _engine(interruption) as engine:
+    with _engine(interruption) as engine, _nothing_left_if_new(out):
+        stages = Stages(_made(out) / "run.json")
+
         def stage(key, request, there=lambda: True):
             def work(restart):
                 changed = type(request)(**{**to_params(request), "restart": True}) if restart and hasattr(request, "restart") else request
@@ -296,6 +297,18 @@ def _made(folder: Path) -> Path:
     return folder
 
 
+@contextmanager
+def _nothing_left_if_new(out: Path):
+    """Remove the folder again when it was not there before and the capture could not even be imported into it."""
+    new = not out.exists()
+    try:
+        yield
+    except In2nError:
+        if new and not Workspace(out / "workspace").capture_json.exists():
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
 def _copy(source: Path, target: Path) -> None:
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
@@ -338,7 +351,8 @@ def engine_python(interruption, groups=("engine",)) -> Path:
     """The interpreter of the environment, made first if need be; $IN2N_ENGINE_PYTHON names another one to use as it is."""
     named = os.environ.get("IN2N_ENGINE_PYTHON")
     if named:
-        return _existing(named)
+        _existing(named)
+        return Path(named).expanduser().absolute()  # not resolved: a virtual environment's python is a link to its base
     printer = ProgressPrinter()
     try:
         return environment.install(groups, report=Reporter(printer, lambda: interruption.asked))
@@ -365,10 +379,10 @@ def run_tests(args, interruption) -> int:
         raise In2nError("no_tests", "The tests are not here.", "They come with a checkout of the project, not with the installed extension.")
     python = engine_python(interruption, environment.GROUPS)
     codes = []
-    for paths in split_test_paths(args.extra, tests):
+    for paths, rest in split_test_paths(args.extra, tests):
         # bpy and torch bring libraries that do not go together: a process each
-        print(f"--- {' '.join(Path(p).name for p in paths[0])}", flush=True)
-        codes.append(_program(python, interruption, ["-m", "pytest", *paths[0], *paths[1]], cwd=PACKAGE.parent))
+        print(f"$ python -m pytest {' '.join([*paths, *rest])}", flush=True)
+        codes.append(_program(python, interruption, ["-m", "pytest", *paths, *rest], cwd=PACKAGE.parent))
         if interruption.asked:
             return 130
     return worst_code(codes)

@@ -148,7 +148,15 @@ def test_a_full_disk_leaves_nothing_half_written(engine, capture, tmp_path, caps
     monkeypatch.setattr(workspace.os, "replace", full)
     assert run(capture, out) == 2
     assert "disk is full" in sentence_and_hint(capsys)
-    assert [p for p in out.rglob("*") if p.is_file()] == []
+    assert not out.exists()
+
+
+def test_a_capture_that_cannot_be_read_leaves_no_folder_behind(engine, tmp_path, capsys):
+    capture = tmp_path / "unreadable"
+    capture.mkdir()
+    assert run(capture, tmp_path / "out") == 2
+    assert "no photos" in sentence_and_hint(capsys)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_disk_that_fills_up_in_the_engine(engine, capture, tmp_path, capsys):

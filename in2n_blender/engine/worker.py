@@ -75,7 +75,7 @@ def import_capture(request, report: Reporter) -> dict:
 
 def path_through_views(request, report: Reporter) -> dict:
     from ..jobs.workspace import Workspace, read_json, write_json
-    from ..scene.camera_path import CameraPath, through_views
+    from ..scene.camera_path import through_views
     from ..scene.capture import PinholeCapture
 
     workspace = Workspace(request.workspace)

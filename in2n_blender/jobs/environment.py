@@ -231,7 +231,7 @@ def _choose_installer(planned: Plan, home: Path, wheelhouse: Path | None, report
     if uv:
         if not _runs([str(planned.python), "-c", ""]):
             shutil.rmtree(planned.folder, ignore_errors=True)
-            _Command(home, report).run([uv, "venv", "--quiet", "--python", sys.executable, str(planned.folder)], "making the environment")
+            _Command(home, report).run([uv, "venv", "--quiet", "--python", sys.executable, str(planned.folder)], "Making the environment")
         return _Uv(uv, planned, home, wheelhouse, report)
     pip = _Pip(planned, home, wheelhouse, report)
     pip.make_environment()
@@ -596,7 +596,7 @@ def _failing_imports(planned: Plan, home: Path, report: Reporter) -> dict[str, s
             if line.startswith('{"module"'):
                 result = json.loads(line)
                 results[result["module"]] = result["error"]
-            report.progress(done + len(results), total, "imports", f"checking {group}: {', '.join(list(results)[-1:]) or 'starting'}")
+            report.progress(done + len(results), total, "imports", f"importing {[*imports[group], 'done'][len(results)]}")
 
         ended = ""
         try:

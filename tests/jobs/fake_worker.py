@@ -14,6 +14,8 @@ from in2n_blender.scene.errors import In2nError
 
 
 def import_capture(request, report):
+    if Path(request.source).name == "unreadable":
+        raise In2nError("no_photos", "There are no photos.", "Add some.")
     write_json(Workspace(request.workspace).capture_json, {"source": request.source})
     return {"views": 4}
 
