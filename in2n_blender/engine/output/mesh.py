@@ -12,6 +12,7 @@ import torch
 
 from ...jobs.protocol import ExtractMesh, Reporter
 from ...jobs.workspace import ORIGINAL, Workspace, atomic_path, write_json
+from ...scene.camera import Camera
 from ...scene.errors import In2nError
 from ..device import describe_device
 from .glb import glb_bytes
@@ -21,8 +22,9 @@ CHUNK = 1 << 17
 MOST_FACES = 300_000
 # A component with less than this share of the largest one's faces is a floater.
 FLOATER_SHARE = 0.02
-# At the surface half of the light is lost over this many voxels.
-SURFACE_VOXELS = 2.0
+# Where the views do not tell how dense a surface is: half of the light is lost over this many voxels.
+HALVING_VOXELS = 2.0
+SAMPLED_VIEWS, SAMPLED_SIDE = 8, 64
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,12 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
 
 
 def mesh_of_scene(scene, resolution: int, report: Reporter) -> tuple[ColoredMesh, float]:
-    """The mesh of a scene that has bounds() (2, 3), density(points) and color(points, directions), and its density threshold.
+    """The mesh of a trained scene, and its density threshold.
 
     resolution: grid points along the longest side of the bounds.
     """
     grid = sample_density(scene, resolution, report)
-    threshold = surface_threshold(grid)
+    threshold = surface_threshold(scene, grid, report)
     vertices, faces = marching_cubes(grid, threshold)
     report.check()
     vertices, faces = simplify(*without_floaters(vertices, faces))
@@ -107,18 +109,38 @@ def sample_density(scene, resolution: int, report: Reporter) -> DensityGrid:
     return DensityGrid(density, low, voxel)
 
 
-def surface_threshold(grid: DensityGrid) -> float:
-    """The density at which SURFACE_VOXELS voxels hide half of what is behind them: exp(-sigma * length) = 1/2.
+def surface_threshold(scene, grid: DensityGrid, report: Reporter) -> float:
+    """The density of the mesh's surface: half of the median density where the training views see surfaces.
 
-    A surface that a NeRF spreads over several voxels stays below that; where next to nothing is that dense, the threshold
-    is half of the density that the densest thousandth of the voxels reach. Raises In2nError("empty_mesh").
+    How dense a NeRF's surfaces are depends on how it was trained, not on the grid. Where the views see next to nothing in
+    the grid, it is the density at which HALVING_VOXELS voxels hide half of what is behind them, exp(-sigma * length) = 1/2,
+    and at most half of what the densest thousandth of the voxels reach. Raises In2nError("empty_mesh").
     """
-    threshold = math.log(2) / (SURFACE_VOXELS * grid.voxel)
+    seen = _seen_densities(scene, grid, report)
+    if len(seen) >= 100 and np.median(seen) > 0:
+        return float(np.median(seen) / 2)
     dense = float(np.quantile(grid.density, 0.999))
     if not math.isfinite(dense) or dense <= 0:
         raise In2nError("empty_mesh", "Nothing in the capture's region is dense enough for a mesh.",
                         "Reconstruct longer, or check that the photos show something from several sides.")
-    return min(threshold, dense / 2)
+    return min(math.log(2) / (HALVING_VOXELS * grid.voxel), dense / 2)
+
+
+def _seen_densities(scene, grid: DensityGrid, report: Reporter) -> np.ndarray:
+    """Densities (n,) at the rendered depth of coarse pixels of some training views, where that lies in the grid."""
+    low, high = grid.origin, grid.origin + grid.voxel * (np.array(grid.density.shape) - 1)
+    views, points = scene.capture.training_views, []
+    for view in views[:: max(1, len(views) // SAMPLED_VIEWS)]:
+        k = view.camera.intrinsics
+        scale = min(1.0, SAMPLED_SIDE / max(k.width, k.height))
+        camera = Camera(k.scaled_to(max(1, round(k.width * scale)), max(1, round(k.height * scale))), view.camera.camera_to_world)
+        rendered = scene.render(camera, report=report)
+        origins, directions = camera.rays()
+        seen = origins + directions * np.asarray(rendered.depth).reshape(-1, 1)
+        inside = ((seen >= low) & (seen <= high)).all(1) & (np.asarray(rendered.alpha).reshape(-1) > 0.5)
+        points.append(seen[inside].astype(np.float32))
+    points = np.concatenate(points) if points else np.zeros((0, 3), np.float32)
+    return np.asarray(scene.density(torch.from_numpy(points))).reshape(-1) if len(points) else np.zeros(0)
 
 
 def marching_cubes(grid: DensityGrid, threshold: float) -> tuple[np.ndarray, np.ndarray]:
