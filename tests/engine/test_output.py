@@ -157,7 +157,7 @@ def test_mesh_of_a_ball(workspace):
     radius = np.linalg.norm(ply.vertices - CENTER, axis=1)
     np.testing.assert_allclose(radius, ball_radius(result["threshold"]), atol=0.15 * 3.0 / 47)  # a fraction of a voxel
     assert ply.is_watertight
-    assert ply.volume == pytest.approx(4 / 3 * np.pi * ball_radius(result["threshold"]) ** 3, rel=0.01)  # positive: the faces look outwards
+    assert ply.volume == pytest.approx(4 / 3 * np.pi * ball_radius(result["threshold"]) ** 3, rel=0.02)  # positive: the faces look outwards
     normal = (ply.vertices - CENTER) / radius[:, None]
     np.testing.assert_allclose(ply.visual.vertex_colors[:, :3] / 255, (normal + 1) / 2, atol=0.06)
     np.testing.assert_allclose(ply.vertex_normals, normal, atol=0.12)
