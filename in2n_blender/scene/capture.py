@@ -101,7 +101,13 @@ class PinholeCapture:
 
     @staticmethod
     def load(path: Path) -> "PinholeCapture":
-        return PinholeCapture.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        """Read capture.json. Raises In2nError("missing_file") or In2nError("bad_capture")."""
+        try:
+            return PinholeCapture.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise In2nError("missing_file", f"{path} does not exist.", "Import a capture into this workspace first.") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise In2nError("bad_capture", f"{path} cannot be read ({type(error).__name__}: {error}).", "Import the capture into this workspace again.") from None
 
 
 def load_capture(path: Path | str) -> Capture:

@@ -98,3 +98,12 @@ def test_capture_json_round_trip(tmp_path):
     assert (again.source, again.preset, again.missing) == ((tmp_path / "transforms.json").as_posix(), "draft", ("002", "004"))
     assert [v.name for v in again.views] == ["000", "001", "003", "005"]
     np.testing.assert_array_equal(again.views[1].camera.camera_to_world, normalised.views[1].camera.camera_to_world)
+
+
+@pytest.mark.parametrize("content, code", [(None, "missing_file"), ("", "bad_capture"), ("{", "bad_capture"), ("[]", "bad_capture"), ("{}", "bad_capture")])
+def test_a_broken_capture_json(tmp_path, content, code):
+    if content is not None:
+        (tmp_path / "capture.json").write_text(content)
+    with pytest.raises(In2nError) as caught:
+        PinholeCapture.load(tmp_path / "capture.json")
+    assert caught.value.code == code

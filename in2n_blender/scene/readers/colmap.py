@@ -243,12 +243,13 @@ def _images_text(lines: list[str]) -> list[_Image]:
 
 
 def _points_binary(data: _Bytes) -> tuple[list, list]:
+    layout = struct.Struct("<Q3d3BdQ")  # id, position, colour, error, length of the track; there may be millions
     positions, colors = [], []
     for _ in range(data.take("Q")[0]):
-        values = data.take("Q3d3Bd")
+        values = layout.unpack_from(data.data, data.at)
         positions.append(values[1:4])
         colors.append(values[4:7])
-        data.skip(8 * data.take("Q")[0])
+        data.skip(layout.size + 8 * values[8])
     return positions, colors
 
 
