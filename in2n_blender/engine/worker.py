@@ -80,8 +80,7 @@ def path_through_views(request, report: Reporter) -> dict:
 
     workspace = Workspace(request.workspace)
     capture = PinholeCapture.from_json(read_json(workspace.capture_json))
-    path = through_views(capture, request.frames, fps=request.fps)
-    path = CameraPath(request.name, path.fps, path.frames)
+    path = through_views(capture, request.frames, fps=request.fps, name=request.name)
     write_json(workspace.camera_path(request.name), path.to_json())
     return {"camera_path": str(workspace.camera_path(request.name)), "frames": len(path.frames)}
 
