@@ -267,7 +267,7 @@ def edit_name(args) -> str:
 
 def _edit_request(args, workspace: str, name: str, restart: bool = False) -> Edit:
     return Edit(workspace, name, args.instruction, args.editor, args.guidance_text, args.guidance_image, args.seed, args.preset, args.device,
-                args.rounds, restart)
+                args.rounds, restart=restart)
 
 
 def _edit_or_none(name: str | None) -> str | None:
