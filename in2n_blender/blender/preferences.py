@@ -31,7 +31,7 @@ class In2nPreferences(bpy.types.AddonPreferences):
         python = worker.engine_python()
         row = layout.row()
         row.label(text=f"Engine: {python}" if python else "The engine is not installed.", icon="CHECKMARK" if python else "INFO")
-        row.operator("in2n.install_engine", text="Repair" if python else "Install Engine", icon="IMPORT")
+        row.operator("in2n.install_engine", text="Repair" if python else "Install Engine", icon="IMPORT").repair = python is not None
         draw_job(layout)
 
 

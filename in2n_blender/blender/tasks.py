@@ -105,9 +105,9 @@ class Job:
         return min(self.progress.done / self.progress.total, 1.0) if self.progress and self.progress.total > 0 else 0.0
 
     def counted(self) -> str:
-        """How far the job is: "120/2000 steps"."""
+        """How far the job is: "120 / 2000"."""
         p = self.progress
-        return f"{p.done}/{p.total} {p.unit}".rstrip() if p and p.total > 1 else ""
+        return f"{p.done} / {p.total}" if p and p.total > 1 else ""
 
     def doing(self) -> str:
         """What the job does and how long it will take: "Training, 4 min left"."""
@@ -116,7 +116,7 @@ class Job:
         p = self.progress
         if p is None:
             return f"{self.label}: starting the engine…"
-        left = f", {spoken_duration(p.seconds_left)} left" if p.seconds_left is not None else ""
+        left = f", {spoken_duration(p.seconds_left)} left" if p.seconds_left is not None and p.done < p.total else ""
         return f"{p.message or self.label}{left}"
 
     def line(self) -> str:

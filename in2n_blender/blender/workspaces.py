@@ -10,7 +10,7 @@ import bpy
 from ..jobs.workspace import Workspace, read_json
 from ..scene.errors import In2nError
 from .preferences import home_folder
-from .properties import active_capture
+from .properties import active_capture, active_edit
 
 
 def new_workspace(scene, capture_name: str, source: Path) -> Path:
@@ -91,22 +91,48 @@ def has_reconstruction(workspace: Workspace) -> bool:
 
 
 def sync_edits(scene) -> None:
-    """Make the scene's list of edits what the workspace holds, keeping the selection."""
+    """Make the scene's list of edits what its workspace holds, keeping the selection. Changes nothing when it is so already."""
     folder = workspace_of(scene)
+    found = [(name, _instruction(Workspace(folder), name)) for name in Workspace(folder).edits()] if folder else []
     settings = scene.in2n
-    selected = settings.edits[settings.active_edit].name if settings.active_edit < len(settings.edits) else ""
-    settings.edits.clear()
-    if folder is None:
+    if found == [(edit.name, edit.instruction) for edit in settings.edits]:
         return
-    workspace = Workspace(folder)
-    for name in workspace.edits():
+    selected = active_edit(scene) or ""
+    settings.edits.clear()
+    for name, instruction in found:
         item = settings.edits.add()
-        item.name = name
-        try:
-            item.instruction = str(read_json(workspace.edit(name) / "edit.json").get("instruction", ""))
-        except In2nError:
-            item.instruction = ""  # a damaged edit is still listed, so that it can be seen and removed
+        item.name, item.instruction = name, instruction
     select_edit(scene, selected)
+
+
+def _instruction(workspace: Workspace, edit: str) -> str:
+    try:
+        return str(read_json(workspace.edit(edit) / "edit.json").get("instruction", ""))
+    except In2nError:
+        return ""  # a damaged edit is still listed, so that it can be seen and removed
+
+
+@bpy.app.handlers.persistent
+def _sync_all(*_) -> None:
+    for scene in bpy.data.scenes:
+        if scene.library is None:
+            sync_edits(scene)
+
+
+def attach() -> None:
+    """Keep the lists of edits true after Undo, Redo and opening a file: edits live in the workspace, not in the .blend."""
+    for handlers in _handlers():
+        handlers.append(_sync_all)
+
+
+def detach() -> None:
+    for handlers in _handlers():
+        if _sync_all in handlers:
+            handlers.remove(_sync_all)
+
+
+def _handlers():
+    return bpy.app.handlers.load_post, bpy.app.handlers.undo_post, bpy.app.handlers.redo_post
 
 
 def select_edit(scene, name: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from in2n_blender.blender import cameras, tasks
+from in2n_blender.blender.properties import active_edit
 from in2n_blender.jobs.protocol import Progress
 from in2n_blender.scene.camera_path import CameraPath
 from in2n_blender.scene.capture import load_capture, pinhole_capture
@@ -63,7 +64,7 @@ def test_reconstruct_imports_first(imported, scene, normalised, recording, captu
     assert second["method"] == "reconstruct"
     assert (second["steps"], second["device"], second["seed"], second["restart"]) == (30, "cpu", 7, False)
     assert scene.in2n.status == "Reconstructed: 27.3 dB on the held-out photos."
-    assert "Training (50/100 steps)" in capsys.readouterr().out
+    assert "Training (50 / 100)" in capsys.readouterr().out
     shown = {Path(bpy.path.abspath(c.data.background_images[0].image.filepath)).parent for c in cameras.children(imported, "CAMERA")}
     assert shown == {Path(scene.in2n.workspace) / "images"}
 
@@ -86,6 +87,23 @@ def test_edit_sends_what_the_scene_says(reconstructed, scene, recording):
     bpy.ops.in2n.edit()
     assert recording.asked[1]["name"] == "make-it-snow-2", "an edit is not written over by another of the same words"
     assert (recording.asked[1]["guidance_text"], recording.asked[1]["guidance_image"]) == (7.5, 1.25)
+
+
+def test_the_list_of_edits_is_the_workspaces(reconstructed, scene, recording, tmp_path):
+    """Undo takes back what is in the .blend; an edit is not."""
+    bpy.ops.ed.undo_push(message="before")
+    bpy.ops.ed.undo_push(message="something else")
+    recording.answers(edit={"files": {"edits/snow/edit.json": json.dumps({"instruction": "Make it snow"})}})
+    bpy.ops.in2n.edit(instruction="Make it snow", name="snow")
+    bpy.ops.ed.undo()
+    scene = bpy.context.scene
+    assert [e.name for e in scene.in2n.edits] == ["snow"]
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    (Path(scene.in2n.workspace) / "edits/gold").mkdir()
+    (Path(scene.in2n.workspace) / "edits/gold/edit.json").write_text("{")
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "shot.blend"))
+    assert [(e.name, e.instruction) for e in bpy.context.scene.in2n.edits] == [("snow", "Make it snow"), ("gold", "")]
+    assert active_edit(bpy.context.scene) == "snow"
 
 
 def test_edit_arguments_win_over_the_scene(reconstructed, scene, recording, tmp_path):
@@ -244,7 +262,7 @@ def test_a_job_in_a_thread_is_watched_and_cancelled(reconstructed, scene, record
     assert "starting" in job.line()
     job.start()
     drain_until(job, lambda: job.image is not None)
-    assert job.factor == 0.25 and job.line() == "Editing, 2 min left (5/20 views)" and list(job.log) == ["loading"]
+    assert job.factor == 0.25 and job.line() == "Editing, 2 min left (5 / 20)" and list(job.log) == ["loading"]
     assert not job.done
     job.cancel()
     assert job.line() == "Cancelling…"
@@ -268,4 +286,4 @@ def test_progress_is_printed_line_by_line(capsys):
             emit(Progress(i, 100, "steps", "Training"))
 
     tasks.Job("x", work).run_here(tasks.ProgressPrinter())
-    assert capsys.readouterr().out.splitlines() == ["[  1%] Training (1/100 steps)", "[100%] Training (100/100 steps)"]
+    assert capsys.readouterr().out.splitlines() == ["[  1%] Training (1 / 100)", "[100%] Training (100 / 100)"]

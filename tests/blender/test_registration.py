@@ -19,6 +19,7 @@ def test_registers_and_unregisters_again_and_again():
         assert bpy.context.scene.in2n.preset == "standard"
         in2n_blender.unregister()
         assert not in2n_names()
+        assert not any(f.__module__.startswith("in2n_blender") for f in bpy.app.handlers.load_post)
         assert not hasattr(bpy.types.Scene, "in2n") and not hasattr(bpy.types.Object, "in2n")
 
 

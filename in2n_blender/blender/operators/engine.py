@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import bpy
+from bpy.props import BoolProperty
 
 from ...jobs import environment
 from ...jobs.protocol import Reporter
-from .. import preferences
+from .. import preferences, worker
 from .job import JobOperator, poll_idle
 
 
@@ -16,6 +17,8 @@ class IN2N_OT_install_engine(JobOperator, bpy.types.Operator):
     bl_idname = "in2n.install_engine"
     bl_label = "Install Engine"
     label = "Install engine"
+
+    repair: BoolProperty(name="Repair", description="Import every package and install again what is broken", default=False, options={"SKIP_SAVE"})
 
     @classmethod
     def poll(cls, context):
@@ -28,7 +31,9 @@ class IN2N_OT_install_engine(JobOperator, bpy.types.Operator):
 
     def prepare(self, context):
         home, wheelhouse = preferences.home_folder(), preferences.wheelhouse()
-        return lambda emit, cancelled: environment.install(("engine",), home, wheelhouse, Reporter(emit, cancelled))
+        worker.stop()  # a running worker would keep files from being replaced
+        make = environment.repair if self.repair else environment.install
+        return lambda emit, cancelled: make(("engine",), home, wheelhouse, Reporter(emit, cancelled))
 
     def finish(self, context, scene, capture, result):
         return "The engine is installed."

@@ -15,7 +15,7 @@ TICK_SECONDS = 0.1
 
 
 class JobOperator:
-    """A long operator. Subclasses give `label`, `prepare` and `finish`.
+    """A long operator. Subclasses give `label`, `prepare` and `finish`, and `undo_step` where they add objects.
 
     In a window `execute` and `invoke` start the job and return at once; a timer then drains its events, and Esc cancels.
     In background mode `execute` runs the job to its end and prints its progress. Nothing of Blender's data is kept while
@@ -24,6 +24,7 @@ class JobOperator:
     """
 
     label = ""
+    undo_step = False  # whether `finish` changes what Undo is for: objects, not just what mirrors the workspace
 
     def prepare(self, context):
         """Called in the main thread; returns the job's work (see `tasks`), which must not touch Blender. Raises In2nError."""
@@ -98,7 +99,7 @@ class JobOperator:
         self.report({"ERROR"} if failed else {"INFO"}, sentence)
         if job.error is not None:
             return {"CANCELLED"}
-        if not bpy.app.background:
+        if self.undo_step and not bpy.app.background:
             bpy.ops.ed.undo_push(message=self.label)
         return {"FINISHED"}
 

@@ -18,6 +18,7 @@ class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
     bl_idname = "in2n.extract_mesh"
     bl_label = "Extract Mesh"
     label = "Extract mesh"
+    undo_step = True
 
     edit: StringProperty(name="Edit", description="The edit to make a mesh of; left out: the one selected in the list; “original”: the unedited reconstruction", options={"SKIP_SAVE"})
     resolution: IntProperty(name="Resolution", description="Grid cells along the longest side; left out: the scene's", default=192, min=16, max=1024, options={"SKIP_SAVE"})

@@ -18,6 +18,7 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
     bl_idname = "in2n.render_path"
     bl_label = "Render Frames"
     label = "Render frames"
+    undo_step = True
 
     edit: StringProperty(name="Edit", description="The edit to render; left out: the one selected in the list; “original”: the unedited reconstruction", options={"SKIP_SAVE"})
     name: StringProperty(name="Path name", description="The name of the camera path and of the folder of its frames; left out: the scene's name", options={"SKIP_SAVE"})
