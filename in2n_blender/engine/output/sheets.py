@@ -24,8 +24,8 @@ SHEET_VIEWS = 4
 SHEET_CELL = 256
 ANIMATION_FRAMES = 24
 ANIMATION_SIDE = 320
-# The "before" pictures of the animation are rendered for it alone: no larger than this many pixels.
-ANIMATION_PIXELS = 160 * 160
+# "Before" pictures that are rendered for the animation alone: no larger than this many pixels.
+ANIMATION_PIXELS = 128 * 128
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "nerfacc", "warp-lang", "lpips", "numpy")
 
 BACKGROUND, INK = (24, 24, 26), (225, 225, 225)
@@ -98,7 +98,7 @@ def summarise(request: Summarise, report: Reporter) -> dict:
 
     scenes = {edit: load_scene(workspace, edit, request.device) for edit in (None, request.edit)}
     _write_contact_sheet(workspace, scenes, request.edit, out / "contact_sheet.png", report)
-    _write_animation(scenes[None], path, frames, out / "before_after.gif", report)
+    _write_animation(scenes[None], path, workspace.renders(None, path.name), frames, out / "before_after.gif", report)
     _copy_frames(frames, path, out / "frames" / "edited", report)
     _copy_mesh(workspace, request, out / "mesh.glb", report)
     facts = gather_report(workspace, request)
@@ -163,18 +163,26 @@ def _write_contact_sheet(workspace: Workspace, scenes: dict, edit: str, path: Pa
         sheet.save(temporary)
 
 
-def _write_animation(original, path: CameraPath, edited: Path, gif: Path, report: Reporter) -> None:
-    """original: the scene before the edit, rendered small along the path; edited: the folder of the edit's full frames."""
+def _write_animation(scene, path: CameraPath, unedited: Path, edited: Path, gif: Path, report: Reporter) -> None:
+    """unedited, edited: folders of full frames. Frames before the edit that are not there are rendered small from `scene`."""
     chosen = [path.frames[i] for i in spread(len(path.frames), ANIMATION_FRAMES)]
+    at_hand = (unedited / PATH_COPY).is_file() and read_json(unedited / PATH_COPY) == read_json(edited / PATH_COPY)
     before, after = [], []
     for index, frame in enumerate(chosen):
         report.progress(index, len(chosen), "frame", "Before and after")
-        camera = _small_camera(frame.camera)
-        before.append(Picture.of(original.render(camera, report=report), original.has_alpha).over())
-        picture = _over_white(Image.open(edited / f"{frame.number:04d}.png"))
-        size = (camera.intrinsics.width, camera.intrinsics.height)
-        after.append(np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)))
+        name = f"{frame.number:04d}.png"
+        after.append(_over_white(Image.open(edited / name)))
+        if at_hand and (unedited / name).is_file():
+            before.append(_over_white(Image.open(unedited / name)))
+        else:
+            rendered = scene.render(_small_camera(frame.camera), report=report)
+            before.append(Picture.of(rendered, scene.has_alpha).over())
+            after[-1] = _resized(after[-1], before[-1].shape)
     before_after_gif(gif, before, after, path.fps * len(chosen) / len(path.frames))
+
+
+def _resized(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.LANCZOS))
 
 
 def _small_camera(camera: Camera) -> Camera:
