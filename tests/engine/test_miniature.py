@@ -1,0 +1,276 @@
+"""The miniature: exact latents, operations, instructions, tokenizer, a few real training steps, resuming, exporting."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from in2n_blender.engine.diffusion.miniature import autoencoder, evaluate, instructions, networks, operations, pairs, train
+from in2n_blender.scene.errors import In2nError
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def pictures(count=2, size=32, seed=0):
+    """Smooth random pictures, (count, 3, size, size)."""
+    coarse = torch.rand(count, 3, size // 8, size // 8, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache as `render_pairs` writes it: two scenes for training, one held out."""
+    folder = tmp_path_factory.mktemp("pairs")
+    index = {"version": 1, "size": 64, "edits": ["original", "snow", "sunset"], "scenes": {}}
+    for scene in (0, 1, pairs.HELD_OUT_FIRST):
+        (folder / f"{scene:05d}").mkdir()
+        row = {}
+        for number, edit in enumerate(index["edits"]):
+            row[edit] = f"{scene:05d}/0_{edit}.png"
+            array = (pictures(1, 64, scene + number)[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+            Image.fromarray(array).save(folder / row[edit])
+        index["scenes"][str(scene)] = [row]
+    (folder / "index.json").write_text(json.dumps(index))
+    return folder
+
+
+# --- latents
+
+def test_latents_are_exact_and_normalised(tmp_path):
+    images = pictures(4) * 2 - 1
+    vae = autoencoder.BlockTransformAutoencoder(band_deviations=autoencoder.measure_band_deviations(images))
+    latents = vae.encode(images).latent_dist.mode()
+    assert latents.shape == (4, 48, 8, 8)
+    assert torch.allclose(vae.decode(latents).sample, images, atol=1e-5)
+    assert latents[:, 0].std() == pytest.approx(1.0, abs=1e-3)
+    vae.save_pretrained(tmp_path)
+    again = autoencoder.BlockTransformAutoencoder.from_pretrained(tmp_path)
+    assert torch.equal(again.encode(images).latent_dist.sample(), latents)
+
+
+def test_transform_is_orthonormal_and_a_grey_picture_has_one_band():
+    kernel = autoencoder.block_transform_kernel().reshape(48, 48)
+    assert torch.allclose(kernel @ kernel.T, torch.eye(48), atol=1e-6)
+    latents = autoencoder.BlockTransformAutoencoder().encode(torch.full((1, 3, 4, 4), 0.5)).latent_dist.mode()
+    assert latents[0, 0, 0, 0] == pytest.approx(0.5 * np.sqrt(48), rel=1e-5)
+    assert latents[0, 1:].abs().max() < 1e-6
+
+
+def test_sizes_that_are_no_multiple_of_the_block_are_refused():
+    with pytest.raises(ValueError, match="multiples of 4"):
+        autoencoder.BlockTransformAutoencoder().encode(torch.zeros(1, 3, 30, 32))
+
+
+# --- operations and instructions
+
+@pytest.mark.parametrize("name", operations.OPERATIONS)
+def test_operations_keep_shape_and_range_and_do_not_touch_their_input(name):
+    images = pictures(3)
+    before = images.clone()
+    edited = operations.OPERATIONS[name](images)
+    assert edited.shape == images.shape and edited.min() >= 0 and edited.max() <= 1
+    assert torch.equal(images, before)
+    assert ((edited - images) ** 2).mean() > 1e-3
+
+
+def test_operations_do_what_they_say():
+    images = pictures(1)
+    grey = operations.black_and_white(images)
+    assert torch.equal(grey[:, 0], grey[:, 1]) and torch.equal(grey[:, 1], grey[:, 2])
+    assert operations.night(images).mean() < 0.4 * images.mean()
+    red, blue = operations.red_tint(images), operations.blue_tint(images)
+    assert (red[:, 0] >= red[:, 2]).all() and (blue[:, 2] >= blue[:, 0]).all()
+    leaf = torch.tensor([0.2, 0.6, 0.1])[None, :, None, None].expand(1, 3, 8, 8)
+    turned = operations.autumn(leaf)[0, :, 0, 0]
+    assert turned[0] > turned[1] > turned[2]
+    paper = operations.pencil_sketch(torch.full((1, 3, 16, 16), 0.5))
+    assert paper.std(dim=(2, 3)).max() < 1e-6 and paper.mean() > 0.8
+
+
+def test_a_blur_keeps_the_mean_and_a_constant():
+    assert torch.allclose(operations.gaussian_blur(torch.full((1, 1, 9, 9), 0.3), 2.0), torch.full((1, 1, 9, 9), 0.3), atol=1e-6)
+
+
+def test_every_instruction_has_a_truth_and_paraphrases_of_its_own():
+    assert len(instructions.INSTRUCTIONS) >= 10
+    phrases = [instructions.normalise(phrase) for each in instructions.INSTRUCTIONS for phrase in each.phrases]
+    assert len(phrases) == len(set(phrases))
+    for each in instructions.INSTRUCTIONS:
+        assert len(each.phrases) >= 3
+        assert each.rendered != (each.name in operations.OPERATIONS)
+
+
+@pytest.fixture(scope="module")
+def facts_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    train.write_facts(folder, train.Progress(3, 7.0), train.TrainingConfig())
+    return folder
+
+
+@pytest.mark.parametrize("text", ["make it night", "Make it NIGHT!", "turn it to the night.", "As if at night"])
+def test_paraphrases_match_whatever_their_case_punctuation_and_articles(facts_folder, text):
+    assert instructions.match_instruction(text, facts_folder) == "make it night"
+
+
+def test_an_unknown_instruction_names_the_known_ones_and_another_editor(facts_folder):
+    with pytest.raises(In2nError) as caught:
+        instructions.match_instruction("turn him into a clown", facts_folder)
+    assert caught.value.code == "unknown_instruction"
+    for each in instructions.INSTRUCTIONS:
+        assert each.text in caught.value.message
+    assert "timbrooks/instruct-pix2pix" in caught.value.hint
+
+
+# --- networks
+
+def test_each_word_of_an_instruction_is_one_token_and_foreign_words_have_tokens(tmp_path):
+    tokenizer = networks.build_tokenizer(tmp_path)
+    for each in instructions.INSTRUCTIONS:
+        for phrase in each.phrases:
+            assert len(tokenizer.tokenize(phrase)) == len(phrase.split())
+            assert len(tokenizer(phrase).input_ids) <= networks.TEXT_LENGTH
+    assert tokenizer.unk_token_id not in tokenizer("zébra?", add_special_tokens=False).input_ids
+
+
+# --- pairs
+
+def test_held_out_scenes_are_never_trained_on(cache):
+    assert len(pairs.RenderedPairs(cache).views) == 2
+    assert len(pairs.RenderedPairs(cache, held_out=True).views) == 1
+
+
+def test_batches_hold_exact_edits_and_are_repeatable(cache):
+    photographs = [(pictures(1, 160, 5)[0] * 255).byte()]
+    first, second = (pairs.PairSampler(pairs.RenderedPairs(cache), photographs, seed=4).batch(24, 32) for _ in range(2))
+    assert first.texts == second.texts and torch.equal(first.originals, second.originals)
+    assert first.originals.shape == first.edits.shape == (24, 3, 32, 32)
+    by_phrase = {phrase: each for each in instructions.INSTRUCTIONS for phrase in each.phrases}
+    checked = 0
+    for original, edit, text in zip(first.originals, first.edits, first.texts):
+        each = by_phrase[text.rstrip(".!")]
+        if not each.rendered:
+            assert torch.allclose(operations.OPERATIONS[each.name](original[None])[0], edit, atol=1e-6)
+            checked += 1
+    assert checked
+
+
+def test_photographs_come_with_scikit_image(tmp_path):
+    folder = pairs.write_photographs(tmp_path)
+    assert {path.stem for path in folder.glob("*.png")} == set(pairs.PHOTOGRAPHS)
+    assert all(min(picture.shape[-2:]) >= 128 for picture in pairs.load_photographs(folder))
+
+
+# --- training
+
+def small_run(cache, out, **changes):
+    config = train.TrainingConfig(**{"steps": 2, "batch": 2, "size": 32, "large_size": 32, "warmup": 1} | changes)
+    return train.train(out, pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=0), config, torch.device("cpu"))
+
+
+def test_training_learns_resumes_and_exports_what_the_editor_opens(cache, tmp_path):
+    from in2n_blender.engine.diffusion.editor import load_editor, noise_generator
+
+    first = small_run(cache, tmp_path)
+    assert first.progress.step == 2
+    resumed = small_run(cache, tmp_path, steps=3)
+    assert resumed.progress.step == 3
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert state["progress"]["step"] == 3
+
+    editor = load_editor(str(tmp_path / "weights"), "cpu")
+    editor.prepare("Make it look like it snowed!")
+    image = pictures(1, 64)
+    edited = editor.edit(image, image, noise_level=1.0, generators=[noise_generator(0, 0, 0)], steps=1)
+    assert edited.shape == image.shape and torch.isfinite(edited).all()
+    with pytest.raises(In2nError):
+        editor.prepare("give it a moustache")
+
+
+def test_a_checkpoint_restores_weights_averages_and_optimiser(cache, tmp_path):
+    first = small_run(cache, tmp_path)
+    deviations = tuple(first.miniature.vae.deviations.tolist())
+    again = train.Trainer(networks.build_miniature(deviations, tmp_path / "tokenizer"), first.config, torch.device("cpu"))
+    again.restore(tmp_path)
+    assert again.progress == first.progress
+    for name, value in first.parameters.items():
+        assert torch.equal(again.parameters[name], value)
+        assert torch.equal(again.averages[name], first.averages[name])
+        for key, state in first.optimizer.state[value].items():
+            assert torch.equal(again.optimizer.state[again.parameters[name]][key], state)
+
+
+def test_the_loss_falls(cache, tmp_path):
+    config = train.TrainingConfig(size=32, warmup=1, dropout=0.0)
+    trainer = train.Trainer(networks.build_miniature((1.0,) * 48, tmp_path), config, torch.device("cpu"))
+    batch = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=1).batch(4, 32)
+    losses = [trainer.step(batch, 0.0) for _ in range(25)]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero(tmp_path):
+    trainer = train.Trainer(networks.build_miniature((1.0,) * 48, tmp_path), train.TrainingConfig(warmup=10), torch.device("cpu"))
+    assert trainer.rate(0.0) == pytest.approx(6e-5)
+    trainer.progress.step = 100
+    assert trainer.rate(0.5) == pytest.approx(6e-4) and trainer.rate(1.0) == pytest.approx(0.0, abs=1e-12)
+
+
+# --- evaluation
+
+def test_psnr_and_nearest_truth_on_known_answers():
+    truth = torch.full((1, 3, 4, 4), 0.5)
+    assert evaluate.psnr_db(truth + 0.1, truth).item() == pytest.approx(20.0, abs=1e-4)
+    truths = torch.stack([torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)])
+    edits = torch.stack([torch.full((3, 4, 4), 0.2), torch.full((3, 4, 4), 0.9)])
+    assert evaluate.nearest_truth(edits, truths).tolist() == [0, 1]
+
+
+def test_evaluation_writes_its_bars_and_a_sheet(cache, tmp_path, monkeypatch):
+    """The editor is replaced by one that knows the truth of one instruction: its row must be perfect, the others not."""
+    class BlackAndWhite:
+        guidance_text = guidance_image = 1.0
+
+        def prepare(self, text):
+            pass
+
+        def edit(self, render, original, **_):
+            return operations.black_and_white(original)
+
+    monkeypatch.setattr(evaluate, "load_editor", lambda *_: BlackAndWhite())
+    evaluate.evaluate_to_folder(tmp_path, cache, tmp_path, torch.device("cpu"))
+    result = json.loads((tmp_path / "result.json").read_text())
+    rows = {row["instruction"]: row for row in result["instructions"]}
+    assert rows["make it black and white"]["psnr_db"] > 60 and rows["make it black and white"]["right_instruction_share"] == 1
+    assert rows["tint it red"]["psnr_db"] < 20 and rows["tint it red"]["right_instruction_share"] == 0
+    assert Image.open(tmp_path / "sheet.png").size[0] == 64 * 11
+
+
+# --- the weights in the repository
+
+bundled = pytest.mark.skipif(not (instructions.WEIGHTS_FOLDER / "unet").is_dir(), reason="no bundled weights")
+
+
+@bundled
+def test_bundled_weights_are_small_and_know_their_instructions():
+    total = sum(path.stat().st_size for path in instructions.WEIGHTS_FOLDER.rglob("*.safetensors"))
+    assert total <= 16e6
+    assert len(instructions.known_instructions()) >= 10
+
+
+@bundled
+def test_bundled_weights_really_edit():
+    """Nearer to the true edit than the original is, from pure noise, in few steps."""
+    from in2n_blender.engine.diffusion.editor import load_editor, noise_generator
+
+    editor = load_editor("miniature", "cpu")
+    image = pictures(1, 64, seed=3)
+    for text, operation in (("make it night", operations.night), ("tint it red", operations.red_tint)):
+        editor.prepare(text)
+        edited = editor.edit(image, image, noise_level=1.0, generators=[noise_generator(0, 0, 0)], steps=4)
+        truth = operation(image)
+        assert evaluate.psnr_db(edited, truth) > 20
+        assert evaluate.psnr_db(edited, truth) > evaluate.psnr_db(image, truth) + 5
