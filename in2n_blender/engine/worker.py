@@ -262,7 +262,7 @@ class _Throttle:
 
     def _seconds_left(self, event: Progress, now: float) -> float | None:
         began, done_then = self._began
-        if event.done <= done_then or now - began < 1.0:
+        if event.done - done_then < max(0.01 * event.total, 1) or now - began < 1.0:
             return None
         return round((event.total - event.done) * (now - began) / (event.done - done_then), 1)
 

@@ -122,8 +122,14 @@ def install(groups=("engine",), home: Path | str | None = None, wheelhouse: Path
 
 
 def verify(groups=("engine",), home: Path | str | None = None, report: Reporter | None = None) -> dict[str, str]:
-    """Import every package for real. Returns module -> what went wrong; empty when all is well. Raises Cancelled."""
-    return _failing_imports(plan(groups, home), home_folder(home), report or Reporter())
+    """Import every package for real. Returns module -> what went wrong; empty when all is well.
+
+    Raises In2nError("no_environment"), Cancelled.
+    """
+    planned = plan(groups, home)
+    if not planned.python.exists():
+        raise In2nError("no_environment", f"There is no environment in {planned.folder}.", "Install it first: python3 -m in2n_blender install.")
+    return _failing_imports(planned, home_folder(home), report or Reporter())
 
 
 def repair(groups=("engine",), home: Path | str | None = None, wheelhouse: Path | str | None = None,
@@ -290,7 +296,10 @@ class _Command:
         tail: list[str] = []
         with open(self.log, "a", encoding="utf-8") as log:
             log.write(f"\n$ {' '.join(command)}\n")
-            process = spawn(command, env=clean_environment(env), cwd=self.home)
+            try:
+                process = spawn(command, env=clean_environment(env), cwd=self.home)
+            except OSError as error:
+                raise In2nError("install_failed", f"{command[0]} could not be started ({error.strerror}).", "Run `python3 -m in2n_blender install --repair`.") from error
             lines = Lines(process)
             try:
                 while True:
@@ -370,17 +379,21 @@ class _Uv(_Installer):
         self.uv = uv
 
     def install(self, requirements, again: bool = False) -> None:
+        self._run_with_backend(requirements, ["--reinstall"] if again else [])
+
+    def install_matching_torch(self) -> None:
+        # without the user's find-links, which may be where the stray build came from
+        self._run_with_backend(self._pair(), [f"--reinstall-package={name}" for name in TORCH_PAIR], {} if self.wheelhouse else {"UV_FIND_LINKS": ""})
+
+    def _run_with_backend(self, requirements, options: list[str], env: dict | None = None) -> None:
         backend = [] if self.wheelhouse else _torch_backend(self.report)
         try:
-            self._run(requirements, [*backend, *(["--reinstall"] if again else [])])
+            self._run(requirements, [*options, *backend], env)
         except In2nError as error:
             if not backend or error.code not in ("no_network", "no_package"):
                 raise
             self.report.log("torch's own index did not serve: taking torch from the default index")
-            self._run(requirements, [])
-
-    def install_matching_torch(self) -> None:
-        self._run(self._pair(), [f"--reinstall-package={name}" for name in TORCH_PAIR], {"UV_FIND_LINKS": ""} if not self.wheelhouse else {})
+            self._run(requirements, options, env)
 
     def _run(self, requirements, options: list[str], env: dict | None = None) -> None:
         watch = _UvProgress(self.report)
@@ -550,10 +563,11 @@ def _uv_settings_from_pip() -> dict[str, str]:
     """
     pip = _pip_settings()
     said = {}
-    if pip.get("index-url"):
+    chosen = any(os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"))
+    if pip.get("index-url") and not chosen:
         said["UV_DEFAULT_INDEX"] = pip["index-url"]
     extra = [url for url in pip.get("extra-index-url", "").split() if not url.startswith("file:")]
-    if extra:
+    if extra and not chosen:
         said["UV_INDEX"] = " ".join(extra)
         said["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # what pip does: all indexes are equal
     if pip.get("no-index", "").lower() in ("1", "true", "yes", "on"):

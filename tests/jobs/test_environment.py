@@ -73,17 +73,19 @@ def tool(request, monkeypatch):
     return request.param
 
 
-def test_install_then_ready_then_verify_repair_remove(tool, home, pins, wheelhouse, monkeypatch):
+def test_install_then_ready(tool, home, pins, wheelhouse, monkeypatch):
     events = []
     python = e.install(("engine",), home, wheelhouse, Reporter(events.append))
     assert python.exists() and e.plan(("engine",), home).ready
     assert any(isinstance(event, Progress) and event.unit == "imports" for event in events)
+    monkeypatch.setattr(e, "spawn", lambda *a, **k: pytest.fail("a ready environment starts no process"))
+    assert e.install(("engine",), home) == python
+
+
+@needs_uv
+def test_verify_repair_remove(home, pins, wheelhouse):
+    python = e.install(("engine",), home, wheelhouse)
     assert e.verify(("engine",), home) == {}
-
-    with monkeypatch.context() as nothing_may_start:
-        nothing_may_start.setattr(e, "spawn", lambda *a, **k: pytest.fail("a ready environment starts no process"))
-        assert e.install(("engine",), home) == python
-
     module = next(python.parents[1].rglob("tiny/__init__.py"))
     module.unlink()  # uv links files from its cache: writing into it would break the cache's too
     module.write_text("raise RuntimeError('broken file')")
@@ -166,6 +168,12 @@ def test_a_full_disk_is_noticed_before_gigabytes_are_downloaded(home, pins, whee
     with pytest.raises(In2nError) as raised:
         e.install(("engine",), home, wheelhouse)
     assert raised.value.code == "disk_full" and not e.plan(("engine",), home).folder.exists()
+
+
+def test_verifying_what_is_not_there(home, pins):
+    with pytest.raises(In2nError) as raised:
+        e.verify(("engine",), home)
+    assert raised.value.code == "no_environment"
 
 
 def test_an_empty_wheelhouse(home, pins, tmp_path):
@@ -279,9 +287,13 @@ def test_pip_settings_are_said_in_uv_words(tmp_path, monkeypatch):
     config.write_text("[global]\nindex-url = https://mirror.example/simple\nproxy = http://proxy.example:3128\nfind-links = /stray\n[install]\nextra-index-url = https://a.example https://b.example\n")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
     monkeypatch.setenv("PIP_CERT", "/certs.pem")
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
     said = e._uv_settings_from_pip()
     assert said == {"UV_DEFAULT_INDEX": "https://mirror.example/simple", "UV_INDEX": "https://a.example https://b.example", "UV_INDEX_STRATEGY": "unsafe-best-match",
                     "SSL_CERT_FILE": "/certs.pem", "ALL_PROXY": "http://proxy.example:3128"}
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://chosen.example/simple")
+    assert "UV_DEFAULT_INDEX" not in e._uv_settings_from_pip() and "UV_INDEX" not in e._uv_settings_from_pip()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     assert e._uv_settings_from_pip()["UV_FIND_LINKS"] == "/stray"
 
