@@ -188,7 +188,7 @@ def _add_points(collection, empty, capture: PinholeCapture, size: float) -> None
     points.hide_render = True
     collection.objects.link(points)
     mesh.materials.append(look.vertex_color_material())
-    look.show_as_points(points, 0.06 * size)
+    look.show_as_points(points, 0.04 * size)
 
 
 def _display_size(capture: PinholeCapture) -> float:
