@@ -154,10 +154,11 @@ def _add_camera(collection, empty, view, size: float, photo: Path | None) -> Non
 
 
 def show_photo(camera_data, file: Path) -> None:
-    """Show an image file behind the camera, in place of what was shown there before."""
+    """Show an image file behind the camera, in place of the photo that was shown there before."""
     image = bpy.data.images.load(str(file), check_existing=True)
-    backgrounds = camera_data.background_images
-    background = backgrounds[0] if backgrounds else backgrounds.new()
+    photos = (b for b in camera_data.background_images if b.image is not None and b.image.get("in2n_photo"))
+    background = next(photos, None) or camera_data.background_images.new()
+    image["in2n_photo"] = True
     background.image = image
     background.alpha = 1.0
     background.frame_method = "STRETCH"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ..jobs.workspace import ORIGINAL, Workspace
-from . import tasks, worker, workspaces
+from . import results, tasks, worker, workspaces
 from .properties import active_capture, active_edit, children
 
 
@@ -167,6 +167,10 @@ class IN2N_PT_results(_Panel, bpy.types.Panel):
         edit = active_edit(scene)
         layout.label(text=f"Frames {scene.frame_start}–{scene.frame_end}, {scene.camera.name if scene.camera else 'no camera'}", icon="RENDER_ANIMATION")
         self._draw_buttons("in2n.render_path", "Render Frames", edit)
+        if scene.camera is not None and scene.camera.type == "CAMERA":
+            shown = layout.column(align=True)
+            for background in results.frame_backgrounds(scene.camera.data):
+                shown.prop(background, "show_background_image", text=background.image.name, translate=False)
         self.fields.prop(settings, "mesh_resolution", text="Mesh Grid")
         self._draw_buttons("in2n.extract_mesh", "Extract Mesh", edit)
 

@@ -93,8 +93,8 @@ def _cameras_used(scene, numbers: list[int]) -> list:
 
 
 def _show_sequence(camera_data, image, numbers: list[int]) -> None:
-    backgrounds = camera_data.background_images
-    shown = next((b for b in backgrounds if b.image is not None and b.image.get("in2n_frames")), None) or backgrounds.new()
+    """Show the image in front of the camera and hide the frames of other edits."""
+    shown = next((b for b in frame_backgrounds(camera_data) if b.image == image), None) or camera_data.background_images.new()
     shown.image = image
     shown.alpha = 1.0
     shown.display_depth = "FRONT"
@@ -104,4 +104,11 @@ def _show_sequence(camera_data, image, numbers: list[int]) -> None:
     user.frame_start, user.frame_offset = numbers[0], numbers[0] - 1
     user.frame_duration = numbers[-1] - numbers[0] + 1
     user.use_auto_refresh = True
+    for background in frame_backgrounds(camera_data):
+        background.show_background_image = background.image == image
     camera_data.show_background_images = True
+
+
+def frame_backgrounds(camera_data) -> list:
+    """The camera's backgrounds that are rendered frames."""
+    return [b for b in camera_data.background_images if b.image is not None and b.image.get("in2n_frames")]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from in2n_blender.blender import cameras, tasks
+from in2n_blender.blender import cameras, results, tasks
 from in2n_blender.blender.properties import active_edit
 from in2n_blender.jobs.protocol import Progress
 from in2n_blender.scene.camera_path import CameraPath
@@ -140,6 +140,16 @@ def test_render_path_writes_the_path_and_loads_the_frames(reconstructed, scene, 
     assert len(backgrounds) == 1
     user = backgrounds[0].image_user
     assert (user.frame_start, user.frame_offset, user.frame_duration) == (3, 2, 3)
+
+
+def test_frames_of_two_edits_stay_beside_each_other(reconstructed, scene, recording):
+    for edit in ("original", "gold", "original"):
+        folder = Path(scene.in2n.workspace) / "renders" / edit / "Scene"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(folder / "0001.png")
+        bpy.ops.in2n.render_path(edit=edit, frame_end=1)
+    shown = {b.image["in2n_frames"]: b.show_background_image for b in results.frame_backgrounds(scene.camera.data)}
+    assert shown == {"original/Scene": True, "gold/Scene": False}
 
 
 def test_frames_follow_the_timeline(reconstructed, scene, recording):
