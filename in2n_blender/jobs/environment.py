@@ -16,20 +16,21 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..scene.errors import In2nError
 from .process import Lines, clean_environment, spawn
 from .protocol import Reporter
-from .workspace import read_json, write_json
+from .workspace import read_json, write_error, write_json
 
 GROUPS = ("engine", "blender", "test")
 PINS = Path(__file__).with_name("engine_versions.json")
@@ -305,9 +306,11 @@ class _Command:
                 while True:
                     self.report.check()
                     line = lines.get(0.2)
+                    if lines.ended:
+                        with suppress(subprocess.TimeoutExpired):
+                            process.wait(10)  # its output has ended, so it is about to end too
+                        break
                     if line is None:
-                        if lines.ended:
-                            break
                         line = ""
                     else:
                         log.write(line + "\n")
@@ -432,13 +435,14 @@ class _UvProgress:
         self.size: dict[str, float] = {}
         self.done: set[str] = set()
         self.message = "finding the packages"
-        self.started = time.monotonic()
+        self.started: float | None = None  # of the first download
 
     def line(self, line: str) -> None:
         announced = re.match(r"\s*Downloading (\S+) \(([\d.]+)([KMG]i?)B\)", line)
         finished = re.match(r"\s*Downloaded (\S+)", line)
         if announced:
             name, size, unit = announced.groups()
+            self.started = self.started or time.monotonic()
             self.size[name] = float(size) * {"K": 1 / 1024, "M": 1, "G": 1024}[unit[0]]
             self.message = f"downloading {name} ({_size(self.size[name])})"
         elif finished:
@@ -453,7 +457,8 @@ class _UvProgress:
             self.message = line.split(" in ")[0].lower()
         total = sum(self.size.values())
         done = sum(self.size[n] for n in self.done if n in self.size)
-        self.report.progress(int(done), int(total), "MB", self.message)
+        left = (total - done) * (time.monotonic() - self.started) / done if done else None
+        self.report.progress(int(done), int(total), "MB", self.message, left)
 
 
 def _size(megabytes: float) -> str:
@@ -678,7 +683,10 @@ def _lock(home: Path, report: Reporter):
                 told = True
             report.check()
             time.sleep(0.3)
-        yield
+        try:
+            yield
+        except OSError as error:
+            raise write_error(home, error) from error
 
 
 def _try_lock(handle) -> bool:

@@ -83,13 +83,14 @@ def atomic_path(path: Path | str):
         yield Path(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
 
 
-def _write_error(path: Path, error: OSError) -> Exception:
+def write_error(path: Path, error: OSError) -> Exception:
+    """The In2nError for a failed write that a user can mend; any other error as it is."""
     import errno
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else error.errno == errno.ENOSPC:
