@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from in2n_blender.engine.diffusion import editor as editor_module
 from in2n_blender.engine.diffusion import instruct_pix2pix
 from in2n_blender.engine.diffusion.editor import join_originals, load_editor, noise_generator
-from in2n_blender.engine.diffusion.instruct_pix2pix import guide
+from in2n_blender.engine.diffusion.instruct_pix2pix import guidance_weights
 from in2n_blender.engine.diffusion.miniature.autoencoder import BlockTransformAutoencoder
 from in2n_blender.engine.diffusion.schedules import NoiseSchedule
 from in2n_blender.jobs.protocol import Reporter
@@ -67,25 +67,41 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(tmp_path, prediction
     torch.testing.assert_close(edited, expected, atol=1e-4, rtol=0)
 
 
-def test_order_of_the_guidance_branches_matters():
-    text, image, unconditional = torch.tensor([[[[3.0]]]]), torch.tensor([[[[2.0]]]]), torch.tensor([[[[1.0]]]])
-    assert guide(torch.cat([text, image, unconditional]), 7.5, 1.5).item() == pytest.approx(1 + 7.5 * 1 + 1.5 * 1)
-    assert guide(torch.cat([text, unconditional, image]), 7.5, 1.5).item() != pytest.approx(10.0)
+def test_guidance_is_the_papers_formula():
+    text, image, unconditional = 3.0, 2.0, 0.5
+    for s_text, s_image in ((7.5, 1.5), (1.0, 1.0), (2.0, 2.0)):
+        guided = np.dot(guidance_weights(s_text, s_image), (text, image, unconditional))
+        assert guided == pytest.approx(unconditional + s_text * (text - image) + s_image * (image - unconditional))
 
 
 def test_swapped_branches_give_another_edit(editor, monkeypatch):
     render, original = picture(1), picture(2)
+
     def edit():
         return editor.edit(render, original, noise_level=0.9, generators=[noise_generator(0, 0, 0)], steps=4)
 
     right = edit()
     assert torch.equal(right, edit())
-    def swapped(predictions, guidance_text, guidance_image):
-        text, image, unconditional = predictions.chunk(3)
-        return guide(torch.cat([text, unconditional, image]), guidance_text, guidance_image)
-
-    monkeypatch.setattr(instruct_pix2pix, "guide", swapped)
+    text, image, unconditional = guidance_weights(7.5, 1.5)
+    monkeypatch.setattr(instruct_pix2pix, "guidance_weights", lambda *scales: (text, unconditional, image))
     assert (edit() - right).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("guidance, branches", [((1.0, 1.0), 1), ((7.5, 1.0), 2), ((2.0, 2.0), 2), ((7.5, 1.5), 3)])
+def test_branches_without_weight_are_left_out_and_change_nothing(editor, monkeypatch, guidance, branches):
+    def edit():
+        before = editor.unet_evaluations
+        edited = editor.edit(picture(1), picture(2), noise_level=0.9, generators=[noise_generator(0, 0, 0)], steps=4,
+                             guidance_text=guidance[0], guidance_image=guidance[1])
+        return edited, editor.unet_evaluations - before
+
+    edited, evaluations = edit()
+    assert evaluations == 4 * branches
+    weights = np.array(guidance_weights(*guidance)) + 1e-12  # nothing is zero any more
+    monkeypatch.setattr(instruct_pix2pix, "guidance_weights", lambda *scales: tuple(weights.tolist()))
+    whole, evaluations = edit()
+    assert evaluations == 4 * 3
+    torch.testing.assert_close(edited, whole, atol=1e-4, rtol=0)
 
 
 def test_instruction_photo_seed_and_guidance_each_change_the_edit(folder):

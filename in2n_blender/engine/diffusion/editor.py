@@ -48,13 +48,14 @@ def join_originals(originals: Sequence[OriginalLatent]) -> OriginalLatent:
 class Editor(ABC):
     """Edits images by an instruction.
 
-    name: what the user chose. guidance_text, guidance_image: this editor's own default guidance scales.
-    unet_evaluations: network evaluations since loading, one for each image and guidance branch.
+    name: what the user chose. guidance_text, guidance_image: this editor's own default guidance scales. steps: its own number of denoising steps.
+    unet_evaluations: network evaluations since loading, one for each image and guidance branch that counts.
     """
 
     name: str
     guidance_text: float
     guidance_image: float
+    steps: int
     unet_evaluations: int = 0
 
     @abstractmethod
@@ -75,14 +76,14 @@ class Editor(ABC):
         generators: Sequence[torch.Generator],
         guidance_text: float | None = None,
         guidance_image: float | None = None,
-        steps: int = 20,
+        steps: int | None = None,
         report: Reporter | None = None,
     ) -> torch.Tensor:
         """Edit renders (batch, 3, height, width), conditioned on the views' original photos.
 
         noise_level: in (0, 1], one for all or one for each image; 1 starts from pure noise.
         generators: one CPU generator for each image (see `noise_generator`), so that batching changes no result.
-        guidance_text, guidance_image: None for the editor's own default.
+        guidance_text, guidance_image, steps: None for the editor's own default.
         report: told of every step ("step") and asked, several times a step, whether the job was cancelled.
         Returns edited images, shape, device and range as `render`. Raises Cancelled, ValueError.
         """

@@ -20,8 +20,8 @@ from ...scene.errors import In2nError
 from .editor import Editor, OriginalLatent, miniature_facts
 from .schedules import NoiseSchedule
 
-# The paper's defaults, for every editor that does not bring its own.
-GUIDANCE_TEXT, GUIDANCE_IMAGE = 7.5, 1.5
+# Instruct-NeRF2NeRF's defaults, for every editor that does not bring its own.
+GUIDANCE_TEXT, GUIDANCE_IMAGE, DENOISING_STEPS = 7.5, 1.5, 20
 
 # InstructPix2Pix was trained at 256 pixels and works best between 256 and 512: smaller renders are enlarged for it.
 WORKING_SIDE = 384
@@ -55,13 +55,13 @@ class WorkingSize:
         return _resize(image[..., : self.height, : self.width], image_size)
 
 
-def guide(predictions: torch.Tensor, guidance_text: float, guidance_image: float) -> torch.Tensor:
-    """Classifier-free guidance over two conditions (Brooks et al., equation 3).
+def guidance_weights(guidance_text: float, guidance_image: float) -> tuple[float, float, float]:
+    """Classifier-free guidance over two conditions (Brooks et al., equation 3), as weights of the three branches' predictions
+    in the order [text + image, image, unconditional]; they sum to 1.
 
-    predictions: (3 * batch, channels, height, width), in the order [text + image, image, unconditional].
+    u + s_T (t - i) + s_I (i - u) = s_T t + (s_I - s_T) i + (1 - s_I) u: a branch of weight 0 need not be evaluated.
     """
-    text, image, unconditional = predictions.chunk(3)
-    return unconditional + guidance_text * (text - image) + guidance_image * (image - unconditional)
+    return guidance_text, guidance_image - guidance_text, 1 - guidance_image
 
 
 class InstructPix2Pix(Editor):
@@ -80,6 +80,7 @@ class InstructPix2Pix(Editor):
         self.facts = miniature_facts(folder)
         self.guidance_text = float(self.facts.get("guidance_text", GUIDANCE_TEXT))
         self.guidance_image = float(self.facts.get("guidance_image", GUIDANCE_IMAGE))
+        self.steps = int(self.facts.get("steps", DENOISING_STEPS))
         # The miniature is small enough to be run exactly.
         self.dtype = torch.float16 if device.type == "cuda" and not self.facts else torch.float32
         self.schedule, self.unet, self.vae = self._load_networks()
@@ -115,7 +116,7 @@ class InstructPix2Pix(Editor):
         generators: Sequence[torch.Generator],
         guidance_text: float | None = None,
         guidance_image: float | None = None,
-        steps: int = 20,
+        steps: int | None = None,
         report: Reporter | None = None,
     ) -> torch.Tensor:
         self._report = report or Reporter()
@@ -123,7 +124,8 @@ class InstructPix2Pix(Editor):
             return self._edit(
                 render, original, noise_level, generators,
                 self.guidance_text if guidance_text is None else guidance_text,
-                self.guidance_image if guidance_image is None else guidance_image, steps)
+                self.guidance_image if guidance_image is None else guidance_image,
+                self.steps if steps is None else steps)
         finally:
             self._report = Reporter()
 
@@ -152,17 +154,22 @@ class InstructPix2Pix(Editor):
         if self._prompt is None:
             raise ValueError("prepare() comes before edit()")
         count, steps = timesteps.shape
-        conditions = torch.cat([condition, condition, torch.zeros_like(condition)])
         instruction, nothing = self._prompt
-        prompts = torch.stack([instruction] * count + [nothing] * (2 * count))
+        branches = ((condition, instruction), (condition, nothing), (torch.zeros_like(condition), nothing))
+        weights = guidance_weights(guidance_text, guidance_image)
+        used = [(weight, *branch) for weight, branch in zip(weights, branches) if weight]
+        conditions = torch.cat([image for _, image, _ in used])
+        prompts = torch.stack([prompt for *_, prompt in used for _ in range(count)])
         for index in range(steps):
             self._report.progress(index, steps, "step", "Editing")
             now = timesteps[:, index]
             then = [None] * count if index + 1 == steps else timesteps[:, index + 1].tolist()
-            inputs = torch.cat([torch.cat([latent] * 3), conditions], dim=1).to(self.dtype)
-            predictions = self.unet(inputs, now.repeat(3).to(self.device), encoder_hidden_states=prompts, return_dict=False)[0]
-            self.unet_evaluations += 3 * count
-            latent = self.schedule.step(guide(predictions.float(), guidance_text, guidance_image), latent, now.tolist(), then)
+            inputs = torch.cat([latent.repeat(len(used), 1, 1, 1), conditions], dim=1).to(self.dtype)
+            at = now.repeat(len(used)).to(self.device)
+            predictions = self.unet(inputs, at, encoder_hidden_states=prompts, return_dict=False)[0].float().chunk(len(used))
+            self.unet_evaluations += len(used) * count
+            guided = sum(weight * prediction for (weight, *_), prediction in zip(used, predictions))
+            latent = self.schedule.step(guided, latent, now.tolist(), then)
         return latent
 
     def _sample_latent(self, render: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
