@@ -17,7 +17,7 @@ SUNSET_ELEVATION = math.radians(16.0)
 class Lighting:
     """One sun and a sky whose colour goes from the horizon to the zenith. Angles in radians, colours linear RGB.
 
-    `sun_strength` is the sun's irradiance in W/m^2 as Blender takes it, `sun_angle` its angular diameter.
+    `sun_strength` is the sun's irradiance in W/m^2 as Blender takes it, `sun_angle` its angular diameter. `clouds` in [0, 1]: how much soft clouds of the horizon's brightness cover the sky.
     """
 
     sun_azimuth: float
@@ -28,6 +28,7 @@ class Lighting:
     horizon: tuple[float, float, float] = (0.75, 0.82, 0.9)
     zenith: tuple[float, float, float] = (0.25, 0.45, 0.8)
     sky_strength: float = 0.8
+    clouds: float = 0.0
 
 
 def sunset(lighting: Lighting) -> Lighting:
@@ -78,15 +79,36 @@ def _apply_sky(scene: bpy.types.Scene, lighting: Lighting) -> None:
         axes = nodes.new("ShaderNodeSeparateXYZ")
         background = nodes.new("ShaderNodeBackground")
         background.name = "Background"
+        sky = _add_clouds(world.node_tree, coordinates.outputs["Generated"], ramp.outputs["Color"])
         output = nodes.new("ShaderNodeOutputWorld")
         links.new(coordinates.outputs["Generated"], axes.inputs["Vector"])
         links.new(axes.outputs["Z"], ramp.inputs["Fac"])
-        links.new(ramp.outputs["Color"], background.inputs["Color"])
+        links.new(sky, background.inputs["Color"])
         links.new(background.outputs["Background"], output.inputs["Surface"])
     ramp = nodes["Sky Ramp"].color_ramp
     ramp.elements[0].color = (*lighting.horizon, 1.0)
     ramp.elements[1].color = (*lighting.zenith, 1.0)
+    bright = tuple((horizon + sun) / 2 for horizon, sun in zip(lighting.horizon, lighting.sun_colour))
+    nodes["Clouds"].inputs[7].default_value = (*bright, 1.0)
+    nodes["Cloud Cover"].inputs["To Max"].default_value = lighting.clouds
     nodes["Background"].inputs["Strength"].default_value = lighting.sky_strength
+
+
+def _add_clouds(tree: bpy.types.NodeTree, direction, sky):
+    """Soft noise over the `sky` colour; returns the mixed colour's socket."""
+    noise, cover = tree.nodes.new("ShaderNodeTexNoise"), tree.nodes.new("ShaderNodeMapRange")
+    noise.inputs["Scale"].default_value = 2.6
+    cover.name = "Cloud Cover"
+    cover.interpolation_type = "SMOOTHSTEP"
+    cover.inputs["From Min"].default_value, cover.inputs["From Max"].default_value = 0.42, 0.72
+    clouds = tree.nodes.new("ShaderNodeMix")
+    clouds.name = "Clouds"
+    clouds.data_type = "RGBA"
+    tree.links.new(direction, noise.inputs["Vector"])
+    tree.links.new(noise.outputs[0], cover.inputs["Value"])
+    tree.links.new(cover.outputs["Result"], clouds.inputs[0])
+    tree.links.new(sky, clouds.inputs[6])
+    return clouds.outputs[2]
 
 
 def add_snow_cover(scene: bpy.types.Scene) -> None:

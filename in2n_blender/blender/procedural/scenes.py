@@ -10,7 +10,7 @@ from mathutils import Matrix, Vector, noise
 from .lighting import Lighting, add_snow_cover, apply_lighting
 from .materials import foliage_colour, plain_material, random_colour, textured_material
 
-SHAPES = ("cube", "sphere", "cylinder", "cone", "torus", "suzanne", "rock", "house", "tree", "fir", "table", "wall", "steps")
+SHAPES = ("cube", "sphere", "cylinder", "cone", "torus", "suzanne", "rock", "house", "house", "tree", "fir", "table", "wall", "steps", "fence")
 
 
 def build_scene(seed: int, photographs=()) -> tuple[bpy.types.Scene, Lighting]:
@@ -22,9 +22,13 @@ def build_scene(seed: int, photographs=()) -> tuple[bpy.types.Scene, Lighting]:
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     builder = SceneBuilder(scene, rng, photographs)
-    builder.add_ground()
-    for _ in range(rng.randint(3, 12)):
-        builder.add_random_object()
+    spread = 3.6
+    if rng.random() < 0.4:
+        spread = builder.add_island()
+    else:
+        builder.add_ground()
+    for _ in range(rng.randint(4, 14)):
+        builder.add_random_object(spread)
     add_snow_cover(scene)
     lighting = random_daylight(rng)
     apply_lighting(scene, lighting)
@@ -36,7 +40,9 @@ def random_daylight(rng: random.Random) -> Lighting:
     overcast = rng.random()
     grey = rng.uniform(0.6, 0.9)
     blue = (rng.uniform(0.12, 0.35), rng.uniform(0.3, 0.55), rng.uniform(0.6, 0.95))
-    haze = (rng.uniform(0.65, 0.9), rng.uniform(0.7, 0.9), rng.uniform(0.75, 0.95))
+    haze = (rng.uniform(0.3, 0.9), rng.uniform(0.5, 0.9), rng.uniform(0.7, 0.95))
+    if rng.random() < 0.2:
+        haze = random_colour(rng, saturation=(0.0, 0.5), value=(0.2, 0.95))
     mixed = tuple(colour * (1 - overcast) + grey * overcast for colour in blue)
     return Lighting(
         sun_azimuth=rng.uniform(0, 2 * math.pi),
@@ -47,6 +53,7 @@ def random_daylight(rng: random.Random) -> Lighting:
         horizon=haze,
         zenith=mixed,
         sky_strength=rng.uniform(0.4, 1.0),
+        clouds=rng.choice((0.0, rng.uniform(0.2, 0.9))),
     )
 
 
@@ -83,7 +90,7 @@ def _place_camera(scene: bpy.types.Scene, rng: random.Random) -> bpy.types.Objec
         scene.camera = camera
     camera.data.lens = rng.uniform(22, 60)
     target = Vector((rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.3, 1.2)))
-    distance = rng.uniform(2.2, 9.0)
+    distance = rng.uniform(2.2, 10.0)
     elevation = math.radians(rng.triangular(2, 65, 20))
     azimuth = rng.uniform(0, 2 * math.pi)
     offset = Vector((math.cos(azimuth) * math.cos(elevation), math.sin(azimuth) * math.cos(elevation), math.sin(elevation)))
@@ -134,6 +141,11 @@ class SceneBuilder:
         elif kind == "roof":
             bmesh.ops.create_cone(mesh, cap_ends=True, segments=4, radius1=0.85, radius2=0.0, depth=1.0)
             bmesh.ops.rotate(mesh, verts=mesh.verts, cent=(0, 0, 0), matrix=Matrix.Rotation(math.pi / 4, 3, "Z"))
+        elif kind == "gable":
+            bmesh.ops.create_cube(mesh, size=1.0)
+            for vertex in mesh.verts:
+                vertex.co.x *= 0.02 if vertex.co.z > 0 else 1.2
+                vertex.co.y *= 1.15
         elif kind == "suzanne":
             bmesh.ops.create_monkey(mesh)
             bmesh.ops.scale(mesh, vec=(0.5, 0.5, 0.5), verts=mesh.verts)
@@ -162,12 +174,26 @@ class SceneBuilder:
                 wall = Matrix.Rotation(angle, 4, "Z") @ Matrix.Translation((0, rng.uniform(3, 6), 2)) @ Matrix.Diagonal((14, 0.3, 6, 1))
                 self.add_primitive("cube", self.material(), wall)
 
-    def add_random_object(self) -> None:
+    def add_island(self) -> float:
+        """A round piece of land with steep sides, floating in the sky; returns the radius in which objects fit."""
+        rng, mesh = self.rng, bmesh.new()
+        radius, depth = rng.uniform(1.6, 3.4), rng.uniform(0.15, 0.8)
+        bmesh.ops.create_icosphere(mesh, subdivisions=5, radius=1.0)
+        origin = Vector([rng.uniform(-50, 50) for _ in range(3)])
+        for vertex in mesh.verts:
+            ragged = 1.0 + 0.2 * noise.noise(vertex.co * 2 + origin)
+            flat = max(-1.0, min(0.0, vertex.co.z * 4))
+            vertex.co = Vector((vertex.co.x * radius * ragged, vertex.co.y * radius * ragged, flat * depth * ragged))
+        self.add_mesh("Island", mesh, self.material(green=rng.random() < 0.6), Matrix.Translation((0, 0, 0.02)), smooth=rng.random() < 0.5)
+        return radius * 0.8
+
+    def add_random_object(self, spread: float = 3.6) -> None:
         rng = self.rng
-        radius, angle = rng.uniform(0, 3.6), rng.uniform(0, 2 * math.pi)
+        radius, angle = spread * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
         position = Matrix.Translation((math.cos(angle) * radius, math.sin(angle) * radius, 0)) @ Matrix.Rotation(rng.uniform(0, 6.3), 4, "Z")
         kind = rng.choice(SHAPES)
-        composite = {"house": self.add_house, "tree": self.add_tree, "fir": self.add_fir, "table": self.add_table, "wall": self.add_wall, "steps": self.add_steps}
+        composite = {"house": self.add_house, "tree": self.add_tree, "fir": self.add_fir, "table": self.add_table, "wall": self.add_wall, "steps": self.add_steps,
+                     "fence": self.add_fence}
         if kind in composite:
             composite[kind](position @ Matrix.Scale(rng.uniform(0.6, 1.5), 4))
             return
@@ -182,7 +208,7 @@ class SceneBuilder:
         width, depth, height = self.rng.uniform(0.8, 1.6), self.rng.uniform(0.8, 1.6), self.rng.uniform(0.7, 1.4)
         roof = self.rng.uniform(0.4, 0.9)
         self.add_primitive("cube", self.material(), at @ Matrix.Translation((0, 0, height / 2)) @ Matrix.Diagonal((width, depth, height, 1)))
-        self.add_primitive("roof", self.material(), at @ Matrix.Translation((0, 0, height + roof / 2)) @ Matrix.Diagonal((width, depth, roof, 1)))
+        self.add_primitive(self.rng.choice(("roof", "gable")), self.material(), at @ Matrix.Translation((0, 0, height + roof / 2)) @ Matrix.Diagonal((width, depth, roof, 1)))
         dark = self.material()
         self.add_primitive("cube", dark, at @ Matrix.Translation((0, depth / 2, height * 0.3)) @ Matrix.Diagonal((width * 0.25, 0.05, height * 0.6, 1)))
         for side in (-1, 1):
@@ -217,6 +243,13 @@ class SceneBuilder:
     def add_wall(self, at: Matrix) -> None:
         height = self.rng.uniform(0.3, 1.5)
         self.add_primitive("cube", self.material(), at @ Matrix.Translation((0, 0, height / 2)) @ Matrix.Diagonal((self.rng.uniform(1, 3), 0.2, height, 1)))
+
+    def add_fence(self, at: Matrix) -> None:
+        wood, posts = self.material(), self.rng.randint(3, 9)
+        for post in range(posts):
+            self.add_primitive("cube", wood, at @ Matrix.Translation((0.28 * (post - posts / 2), 0, 0.25)) @ Matrix.Diagonal((0.08, 0.05, 0.5, 1)))
+        for height in (0.18, 0.38):
+            self.add_primitive("cube", wood, at @ Matrix.Translation((-0.14, 0, height)) @ Matrix.Diagonal((0.28 * posts, 0.03, 0.06, 1)))
 
     def add_steps(self, at: Matrix) -> None:
         stone = self.material()
