@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -254,11 +255,31 @@ def test_empty_instruction(editor):
 
 @pytest.mark.parametrize("name, code", [("no such thing", "unknown_editor"), ("nobody/no-such-model", "editor_missing")])
 def test_unknown_and_missing_editors(tmp_path, monkeypatch, name, code):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.delenv("IN2N_ALLOW_DOWNLOAD", raising=False)
     with pytest.raises(In2nError) as error:
         load_editor(name, "cpu")
     assert error.value.code == code
+
+
+def test_a_model_in_the_local_cache_needs_no_network(tmp_path, monkeypatch, folder):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("IN2N_ALLOW_DOWNLOAD", raising=False)
+    cached = tmp_path / "models--someone--an-editor"
+    shutil.copytree(folder, cached / "snapshots" / "0123abcd")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0123abcd")
+    assert load_editor("someone/an-editor", "cpu").folder == cached / "snapshots" / "0123abcd"
+
+
+def test_a_failed_download_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("IN2N_ALLOW_DOWNLOAD", "1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with pytest.raises(In2nError) as error:
+        load_editor("nobody/no-such-model", "cpu")
+    assert error.value.code == "no_network"
 
 
 def test_missing_miniature_weights(tmp_path, monkeypatch):

@@ -81,7 +81,9 @@ def mesh_of_scene(scene, resolution: int, report: Reporter) -> tuple[ColoredMesh
     threshold = surface_threshold(scene, grid, report)
     vertices, faces = marching_cubes(grid, threshold)
     report.check()
-    vertices, faces = simplify(*without_floaters(vertices, faces))
+    vertices, faces = without_floaters(vertices, faces)
+    report.check()
+    vertices, faces = simplify(vertices, faces)
     report.check()
     normals = vertex_normals(vertices, faces)
     colors = surface_colors(scene, vertices, normals, grid.voxel, report)
@@ -168,8 +170,9 @@ def without_floaters(vertices: np.ndarray, faces: np.ndarray, share: float = FLO
     _, label = connected_components(links, directed=False)
     sizes = np.bincount(label[faces[:, 0]])
     kept = faces[sizes[label[faces[:, 0]]] >= share * sizes.max()]
-    used, faces = np.unique(kept, return_inverse=True)
-    return vertices[used], faces.reshape(-1, 3)
+    used = np.zeros(len(vertices), bool)
+    used[kept] = True
+    return vertices[used], (used.cumsum() - 1)[kept]
 
 
 def simplify(vertices: np.ndarray, faces: np.ndarray, most_faces: int = MOST_FACES) -> tuple[np.ndarray, np.ndarray]:
