@@ -23,6 +23,9 @@ from ..scene.errors import In2nError
 
 ORIGINAL = "original"
 
+UMASK = os.umask(0)
+os.umask(UMASK)
+
 
 class Workspace:
     """Paths of a workspace; nothing is created until something is written."""
@@ -81,6 +84,7 @@ def atomic_path(path: Path | str):
         handle, temporary = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         yield Path(temporary)
+        os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's files are for their owner alone
         os.replace(temporary, path)
     except OSError as error:
         raise write_error(path, error) from error

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import OpenEXR
@@ -64,6 +65,13 @@ def test_files_hold_the_picture(tmp_path):
     np.testing.assert_allclose(exr["RGBA"][..., 3], picture.alpha, atol=1e-3)
     np.testing.assert_array_equal(exr["Depth.Z"].astype(np.float32), picture.depth)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.exr", "a.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_files_may_be_read_by_whom_the_umask_lets(tmp_path):
+    (tmp_path / "plain").touch()
+    write_png(tmp_path / "a.png", Picture(np.zeros((2, 2, 3), np.float32), np.ones((2, 2), np.float32), np.ones((2, 2), np.float32)))
+    assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_opaque_png_has_no_alpha(tmp_path):
