@@ -421,18 +421,24 @@ def build_scene(edit: str | None = None) -> bpy.types.Scene:
 
 
 DAYLIGHT = Lighting(sun_azimuth=math.radians(-125), sun_elevation=math.radians(48), sun_strength=3.0, sun_colour=(1.0, 0.90, 0.76),
-                    sun_angle=math.radians(4), horizon=srgb("9cc3e0"), zenith=srgb("d9dccb"), sky_strength=0.75)
+                    sun_angle=math.radians(4), horizon=srgb("8ab9e0"), zenith=srgb("a9cbe2"), sky_strength=0.75)
 
 
 def _light(scene: bpy.types.Scene, lighting: Lighting) -> None:
-    """The sun, and a backdrop without a horizon: `horizon` at eye level and above, `zenith` straight below."""
+    """The sun, and a sky all around without a horizon: `horizon` at eye level and above, `zenith` straight below.
+
+    Soft clouds give the sky something to be seen by from everywhere: a plain one could as well be a wall just behind the island.
+    """
     apply_lighting(scene, lighting)
     world = bpy.data.worlds.new("backdrop")
     world.use_nodes = True
     world.node_tree.nodes.clear()
     nodes = Nodes(world.node_tree)
-    z = nodes.add("ShaderNodeSeparateXYZ", {"Vector": nodes.add("ShaderNodeTexCoord").outputs["Generated"]}).outputs[2]
-    seen = nodes.mix(nodes.ramp(z, -0.85, 0.15), lighting.zenith, lighting.horizon)
+    direction = nodes.add("ShaderNodeTexCoord").outputs["Generated"]
+    z = nodes.add("ShaderNodeSeparateXYZ", {"Vector": direction}).outputs[2]
+    sky = nodes.mix(nodes.ramp(z, -0.85, 0.15), lighting.zenith, lighting.horizon)
+    cloud = tuple((a + b) / 2 for a, b in zip(lighting.horizon, lighting.sun_colour))
+    seen = nodes.mix(nodes.ramp(nodes.noise(2.6, 3.0, direction), 0.42, 0.72), sky, cloud)
     # The camera sees the backdrop as bright in every light; surfaces are lit by it at the sky's strength.
     strength = nodes.add("ShaderNodeMapRange", {"Value": nodes.add("ShaderNodeLightPath").outputs["Is Camera Ray"], "To Min": lighting.sky_strength})
     background = nodes.add("ShaderNodeBackground", {"Color": seen, "Strength": strength.outputs[0]})
@@ -573,7 +579,7 @@ def write_ply(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
     path.write_bytes(header.encode() + rows.tobytes())
 
 
-def make(out: Path, edit: str | None = None, size: int = 160, samples: int = 96, points: int = 2000, only: int | None = None, say=print) -> None:
+def make(out: Path, edit: str | None = None, size: int = 160, samples: int = 64, points: int = 2000, only: int | None = None, say=print) -> None:
     """Render the whole capture, or its first `only` held-out shots for a look."""
     images = out / "images"
     images.mkdir(parents=True, exist_ok=True)
@@ -593,7 +599,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--edit", choices=EDITS, help="render the truth of this edit instead of the scene as it is")
     parser.add_argument("--size", type=int, default=160, help="pixels a side (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=96, help="Cycles samples a pixel (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=64, help="Cycles samples a pixel (default: %(default)s)")
     parser.add_argument("--only", type=int, help="render only this many held-out shots, to look at")
     given = parser.parse_args(arguments)
     make(given.out, given.edit, given.size, given.samples, only=given.only)
