@@ -24,7 +24,7 @@ from .jobs.process import clean_environment
 from .jobs.protocol import (DEVICES, Artifact, Edit, ExtractMesh, ImportCapture, PathThroughViews, Progress, Reconstruct, RenderPath,
                             Reporter, Summarise, check_request, to_params)
 from .jobs.stages import Stages
-from .jobs.workspace import ORIGINAL, Workspace, atomic_path
+from .jobs.workspace import ORIGINAL, Workspace
 from .scene.errors import Cancelled, In2nError
 from .scene.presets import PRESETS
 
@@ -208,6 +208,9 @@ def run_capture(args, interruption) -> None:
         check_request(request)
     with _engine(interruption) as engine, _nothing_left_if_new(out):
         stages = Stages(_made(out) / "run.json")
+        before = stages.settings("import")
+        if before and before["source"] != str(capture):
+            raise In2nError("other_capture", f"{out} holds the results of another capture, {before['source']}.", "Choose another folder with --out.")
 
         def stage(key, request, there=lambda: True):
             def work(restart):
@@ -217,18 +220,16 @@ def run_capture(args, interruption) -> None:
             settings = {k: v for k, v in to_params(request).items() if k not in ("workspace", "camera_path")}
             if not stages.run(key, settings, work, there):
                 print(f"{key}: done before", flush=True)
-            return stages.results[key]
 
         stage("import", imported, workspace.capture_json.exists)
         stage("reconstruct", reconstructed, (workspace.reconstruction / "checkpoint.safetensors").exists)
         stage(f"edit {name}", edited, (workspace.edit(name) / "checkpoint.safetensors").exists)
-        path = stage("path", PathThroughViews(place, PATH_NAME, args.frames), workspace.camera_path(PATH_NAME).exists)["camera_path"]
-        renders = workspace.renders(name, PATH_NAME)
-        stage(f"render {name}", RenderPath(place, path, name, args.device), renders.exists)
+        path = workspace.camera_path(PATH_NAME)
+        stage("path", PathThroughViews(place, PATH_NAME, args.frames), path.exists)
+        stage(f"render {name}", RenderPath(place, str(path), name, args.device), workspace.renders(name, PATH_NAME).exists)
         stage(f"mesh {name}", ExtractMesh(place, name, args.mesh_resolution, args.device), workspace.mesh(name, ".glb").exists)
-        _copy_frames(renders, out / "frames" / "edited")
-        _copy(workspace.mesh(name, ".glb"), out / "mesh.glb")
         results = {key.split(" ")[0]: result for key, result in stages.results.items() if key != "path"}
+        shutil.rmtree(out / "frames", ignore_errors=True)  # may hold frames of an earlier, longer path
         engine(Summarise(place, name, PATH_NAME, str(out), args.device, results))
     print(f"Done: {out}/contact_sheet.png, before_after.gif, frames/edited/, mesh.glb, report.json")
 
@@ -307,17 +308,6 @@ def _nothing_left_if_new(out: Path):
         if new and not Workspace(out / "workspace").capture_json.exists():
             shutil.rmtree(out, ignore_errors=True)
         raise
-
-
-def _copy(source: Path, target: Path) -> None:
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-def _copy_frames(renders: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)  # frames of an earlier, longer path
-    for file in sorted(renders.glob("[0-9]*.*")):
-        _copy(file, target / file.name)
 
 
 def _one_job(request, interruption) -> None:

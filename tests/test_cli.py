@@ -42,13 +42,14 @@ def run(capture, out, *more, instruction="make it snow"):
 # --- whole runs
 
 
-def test_run_leaves_everything_in_its_folder(engine, capture, tmp_path, capsys):
+def test_run_does_every_stage_and_hands_their_results_to_the_summary(engine, capture, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(capture, out) == 0
-    assert sorted(p.name for p in (out / "frames" / "edited").iterdir()) == ["0001.exr", "0001.png", "0002.exr", "0002.png"]
-    assert (out / "mesh.glb").exists()
-    report = json.loads((out / "report.json").read_text())
-    assert set(report) == {"import", "reconstruct", "edit", "render", "mesh"} and report["reconstruct"]["psnr_db"] == 30.0
+    asked = json.loads((out / "report.json").read_text())
+    assert set(asked["results"]) == {"import", "reconstruct", "edit", "render", "mesh"} and asked["results"]["reconstruct"]["psnr_db"] == 30.0
+    place = workspace.Workspace(asked["workspace"])
+    assert place.root.parent == out and (place.renders(asked["edit"], asked["camera_path"]) / "0002.exr").exists()
+    assert place.mesh(asked["edit"], ".glb").exists()
 
 
 def test_run_goes_on_where_it_fell_over(engine, capture, tmp_path, capsys):
@@ -67,6 +68,15 @@ def test_run_with_another_seed_reconstructs_anew_but_another_instruction_does_no
     assert run(capture, out, "--seed", "3") == 0
     assert (out / "workspace" / "calls.txt").read_text().splitlines() == ["reconstruct restart=False", "reconstruct restart=True"]
     assert len(list((out / "workspace" / "edits").iterdir())) == 3
+
+
+def test_another_capture_does_not_overwrite_the_first(engine, capture, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    assert run(capture, tmp_path / "out") == 0
+    assert run(other, tmp_path / "out") == 2
+    assert "another capture" in sentence_and_hint(capsys)
+    assert (tmp_path / "out" / "report.json").exists()
 
 
 def test_the_parts_alone(engine, capture, tmp_path, capsys):

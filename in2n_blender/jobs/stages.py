@@ -22,6 +22,10 @@ class Stages:
         self.results: dict[str, dict] = {}
         self._behind: dict = {}
 
+    def settings(self, name: str) -> dict | None:
+        """The settings that a stage had when it was last begun; None if it never was."""
+        return self._stages[name]["settings"][name] if name in self._stages else None
+
     def run(self, name: str, settings: dict, work: Callable[[bool], dict], there: Callable[[], bool] = lambda: True) -> bool:
         """Call `work(restart)` unless the stage is done; returns whether it had to be called.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from in2n_blender.engine import worker
+from in2n_blender.jobs.protocol import to_params
 from in2n_blender.jobs.workspace import Workspace, write_json
 from in2n_blender.scene.errors import In2nError
 
@@ -80,7 +81,7 @@ def mesh(request, report):
 
 
 def summary(request, report):
-    write_json(Path(request.out) / "report.json", request.results)
+    write_json(Path(request.out) / "report.json", to_params(request))
     return {}
 
 

@@ -1,40 +1,47 @@
-"""A run of several stages goes on where it stood and repeats what its settings call for."""
+"""Stages of a longer run."""
 
 import pytest
 
 from in2n_blender.jobs.stages import Stages
 
 
-def test_stages_are_done_once_and_again_when_settings_before_them_change(tmp_path):
-    calls = []
+def run_all(file, seed=0, fail=None, there=lambda: True):
+    """Three stages, the middle one with a seed; returns what was called, as (name, restart)."""
+    called, stages = [], Stages(file)
 
-    def run(first, second):
-        stages = Stages(tmp_path / "stages.json")
-        stages.run("first", {"seed": first}, lambda restart: calls.append(("first", restart)) or {"psnr_db": 30.0})
-        stages.run("second", {"text": second}, lambda restart: calls.append(("second", restart)) or {})
-        return stages.results
+    def work(name):
+        def call(restart):
+            called.append((name, restart))
+            if name == fail:
+                raise RuntimeError
+            return {"made": name}
+        return call
 
-    assert run(0, "a")["first"]["psnr_db"] == run(0, "a")["first"]["psnr_db"] == 30.0
-    assert calls == [("first", False), ("second", False)]
-    run(0, "b")
-    assert calls[2:] == [("second", True)]
-    run(1, "b")
-    assert calls[3:] == [("first", True), ("second", True)]
-
-
-def test_a_stage_that_was_stopped_goes_on_without_starting_over(tmp_path):
-    def stopped(restart):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        Stages(tmp_path / "stages.json").run("edit", {"text": "a"}, stopped)
-    restarts = []
-    Stages(tmp_path / "stages.json").run("edit", {"text": "a"}, lambda restart: restarts.append(restart) or {})
-    assert restarts == [False]
+    for name, settings in (("import", {}), ("train", {"seed": seed}), ("render", {})):
+        stages.run(name, settings, work(name), there)
+    return called, stages
 
 
-def test_a_stage_whose_result_is_gone_is_repeated(tmp_path):
-    restarts = []
-    for _ in range(2):
-        assert Stages(tmp_path / "stages.json").run("mesh", {}, lambda restart: restarts.append(restart) or {}, there=lambda: False)
-    assert restarts == [False, False]
+def test_done_stages_are_not_repeated(tmp_path):
+    first, _ = run_all(tmp_path / "run.json")
+    again, stages = run_all(tmp_path / "run.json")
+    assert [name for name, _ in first] == ["import", "train", "render"] and again == []
+    assert stages.results["render"]["made"] == "render" and stages.results["train"]["seconds"] >= 0
+    assert stages.settings("train") == {"seed": 0} and stages.settings("mesh") is None
+
+
+def test_a_stage_that_failed_goes_on_without_restart(tmp_path):
+    with pytest.raises(RuntimeError):
+        run_all(tmp_path / "run.json", fail="train")
+    assert run_all(tmp_path / "run.json")[0] == [("train", False), ("render", False)]
+
+
+def test_other_settings_restart_the_stage_and_all_after_it(tmp_path):
+    run_all(tmp_path / "run.json")
+    assert run_all(tmp_path / "run.json", seed=1)[0] == [("train", True), ("render", True)]
+    assert run_all(tmp_path / "run.json", seed=1)[0] == []
+
+
+def test_what_is_no_longer_on_disk_is_made_again(tmp_path):
+    run_all(tmp_path / "run.json")
+    assert len(run_all(tmp_path / "run.json", there=lambda: False)[0]) == 3
