@@ -219,6 +219,20 @@ def test_the_learning_rate_warms_up_and_falls_to_zero(tmp_path):
     assert trainer.rate(0.5) == pytest.approx(6e-4) and trainer.rate(1.0) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_without_blender_the_trainer_says_how_to_name_it(tmp_path, capsys):
+    code = train.main(["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"), "--blender-python", str(tmp_path / "missing")])
+    assert code == 1
+    assert "--blender-python" in capsys.readouterr().err
+
+
+def test_a_stopped_run_keeps_its_checkpoint(cache, tmp_path):
+    stops = iter([False, False, True])
+    config = train.TrainingConfig(steps=100, batch=2, size=32, large_size=32)
+    sampler = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=0)
+    train.train(tmp_path, sampler, config, torch.device("cpu"), stopped=lambda: next(stops))
+    assert json.loads((tmp_path / "state.json").read_text())["progress"]["step"] == 2
+
+
 # --- evaluation
 
 def test_psnr_and_nearest_truth_on_known_answers():

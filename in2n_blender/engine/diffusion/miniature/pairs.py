@@ -19,7 +19,7 @@ RENDER_MODULE = "in2n_blender.blender.procedural.render_pairs"
 HELD_OUT_FIRST = 100_000
 PHOTOGRAPHS = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "motorcycle_left", "rocket")
 # Rendered edits are harder to learn than functions of the picture: they are drawn more often.
-INSTRUCTION_SHARE = {"snow": 3.0, "sunset": 2.5, "pencil sketch": 1.3, "autumn": 1.3}
+INSTRUCTION_SHARE = {"snow": 5.0, "sunset": 4.0, "autumn": 2.0, "pencil sketch": 1.3, "black and white": 1.3}
 
 
 @dataclass
@@ -34,11 +34,18 @@ class Batch:
 def start_rendering(
     cache: Path, first: int, scenes: int, photographs: Path | None = None, python: str = sys.executable, threads: int = 1
 ) -> subprocess.Popen:
-    """Start rendering scenes into `cache` with a Python that can import bpy; its progress lines go to `cache/render.log`."""
+    """Start rendering scenes into `cache`; the renderer's output goes to `cache/render.log`.
+
+    python: a Python that can import bpy, or the program `blender` itself.
+    """
     cache.mkdir(parents=True, exist_ok=True)
-    command = [python, "-m", RENDER_MODULE, "--cache", str(cache), "--first", str(first), "--scenes", str(scenes)]
-    command += ["--threads", str(threads)] + (["--photographs", str(photographs)] if photographs else [])
     root = Path(__file__).resolve().parents[4]
+    command = [python, "-m", RENDER_MODULE]
+    if Path(python).stem.lower().startswith("blender"):
+        run = f"import sys, runpy; sys.path.insert(0, {str(root)!r}); runpy.run_module({RENDER_MODULE!r}, run_name='__main__')"
+        command = [python, "--background", "--factory-startup", "--python-exit-code", "1", "--python-expr", run, "--"]
+    command += ["--cache", str(cache), "--first", str(first), "--scenes", str(scenes), "--threads", str(threads)]
+    command += ["--photographs", str(photographs)] if photographs else []
     with open(cache / "render.log", "ab") as log:
         return subprocess.Popen(command, cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from ....scene.errors import In2nError
 from ...device import pick_device
 from . import pairs
 from .autoencoder import measure_band_deviations
@@ -40,7 +41,7 @@ class TrainingConfig:
     batch: int = 16
     size: int = 64
     large_size: int = 128
-    large_share: float = 0.15
+    large_share: float = 0.35
     learning_rate: float = 6e-4
     warmup: int = 200
     decay_from: float = 0.5
@@ -272,7 +273,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=home / "miniature-pairs", help="folder of the rendered pairs")
     parser.add_argument("--scenes", type=int, default=300, help="scenes to render for training")
     parser.add_argument("--held-out-scenes", type=int, default=12, help="scenes to render for the evaluation")
-    parser.add_argument("--blender-python", default=sys.executable, help="a Python that can import bpy")
+    parser.add_argument("--blender-python", default=sys.executable, help="renders the pairs: `blender`, or a Python that can import bpy")
     parser.add_argument("--no-render", action="store_true", help="take the cache as it is")
     parser.add_argument("--out", type=Path, default=home / "miniature-run", help="run folder")
     parser.add_argument("--weights", type=Path, help="with --evaluate: the editor's folder (default: the bundled weights)")
@@ -280,9 +281,19 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str]) -> None:
-    """Entry point of `train-miniature`."""
-    arguments = _parse(argv)
+def main(argv: list[str]) -> int:
+    """Entry point of `train-miniature`; returns the exit code."""
+    try:
+        _run(_parse(argv))
+    except In2nError as error:
+        print(f"{error.message}\n{error.hint}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = pick_device(arguments.device)
@@ -320,13 +331,25 @@ def _render(arguments: argparse.Namespace, first: int, scenes: int, wait_for: in
     if arguments.no_render or _rendered(arguments.cache, first, scenes) >= scenes:
         return None
     photographs = pairs.write_photographs(arguments.cache / "photographs")
-    process = pairs.start_rendering(arguments.cache, first, scenes, photographs, arguments.blender_python)
-    while _rendered(arguments.cache, first, scenes) < wait_for:
-        if process.poll() is not None:
-            raise RuntimeError(f"rendering stopped: see {arguments.cache / 'render.log'}")
-        print(f"rendering: {_rendered(arguments.cache, first, scenes)} of {wait_for} scenes", flush=True)
-        time.sleep(5)
+    try:
+        process = pairs.start_rendering(arguments.cache, first, scenes, photographs, arguments.blender_python)
+    except OSError as error:
+        raise _no_blender(arguments, str(error)) from error
+    try:
+        while (done := _rendered(arguments.cache, first, scenes)) < wait_for:
+            if process.poll() is not None:
+                raise _no_blender(arguments, f"see {arguments.cache / 'render.log'}")
+            print(f"rendering: {done} of {wait_for} scenes", flush=True)
+            time.sleep(2)
+    except BaseException:
+        process.terminate()
+        raise
     return process
+
+
+def _no_blender(arguments: argparse.Namespace, why: str) -> In2nError:
+    return In2nError("no_blender", f"The pairs could not be rendered by “{arguments.blender_python}” ({why}).",
+                     "Name Blender's program, or a Python that has bpy, with --blender-python.")
 
 
 def _rendered(cache: Path, first: int, scenes: int) -> int:
@@ -334,3 +357,7 @@ def _rendered(cache: Path, first: int, scenes: int) -> int:
     if not path.exists():
         return 0
     return sum(first <= int(scene) < first + scenes for scene in json.loads(path.read_text(encoding="utf-8"))["scenes"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
