@@ -90,7 +90,7 @@ class InstructPix2Pix(Editor):
         self._prompt: torch.Tensor | None = None
         self._report = Reporter()
         for network in (self.unet, self.vae):
-            _before_every_convolution(network, lambda: self._report.check())
+            _before_every_layer(network, lambda: self._report.check())
 
     def prepare(self, instruction: str) -> None:
         if not instruction.strip():
@@ -158,19 +158,28 @@ class InstructPix2Pix(Editor):
         branches = ((condition, instruction), (condition, nothing), (torch.zeros_like(condition), nothing))
         weights = guidance_weights(guidance_text, guidance_image)
         used = [(weight, *branch) for weight, branch in zip(weights, branches) if weight]
-        conditions = torch.cat([image for _, image, _ in used])
-        prompts = torch.stack([prompt for *_, prompt in used for _ in range(count)])
         for index in range(steps):
             self._report.progress(index, steps, "step", "Editing")
             now = timesteps[:, index]
             then = [None] * count if index + 1 == steps else timesteps[:, index + 1].tolist()
-            inputs = torch.cat([latent.repeat(len(used), 1, 1, 1), conditions], dim=1).to(self.dtype)
-            at = now.repeat(len(used)).to(self.device)
-            predictions = self.unet(inputs, at, encoder_hidden_states=prompts, return_dict=False)[0].float().chunk(len(used))
-            self.unet_evaluations += len(used) * count
+            predictions = self._predict(latent, now.to(self.device), [branch for _, *branch in used])
             guided = sum(weight * prediction for (weight, *_), prediction in zip(used, predictions))
             latent = self.schedule.step(guided, latent, now.tolist(), then)
         return latent
+
+    def _predict(self, latent: torch.Tensor, now: torch.Tensor, branches: list) -> Sequence[torch.Tensor]:
+        """The network's prediction for every branch (condition, prompt), each of latent's shape, in float32.
+
+        All in one batch, except on a CPU, where that gains nothing and a cancelled job would stop later.
+        """
+        if self.device.type == "cpu" and len(branches) > 1:
+            return [self._predict(latent, now, [branch])[0] for branch in branches]
+        conditions = torch.cat([condition for condition, _ in branches])
+        inputs = torch.cat([latent.repeat(len(branches), 1, 1, 1), conditions], dim=1).to(self.dtype)
+        prompts = torch.stack([prompt for _, prompt in branches for _ in range(len(latent))])
+        output = self.unet(inputs, now.repeat(len(branches)), encoder_hidden_states=prompts, return_dict=False)[0]
+        self.unet_evaluations += len(branches) * len(latent)
+        return output.float().chunk(len(branches))
 
     def _sample_latent(self, render: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
         posterior = self._posterior(render)
@@ -260,8 +269,8 @@ def _normal(shape, generators: Sequence[torch.Generator], device) -> torch.Tenso
     return torch.stack([torch.randn(shape[1:], generator=generator) for generator in generators]).to(device)
 
 
-def _before_every_convolution(network: torch.nn.Module, call) -> None:
+def _before_every_layer(network: torch.nn.Module, call) -> None:
     """Lets a job be cancelled in the middle of a network evaluation, which takes many seconds on a CPU."""
     for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
+        if not any(module.children()):
             module.register_forward_pre_hook(lambda module, inputs: call())
