@@ -69,7 +69,7 @@ class IN2N_PT_capture(_Panel, bpy.types.Panel):
         draw_job(layout)
         job = tasks.current()
         if settings.status and not tasks.running():
-            failed = job is not None and job.error is not None and not isinstance(job.error, tasks.Cancelled)
+            failed = job is not None and job.failed and settings.status == job.outcome()
             _wrapped(layout, settings.status, _characters(context), "ERROR" if failed else "INFO")
         capture = active_capture(scene)
         if worker.engine_python() is None:

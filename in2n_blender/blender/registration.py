@@ -31,7 +31,7 @@ def register() -> None:
             undo.append(lambda cls=cls: bpy.utils.unregister_class(cls))
         properties.attach()
         undo.append(properties.detach)
-        for module in (capture, workspaces):
+        for module in (capture, workspaces, job):
             module.attach()
             undo.append(module.detach)
     except Exception:
@@ -43,6 +43,7 @@ def register() -> None:
 def unregister() -> None:
     """Stop a running job and the worker, then take everything back in reverse order."""
     job.shut_down()
+    job.detach()
     workspaces.detach()
     capture.detach()
     properties.detach()

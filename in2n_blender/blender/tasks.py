@@ -96,6 +96,11 @@ class Job:
         return self._cancel.is_set() and not self.done
 
     @property
+    def failed(self) -> bool:
+        """Whether it ended by an error; being cancelled is none."""
+        return self.error is not None and not isinstance(self.error, Cancelled)
+
+    @property
     def done(self) -> bool:
         return self._done.is_set()
 

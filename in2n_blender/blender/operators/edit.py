@@ -43,16 +43,16 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
         instruction = (self.instruction if given("instruction") else settings.instruction).strip()
         if not instruction:
             raise In2nError("empty_instruction", "The instruction is empty.", "Type what to change, for example “Make it look like autumn”.")
-        self._edit = self.name or edit_name(instruction, workspace.edits())
+        name = self.name or edit_name(instruction, workspace.edits())
 
         def guidance(which):
             if given(which):
                 return getattr(self, which)
             return None if settings.use_default_guidance else getattr(settings, which)
 
-        return worker.work([Edit(
+        request = Edit(
             workspace=str(workspace.root),
-            name=self._edit,
+            name=name,
             instruction=instruction,
             editor=self.editor or settings.editor_id(),
             guidance_text=guidance("guidance_text"),
@@ -62,12 +62,14 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             device=self.device if given("device") else settings.device,
             rounds=self.rounds or None,
             restart=self.restart,
-        )])
+        )
 
-    def finish(self, context, scene, capture, result):
-        workspaces.sync_edits(scene)
-        workspaces.select_edit(scene, self._edit)
-        return f"Edited: “{self._edit}” is ready."
+        def finish(context, scene, capture, result):
+            workspaces.sync_edits(scene)
+            workspaces.select_edit(scene, name)
+            return f"Edited: “{name}” is ready."
+
+        return worker.work([request]), finish
 
 
 def edit_name(instruction: str, existing: list[str]) -> str:

@@ -33,10 +33,11 @@ class IN2N_OT_install_engine(JobOperator, bpy.types.Operator):
         home, wheelhouse = preferences.home_folder(), preferences.wheelhouse()
         worker.stop()  # a running worker would keep files from being replaced
         make = environment.repair if self.repair else environment.install
-        return lambda emit, cancelled: make(("engine",), home, wheelhouse, Reporter(emit, cancelled))
+        return lambda emit, cancelled: make(("engine",), home, wheelhouse, Reporter(emit, cancelled)), _finish
 
-    def finish(self, context, scene, capture, result):
-        return "The engine is installed."
+
+def _finish(context, scene, capture, result) -> str:
+    return "The engine is installed."
 
 
 CLASSES = (IN2N_OT_install_engine,)

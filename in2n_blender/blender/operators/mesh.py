@@ -32,18 +32,20 @@ class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
         settings = context.scene.in2n
         _capture, workspace = workspaces.require(context.scene)
         given = self.properties.is_property_set
-        self._edit = chosen_edit(context.scene, self.edit)
-        return worker.work([ExtractMesh(
+        edit = chosen_edit(context.scene, self.edit)
+        request = ExtractMesh(
             workspace=str(workspace.root),
-            edit=self._edit,
+            edit=edit,
             resolution=self.resolution if given("resolution") else settings.mesh_resolution,
             device=self.device if given("device") else settings.device,
-        )])
+        )
+        file = workspace.mesh(edit, ".ply")
 
-    def finish(self, context, scene, capture, result):
-        file = workspaces.Workspace(self._workspace).mesh(self._edit, ".ply")
-        mesh = results.import_mesh(context, scene, capture, file, self._edit or ORIGINAL)
-        return f"Mesh of “{self._edit or ORIGINAL}”: {len(mesh.data.vertices):,} vertices, {len(mesh.data.polygons):,} faces."
+        def finish(context, scene, capture, result):
+            mesh = results.import_mesh(context, scene, capture, file, edit or ORIGINAL)
+            return f"Mesh of “{edit or ORIGINAL}”: {len(mesh.data.vertices):,} vertices, {len(mesh.data.polygons):,} faces."
+
+        return worker.work([request]), finish
 
 
 CLASSES = (IN2N_OT_extract_mesh,)

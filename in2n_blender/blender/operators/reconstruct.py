@@ -17,6 +17,7 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
     bl_idname = "in2n.reconstruct"
     bl_label = "Reconstruct"
     label = "Reconstruct"
+    undo_step = True  # the cameras show other photos afterwards
 
     preset: EnumProperty(name="Preset", description="How large training is; left out: the scene's preset", items=PRESET_ITEMS, options={"SKIP_SAVE"})
     device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
@@ -43,13 +44,14 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
             steps=self.steps or None,
             restart=self.restart,
         ))
-        return worker.work(requests)
+        return worker.work(requests), _finish
 
-    def finish(self, context, scene, capture, result):
-        if capture is not None:
-            cameras.show_normalised_photos(capture, workspaces.resolve(capture))
-        psnr = result.get("psnr_db")
-        return "Reconstructed." if psnr is None else f"Reconstructed: {psnr:.1f} dB on the held-out photos."
+
+def _finish(context, scene, capture, result) -> str:
+    if capture is not None:
+        cameras.show_normalised_photos(capture, workspaces.resolve(capture))
+    psnr = result.get("psnr_db")
+    return "Reconstructed." if psnr is None else f"Reconstructed: {psnr:.1f} dB on the held-out photos."
 
 
 CLASSES = (IN2N_OT_reconstruct,)

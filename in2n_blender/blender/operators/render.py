@@ -40,24 +40,25 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
         scene = context.scene
         capture, workspace = workspaces.require(scene)
         given = self.properties.is_property_set
-        self._edit = chosen_edit(scene, self.edit)
-        self._path = self.name or cameras.path_name(scene)
+        edit = chosen_edit(scene, self.edit)
+        name = self.name or cameras.path_name(scene)
         path = cameras.camera_path_from_scene(
-            scene, capture, self._path,
+            scene, capture, name,
             self.frame_start if given("frame_start") else scene.frame_start,
             self.frame_end if given("frame_end") else scene.frame_end,
             self.frame_step if given("frame_step") else scene.frame_step,
         )
-        file = workspace.camera_path(self._path)
+        file = workspace.camera_path(name)
         write_json(file, path.to_json())
-        self._frames = [frame.number for frame in path.frames]
+        numbers = [frame.number for frame in path.frames]
         device = self.device if given("device") else scene.in2n.device
-        return worker.work([RenderPath(str(workspace.root), str(file), self._edit, device)])
+        folder = workspace.renders(edit, name)
 
-    def finish(self, context, scene, capture, result):
-        folder = workspaces.Workspace(self._workspace).renders(self._edit, self._path)
-        results.load_frames(scene, folder, self._edit or ORIGINAL, self._path, self._frames)
-        return f"Rendered {len(self._frames)} frames of “{self._edit or ORIGINAL}” to {folder}."
+        def finish(context, scene, capture, result):
+            results.load_frames(scene, folder, edit or ORIGINAL, name, numbers)
+            return f"Rendered {len(numbers)} frames of “{edit or ORIGINAL}” to {folder}."
+
+        return worker.work([RenderPath(str(workspace.root), str(file), edit, device)]), finish
 
 
 CLASSES = (IN2N_OT_render_path,)
