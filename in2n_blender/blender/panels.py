@@ -73,7 +73,7 @@ class IN2N_PT_capture(_Panel, bpy.types.Panel):
             _wrapped(layout, settings.status, _characters(context), "ERROR" if failed else "INFO")
         capture = active_capture(scene)
         if worker.engine_python() is None:
-            _wrapped(layout, "The engine is not installed. It is needed from the step Reconstruct on.", _characters(context), "INFO")
+            _wrapped(layout, "Install the engine to reconstruct and edit.", _characters(context), "INFO")
             layout.operator("in2n.install_engine", icon="IMPORT")
         layout.operator("in2n.import_capture", text="Import Capture…", icon="FILE_FOLDER")
         if capture is None:

@@ -13,11 +13,11 @@ from .preferences import home_folder
 from .properties import active_capture, active_edit
 
 
-def new_workspace(scene, capture_name: str, source: Path) -> Path:
+def new_workspace(capture_name: str, source: str) -> Path:
     """A folder for a capture that has none yet; nothing is created.
 
     Beside a saved .blend it is `<blend name>.in2n`, and `<blend name>-2.in2n` and so on for further captures. A folder
-    that already holds this very capture is used again.
+    that already holds this very capture (the same `source`, as in capture.json) is used again.
     """
     taken = {folder for s in bpy.data.scenes for o in s.objects if o.in2n.role == "CAPTURE" and (folder := resolve(o))}
     if not bpy.data.filepath:
@@ -32,12 +32,12 @@ def new_workspace(scene, capture_name: str, source: Path) -> Path:
         number += 1
 
 
-def _is_free_for(folder: Path, source: Path) -> bool:
+def _is_free_for(folder: Path, source: str) -> bool:
     capture_json = Workspace(folder).capture_json
     if not capture_json.exists():
         return True
     try:
-        return Path(read_json(capture_json).get("source", "")) == source
+        return read_json(capture_json).get("source") == source
     except In2nError:
         return False
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from in2n_blender.blender import cameras, properties, workspaces
+from in2n_blender.scene.capture import load_capture, pinhole_capture
 
 
 def run(**arguments):
@@ -87,6 +88,23 @@ def test_a_saved_file_keeps_its_workspace_beside_it(scene, capture_folder, tmp_p
 
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "elsewhere.blend"))
     assert Path(scene.in2n.workspace) == tmp_path / "work" / "shot-2.in2n", "saved elsewhere, it is still found"
+
+
+def test_imported_again_a_capture_finds_its_workspace(scene, capture_folder, tmp_path):
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    run(filepath=str(capture_folder))
+    folder = Path(scene.in2n.workspace)
+    folder.mkdir()
+    capture = pinhole_capture(load_capture(capture_folder), 512)
+    (folder / "capture.json").write_text(json.dumps(capture.to_json()))
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    run(filepath=str(capture_folder / "transforms.json"))
+    assert Path(bpy.context.scene.in2n.workspace) == folder
+    other = tmp_path / "other"
+    capture_folder.rename(other)
+    run(filepath=str(other))
+    assert bpy.context.scene.in2n.workspace == str(tmp_path / "shot-2.in2n"), "another capture does not write into it"
 
 
 def test_saved_and_opened_again(scene, capture_folder, tmp_path):

@@ -62,32 +62,33 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
             return {"CANCELLED"}
         photos = {frame.name: frame.photo for frame in capture.frames} if self.show_photos else {}
         empty = cameras.add_capture(scene, pinhole, photos)
-        empty.in2n.source, empty.in2n.preset, empty.in2n.missing = str(source), preset, len(capture.missing)
-        folder = Path(bpy.path.abspath(self.workspace)) if self.workspace else workspaces.new_workspace(scene, capture.name, source)
+        empty.in2n.source, empty.in2n.preset, empty.in2n.missing = str(source), preset, len(pinhole.missing)
+        folder = Path(bpy.path.abspath(self.workspace)) if self.workspace else workspaces.new_workspace(capture.name, pinhole.source)
         workspaces.remember(empty, folder)
         settings.capture, settings.capture_path, settings.preset = empty, str(source), preset
-        self._show(context, scene, empty, pinhole)
+        _choose_view(scene, empty, pinhole)
         workspaces.sync_edits(scene)
-        settings.status = summary(pinhole, len(capture.missing))
+        settings.status = summary(pinhole)
         self.report({"INFO"}, settings.status)
         return {"FINISHED"}
 
-    def _show(self, context, scene, empty, pinhole) -> None:
-        sizes = [(v.camera.intrinsics.width, v.camera.intrinsics.height) for v in pinhole.views]
-        common = max(set(sizes), key=sizes.count)
-        k = pinhole.views[sizes.index(common)].camera.intrinsics
-        cameras.set_resolution(scene, k)
-        if scene.camera is None or scene.camera.name not in scene.objects:
-            scene.camera = next(c for c in cameras.children(empty, "CAMERA") if tuple(c.in2n.image_size) == common)
+
+def _choose_view(scene, empty, pinhole) -> None:
+    """Give the scene the resolution that most photos have, and a camera if it has none."""
+    sizes = [(v.camera.intrinsics.width, v.camera.intrinsics.height) for v in pinhole.views]
+    common = max(set(sizes), key=sizes.count)
+    cameras.set_resolution(scene, pinhole.views[sizes.index(common)].camera.intrinsics)
+    if scene.camera is None or scene not in scene.camera.users_scene:
+        scene.camera = next(c for c in cameras.children(empty, "CAMERA") if tuple(c.in2n.image_size) == common)
 
 
-def summary(pinhole, missing: int) -> str:
+def summary(pinhole) -> str:
     """What was imported, in one line."""
     sizes = {(v.camera.intrinsics.width, v.camera.intrinsics.height) for v in pinhole.views}
     size = "{} x {}".format(*next(iter(sizes))) if len(sizes) == 1 else f"{len(sizes)} different sizes"
     parts = [f"{len(pinhole.views)} photos ({size})"]
-    if missing:
-        parts.append(f"{missing} missing")
+    if pinhole.missing:
+        parts.append(f"{len(pinhole.missing)} missing")
     if len(pinhole.points):
         parts.append(f"{len(pinhole.points):,} points")
     return f"Imported “{pinhole.name}”: {', '.join(parts)}."

@@ -56,7 +56,7 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
 
         def finish(context, scene, capture, result):
             results.load_frames(scene, folder, edit or ORIGINAL, name, numbers)
-            return f"Rendered {len(numbers)} frames of “{edit or ORIGINAL}” to {folder}."
+            return f"Rendered {len(numbers)} frames of “{edit or ORIGINAL}” to {folder.relative_to(workspace.root)}."
 
         return worker.work([RenderPath(str(workspace.root), str(file), edit, device)]), finish
 
