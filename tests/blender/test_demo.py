@@ -78,7 +78,6 @@ def test_the_viewed_center_is_where_the_optical_axes_meet():
 
 
 def test_the_orbit_looks_at_the_scene_and_closes(scene):
-    demo.enable_add_on()
     bpy.ops.in2n.import_capture(filepath=str(demo.CAPTURE), preset="draft")
     demo.animate_orbit(scene, 12)
     camera = demo.animate_orbit(scene, 12)  # made anew, not a second time
