@@ -77,7 +77,7 @@ def require(scene) -> tuple[object, Workspace]:
     capture = active_capture(scene)
     folder = resolve(capture) if capture else None
     if folder is None:
-        raise In2nError("no_capture", "The scene has no capture.", "Import one first: File > Import > Capture (IN2N).")
+        raise In2nError("no_capture", "The scene has no capture.", "Import one first: File > Import > Capture for Editing (IN2N).")
     return capture, Workspace(folder)
 
 
