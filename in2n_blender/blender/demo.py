@@ -21,9 +21,10 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ..jobs.protocol import Summarise
+from ..jobs.protocol import Edit, Summarise, check_request
 from ..jobs.stages import Stages
 from ..jobs.workspace import Workspace
+from ..scene.capture import load_capture
 from ..scene.errors import Cancelled, In2nError
 from . import compat
 
@@ -52,6 +53,7 @@ class DemoSettings:
 def run_demo(settings: DemoSettings) -> dict:
     """Run the whole demo; returns what report.json holds. Raises In2nError and Cancelled."""
     out = settings.out.expanduser().resolve()
+    check(settings, out)
     blend = out / "demo.blend"
     out.mkdir(parents=True, exist_ok=True)
     enable_add_on()
@@ -86,6 +88,14 @@ def run_demo(settings: DemoSettings) -> dict:
           edit=EDIT, resolution=settings.mesh_resolution)
     print("--- summary", flush=True)
     return summarise(Summarise(str(workspace.root), EDIT, PATH, str(out), settings.device, stages.results))
+
+
+def check(settings: DemoSettings, out: Path) -> None:
+    """Raises In2nError for what is wrong before anything is made."""
+    check_request(Edit(str(out), EDIT, settings.instruction, settings.editor, preset=settings.preset, device=settings.device))
+    load_capture(settings.capture)
+    if settings.frames < 1:
+        raise In2nError("no_frames", "The demo needs at least one frame.", "Give --frames a number from 1 upwards.")
 
 
 def enable_add_on() -> None:
@@ -138,7 +148,7 @@ def call(operator, **arguments) -> dict:
             raise job.error
         return job.result if isinstance(job.result, dict) else {}
     if outcome != {"FINISHED"}:
-        raise In2nError("operator_failed", reported or f"{operator.idname_py()} did not finish.", "The lines above say why.")
+        raise In2nError("operator_failed", reported or f"{operator.idname_py()} did not finish.", "")
     return {}
 
 
@@ -257,7 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         report = run_demo(settings)
     except In2nError as error:
-        print(error, file=sys.stderr)
+        print(f"{error.message}\n  {error.hint}", file=sys.stderr)
         return 2
     except (Cancelled, KeyboardInterrupt):
         print("Stopped. Run the same command again to go on.", file=sys.stderr)

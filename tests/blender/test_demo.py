@@ -13,6 +13,7 @@ import pytest
 from in2n_blender.blender import cameras, demo
 from in2n_blender.blender.procedural import demo_capture
 from in2n_blender.scene.capture import load_capture
+from in2n_blender.scene.errors import In2nError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -95,6 +96,19 @@ def test_the_orbit_looks_at_the_scene_and_closes(scene):
     lenses = [f.camera.intrinsics.fx for f in path.frames]
     assert max(lenses) > 1.05 * min(lenses)
     assert camera is scene.camera
+
+
+@pytest.mark.parametrize("wrong, sentence", [
+    ({"instruction": " "}, "instruction is empty"),
+    ({"preset": "huge"}, "no preset"),
+    ({"device": "tpu"}, "no device"),
+    ({"capture": Path("nowhere")}, "nowhere"),
+    ({"frames": 0}, "at least one frame"),
+])
+def test_wrong_settings_are_told_before_anything_is_made(tmp_path, wrong, sentence):
+    with pytest.raises(In2nError, match=sentence):
+        demo.run_demo(demo.DemoSettings(tmp_path / "out", **wrong))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_demo_runs_from_end_to_end(tmp_path):
