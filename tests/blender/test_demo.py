@@ -18,12 +18,6 @@ from in2n_blender.scene.errors import In2nError
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def scene():
-    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
-    return bpy.context.scene
-
-
 def test_the_bundled_capture_has_training_and_held_out_views_and_points():
     capture = load_capture(demo.CAPTURE)
     held_out = [frame for frame in capture.frames if frame.held_out]
