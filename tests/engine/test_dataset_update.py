@@ -11,7 +11,9 @@ from PIL import Image
 from in2n_blender.engine.editing import dataset_update
 from in2n_blender.engine.editing.dataset_update import NOISE_LEVELS, Schedule
 from in2n_blender.engine.nerf import settings as nerf_settings
-from in2n_blender.engine.nerf.training import load_scene, read_checkpoint, reconstruct
+from in2n_blender.engine.nerf.checkpoint import read_checkpoint
+from in2n_blender.engine.nerf.scene import load_scene
+from in2n_blender.engine.nerf.training import reconstruct
 from in2n_blender.jobs.protocol import Artifact, Edit, Progress, Reconstruct, Reporter
 from in2n_blender.jobs.workspace import Workspace, write_json
 from in2n_blender.scene.capture import PinholeCapture, View
@@ -47,7 +49,7 @@ def tiny(monkeypatch):
 
 def request_for(workspace, editor, name, **more):
     more = {"rounds": 2, "seed": 7, **more}
-    return Edit(str(workspace), name, "make it night", str(editor), 2.0, 1.0, preset="draft", device="cpu", **more)
+    return Edit(str(workspace), name, "make it night", str(editor), 2.0, 1.5, preset="draft", device="cpu", **more)
 
 
 def stop_when(condition):

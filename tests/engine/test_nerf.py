@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from in2n_blender.engine.evaluation.image_metrics import psnr
 from in2n_blender.engine.nerf.dataset import PixelBank, SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch
 from in2n_blender.engine.nerf.losses import PerceptualLoss, distortion_loss, interlevel_loss, perceptual_loss
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.sampling import contract, distance_to_spacing, resample, spacing_to_distance, uniform_edges
 from in2n_blender.engine.nerf.settings import NerfSettings
-from in2n_blender.engine.nerf.training import Scene, Trainer, psnr
+from in2n_blender.engine.nerf.scene import Scene
+from in2n_blender.engine.nerf.training import Trainer
 from in2n_blender.scene.camera import Camera, Intrinsics
 
 TINY = NerfSettings(levels=3, coarsest=8, finest=32, log2_table=12, features=2, hidden=16, proposal_levels=2, proposal_finest=16,

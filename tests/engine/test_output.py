@@ -8,7 +8,7 @@ import torch
 import trimesh
 from PIL import Image
 
-from in2n_blender.engine.nerf import training
+from in2n_blender.engine.nerf import scene as nerf_scene
 from in2n_blender.engine.output import mesh as mesh_module
 from in2n_blender.engine.output.frames import render_path
 from in2n_blender.engine.output.images import NOTHING, Picture, srgb_to_linear, write_exr, write_png
@@ -90,7 +90,7 @@ def workspace(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "checkpoint.safetensors").write_bytes(str(folder).encode())
     scenes = {None: BallScene(has_alpha=False), "gold": BallScene()}
-    monkeypatch.setattr(training, "load_scene", lambda workspace, edit, device: scenes[edit])
+    monkeypatch.setattr(nerf_scene, "load_scene", lambda workspace, edit, device: scenes[edit])
     workspace.scenes = scenes
     return workspace
 

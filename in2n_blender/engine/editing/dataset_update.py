@@ -19,12 +19,15 @@ from ...jobs.workspace import Workspace, read_json, write_json
 from ...scene.errors import Cancelled, In2nError
 from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, OriginalLatent, load_editor, noise_generator
+from ..nerf.checkpoint import Saver, read_checkpoint, save_checkpoint
 from ..nerf.dataset import training_bank
+from ..nerf.scene import Scene, build_model
 from ..nerf.settings import NerfSettings, settings_for
-from ..nerf.training import Saver, Scene, Trainer, build_model, load_capture_and_images, read_checkpoint, save_checkpoint, save_srgb
+from ..nerf.training import Trainer, load_capture_and_images
+from ..output.images import save_srgb
 
 NOISE_LEVELS = (0.02, 0.98)
-DENOISING_STEPS = 20
+DENOISING_STEPS = None  # the editor's own number: the paper's 20 for InstructPix2Pix
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class DatasetUpdate:
         self.trainer.bank.replace(view, edited)
         self.state["edits_done"] = number + 1
         name = self.scene.capture.training_views[view].name
-        save_srgb(self.folder / "dataset" / f"{name}.png", edited)
+        save_srgb(self.folder / "dataset" / f"{name}.png", edited.cpu())
         # Photo, render and edit side by side: what an artist wants to watch.
         save_srgb(self.folder / "preview.png", torch.cat([self._photo(view), render[0].permute(1, 2, 0), edited.cpu()], 1))
         self.report.artifact("image", self.folder / "preview.png")

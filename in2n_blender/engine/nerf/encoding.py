@@ -88,6 +88,11 @@ def encoding_kernels(features: int):
     prime_y, prime_z = wp.constant(wp.uint32(_PRIMES[1])), wp.constant(wp.uint32(_PRIMES[2]))
 
     @wp.func
+    def lowest_corner(p: wp.vec3, resolution: wp.int32):
+        return wp.vec3i(wp.clamp(wp.int32(p[0]), 0, resolution - 2), wp.clamp(wp.int32(p[1]), 0, resolution - 2),
+                        wp.clamp(wp.int32(p[2]), 0, resolution - 2))
+
+    @wp.func
     def row(x: wp.int32, y: wp.int32, z: wp.int32, resolution: wp.int32, size: wp.int32):
         index = (x * resolution + y) * resolution + z
         if size < resolution * resolution * resolution:
@@ -95,49 +100,35 @@ def encoding_kernels(features: int):
             index = wp.int32(mixed & wp.uint32(size - 1))
         return index
 
+    @wp.func
+    def share(high: wp.int32, fraction: wp.float32):
+        return wp.where(high == 1, fraction, 1.0 - fraction)
+
     def forward(positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=vector), levels: wp.array(dtype=wp.vec3i),
                 first_level: wp.int32, encoded: wp.array2d(dtype=vector)):
         point, shifted = wp.tid()
         level = first_level + shifted
-        shape = levels[level]
-        resolution, size, offset = shape[0], shape[1], shape[2]
+        resolution, size, offset = levels[level][0], levels[level][1], levels[level][2]
         p = positions[point] * wp.float32(resolution - 1)
-        x = wp.clamp(wp.int32(p[0]), 0, resolution - 2)
-        y = wp.clamp(wp.int32(p[1]), 0, resolution - 2)
-        z = wp.clamp(wp.int32(p[2]), 0, resolution - 2)
-        u, v, w = p[0] - wp.float32(x), p[1] - wp.float32(y), p[2] - wp.float32(z)
-        a, b, c = 1.0 - u, 1.0 - v, 1.0 - w
-        total = a * b * c * table[offset + row(x, y, z, resolution, size)]
-        total += a * b * w * table[offset + row(x, y, z + 1, resolution, size)]
-        total += a * v * c * table[offset + row(x, y + 1, z, resolution, size)]
-        total += a * v * w * table[offset + row(x, y + 1, z + 1, resolution, size)]
-        total += u * b * c * table[offset + row(x + 1, y, z, resolution, size)]
-        total += u * b * w * table[offset + row(x + 1, y, z + 1, resolution, size)]
-        total += u * v * c * table[offset + row(x + 1, y + 1, z, resolution, size)]
-        total += u * v * w * table[offset + row(x + 1, y + 1, z + 1, resolution, size)]
+        low = lowest_corner(p, resolution)
+        total = vector()
+        for corner in range(8):
+            i, j, k = corner // 4, corner // 2 % 2, corner % 2
+            weight = share(i, p[0] - wp.float32(low[0])) * share(j, p[1] - wp.float32(low[1])) * share(k, p[2] - wp.float32(low[2]))
+            total += weight * table[offset + row(low[0] + i, low[1] + j, low[2] + k, resolution, size)]
         encoded[point, level] = total
 
     def backward(positions: wp.array(dtype=wp.vec3), gradient: wp.array2d(dtype=vector), levels: wp.array(dtype=wp.vec3i),
                  first_level: wp.int32, table_gradient: wp.array(dtype=vector)):
         point, shifted = wp.tid()
         level = first_level + shifted
-        shape = levels[level]
-        resolution, size, offset = shape[0], shape[1], shape[2]
+        resolution, size, offset = levels[level][0], levels[level][1], levels[level][2]
         p = positions[point] * wp.float32(resolution - 1)
-        x = wp.clamp(wp.int32(p[0]), 0, resolution - 2)
-        y = wp.clamp(wp.int32(p[1]), 0, resolution - 2)
-        z = wp.clamp(wp.int32(p[2]), 0, resolution - 2)
-        u, v, w = p[0] - wp.float32(x), p[1] - wp.float32(y), p[2] - wp.float32(z)
-        a, b, c = 1.0 - u, 1.0 - v, 1.0 - w
-        g = gradient[point, level]
-        wp.atomic_add(table_gradient, offset + row(x, y, z, resolution, size), a * b * c * g)
-        wp.atomic_add(table_gradient, offset + row(x, y, z + 1, resolution, size), a * b * w * g)
-        wp.atomic_add(table_gradient, offset + row(x, y + 1, z, resolution, size), a * v * c * g)
-        wp.atomic_add(table_gradient, offset + row(x, y + 1, z + 1, resolution, size), a * v * w * g)
-        wp.atomic_add(table_gradient, offset + row(x + 1, y, z, resolution, size), u * b * c * g)
-        wp.atomic_add(table_gradient, offset + row(x + 1, y, z + 1, resolution, size), u * b * w * g)
-        wp.atomic_add(table_gradient, offset + row(x + 1, y + 1, z, resolution, size), u * v * c * g)
-        wp.atomic_add(table_gradient, offset + row(x + 1, y + 1, z + 1, resolution, size), u * v * w * g)
+        low = lowest_corner(p, resolution)
+        for corner in range(8):
+            i, j, k = corner // 4, corner // 2 % 2, corner % 2
+            weight = share(i, p[0] - wp.float32(low[0])) * share(j, p[1] - wp.float32(low[1])) * share(k, p[2] - wp.float32(low[2]))
+            wp.atomic_add(table_gradient, offset + row(low[0] + i, low[1] + j, low[2] + k, resolution, size), weight * gradient[point, level])
 
     unique = wp.kernel(enable_backward=False, module="unique")
     return unique(forward), unique(backward)

@@ -5,104 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ...jobs.protocol import Reconstruct, Reporter
-from ...jobs.workspace import Workspace, atomic_path, read_json, write_json
+from ...jobs.workspace import Workspace
 from ...scene.camera import Camera
 from ...scene.capture import PinholeCapture
 from ...scene.errors import Cancelled, In2nError
 from ..device import describe_device, pick_device
+from ..evaluation.image_metrics import psnr
+from ..output.images import save_srgb
 from ..photos import load_images
-from .dataset import PixelBank, SceneTransform, camera_bundle, training_bank
+from .checkpoint import Saver, read_checkpoint, save_checkpoint
+from .dataset import PixelBank, SceneTransform, training_bank
 from .losses import distortion_loss, interlevel_loss, perceptual_loss
 from .rendering import NerfModel
-from .settings import NerfSettings, settings_for
+from .scene import Scene, build_model
+from .settings import settings_for
 
 PATCH_SIDE = 32
-
-
-@dataclass
-class RenderedView:
-    """rgb_srgb (height, width, 3), alpha (height, width), depth (height, width) along the camera's z axis in capture units;
-    float32 on the CPU. rgb_srgb is over the background (the last sample's colour, or white for captures with alpha)."""
-
-    rgb_srgb: torch.Tensor
-    alpha: torch.Tensor
-    depth: torch.Tensor
-
-
-class Scene:
-    """A trained NeRF in the capture's coordinates."""
-
-    def __init__(self, model: NerfModel, transform: SceneTransform, capture: PinholeCapture, device, has_alpha: bool):
-        self.model, self.transform, self.capture = model.to(device), transform, capture
-        self.device, self.has_alpha = torch.device(device), has_alpha
-
-    @torch.no_grad()
-    def render(self, camera: Camera, report: Reporter | None = None, chunk: int | None = None) -> RenderedView:
-        """Render one camera without jitter, in chunks of rays; `report.check()` between chunks. Raises Cancelled."""
-        bundle, cosine = camera_bundle(camera, self.transform, self.device)
-        chunk = chunk or (4096 if self.device.type == "cpu" else 65536)
-        parts = []
-        for first in range(0, len(bundle), chunk):
-            if report is not None:
-                report.check()
-            part = type(bundle)(bundle.origins[first:first + chunk], bundle.directions[first:first + chunk])
-            rendered = self.model(part)
-            parts.append((self._over_background(rendered).cpu(), rendered.alpha.cpu(), rendered.distance.cpu()))
-        color, alpha, distance = (torch.cat(values) for values in zip(*parts))
-        shape = (camera.intrinsics.height, camera.intrinsics.width)
-        depth = distance * cosine / self.transform.scale
-        return RenderedView(color.clamp(0, 1).view(*shape, 3), alpha.view(shape), depth.view(shape))
-
-    def _over_background(self, rendered) -> torch.Tensor:
-        missing = (1 - rendered.alpha)[:, None]
-        return rendered.color + missing * (1.0 if self.has_alpha else rendered.last_color)
-
-    @torch.no_grad()
-    def density(self, points: torch.Tensor) -> torch.Tensor:
-        """Points (n, 3) in capture coordinates -> density (n,) per capture unit."""
-        return (self.model.field.density(self.transform.apply(points.to(self.device))) * self.transform.scale).cpu()
-
-    @torch.no_grad()
-    def color(self, points: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-        """Points and unit directions (n, 3) in capture coordinates -> sRGB (n, 3)."""
-        _, color = self.model.field(self.transform.apply(points.to(self.device)), directions.to(self.device))
-        return color.cpu()
-
-    def bounds(self) -> np.ndarray:
-        """(2, 3) box in capture coordinates around what the photos show, within the uncontracted region.
-
-        From the sparse points where the capture has them, else from depths rendered through the middle of the training views.
-        """
-        points = self.capture.points if len(self.capture.points) >= 100 else self._seen_points()
-        low, high = np.percentile(points, [1, 99], axis=0)
-        margin = 0.08 * (high - low).max()
-        center, reach = np.array(self.transform.center), 1 / self.transform.scale
-        return np.stack([np.maximum(low - margin, center - reach), np.minimum(high + margin, center + reach)])
-
-    def _seen_points(self) -> np.ndarray:
-        views = self.capture.training_views
-        points = []
-        for view in views[:: max(1, len(views) // 12)]:
-            k = view.camera.intrinsics
-            small = Camera(k.scaled_to(max(8, k.width // 6), max(8, k.height // 6)), view.camera.camera_to_world)
-            rendered = self.render(small)
-            origins, directions = small.rays()
-            seen = origins + directions * rendered.depth.numpy().reshape(-1, 1)
-            height, width = rendered.depth.shape
-            middle = np.zeros((height, width), bool)
-            middle[height // 4: height - height // 4, width // 4: width - width // 4] = True
-            points.append(seen[middle.ravel() & (rendered.alpha.numpy().ravel() > 0.5)])
-        return np.concatenate(points)
 
 
 class Trainer:
@@ -201,11 +126,6 @@ class Trainer:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
 
-def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
-    """10 log10(1 / MSE) in dB of two images in [0, 1]."""
-    return float(-10 * torch.log10(((a - b) ** 2).mean().clamp(min=1e-10)))
-
-
 def near_plane(capture: PinholeCapture, transform: SceneTransform) -> float:
     """Half the depth of the nearest sparse point that a view sees (2nd percentile), else nerfacto's 0.05; normalised units."""
     if len(capture.points) < 100:
@@ -229,66 +149,6 @@ def load_capture_and_images(workspace: Workspace) -> tuple[PinholeCapture, list[
         raise In2nError("no_capture", f"There is no capture in {workspace.root}.", "Import a capture into this workspace first.")
     capture = PinholeCapture.load(workspace.capture_json)
     return capture, load_images(workspace, capture, capture.training_views)
-
-
-def save_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], state: dict) -> None:
-    """checkpoint.safetensors, which holds the state that belongs to it, and a readable copy of the state in state.json."""
-    with atomic_path(folder / "checkpoint.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"state": json.dumps(state)})
-    write_json(folder / "state.json", state)
-
-
-def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None:
-    """(tensors, state) of the last checkpoint in a folder, None where there is none. Raises In2nError("bad_checkpoint")."""
-    path = folder / "checkpoint.safetensors"
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
-    except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
-        raise In2nError("bad_checkpoint", f"{path} cannot be read ({error}).", "Run this step again with a restart.") from None
-
-
-def read_state(folder: Path) -> dict:
-    """state.json of a reconstruction or an edit, {} where there is none."""
-    return read_json(folder / "state.json") if (folder / "state.json").is_file() else {}
-
-
-def build_model(state: dict) -> tuple[NerfModel, SceneTransform]:
-    """An untrained model and the transform as a checkpoint's state describes them."""
-    transform = SceneTransform(tuple(state["transform"]["center"]), state["transform"]["scale"])
-    return NerfModel(NerfSettings(**state["settings"]), near=state["near"]), transform
-
-
-def load_scene(workspace: Workspace | str, edit: str | None, device: str = "auto") -> Scene:
-    """The trained scene of an edit, or of the reconstruction where edit is None. Raises In2nError("not_trained")."""
-    workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace)
-    folder = workspace.edit(edit) if edit else workspace.reconstruction
-    found = read_checkpoint(folder)
-    if found is None:
-        what = f"The edit “{edit}” has" if edit else "The capture has"
-        raise In2nError("not_trained", f"{what} not been computed in {workspace.root}.", "Run the reconstruction (and the edit) first.")
-    tensors, state = found
-    model, transform = build_model(state)
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    capture = PinholeCapture.load(workspace.capture_json)
-    return Scene(model.eval(), transform, capture, pick_device(device), state["has_alpha"])
-
-
-class Saver:
-    """Saves every `seconds`, and once more when a job is cancelled or fails, so that little is ever lost."""
-
-    def __init__(self, save, seconds: float = 60):
-        self._save, self._seconds, self._last = save, seconds, time.monotonic()
-
-    def maybe(self) -> None:
-        if time.monotonic() - self._last > self._seconds:
-            self.now()
-
-    def now(self) -> None:
-        self._save()
-        self._last = time.monotonic()
 
 
 def reconstruct(request: Reconstruct, report: Reporter) -> dict:
@@ -378,12 +238,6 @@ def _preview(scene: Scene, folder: Path, report: Reporter) -> None:
     camera = Camera(k.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink))), view.camera.camera_to_world)
     save_srgb(folder / "preview.png", scene.render(camera, report).rgb_srgb)
     report.artifact("image", folder / "preview.png")
-
-
-def save_srgb(path: Path, image: torch.Tensor) -> None:
-    """Write a (height, width, 3) sRGB image in [0, 1] as 8-bit PNG, atomically."""
-    with atomic_path(path) as temporary:
-        Image.fromarray((image.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()).save(temporary)
 
 
 def capture_fingerprint(capture: PinholeCapture) -> str:

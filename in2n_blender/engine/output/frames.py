@@ -25,7 +25,7 @@ def render_path(request: RenderPath, report: Reporter) -> dict:
     and the path in camera_path.json beside it.
     Raises In2nError for a bad path, an edit or reconstruction that is not there, a full disk; Cancelled.
     """
-    from ..nerf.training import load_scene
+    from ..nerf.scene import load_scene
 
     path = load_camera_path(Path(request.camera_path))
     workspace = Workspace(request.workspace)

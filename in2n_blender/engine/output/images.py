@@ -56,6 +56,12 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
+def save_srgb(path: Path, image) -> None:
+    """Write a (height, width, 3) sRGB array or tensor in [0, 1] as 8-bit PNG. Raises In2nError when it cannot be written."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(to_bytes(np.asarray(image))).save(temporary)
+
+
 def write_png(path: Path, picture: Picture) -> None:
     """8-bit sRGB, RGB where the picture is opaque, else RGBA not premultiplied. Raises In2nError when it cannot be written."""
     pixels = to_bytes(picture.rgb_srgb)

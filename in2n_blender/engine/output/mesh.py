@@ -53,7 +53,7 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
     Returns {"ply", "glb", "vertices", "faces", "threshold", "seconds", "device"}; the same is in meshes/<edit>.json.
     Raises In2nError("empty_mesh") where nothing is dense; Cancelled.
     """
-    from ..nerf.training import load_scene
+    from ..nerf.scene import load_scene
 
     started = time.monotonic()
     workspace = Workspace(request.workspace)

@@ -87,7 +87,7 @@ def summarise(request: Summarise, report: Reporter) -> dict:
     Writes frames/edited/, before_after.gif, mesh.glb, contact_sheet.png and report.json, and returns what report.json holds.
     Raises In2nError where the reconstruction, the edit or the frames are not there; Cancelled.
     """
-    from ..nerf.training import load_scene
+    from ..nerf.scene import load_scene
 
     workspace, out = Workspace(request.workspace), Path(request.out)
     for edit in (None, request.edit):
