@@ -109,14 +109,14 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule. The network predicts the clean latent itself ("sample").
+    """Stable Diffusion's noise schedule, rescaled to end in pure noise (Lin et al. 2023). The network predicts the clean latent itself ("sample").
 
     An edit is almost a function of its condition: predicting the result is then plain regression, and a small network
     need not carry the noise through. Guidance is unchanged, since noise and clean latent are affine in each other.
     """
     return DDIMScheduler(
         num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
-        prediction_type="sample", timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False,
+        prediction_type="sample", timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False, rescale_betas_zero_snr=True,
     )
 
 

@@ -113,7 +113,10 @@ class Trainer:
         no_image = (chance >= drop) & (chance < 3 * drop)
         texts = ["" if dropped else text for text, dropped in zip(batch.texts, no_text.tolist())]
         condition = condition * ~no_image[:, None, None, None]
-        timesteps = torch.randint(0, len(self.alphas), (count,), generator=self.random, device=self.device)
+        # Density rising towards pure noise: below it, the noisy latent gives away the edit's large shapes, and the
+        # network would learn little about drawing them from the condition.
+        level = 1 - torch.rand(count, generator=self.random, device=self.device) ** 2
+        timesteps = (level * len(self.alphas)).long().clamp(max=len(self.alphas) - 1)
         noise = torch.randn(clean.shape, generator=self.random, device=self.device)
         alpha = self.alphas[timesteps][:, None, None, None]
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
