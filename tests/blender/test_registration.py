@@ -13,6 +13,7 @@ def in2n_names():
 
 
 def test_registers_and_unregisters_again_and_again():
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)  # settings of an earlier test stay in its file
     for _ in range(3):
         in2n_blender.register()
         assert len(in2n_names()) == len(registration.CLASSES)
