@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     known, extra = parser.parse_known_args(arguments)
     if extra and not getattr(known, "passes_on", False):
         parser.error(f"unrecognized arguments: {' '.join(extra)}")
-    known.extra = extra
+    known.extra = extra[1:] if extra[:1] == ["--"] else extra
     if getattr(known, "home", None):
         os.environ["IN2N_HOME"] = str(Path(known.home).expanduser().absolute())
     if getattr(known, "wheelhouse", None):
@@ -168,7 +168,7 @@ def _add_parts(commands) -> None:
 def _add_demo(commands) -> None:
     demo = _command(commands, "demo", run_demo, "the main job on the bundled capture, from photos to an edited .blend",
                     "Import the bundled capture into a .blend, reconstruct, edit by an instruction, render frames and a mesh, bring both back.",
-                    epilog="Further options go to the demo itself: --instruction, --editor, --preset, --device, --seed, --steps, --rounds, --frames, …")
+                    epilog="Further options go to the demo itself (`demo -- --help` lists them): --instruction, --editor, --preset, --device, --seed, …")
     demo.add_argument("--out", default="demo", metavar="DIR", help="folder for everything the demo makes (default: ./demo)")
     demo.set_defaults(passes_on=True)
 
@@ -189,7 +189,7 @@ def _add_install(commands) -> None:
 
 def _add_train_miniature(commands) -> None:
     train = _command(commands, "train-miniature", train_miniature, "train the bundled miniature editor",
-                     "Train the bundled miniature editor. Everything else on the line goes to its trainer.")
+                     "Train the bundled miniature editor. Everything else on the line goes to its trainer; `train-miniature -- --help` lists that.")
     train.set_defaults(passes_on=True)
 
 
