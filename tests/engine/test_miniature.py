@@ -134,6 +134,8 @@ def test_each_word_of_an_instruction_is_one_token_and_foreign_words_have_tokens(
         for phrase in each.phrases:
             assert len(tokenizer.tokenize(phrase)) == len(phrase.split())
             assert len(tokenizer(phrase).input_ids) <= networks.TEXT_LENGTH
+    numbers = list(json.loads((tmp_path / "vocab.json").read_text(encoding="utf-8")).values())
+    assert sorted(numbers) == list(range(len(numbers))) and len(tokenizer) == len(numbers)
     assert tokenizer.unk_token_id not in tokenizer("zébra?", add_special_tokens=False).input_ids
 
 
@@ -194,7 +196,7 @@ def test_training_learns_resumes_and_exports_what_the_editor_opens(cache, tmp_pa
 def test_a_checkpoint_restores_weights_averages_and_optimiser(cache, tmp_path):
     first = small_run(cache, tmp_path)
     deviations = tuple(first.miniature.vae.deviations.tolist())
-    again = train.Trainer(networks.build_miniature(deviations, tmp_path / "tokenizer"), first.config, torch.device("cpu"))
+    again = train.Trainer(networks.build_miniature(deviations, networks.build_tokenizer(tmp_path / "tokenizer")), first.config, torch.device("cpu"))
     again.restore(tmp_path)
     assert again.progress == first.progress
     for name, value in first.parameters.items():
@@ -206,14 +208,14 @@ def test_a_checkpoint_restores_weights_averages_and_optimiser(cache, tmp_path):
 
 def test_the_loss_falls(cache, tmp_path):
     config = train.TrainingConfig(size=32, warmup=1, dropout=0.0)
-    trainer = train.Trainer(networks.build_miniature((1.0,) * 48, tmp_path), config, torch.device("cpu"))
+    trainer = train.Trainer(networks.build_miniature((1.0,) * 48, networks.build_tokenizer(tmp_path)), config, torch.device("cpu"))
     batch = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=1).batch(4, 32)
     losses = [trainer.step(batch, 0.0) for _ in range(25)]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero(tmp_path):
-    trainer = train.Trainer(networks.build_miniature((1.0,) * 48, tmp_path), train.TrainingConfig(warmup=10), torch.device("cpu"))
+    trainer = train.Trainer(networks.build_miniature((1.0,) * 48, networks.build_tokenizer(tmp_path)), train.TrainingConfig(warmup=10), torch.device("cpu"))
     assert trainer.rate(0.0) == pytest.approx(6e-5)
     trainer.progress.step = 100
     assert trainer.rate(0.5) == pytest.approx(6e-4) and trainer.rate(1.0) == pytest.approx(0.0, abs=1e-12)

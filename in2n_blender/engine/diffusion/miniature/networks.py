@@ -1,5 +1,7 @@
 """The miniature's networks: diffusers' and transformers' own classes, small, saved in diffusers' folder layout."""
 
+import copy
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from .instructions import INSTRUCTIONS
 
 TEXT_WIDTH = 128
 TEXT_LENGTH = 24
-VOCABULARY = 512
+VOCABULARY = 1024
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
@@ -42,8 +44,6 @@ class Miniature:
 
         The transform stays float32: in half precision it would not be exact.
         """
-        import copy
-
         self.vae.save_pretrained(folder / "vae")
         self.scheduler.save_pretrained(folder / "scheduler")
         self.tokenizer.save_pretrained(folder / "tokenizer")
@@ -64,9 +64,8 @@ class Miniature:
         )
 
 
-def build_miniature(band_deviations: tuple[float, ...], vocabulary_folder: Path) -> Miniature:
-    """Untrained networks; the tokenizer's two files are written to `vocabulary_folder`."""
-    tokenizer = build_tokenizer(vocabulary_folder)
+def build_miniature(band_deviations: tuple[float, ...], tokenizer: CLIPTokenizer) -> Miniature:
+    """Untrained networks."""
     return Miniature(
         BlockTransformAutoencoder(band_deviations=band_deviations), build_unet(),
         build_text_encoder(tokenizer), tokenizer, build_scheduler(),
@@ -109,14 +108,17 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule, rescaled to end in pure noise (Lin et al. 2023). The network predicts the clean latent itself ("sample").
+    """Stable Diffusion's noise schedule, rescaled to end in pure noise; the network predicts the clean latent ("sample").
 
+    Without the rescaling (Lin et al. 2023, Common Diffusion Noise Schedules and Sample Steps are Flawed) the noisiest
+    latent still tells the edit's mean tone, and the network would learn to look for it there.
     An edit is almost a function of its condition: predicting the result is then plain regression, and a small network
     need not carry the noise through. Guidance is unchanged, since noise and clean latent are affine in each other.
     """
     return DDIMScheduler(
         num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
-        prediction_type="sample", timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False, rescale_betas_zero_snr=True,
+        prediction_type="sample", timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False,
+        rescale_betas_zero_snr=True,
     )
 
 
@@ -131,18 +133,18 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     phrases = [phrase for instruction in INSTRUCTIONS for phrase in instruction.phrases]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * VOCABULARY, min_frequency=1, show_progress=False, special_tokens=[],
+        vocab_size=VOCABULARY, min_frequency=1, show_progress=False, special_tokens=[],
         initial_alphabet=alphabet, end_of_word_suffix="</w>")
     tokenizer.train_from_iterator(phrases + ["the a an please . ! , ? ' it this everything to of in on"], trainer)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.model.save(str(folder))
+    merges = [tuple(line.split()) for line in (folder / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]]
     # CLIP's vocabulary has every byte also as the end of a word; without them a foreign letter would have no token.
-    import json
-
+    # Numbered here, since the trainer numbers single letters differently in every process.
+    letters = sorted(alphabet)
+    symbols = letters + [letter + "</w>" for letter in letters] + ["".join(merge) for merge in merges] + [START, END]
+    vocabulary = {symbol: number for number, symbol in enumerate(dict.fromkeys(symbols))}
     path = folder / "vocab.json"
-    vocabulary = json.loads(path.read_text(encoding="utf-8"))
-    for symbol in [letter + "</w>" for letter in sorted(alphabet)] + [START, END]:
-        vocabulary.setdefault(symbol, len(vocabulary))
     path.write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     return CLIPTokenizer(
         str(path), str(folder / "merges.txt"), model_max_length=TEXT_LENGTH,

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
 from ....scene.errors import In2nError
 from ...device import pick_device
 from . import pairs
 from .autoencoder import measure_band_deviations
 from .instructions import FACTS_FILE, INSTRUCTIONS
-from .networks import Miniature, build_miniature
+from .networks import Miniature, build_miniature, build_tokenizer
 
 GUIDANCE_TEXT, GUIDANCE_IMAGE = 1.0, 1.0
 
@@ -246,14 +247,17 @@ def _start(out: Path, sampler: pairs.PairSampler, config: TrainingConfig, device
     """A trainer from the run folder's checkpoint, or a new one."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
+    tokenizer_folder = out / "weights" / "tokenizer"
     if (out / "checkpoint.safetensors").exists():
         deviations = tuple(load_file(out / "checkpoint.safetensors")["deviations"].tolist())
-    else:
-        images = torch.cat([sampler.batch(32, config.size).edits for _ in range(8)])
-        deviations = measure_band_deviations(images * 2 - 1)
-    trainer = Trainer(build_miniature(deviations, out / "weights" / "tokenizer"), config, device)
-    if (out / "checkpoint.safetensors").exists():
+        tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
+        trainer = Trainer(build_miniature(deviations, tokenizer), config, device)
         trainer.restore(out)
+        return trainer
+    images = torch.cat([sampler.batch(32, config.size).edits for _ in range(8)])
+    deviations = measure_band_deviations(images * 2 - 1)
+    trainer = Trainer(build_miniature(deviations, build_tokenizer(tokenizer_folder)), config, device)
+    trainer.miniature.tokenizer.save_pretrained(tokenizer_folder)
     return trainer
 
 
