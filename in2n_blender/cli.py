@@ -21,8 +21,8 @@ from pathlib import Path
 from .jobs import environment
 from .jobs.client import Client, EngineBug
 from .jobs.process import clean_environment
-from .jobs.protocol import (DEVICES, Artifact, Edit, ExtractMesh, ImportCapture, PathThroughViews, Progress, Reconstruct, RenderPath,
-                            Reporter, Summarise, check_request, to_params)
+from .jobs.protocol import (DEVICES, NOISE_SCHEDULES, PERCEPTUAL, Artifact, Edit, ExtractMesh, ImportCapture, PathThroughViews, Progress,
+                            Reconstruct, RenderPath, Reporter, Summarise, check_request, to_params)
 from .jobs.stages import Stages
 from .jobs.workspace import ORIGINAL, Workspace
 from .scene.errors import Cancelled, In2nError
@@ -115,6 +115,10 @@ def _add_editing(parser) -> None:
     parser.add_argument("--guidance-text", type=float, metavar="S", help="how strongly to follow the instruction (default: the editor's)")
     parser.add_argument("--guidance-image", type=float, metavar="S", help="how strongly to keep the photo (default: the editor's)")
     parser.add_argument("--rounds", type=_positive, help="how often every view is edited (default: the preset's)")
+    parser.add_argument("--noise-schedule", choices=NOISE_SCHEDULES, default=NOISE_SCHEDULES[0],
+                        help="noise levels that fall round by round, or uniform ones as in the paper (default: %(default)s)")
+    parser.add_argument("--perceptual", choices=PERCEPTUAL, default=PERCEPTUAL[0],
+                        help="LPIPS beside L1; where its backbone's weights are missing: L1 alone, or a random backbone (default: on a GPU)")
 
 
 def _add_run(commands) -> None:
@@ -262,13 +266,14 @@ def mesh_workspace(args, interruption) -> None:
 def edit_name(args) -> str:
     """A name for an edit: the instruction's words, and a mark of all else that it depends on."""
     words = re.sub(r"[^a-z0-9]+", "-", args.instruction.lower()).strip("-")[:40].strip("-") or "edit"
-    mark = hashlib.sha256(repr((args.instruction, args.editor, args.guidance_text, args.guidance_image, args.seed, args.rounds)).encode()).hexdigest()
+    mark = hashlib.sha256(repr((args.instruction, args.editor, args.guidance_text, args.guidance_image, args.seed, args.rounds,
+                                args.noise_schedule, args.perceptual)).encode()).hexdigest()
     return f"{words}-{mark[:4]}"
 
 
 def _edit_request(args, workspace: str, name: str, restart: bool = False) -> Edit:
     return Edit(workspace, name, args.instruction, args.editor, args.guidance_text, args.guidance_image, args.seed, args.preset, args.device,
-                args.rounds, restart=restart)
+                args.rounds, args.noise_schedule, args.perceptual, restart)
 
 
 def _edit_or_none(name: str | None) -> str | None:

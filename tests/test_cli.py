@@ -201,7 +201,7 @@ def test_every_command_has_help(command, capsys):
 
 
 def named(instruction="Make it SNOW, please!", **changes):
-    arguments = {"editor": "miniature", "guidance_text": None, "guidance_image": None, "seed": 0, "rounds": None, **changes}
+    arguments = {"editor": "miniature", "guidance_text": None, "guidance_image": None, "seed": 0, "rounds": None, "noise_schedule": "falling", "perceptual": "auto", **changes}
     return cli.edit_name(type("Arguments", (), {"instruction": instruction, **arguments}))
 
 

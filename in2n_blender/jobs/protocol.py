@@ -54,7 +54,8 @@ class Edit:
     preset: str = "standard"
     device: str = "auto"
     rounds: int | None = None
-    noise_schedule: str = "falling"  # or "uniform", as the paper; see engine/editing/dataset_update.py
+    noise_schedule: str = "falling"  # one of NOISE_SCHEDULES; see engine/editing/dataset_update.py
+    perceptual: str = "auto"  # one of PERCEPTUAL; see engine/nerf/losses.py
     restart: bool = False
 
 
@@ -110,6 +111,8 @@ class Summarise:
 
 REQUESTS = {c.method: c for c in (ImportCapture, Reconstruct, Edit, RenderPath, ExtractMesh, PathThroughViews, Summarise)}
 
+NOISE_SCHEDULES = ("falling", "uniform")
+PERCEPTUAL = ("auto", "off", "lpips", "lpips-or-random")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 
 
@@ -127,6 +130,9 @@ def check_request(request) -> None:
     device = getattr(request, "device", None)
     if device is not None and not re.fullmatch(DEVICES, device):
         raise In2nError("unknown_device", f"There is no device “{device}”.", "Choose auto, cpu, cuda or mps.")
+    for field, choices in (("noise_schedule", NOISE_SCHEDULES), ("perceptual", PERCEPTUAL)):
+        if getattr(request, field, choices[0]) not in choices:
+            raise In2nError(f"unknown_{field}", f"There is no {field.replace('_', ' ')} “{getattr(request, field)}”.", f"Choose one of: {', '.join(choices)}.")
     for field in ("guidance_text", "guidance_image"):
         scale = getattr(request, field, None)
         if scale is not None and not (math.isfinite(scale) and scale >= 0):

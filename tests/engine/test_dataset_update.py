@@ -118,6 +118,17 @@ def test_an_edit_that_was_cancelled_goes_on_exactly(made):
         assert torch.allclose(one[name].float(), other[name].float(), atol=2 if name == "dataset" else 1e-3), name
 
 
+def test_perceptual_loss_is_the_users_choice(made):
+    workspace, editor = made
+    said = []
+    state = dataset_update.edit(request_for(workspace, editor, "lpips", rounds=1, perceptual="lpips-or-random"), Reporter(said.append))
+    assert state["done"] and state["settings"]["perceptual"] == "lpips-or-random"
+    assert sum("random backbone" in line for line in said if isinstance(line, str)) == 1
+    with pytest.raises(In2nError) as refused:
+        dataset_update.edit(request_for(workspace, editor, "y", perceptual="vgg"), Reporter())
+    assert refused.value.code == "unknown_perceptual"
+
+
 def test_a_name_that_belongs_to_another_edit_is_refused_unless_restarted(made):
     workspace, editor = made
     dataset_update.edit(request_for(workspace, editor, "taken", rounds=1), Reporter())

@@ -1,6 +1,7 @@
 """The NeRF: kernels against their torch twins, sampling and losses against their formulas, a tiny scene learnt and resumed."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,6 +141,16 @@ def test_perceptual_loss_falls_back_as_the_setting_says(monkeypatch, tmp_path):
     patch = torch.rand(2, 3, 32, 32)
     assert loss(patch, patch) == 0 and loss(patch, 1 - patch) > 0
     assert torch.equal(loss(patch, 1 - patch), PerceptualLoss(random_backbone=True)(patch, 1 - patch)), "not seeded"
+
+
+def test_editing_trains_on_patches_where_a_perceptual_loss_is_set():
+    cameras = [look_at(c.position, size=(40, 36)) for c in ring(3)]
+    settings = replace(TINY, perceptual="lpips-or-random", patches=1)
+    trainer = Trainer(NerfModel(settings), bank_of(cameras, [sphere_image(c) for c in cameras]), 0, 10, loss="l1", log=lambda text: None)
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    assert len(trainer._patch_pixels()) == 32 * 32
+    assert all(math.isfinite(trainer.step()) for _ in range(2))
+    assert any((a != b).any() for a, b in zip(before, trainer.model.parameters()))
 
 
 def test_bank_gives_the_rays_and_colours_of_its_pixels():

@@ -88,6 +88,8 @@ def edit(request: Edit, report: Reporter) -> dict:
     editor.prepare(request.instruction)
     capture, images = load_capture_and_images(workspace)
     settings = replace(NerfSettings(**reconstruction[1]["settings"]), **_editing_sizes(settings_for(request.preset, device.type)))
+    if request.perceptual != "auto":
+        settings = replace(settings, perceptual=request.perceptual)
     schedule = Schedule(len(images), request.rounds or settings.edit_rounds, settings.edit_rate, request.seed, request.noise_schedule)
     record = _record(request, editor, reconstruction[1], schedule)
     found = _resumable(folder, record, request.restart)
@@ -205,7 +207,7 @@ def _record(request: Edit, editor: Editor, reconstruction: dict, schedule: Sched
         "name": request.name, "instruction": request.instruction.strip(), "editor": editor.name, "seed": request.seed,
         "guidance_text": choose(request.guidance_text, editor.guidance_text),
         "guidance_image": choose(request.guidance_image, editor.guidance_image),
-        "rounds": schedule.rounds, "noise_schedule": schedule.noise, "preset": request.preset, "parent": None,
+        "rounds": schedule.rounds, "noise_schedule": schedule.noise, "perceptual": request.perceptual, "preset": request.preset, "parent": None,
         "reconstruction": {key: reconstruction[key] for key in ("capture", "seed", "total_steps")}, "region": None,
     }
 

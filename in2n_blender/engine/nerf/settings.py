@@ -11,7 +11,7 @@ class NerfSettings:
 
     levels: int = 5
     coarsest: int = 16
-    finest: int = 256
+    finest: int = 512
     log2_table: int = 19
     features: int = 4
     hidden: int = 64
@@ -27,7 +27,7 @@ class NerfSettings:
     learning_rate_decay: float = 0.05
     distortion: float = 2e-3
     perceptual: str = "off"
-    patches: int = 0
+    patches: int = 1
     edit_rounds: int = 3
     edit_rate: int = 10
     edit_learning_rate: float = 0.4  # of the reconstruction's
@@ -37,9 +37,9 @@ class NerfSettings:
 
 
 CPU = {
-    "draft": NerfSettings(steps=2000, rays=1024),
-    "standard": NerfSettings(steps=6000, rays=1024, finest=512, levels=6, edit_rounds=4),
-    "full": NerfSettings(steps=15000, rays=2048, finest=1024, levels=7, samples=48, edit_rounds=6),
+    "draft": NerfSettings(steps=1500),
+    "standard": NerfSettings(steps=6000, finest=1024, levels=6, edit_rounds=4),
+    "full": NerfSettings(steps=15000, rays=2048, finest=2048, levels=7, samples=48, edit_rounds=6),
 }
 _GPU = NerfSettings(levels=8, finest=1024, features=4, hidden_layers=2, proposal_levels=5, proposal_finest=256, proposal_samples=96,
                     samples=48, rays=8192, learning_rate_grid=2e-2, perceptual="lpips", patches=4)

@@ -49,7 +49,7 @@ class Trainer:
         ], betas=(0.9, 0.99), eps=1e-15, fused=bank.device.type in ("cpu", "cuda"))
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.perceptual = None
-        if loss == "l1" and self.settings.patches:
+        if loss == "l1":
             self.perceptual = perceptual_loss(self.settings.perceptual, log)
             if self.perceptual is not None:
                 self.perceptual.to(bank.device)
@@ -58,7 +58,7 @@ class Trainer:
         """One optimiser step; returns the photometric loss."""
         self._set_learning_rate()
         patches = self._patch_pixels()
-        pixels = torch.cat([patches, self.bank.sample(max(self.settings.rays - len(patches), 0), self.generator)])
+        pixels = torch.cat([patches, self.bank.sample(max(self.settings.rays - len(patches), self.settings.rays // 2), self.generator)])
         rendered = self.model(self.bank.rays(pixels), self.generator, self._anneal())
         color, target = self._compared(rendered, self.bank.targets(pixels))
         photometric = (color - target).abs().mean() if self.loss == "l1" else ((color - target) ** 2).mean()
