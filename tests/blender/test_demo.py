@@ -105,7 +105,7 @@ def test_wrong_settings_are_told_before_anything_is_made(tmp_path, wrong, senten
     assert not (tmp_path / "out").exists()
 
 
-def test_the_demo_runs_from_end_to_end(tmp_path):
+def test_the_demo_runs_from_end_to_end(tmp_path, extension):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "in2n_blender.blender.demo", "--out", str(out), "--capture", str(small_capture(tmp_path)), "--device", "cpu",
                "--steps", "30", "--rounds", "1", "--frames", "2", "--mesh-resolution", "24"]
