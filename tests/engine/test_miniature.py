@@ -249,6 +249,7 @@ def test_evaluation_writes_its_bars_and_a_sheet(cache, tmp_path, monkeypatch):
     """The editor is replaced by one that knows the truth of one instruction: its row must be perfect, the others not."""
     class BlackAndWhite:
         guidance_text = guidance_image = 1.0
+        steps = 1
 
         def prepare(self, text):
             pass

@@ -28,9 +28,11 @@ def nearest_truth(edits: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:
 
 
 def evaluate(
-    weights: Path, rendered: RenderedPairs, device: torch.device, views: int = 12, steps: int = 20, batch: int = 4,
+    weights: Path, rendered: RenderedPairs, device: torch.device, views: int = 24, steps: int | None = None, batch: int = 4,
 ) -> tuple[dict, torch.Tensor]:
     """Edit held-out views from pure noise by every instruction, each view by another of its paraphrases.
+
+    steps: of denoising, None for the editor's own number.
 
     Returns the result (per instruction psnr_db, right_instruction_share, and the same for paraphrases only; the means)
     and the edits (instructions, views, 3, h, w). Raises ValueError without held-out views.
@@ -48,7 +50,7 @@ def evaluate(
         rows.append(_row(instruction, edited, truths, number))
         print(json.dumps(rows[-1]), flush=True)
     result = {
-        "views": len(chosen), "size": originals.shape[-1], "denoising_steps": steps,
+        "views": len(chosen), "size": originals.shape[-1], "denoising_steps": steps or editor.steps,
         "guidance_text": editor.guidance_text, "guidance_image": editor.guidance_image,
         "instructions": rows,
         "mean_psnr_db": round(float(np.mean([row["psnr_db"] for row in rows])), 2),
@@ -58,7 +60,7 @@ def evaluate(
     return result, torch.stack(edits)
 
 
-def _edit_views(editor, instruction: Instruction, originals: torch.Tensor, steps: int, batch: int) -> torch.Tensor:
+def _edit_views(editor, instruction: Instruction, originals: torch.Tensor, steps: int | None, batch: int) -> torch.Tensor:
     """View i is edited by paraphrase i (cycled)."""
     edited = torch.empty_like(originals)
     for phrase_number, phrase in enumerate(instruction.phrases):
@@ -88,7 +90,7 @@ def _row(instruction: Instruction, edited: torch.Tensor, truths: torch.Tensor, n
     return row
 
 
-def evaluate_to_folder(weights: Path, cache: Path, out: Path, device: torch.device, views: int = 12) -> dict:
+def evaluate_to_folder(weights: Path, cache: Path, out: Path, device: torch.device, views: int = 24) -> dict:
     """`evaluate` on the held-out scenes of `cache`; writes `out/result.json` and `out/sheet.png`, returns the result."""
     rendered = RenderedPairs(cache, held_out=True)
     result, edits = evaluate(weights, rendered, device, views)

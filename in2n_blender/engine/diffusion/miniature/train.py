@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from ....scene.errors import In2nError
@@ -26,7 +27,9 @@ from .autoencoder import measure_band_deviations
 from .instructions import FACTS_FILE, INSTRUCTIONS
 from .networks import Miniature, build_miniature, build_tokenizer
 
+# The editor's defaults. The network predicts the edit itself, so it needs no guidance and few steps.
 GUIDANCE_TEXT, GUIDANCE_IMAGE = 1.0, 1.0
+DENOISING_STEPS = 4
 
 
 @dataclass
@@ -35,6 +38,7 @@ class TrainingConfig:
 
     dropout: share of samples that lose their text, their image, and both, each (InstructPix2Pix: 5%).
     large_share: share of the steps at `large_size` (with fewer samples), so that it also sees whole pictures.
+    drift: share of samples whose noisy latent is made from a drifted edit (`Trainer._drifted`).
     decay_from: progress in [0, 1] from which the learning rate falls to zero along a cosine.
     """
 
@@ -49,6 +53,7 @@ class TrainingConfig:
     gradient_norm: float = 1.0
     average: float = 0.998
     dropout: float = 0.05
+    drift: float = 0.6
     bfloat16: bool = False
     seed: int = 0
 
@@ -120,12 +125,27 @@ class Trainer:
         timesteps = (level * len(self.alphas)).long().clamp(max=len(self.alphas) - 1)
         noise = torch.randn(clean.shape, generator=self.random, device=self.device)
         alpha = self.alphas[timesteps][:, None, None, None]
-        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        drifts = ((chance >= 1 - self.config.drift) & ~no_image)[:, None, None, None]
+        state = torch.where(drifts, self._drifted(clean, condition), clean)
+        noisy = alpha.sqrt() * state + (1 - alpha).sqrt() * noise
         inputs = torch.cat([noisy, condition], dim=1).contiguous(memory_format=torch.channels_last)
         with self._autocast():
             words = self.miniature.text_encoder(self.miniature.tokens(texts).to(self.device))[0]
             prediction = self.miniature.unet(inputs, timesteps, encoder_hidden_states=words, return_dict=False)[0]
         return ((prediction.float() - clean) ** 2 * self.band_weights).mean()
+
+    def _drifted(self, clean: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """A latent between the original and its edit, with soft blotches, (batch, 48, h, w).
+
+        What is noised in use is no true edit but a render part way to it, and later the network's own imperfect guess:
+        seeing such latents keeps it from taking their errors for the edit (input perturbation, Ning et al. 2023).
+        """
+        def per_item(scale: float) -> torch.Tensor:
+            return scale * torch.rand(len(clean), 1, 1, 1, generator=self.random, device=self.device)
+
+        coarse = torch.randn(*clean.shape[:2], 4, 4, generator=self.random, device=self.device)
+        blotches = functional.interpolate(coarse, size=clean.shape[-2:], mode="bilinear")
+        return clean + per_item(1.0) * (condition - clean) + per_item(0.5) * blotches
 
     def _encode(self, images: torch.Tensor) -> torch.Tensor:
         return self.miniature.vae.encode(images.to(self.device) * 2 - 1).latent_dist.mode()
@@ -190,7 +210,7 @@ def write_facts(folder: Path, progress: Progress, config: TrainingConfig) -> Non
     facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     facts.update(
         instructions=[{"name": i.name, "phrases": list(i.phrases), "rendered": i.rendered} for i in INSTRUCTIONS],
-        guidance_text=GUIDANCE_TEXT, guidance_image=GUIDANCE_IMAGE, working_side=config.size,
+        guidance_text=GUIDANCE_TEXT, guidance_image=GUIDANCE_IMAGE, steps=DENOISING_STEPS, working_side=config.size,
         trained_sizes=[config.size, config.large_size], training_steps=progress.step,
         training_hours=round(progress.seconds / 3600, 2),
     )
