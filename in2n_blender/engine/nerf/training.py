@@ -43,10 +43,11 @@ class Trainer:
         self.generator = torch.Generator(bank.device).manual_seed(seed)
         grids = [p for n, p in model.named_parameters() if n.endswith("table")]
         mlps = [p for n, p in model.named_parameters() if not n.endswith("table")]
+        self.fused = bank.device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam([
             {"params": grids, "lr": self.settings.learning_rate_grid * learning_rate},
             {"params": mlps, "lr": self.settings.learning_rate_mlp * learning_rate},
-        ], betas=(0.9, 0.99), eps=1e-15, fused=bank.device.type in ("cpu", "cuda"))
+        ], betas=(0.9, 0.99), eps=1e-15, fused=self.fused)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.perceptual = None
         if loss == "l1":
@@ -118,7 +119,9 @@ class Trainer:
             prefix = f"optimizer.{index}."
             found = {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
             if found:
-                self.optimizer.state[parameter] = {k: v.clone() if k == "step" else v.to(parameter.device).clone() for k, v in found.items()}
+                # As torch's own load_state_dict: a step counter is on the device only where Adam is fused.
+                place = lambda name: "cpu" if name == "step" and not self.fused else parameter.device  # noqa: E731
+                self.optimizer.state[parameter] = {name: value.to(place(name)).clone() for name, value in found.items()}
         self.generator.set_state(tensors["generator"])
         self.step_count = int(numbers["step"])
 
