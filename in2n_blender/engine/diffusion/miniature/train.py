@@ -53,7 +53,7 @@ class TrainingConfig:
     gradient_norm: float = 1.0
     average: float = 0.998
     dropout: float = 0.05
-    drift: float = 0.6
+    drift: float = 0.85
     bfloat16: bool = False
     seed: int = 0
 
@@ -143,9 +143,10 @@ class Trainer:
         def per_item(scale: float) -> torch.Tensor:
             return scale * torch.rand(len(clean), 1, 1, 1, generator=self.random, device=self.device)
 
-        coarse = torch.randn(*clean.shape[:2], 4, 4, generator=self.random, device=self.device)
+        cells = 2 ** int(torch.randint(1, 4, (), generator=self.random, device=self.device))
+        coarse = torch.randn(*clean.shape[:2], cells, cells, generator=self.random, device=self.device)
         blotches = functional.interpolate(coarse, size=clean.shape[-2:], mode="bilinear")
-        return clean + per_item(1.0) * (condition - clean) + per_item(0.5) * blotches
+        return clean + per_item(1.0) * (condition - clean) + per_item(1.0) * blotches
 
     def _encode(self, images: torch.Tensor) -> torch.Tensor:
         return self.miniature.vae.encode(images.to(self.device) * 2 - 1).latent_dist.mode()
