@@ -227,6 +227,15 @@ def test_without_blender_the_trainer_says_how_to_name_it(tmp_path, capsys):
     assert "--blender-python" in capsys.readouterr().err
 
 
+def test_batches_prepared_by_threads_are_as_large_as_those_on_demand(cache):
+    sampler = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=0)
+    config = train.TrainingConfig(batch=8, size=16, large_size=32, large_share=0.5)
+    for threads in (0, 2):
+        with train.BatchSource(sampler, config, threads) as source:
+            shapes = {tuple(source.next().edits.shape) for _ in range(12)}
+        assert shapes == {(8, 3, 16, 16), (2, 3, 32, 32)}
+
+
 def test_a_stopped_run_keeps_its_checkpoint(cache, tmp_path):
     stops = iter([False, False, True])
     config = train.TrainingConfig(steps=100, batch=2, size=32, large_size=32)

@@ -113,6 +113,10 @@ class PairSampler:
         self.share = np.array([INSTRUCTION_SHARE.get(instruction.name, 1.0) for instruction in INSTRUCTIONS])
         self.share /= self.share.sum()
 
+    def spawn(self, count: int) -> list["PairSampler"]:
+        """`count` samplers over the same pictures, with random numbers of their own."""
+        return [PairSampler(self.rendered, self.photographs, seed) for seed in self.random.integers(2**31, size=count)]
+
     def batch(self, count: int, size: int) -> Batch:
         """`count` pairs of size x size pixels."""
         originals, edits, texts = [], [], []

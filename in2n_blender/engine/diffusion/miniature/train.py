@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +32,9 @@ from .networks import Miniature, build_miniature, build_tokenizer
 # The editor's defaults. The network predicts the edit itself, so it needs no guidance and few steps.
 GUIDANCE_TEXT, GUIDANCE_IMAGE = 1.0, 1.0
 DENOISING_STEPS = 4
+
+PREPARING_THREADS = 6
+LONGEST_STEP = 60.0
 
 
 @dataclass
@@ -64,6 +69,39 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
+
+
+class BatchSource:
+    """Training batches of both sizes, prepared on demand or, for a fast device, by threads ahead of it.
+
+    A batch of the large size holds as many pixels as one of the small size.
+    """
+
+    def __init__(self, sampler: pairs.PairSampler, config: TrainingConfig, threads: int):
+        self.config = config
+        self._sampler = sampler
+        self._pool = ThreadPoolExecutor(threads) if threads else None
+        self._ahead = deque((each, self._pool.submit(self._draw, each)) for each in sampler.spawn(threads))
+
+    def __enter__(self) -> "BatchSource":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def next(self) -> pairs.Batch:
+        if not self._ahead:
+            return self._draw(self._sampler)
+        sampler, future = self._ahead.popleft()
+        batch = future.result()
+        self._ahead.append((sampler, self._pool.submit(self._draw, sampler)))
+        return batch
+
+    def _draw(self, sampler: pairs.PairSampler) -> pairs.Batch:
+        config = self.config
+        size = config.large_size if sampler.random.random() < config.large_share else config.size
+        return sampler.batch(max(1, config.batch * config.size**2 // size**2), size)
 
 
 class Trainer:
@@ -235,29 +273,27 @@ def train(
     """
     trainer = _start(out, sampler, config, device)
     log = open(out / "log.jsonl", "a", encoding="utf-8")
-    choice = torch.Generator().manual_seed(config.seed + trainer.progress.step)
     last, saved, recent = time.monotonic(), time.monotonic(), []
-    while not stopped():
-        fraction = trainer.progress.seconds / 60 / minutes if minutes else trainer.progress.step / config.steps
-        if fraction >= 1:
-            break
-        large = float(torch.rand((), generator=choice)) < config.large_share
-        size = config.large_size if large else config.size
-        count = max(1, config.batch * config.size**2 // size**2)
-        recent.append(trainer.step(sampler.batch(count, size), fraction))
-        now = time.monotonic()
-        trainer.progress.seconds += now - last
-        last = now
-        if trainer.progress.step % 50 == 0:
-            row = {"step": trainer.progress.step, "loss": round(sum(recent) / len(recent), 4), "rate": trainer.rate(fraction),
-                   "minutes": round(trainer.progress.seconds / 60, 1), "views": sampler.rendered.refresh(), "done": round(fraction, 3)}
-            print(json.dumps(row), file=log, flush=True)
-            print(f"step {row['step']}  loss {row['loss']}  {row['minutes']} min  {fraction:.1%}", flush=True)
-            recent = []
-        if now - saved > save_every:
-            trainer.save(out)
-            trainer.export(out / "weights")
-            saved = time.monotonic()
+    with BatchSource(sampler, config, threads=0 if device.type == "cpu" else PREPARING_THREADS) as batches:
+        while not stopped():
+            fraction = trainer.progress.seconds / 60 / minutes if minutes else trainer.progress.step / config.steps
+            if fraction >= 1:
+                break
+            recent.append(trainer.step(batches.next(), fraction))
+            now = time.monotonic()
+            # A machine that slept or a run that was suspended did not train meanwhile.
+            trainer.progress.seconds += min(now - last, LONGEST_STEP)
+            last = now
+            if trainer.progress.step % 50 == 0:
+                row = {"step": trainer.progress.step, "loss": round(sum(recent) / len(recent), 4), "rate": trainer.rate(fraction),
+                       "minutes": round(trainer.progress.seconds / 60, 1), "views": sampler.rendered.refresh(), "done": round(fraction, 3)}
+                print(json.dumps(row), file=log, flush=True)
+                print(f"step {row['step']}  loss {row['loss']}  {row['minutes']} min  {fraction:.1%}", flush=True)
+                recent = []
+            if now - saved > save_every:
+                trainer.save(out)
+                trainer.export(out / "weights")
+                saved = time.monotonic()
     trainer.save(out)
     trainer.export(out / "weights")
     log.close()
