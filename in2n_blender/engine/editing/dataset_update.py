@@ -27,6 +27,8 @@ from ..nerf.training import Trainer, load_capture_and_images
 from ..output.images import save_srgb
 
 NOISE_LEVELS = (0.02, 0.98)
+# How far down its range "falling" goes. Lower levels keep what a render shows, half-way edits included.
+FALL = 0.4
 DENOISING_STEPS = None  # the editor's own number: the paper's 20 for InstructPix2Pix
 
 
@@ -69,7 +71,7 @@ class Schedule:
             return low + (high - low) * drawn
         # Round by round from the top to the bottom of the range, spread within the round so that no two are alike.
         position = (edit // self.views + drawn) / max(self.rounds, 1)
-        return high - (high - low) * 0.8 * position
+        return high - (high - low) * FALL * position
 
 
 def edit(request: Edit, report: Reporter) -> dict:

@@ -37,7 +37,7 @@ class NerfSettings:
 
 
 CPU = {
-    "draft": NerfSettings(steps=1500, samples=24, proposal_samples=48),
+    "draft": NerfSettings(steps=1500, samples=24, proposal_samples=48, edit_rounds=2),
     "standard": NerfSettings(steps=6000, finest=1024, levels=6, edit_rounds=4),
     "full": NerfSettings(steps=15000, rays=2048, finest=2048, levels=7, samples=48, edit_rounds=6),
 }
