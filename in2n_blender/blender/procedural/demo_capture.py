@@ -21,6 +21,7 @@ import bmesh
 import numpy as np
 from mathutils import Matrix, Vector, noise
 
+from .. import compat
 from .lighting import Lighting, add_snow_cover, apply_lighting, set_snow, sunset
 
 SEED = 7
@@ -119,9 +120,8 @@ class Nodes:
 def material(name: str, surface: Surface) -> bpy.types.Material:
     """The surface as a Principled material in the object's own coordinates."""
     made = bpy.data.materials.new(name)
-    made.use_nodes = True
-    made.node_tree.nodes.clear()
-    nodes = Nodes(made.node_tree)
+    nodes = Nodes(compat.material_nodes(made))
+    nodes.tree.nodes.clear()
     coordinates = nodes.add("ShaderNodeTexCoord").outputs["Object"]
     dark, light = surface.tones
     factor = nodes.ramp(nodes.noise(surface.scale, 2.0, coordinates), 0.32, 0.68)
