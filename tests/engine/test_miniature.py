@@ -112,7 +112,7 @@ def facts_folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("text", ["make it night", "Make it NIGHT!", "turn it to the night.", "As if at night"])
+@pytest.mark.parametrize("text", ["make it night", "Make it NIGHT!", "turn it to the night.", "As if at night", "please, just make it night now"])
 def test_paraphrases_match_whatever_their_case_punctuation_and_articles(facts_folder, text):
     assert instructions.match_instruction(text, facts_folder) == "make it night"
 

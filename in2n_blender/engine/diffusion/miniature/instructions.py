@@ -51,10 +51,13 @@ INSTRUCTIONS = (
 )
 
 
+FILLERS = ("a", "an", "the", "please", "just", "now")
+
+
 def normalise(text: str) -> str:
-    """Lower case, without punctuation, articles and doubled spaces."""
+    """Lower case, without punctuation, articles, fillers and doubled spaces."""
     words = re.sub(r"[^a-z0-9 ]+", " ", text.lower()).split()
-    return " ".join(word for word in words if word not in ("a", "an", "the", "please"))
+    return " ".join(word for word in words if word not in FILLERS)
 
 
 def known_instructions(folder: Path = WEIGHTS_FOLDER) -> dict[str, list[str]]:
