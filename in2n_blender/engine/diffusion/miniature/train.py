@@ -31,7 +31,7 @@ from .networks import Miniature, build_miniature, build_tokenizer
 
 # The editor's defaults. The network predicts the edit itself, so it needs no guidance and few steps.
 GUIDANCE_TEXT, GUIDANCE_IMAGE = 1.0, 1.0
-DENOISING_STEPS = 4
+DENOISING_STEPS = 2
 
 PREPARING_THREADS = 6
 LONGEST_STEP = 60.0
