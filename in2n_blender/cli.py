@@ -210,6 +210,7 @@ def run_capture(args, interruption) -> None:
     edited = _edit_request(args, place, name)
     for request in (imported, reconstructed, edited):
         check_request(request)
+    _check_known(edited)
     with _engine(interruption) as engine, _nothing_left_if_new(out):
         stages = Stages(_made(out) / "run.json")
         before = stages.settings("import")
@@ -313,6 +314,14 @@ def _nothing_left_if_new(out: Path):
         if new and not Workspace(out / "workspace").capture_json.exists():
             shutil.rmtree(out, ignore_errors=True)
         raise
+
+
+def _check_known(request: Edit) -> None:
+    """The miniature knows few instructions: say so before minutes are spent. Raises In2nError("unknown_instruction")."""
+    if request.editor == "miniature":
+        from .engine.diffusion.miniature.instructions import match_instruction  # standard library only
+
+        match_instruction(request.instruction)
 
 
 def _one_job(request, interruption) -> None:

@@ -35,8 +35,9 @@ def engine(home, monkeypatch):
     monkeypatch.setattr(cli, "Client", lambda python: client.Client(python, home / "worker.log", FAKE))
 
 
-def run(capture, out, *more, instruction="make it snow"):
-    return cli.main(["run", str(capture), "--out", str(out), "--instruction", instruction, *more])
+def run(capture, out, *more, instruction="make it snow", editor="any"):
+    """The recorded engine takes any editor, and does what some instructions say."""
+    return cli.main(["run", str(capture), "--out", str(out), "--instruction", instruction, "--editor", editor, *more])
 
 
 # --- whole runs
@@ -94,7 +95,7 @@ def test_the_parts_alone(engine, capture, tmp_path, capsys):
 def test_ctrl_c_cancels_and_ends_the_worker(home, capture, tmp_path):
     script = (f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom in2n_blender import cli\nfrom in2n_blender.jobs import client\n"
               f"cli.Client = lambda python: client.Client(python, {str(tmp_path / 'log')!r}, {str(FAKE)!r})\n"
-              f"sys.exit(cli.main(['run', {str(capture)!r}, '--out', {str(tmp_path / 'out')!r}, '--instruction', 'wait']))")
+              f"sys.exit(cli.main(['run', {str(capture)!r}, '--out', {str(tmp_path / 'out')!r}, '--instruction', 'wait', '--editor', 'any']))")
     process = subprocess.Popen([sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env={**os.environ, "IN2N_ENGINE_PYTHON": sys.executable})
     for line in process.stdout:
@@ -123,6 +124,12 @@ def test_a_capture_that_is_not_there(engine, tmp_path, capsys):
 def test_an_empty_instruction(engine, capture, tmp_path, capsys):
     assert run(capture, tmp_path / "out", instruction="  ") == 2
     assert sentence_and_hint(capsys) == "The instruction is empty."
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_instruction_that_the_miniature_does_not_know_costs_no_time(engine, capture, tmp_path, capsys):
+    assert run(capture, tmp_path / "out", instruction="turn him into a clown", editor="miniature") == 2
+    assert "does not know" in sentence_and_hint(capsys)
     assert not (tmp_path / "out").exists()
 
 
