@@ -192,7 +192,7 @@ def test_no_network(home, capture, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("PIP_RETRIES", "0")
-    monkeypatch.setattr(cli.environment, "_answers", lambda url: False)
+    monkeypatch.setattr(cli.environment._Uv, "_own_index_serves", lambda self, torch: False)
     assert cli.main(["import", str(capture), "--out", str(tmp_path / "ws")]) == 2
     assert "could not be downloaded" in sentence_and_hint(capsys)
 

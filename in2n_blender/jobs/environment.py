@@ -20,8 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import zipfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,7 +33,6 @@ from .workspace import read_json, write_error, write_json
 GROUPS = ("engine", "blender", "test")
 PINS = Path(__file__).with_name("engine_versions.json")
 PACKAGE = Path(__file__).resolve().parents[1]
-TORCH_INDEX = "https://download.pytorch.org/whl/"
 TORCH_PAIR = ("torch", "torchvision")
 WINDOWS = sys.platform == "win32"
 
@@ -389,7 +386,7 @@ class _Uv(_Installer):
         self._run_with_backend(self._pair(), [f"--reinstall-package={name}" for name in TORCH_PAIR], {} if self.wheelhouse else {"UV_FIND_LINKS": ""})
 
     def _run_with_backend(self, requirements, options: list[str], env: dict | None = None) -> None:
-        backend = [] if self.wheelhouse else _torch_backend(self.report)
+        backend = self._torch_backend()
         try:
             self._run(requirements, [*options, *backend], env)
         except In2nError as error:
@@ -398,33 +395,32 @@ class _Uv(_Installer):
             self.report.log("torch's own index did not serve: taking torch from the default index")
             self._run(requirements, options, env)
 
+    def _torch_backend(self) -> list[str]:
+        """uv's choice of torch's own index by the driver, or nothing where that index is not wanted or not to be reached."""
+        chosen = os.environ.get("UV_TORCH_BACKEND") or os.environ.get("UV_OFFLINE") or _uv_settings_from_pip().get("UV_NO_INDEX")
+        torch = next((r for r in self._pair() if r.startswith("torch==")), None)
+        if chosen or self.wheelhouse or torch is None:
+            return []
+        if self._own_index_serves(torch):
+            return ["--torch-backend=auto"]
+        self.report.log("torch's own index cannot be reached: taking torch from the default index")
+        return []
+
+    def _own_index_serves(self, torch: str) -> bool:
+        """Whether uv finds the pinned torch through --torch-backend=auto; asked once, without retries, so that a closed network costs seconds."""
+        ask = [self.uv, "pip", "install", "--dry-run", "--no-deps", "--reinstall", "--python", str(self.planned.python), "--torch-backend=auto", torch]
+        try:
+            self.command.run(ask, "Looking for torch's own index", lambda line: None,
+                             {**_uv_settings_from_pip(), **os.environ, "UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"})
+            return True
+        except In2nError:
+            return False
+
     def _run(self, requirements, options: list[str], env: dict | None = None) -> None:
         watch = _UvProgress(self.report)
         with self._requirement_files(requirements) as (wanted, held):
             self.command.run([self.uv, "pip", "install", "--python", str(self.planned.python), "-r", wanted, "-c", held, *options, *self._offline()],
                              "Finding the packages", watch.line, {"UV_HTTP_TIMEOUT": "300", **_uv_settings_from_pip(), **os.environ, **(env or {})})
-
-
-def _torch_backend(report: Reporter) -> list[str]:
-    if os.environ.get("UV_TORCH_BACKEND") or os.environ.get("UV_OFFLINE") or _uv_settings_from_pip().get("UV_NO_INDEX"):
-        return []
-    if _answers(TORCH_INDEX):
-        return ["--torch-backend=auto"]
-    report.log("torch's own index cannot be reached: taking torch from the default index")
-    return []
-
-
-def _answers(url: str) -> bool:
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5).close()
-        return True
-    except urllib.error.HTTPError:
-        return True
-    except urllib.error.URLError as error:
-        # an unknown certificate is still an answer: uv may trust what this Python does not
-        return "CERTIFICATE" in str(error.reason).upper()
-    except OSError:
-        return False
 
 
 class _UvProgress:

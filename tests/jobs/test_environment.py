@@ -153,10 +153,21 @@ def test_torch_of_another_build_is_replaced_by_the_matching_pair(home, pins, tmp
 
 
 @needs_uv
+def test_torchs_own_index_is_taken_only_where_it_serves(home, pins, monkeypatch):
+    said = []
+    installer = e._Uv("uv", e.plan(("engine",), home), home, None, Reporter(said.append))
+    monkeypatch.setattr(installer, "_pair", lambda operator="==": ["torch==2.13.0"])
+    for serves, backend in ((True, ["--torch-backend=auto"]), (False, [])):
+        monkeypatch.setattr(installer, "_own_index_serves", lambda torch: serves)
+        assert installer._torch_backend() == backend
+    assert [line for line in said if "default index" in str(line)] == ["torch's own index cannot be reached: taking torch from the default index"]
+
+
+@needs_uv
 def test_an_unreachable_index_is_said_in_one_sentence(home, pins, monkeypatch):
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    monkeypatch.setattr(e, "_answers", lambda url: False)
+    monkeypatch.setattr(e._Uv, "_own_index_serves", lambda self, torch: False)
     with pytest.raises(In2nError) as raised:
         e.install(("engine",), home)
     assert raised.value.code == "no_network" and "127.0.0.1" in raised.value.message and "--wheelhouse" in raised.value.hint
