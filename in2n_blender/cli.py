@@ -210,7 +210,7 @@ def run_capture(args, interruption) -> None:
     edited = _edit_request(args, place, name)
     for request in (imported, reconstructed, edited):
         check_request(request)
-    _check_known(edited)
+    _check_known(args.instruction, args.editor)
     with _engine(interruption) as engine, _nothing_left_if_new(out):
         stages = Stages(_made(out) / "run.json")
         before = stages.settings("import")
@@ -316,12 +316,12 @@ def _nothing_left_if_new(out: Path):
         raise
 
 
-def _check_known(request: Edit) -> None:
+def _check_known(instruction: str, editor: str) -> None:
     """The miniature knows few instructions: say so before minutes are spent. Raises In2nError("unknown_instruction")."""
-    if request.editor == "miniature":
+    if editor == "miniature":
         from .engine.diffusion.miniature.instructions import match_instruction  # standard library only
 
-        match_instruction(request.instruction)
+        match_instruction(instruction)
 
 
 def _one_job(request, interruption) -> None:
@@ -368,6 +368,12 @@ def engine_python(interruption, groups=("engine",)) -> Path:
 
 
 def run_demo(args, interruption) -> int:
+    asked = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    asked.add_argument("--instruction")
+    asked.add_argument("--editor", default="miniature")
+    edit = asked.parse_known_args(args.extra)[0]
+    if edit.instruction is not None:
+        _check_known(edit.instruction, edit.editor)
     python = engine_python(interruption, ("engine", "blender"))
     return _module(python, interruption, "in2n_blender.blender.demo", ["--out", args.out, *args.extra])
 

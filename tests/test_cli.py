@@ -130,6 +130,8 @@ def test_an_empty_instruction(engine, capture, tmp_path, capsys):
 def test_an_instruction_that_the_miniature_does_not_know_costs_no_time(engine, capture, tmp_path, capsys):
     assert run(capture, tmp_path / "out", instruction="turn him into a clown", editor="miniature") == 2
     assert "does not know" in sentence_and_hint(capsys)
+    assert cli.main(["demo", "--out", str(tmp_path / "out"), "--instruction", "turn him into a clown"]) == 2
+    assert "does not know" in sentence_and_hint(capsys)
     assert not (tmp_path / "out").exists()
 
 
