@@ -10,7 +10,7 @@ import torch
 from in2n_blender.engine.evaluation.image_metrics import psnr
 from in2n_blender.engine.nerf.dataset import PixelBank, SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch
-from in2n_blender.engine.nerf.losses import PerceptualLoss, distortion_loss, interlevel_loss, perceptual_loss
+from in2n_blender.engine.nerf.losses import PerceptualLoss, distortion_loss, interlevel_loss, nearness_loss, perceptual_loss
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.sampling import contract, distance_to_spacing, resample, spacing_to_distance, uniform_edges
 from in2n_blender.engine.nerf.settings import NerfSettings
@@ -118,6 +118,12 @@ def test_distortion_equals_the_papers_double_sum():
     middle, width = (edges[:, 1:] + edges[:, :-1]) / 2, edges.diff(dim=-1)
     double_sum = (weights[:, :, None] * weights[:, None] * (middle[:, :, None] - middle[:, None]).abs()).sum((1, 2))
     assert torch.allclose(distortion_loss(edges, weights), (double_sum + (weights**2 * width / 3).sum(-1)).mean())
+
+
+def test_nearness_is_the_weight_that_could_be_farther():
+    edges = torch.tensor([[0.0, 0.2, 0.6, 1.0]])
+    assert nearness_loss(edges, torch.tensor([[0.5, 0.5, 0.0]])) == pytest.approx(0.5 * 0.9 + 0.5 * 0.6)
+    assert nearness_loss(edges, torch.tensor([[0.0, 0.0, 1.0]])) < nearness_loss(edges, torch.tensor([[1.0, 0.0, 0.0]]))
 
 
 def test_interlevel_loss_is_zero_only_for_a_bounding_proposal():

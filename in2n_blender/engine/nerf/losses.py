@@ -38,6 +38,16 @@ def distortion_loss(edges: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return (between + weights**2 * width / 3).sum(-1).mean()
 
 
+def nearness_loss(edges: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Mean of weight times nearness, sum_i w_i (1 - s_i): where photos do not say how far something is, such as a plain sky,
+    it goes far away and leaves no floaters before it.
+
+    edges: (rays, n + 1) spacing in [0, 1]; weights: (rays, n).
+    """
+    middle = (edges[:, 1:] + edges[:, :-1]) / 2
+    return (weights * (1 - middle)).sum(-1).mean()
+
+
 class PerceptualLoss(nn.Module):
     """LPIPS (Zhang et al. 2018) on patches, by the `lpips` package with the AlexNet backbone, as Instruct-NeRF2NeRF uses it.
 

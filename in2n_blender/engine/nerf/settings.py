@@ -26,6 +26,7 @@ class NerfSettings:
     learning_rate_mlp: float = 5e-3
     learning_rate_decay: float = 0.05
     distortion: float = 2e-3
+    nearness: float = 5e-4
     perceptual: str = "off"
     patches: int = 1
     edit_rounds: int = 3

@@ -22,7 +22,7 @@ from ..output.images import save_srgb
 from ..photos import load_images
 from .checkpoint import Saver, read_checkpoint, save_checkpoint
 from .dataset import PixelBank, SceneTransform, training_bank
-from .losses import distortion_loss, interlevel_loss, perceptual_loss
+from .losses import distortion_loss, interlevel_loss, nearness_loss, perceptual_loss
 from .rendering import NerfModel
 from .scene import Scene, build_model
 from .settings import settings_for
@@ -69,6 +69,7 @@ class Trainer:
             loss = loss + self.perceptual(as_images(color), as_images(target))
         loss = loss + interlevel_loss(rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights)
         loss = loss + self.settings.distortion * distortion_loss(rendered.edges, rendered.weights)
+        loss = loss + self.settings.nearness * nearness_loss(rendered.edges, rendered.weights)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
