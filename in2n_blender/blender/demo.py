@@ -25,6 +25,7 @@ from ..jobs.protocol import Edit, Summarise, check_request
 from ..jobs.stages import Stages
 from ..jobs.workspace import Workspace
 from ..scene.capture import load_capture
+from ..scene.camera import look_at_point
 from ..scene.errors import Cancelled, In2nError
 from . import compat
 
@@ -223,11 +224,10 @@ def look_through_camera() -> None:
 def viewed_center(poses: np.ndarray) -> tuple[np.ndarray, float, float]:
     """The point nearest to all optical axes, and the cameras' median distance from it and height above it.
 
-    poses: (n, 4, 4) camera-to-world, OpenGL axes. Least squares: sum of (I - d d^T)(x - o) = 0.
+    poses: (n, 4, 4) camera-to-world, OpenGL axes.
     """
     origins, axes = poses[:, :3, 3], -poses[:, :3, 2] / np.linalg.norm(poses[:, :3, 2], axis=1, keepdims=True)
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    center = np.linalg.lstsq(across.sum(0), (across @ origins[:, :, None]).sum(0)[:, 0], rcond=None)[0]
+    center = look_at_point(origins, axes)
     offsets = origins - center
     return center, float(np.median(np.linalg.norm(offsets, axis=1))), float(np.median(offsets[:, 2]))
 

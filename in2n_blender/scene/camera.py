@@ -150,3 +150,12 @@ def _blender_span(width: float, height: float, sensor_width: float, sensor_heigh
         raise ValueError(f"sensor fit {fit!r} is none of {SENSOR_FITS}")
     horizontal = fit == "HORIZONTAL" or (fit == "AUTO" and width >= height)
     return (width if horizontal else height), (sensor_height if fit == "VERTICAL" else sensor_width)
+
+
+def look_at_point(positions: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """(3,) the point nearest to all optical axes: least squares, sum of (I - d d^T)(x - o) = 0; of parallel axes, one near the origin.
+
+    positions: (n, 3) camera centres o. axes: (n, 3) unit directions d, forwards or backwards.
+    """
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    return np.linalg.lstsq(across.sum(0) + 1e-6 * np.eye(3), (across @ positions[:, :, None]).sum(0)[:, 0], rcond=None)[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .camera import Camera, Intrinsics
+from .camera import Camera, Intrinsics, look_at_point
 from .capture import PinholeCapture, View
 
 
@@ -82,8 +82,7 @@ def _orbit(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]
     stays outside among them, while a plain average of positions would cut corners.
     """
     positions, backward, up = poses[:, :3, 3], poses[:, :3, 2], poses[:, :3, 1]
-    across = np.eye(3) - backward[:, :, None] * backward[:, None, :]
-    center = np.linalg.lstsq(across.sum(0) + 1e-6 * np.eye(3), (across @ positions[:, :, None]).sum(0)[:, 0], rcond=None)[0]
+    center = look_at_point(positions, backward)
     away = positions - center
     reach = np.linalg.norm(away, axis=1)
     if len(poses) < 3 or np.median(np.einsum("ij,ij->i", away, backward) / np.maximum(reach, 1e-9)) < 0.7:

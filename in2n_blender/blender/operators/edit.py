@@ -29,7 +29,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
     seed: IntProperty(name="Seed", description="The seed of everything random; left out: the scene's seed", min=0, options={"SKIP_SAVE"})
     preset: EnumProperty(name="Preset", description="How long the edit runs; left out: the scene's preset", items=PRESET_ITEMS, options={"SKIP_SAVE"})
     device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
-    rounds: IntProperty(name="Rounds", description="How many photos are edited in all; 0: as many as the preset wants", default=0, min=0, options={"SKIP_SAVE"})
+    rounds: IntProperty(name="Rounds", description="How often every photo is edited; 0: as often as the preset wants", default=0, min=0, options={"SKIP_SAVE"})
     restart: BoolProperty(name="Start over", description="Throw an edit of the same name away and begin again", default=False, options={"SKIP_SAVE"})
 
     @classmethod

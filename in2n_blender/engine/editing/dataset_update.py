@@ -19,7 +19,7 @@ from ...jobs.workspace import Workspace, read_json, write_json
 from ...scene.errors import Cancelled, In2nError
 from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, OriginalLatent, load_editor, noise_generator
-from ..nerf.checkpoint import Saver, read_checkpoint, save_checkpoint
+from ..nerf.checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
 from ..nerf.dataset import training_bank
 from ..nerf.scene import Scene, build_model
 from ..nerf.settings import NerfSettings, settings_for
@@ -108,7 +108,7 @@ def edit(request: Edit, report: Reporter) -> dict:
         bank.colors.copy_(found[0]["dataset"])
         state.update({key: found[1][key] for key in ("seconds", "unet_evaluations", "edits_done")})
     else:
-        model.load_state_dict({k[6:]: v for k, v in reconstruction[0].items() if k.startswith("model.")})
+        model.load_state_dict(model_weights(reconstruction[0]))
         write_json(folder / "edit.json", record)
     del reconstruction, found
     scene = Scene(model, transform, capture, device, bank.has_alpha)

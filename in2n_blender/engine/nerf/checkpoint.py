@@ -33,6 +33,11 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None
         raise In2nError("bad_checkpoint", f"{path} cannot be read ({error}).", "Run this step again with a restart.") from None
 
 
+def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The model's part of a checkpoint's tensors, under the names that the model gives them."""
+    return {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+
+
 class Saver:
     """Saves every `seconds`, and once more when a job is cancelled or fails, so that little is ever lost."""
 

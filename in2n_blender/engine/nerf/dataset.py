@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...scene.camera import Camera
+from ...scene.camera import Camera, look_at_point
 from ...scene.capture import PinholeCapture
 from .rendering import RayBundle
 
@@ -28,8 +28,7 @@ class SceneTransform:
         """
         positions = np.stack([c.position for c in cameras])
         forward = np.stack([-c.camera_to_world[:3, 2] for c in cameras])
-        across = np.eye(3) - forward[:, :, None] * forward[:, None, :]
-        center = np.linalg.lstsq(across.sum(0) + 1e-6 * np.eye(3), (across @ positions[:, :, None]).sum(0)[:, 0], rcond=None)[0]
+        center = look_at_point(positions, forward)
         in_front = ((center - positions) * forward).sum(-1) > 0
         if in_front.mean() < 0.8:
             center = positions.mean(0)

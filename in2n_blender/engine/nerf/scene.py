@@ -13,7 +13,7 @@ from ...scene.camera import Camera
 from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
 from ..device import pick_device
-from .checkpoint import read_checkpoint
+from .checkpoint import model_weights, read_checkpoint
 from .dataset import SceneTransform, camera_bundle
 from .rendering import NerfModel
 from .settings import NerfSettings
@@ -111,6 +111,6 @@ def load_scene(workspace: Workspace | str, edit: str | None, device: str = "auto
         raise In2nError("not_trained", f"{what} not been computed in {workspace.root}.", "Run the reconstruction (and the edit) first.")
     tensors, state = found
     model, transform = build_model(state)
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    model.load_state_dict(model_weights(tensors))
     capture = PinholeCapture.load(workspace.capture_json)
     return Scene(model.eval(), transform, capture, pick_device(device), state["has_alpha"])

@@ -20,7 +20,7 @@ from ..device import describe_device, pick_device
 from ..evaluation.image_metrics import psnr
 from ..output.images import save_srgb
 from ..photos import load_images
-from .checkpoint import Saver, read_checkpoint, save_checkpoint
+from .checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
 from .dataset import PixelBank, SceneTransform, training_bank
 from .losses import distortion_loss, interlevel_loss, nearness_loss, perceptual_loss
 from .rendering import NerfModel
@@ -115,7 +115,7 @@ class Trainer:
         return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"step": self.step_count, "total_steps": self.total_steps}
 
     def restore(self, tensors: dict[str, torch.Tensor], numbers: dict) -> None:
-        self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        self.model.load_state_dict(model_weights(tensors))
         for index, parameter in enumerate(self._parameters()):
             prefix = f"optimizer.{index}."
             found = {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
