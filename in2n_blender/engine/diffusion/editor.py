@@ -88,6 +88,27 @@ class Editor(ABC):
         Returns edited images, shape, device and range as `render`. Raises Cancelled, ValueError.
         """
 
+    @abstractmethod
+    def distillation_loss(
+        self,
+        render: torch.Tensor,
+        original: OriginalLatent | torch.Tensor,
+        *,
+        noise_level: float,
+        generators: Sequence[torch.Generator],
+        guidance_text: float | None = None,
+        guidance_image: float | None = None,
+        report: Reporter | None = None,
+    ) -> torch.Tensor:
+        """A scalar whose gradient with respect to `render` is that of score distillation sampling (Poole et al. 2023,
+        "DreamFusion", equation 3), averaged over the latent's elements:
+
+            E[w(t) (eps_guided(z_t; instruction, original) - eps) dz/drender],   w(t) = 1 - a_t,
+
+        where z is the render's latent and z_t that latent noised to `noise_level` in (0, 1). No gradient goes through the network.
+        Arguments as in `edit`. Raises Cancelled, ValueError.
+        """
+
 
 def noise_generator(seed: int, view: int, edit_round: int) -> torch.Generator:
     """The source of all noise for one view in one round of edits: the same numbers on every device."""

@@ -6,6 +6,7 @@ A render's latent is noised to a level and denoised by DDIM, conditioned on the 
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
@@ -106,7 +107,6 @@ class InstructPix2Pix(Editor):
         size = tuple(image.shape[-2:])
         return OriginalLatent(self._posterior(image).mode().float(), size)
 
-    @torch.no_grad()
     def edit(
         self,
         render: torch.Tensor,
@@ -119,53 +119,100 @@ class InstructPix2Pix(Editor):
         steps: int | None = None,
         report: Reporter | None = None,
     ) -> torch.Tensor:
+        with self._reporting_to(report):
+            return self._edit(
+                render, original, noise_level, generators, self._guidance(guidance_text, guidance_image),
+                self.steps if steps is None else steps)
+
+    def distillation_loss(
+        self,
+        render: torch.Tensor,
+        original: OriginalLatent | torch.Tensor,
+        *,
+        noise_level: float,
+        generators: Sequence[torch.Generator],
+        guidance_text: float | None = None,
+        guidance_image: float | None = None,
+        report: Reporter | None = None,
+    ) -> torch.Tensor:
+        with self._reporting_to(report):
+            original = self._checked_original(original, render, generators)
+            latent = self._posterior(render).mean.float() * self.vae.config.scaling_factor
+            with torch.no_grad():
+                direction = self._distillation_direction(latent, original, noise_level, generators, self._guidance(guidance_text, guidance_image))
+        # The gradient of half the squared distance to a constant `latent - direction` is `direction`.
+        return ((latent - (latent - direction).detach()) ** 2).mean() / 2
+
+    def _distillation_direction(self, latent, original: OriginalLatent, noise_level: float, generators, guidance) -> torch.Tensor:
+        """w(t) (eps_guided - eps), of the latent's shape."""
+        count = len(latent)
+        timestep = int(self.schedule.timesteps(noise_level, 1)[0])
+        noise = _normal(latent.shape, generators, self.device)
+        noisy = self.schedule.add_noise(latent, noise, [noise_level] * count, [timestep] * count)
+        prediction = self._guided(noisy, torch.full((count,), timestep), original.latent.to(self.device), guidance)
+        _, seen = self.schedule.split(prediction, noisy, [timestep] * count)
+        return (1 - float(self.schedule.alphas_cumprod[timestep])) * (seen - noise)
+
+    @contextmanager
+    def _reporting_to(self, report: Reporter | None):
+        """What the networks' layers ask whether the job was cancelled."""
         self._report = report or Reporter()
         try:
-            return self._edit(
-                render, original, noise_level, generators,
-                self.guidance_text if guidance_text is None else guidance_text,
-                self.guidance_image if guidance_image is None else guidance_image,
-                self.steps if steps is None else steps)
+            yield
         finally:
             self._report = Reporter()
 
-    def _edit(self, render, original, noise_level, generators, guidance_text, guidance_image, steps) -> torch.Tensor:
+    def _guidance(self, text: float | None, image: float | None) -> tuple[float, float]:
+        return self.guidance_text if text is None else text, self.guidance_image if image is None else image
+
+    def _checked_original(self, original, render: torch.Tensor, generators) -> OriginalLatent:
+        """The encoded originals. Raises ValueError where sizes or counts do not fit, or before `prepare`."""
         size, count = tuple(render.shape[-2:]), len(render)
-        levels = [float(noise_level)] * count if isinstance(noise_level, (int, float)) else [float(level) for level in noise_level]
-        if not len(levels) == len(generators) == count:
-            raise ValueError(f"{count} images, {len(levels)} noise levels, {len(generators)} generators")
+        if self._prompt is None:
+            raise ValueError("prepare() comes before editing")
+        if len(generators) != count:
+            raise ValueError(f"{count} images, {len(generators)} generators")
         if isinstance(original, torch.Tensor):
             original = self.encode_original(original)
         if original.image_size != size or len(original.latent) != count:
             raise ValueError(f"originals {len(original.latent)} of {original.image_size}, renders {count} of {size}")
+        return original
+
+    @torch.no_grad()
+    def _edit(self, render, original, noise_level, generators, guidance, steps) -> torch.Tensor:
+        size, count = tuple(render.shape[-2:]), len(render)
+        levels = [float(noise_level)] * count if isinstance(noise_level, (int, float)) else [float(level) for level in noise_level]
+        if len(levels) != count:
+            raise ValueError(f"{count} images, {len(levels)} noise levels")
+        original = self._checked_original(original, render, generators)
 
         clean = self._sample_latent(render, generators)
         noise = _normal(clean.shape, generators, self.device)
         steps = min(len(self.schedule.timesteps(level, steps)) for level in levels)
         timesteps = torch.from_numpy(np.stack([self.schedule.timesteps(level, steps) for level in levels]))
         latent = self.schedule.add_noise(clean, noise, levels, timesteps[:, 0].tolist())
-        latent = self._denoise(latent, original.latent.to(self.device), timesteps, guidance_text, guidance_image)
+        latent = self._denoise(latent, original.latent.to(self.device), timesteps, guidance)
 
         image = self._decode(latent)
         return self._working_size(size).leave(image, size).clamp(0, 1).to(render.device)
 
-    def _denoise(self, latent, condition, timesteps, guidance_text, guidance_image) -> torch.Tensor:
+    def _denoise(self, latent, condition, timesteps, guidance) -> torch.Tensor:
         """DDIM over timesteps (batch, steps) from latent, shapes (batch, channels, height, width)."""
-        if self._prompt is None:
-            raise ValueError("prepare() comes before edit()")
         count, steps = timesteps.shape
-        instruction, nothing = self._prompt
-        branches = ((condition, instruction), (condition, nothing), (torch.zeros_like(condition), nothing))
-        weights = guidance_weights(guidance_text, guidance_image)
-        used = [(weight, *branch) for weight, branch in zip(weights, branches) if weight]
         for index in range(steps):
             self._report.progress(index, steps, "step", "Editing")
             now = timesteps[:, index]
             then = [None] * count if index + 1 == steps else timesteps[:, index + 1].tolist()
-            predictions = self._predict(latent, now.to(self.device), [branch for _, *branch in used])
-            guided = sum(weight * prediction for (weight, *_), prediction in zip(used, predictions))
-            latent = self.schedule.step(guided, latent, now.tolist(), then)
+            latent = self.schedule.step(self._guided(latent, now, condition, guidance), latent, now.tolist(), then)
         return latent
+
+    def _guided(self, latent, now, condition, guidance) -> torch.Tensor:
+        """The network's prediction under both guidance scales, of latent's shape; now: (batch,) timesteps."""
+        instruction, nothing = self._prompt
+        branches = ((condition, instruction), (condition, nothing), (torch.zeros_like(condition), nothing))
+        used = [(weight, *branch) for weight, branch in zip(guidance_weights(*guidance), branches) if weight]
+        predictions = self._predict(latent, now.to(self.device), [branch for _, *branch in used])
+        return sum(weight * prediction for (weight, *_), prediction in zip(used, predictions))
 
     def _predict(self, latent: torch.Tensor, now: torch.Tensor, branches: list) -> Sequence[torch.Tensor]:
         """The network's prediction for every branch (condition, prompt), each of latent's shape, in float32.

@@ -82,8 +82,14 @@ class NoiseSchedule:
 
         prediction, sample: (batch, channels, height, width). now, then: a timestep for each image; then None: the clean latent.
         """
-        alpha = _per_image([float(self.alphas_cumprod[t]) for t in now], sample)
         alpha_then = _per_image([self.final_alpha if t is None else float(self.alphas_cumprod[t]) for t in then], sample)
+        clean, noise = self.split(prediction, sample, now)
+        return alpha_then.sqrt() * clean + (1 - alpha_then).sqrt() * noise
+
+    def split(self, prediction: torch.Tensor, sample: torch.Tensor, now: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The clean latent and the noise that the network sees in `sample` at timestep `now`, each of its shape; whatever the
+        network predicts, sample = sqrt(a_t) clean + sqrt(1 - a_t) noise (but for the clipping of the clean latent)."""
+        alpha = _per_image([float(self.alphas_cumprod[t]) for t in now], sample)
         if self.prediction_type == "v_prediction":
             clean = alpha.sqrt() * sample - (1 - alpha).sqrt() * prediction
             noise = alpha.sqrt() * prediction + (1 - alpha).sqrt() * sample
@@ -95,7 +101,7 @@ class NoiseSchedule:
             noise = prediction
         if self.clip_range is not None:
             clean = clean.clamp(-self.clip_range, self.clip_range)
-        return alpha_then.sqrt() * clean + (1 - alpha_then).sqrt() * noise
+        return clean, noise
 
 
 def _per_image(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:

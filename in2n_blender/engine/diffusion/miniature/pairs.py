@@ -19,7 +19,7 @@ RENDER_MODULE = "in2n_blender.blender.procedural.render_pairs"
 HELD_OUT_FIRST = 100_000
 PHOTOGRAPHS = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "motorcycle_left", "rocket")
 # Rendered edits are harder to learn than functions of the picture: they are drawn more often.
-INSTRUCTION_SHARE = {"snow": 9.0, "sunset": 5.0, "autumn": 2.0, "black and white": 1.3}
+INSTRUCTION_SHARE = {"snow": 12.0, "sunset": 8.0, "autumn": 2.0, "black and white": 1.3}
 
 
 @dataclass

@@ -51,7 +51,7 @@ class TrainingConfig:
     batch: int = 16
     size: int = 64
     large_size: int = 128
-    large_share: float = 0.6
+    large_share: float = 0.75
     learning_rate: float = 6e-4
     warmup: int = 200
     decay_from: float = 0.5
