@@ -244,30 +244,49 @@ def _choose_installer(planned: Plan, home: Path, wheelhouse: Path | None, report
 
 
 def _find_uv(home: Path) -> str | None:
-    """uv on PATH, or the one this package bundles; only if it runs."""
+    """The uv that this package bundles, whose version is known to work, else the one on PATH; only if it runs."""
+    bundled = _bundled_uv(home)
+    if bundled:
+        return bundled
     found = shutil.which("uv")
-    if found and _runs([found, "--version"]):
-        return found
-    return _bundled_uv(home)
+    return found if found and _runs([found, "--version"]) else None
+
+
+def blender_platform() -> str:
+    """This machine as Blender's extensions name it: "linux-x64", "macos-arm64", ..."""
+    system, machine = platform.system().lower(), platform.machine().lower()
+    machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(machine, machine)
+    return f"{'macos' if system == 'darwin' else system}-{machine}"
+
+
+def uv_wheels() -> dict[str, dict[str, str]]:
+    """The wheels of uv that the extension bundles: Blender's name of the platform -> {"file", "sha256"}."""
+    return json.loads(PINS.read_text(encoding="utf-8")).get("uv", {}).get("wheels", {})
 
 
 def _bundled_uv(home: Path) -> str | None:
+    """uv out of the wheel beside this package, which is in the extension's zip and in a checkout after a build.
+
+    Blender unpacks the wheel too, into a folder that all extensions share and where another one may bring another uv.
+    """
+    locked = uv_wheels().get(blender_platform())
+    wheel = next((w for folder in (PACKAGE, PACKAGE.parent) if locked and (w := folder / "wheels" / locked["file"]).exists()), None)
+    if wheel is None:
+        return None
     name = "uv.exe" if WINDOWS else "uv"
-    wheels = [w for folder in (PACKAGE / "wheels", PACKAGE.parent / "wheels") for w in sorted(folder.glob("uv-*.whl"))]
-    for wheel in wheels:
-        # a copy: on Windows a running program cannot be replaced, so the extension could not be upgraded
-        target = home / "tools" / wheel.stem / name
-        if not target.exists():
-            with zipfile.ZipFile(wheel) as archive:
-                member = next((m for m in archive.namelist() if m.endswith(f"/scripts/{name}")), None)
-                if member is None:
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(archive.read(member))
-                target.chmod(0o755)
-        if _runs([str(target), "--version"]):
-            return str(target)
-    return None
+    # a copy: on Windows a running program cannot be replaced, so the extension could not be upgraded
+    target = home / "tools" / wheel.stem / name
+    if not _runs([str(target), "--version"]):
+        if hashlib.sha256(wheel.read_bytes()).hexdigest() != locked["sha256"]:
+            return None
+        with zipfile.ZipFile(wheel) as archive:
+            member = next(m for m in archive.namelist() if m.endswith(f"/scripts/{name}"))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            whole = target.with_name(f"{os.getpid()}-{name}")  # named rightly only when all of it is there
+            whole.write_bytes(archive.read(member))
+        whole.chmod(0o755)
+        whole.replace(target)
+    return str(target) if _runs([str(target), "--version"]) else None
 
 
 def _runs(command: list[str]) -> bool:

@@ -309,16 +309,34 @@ def test_pip_settings_are_said_in_uv_words(tmp_path, monkeypatch):
     assert e._uv_settings_from_pip()["UV_FIND_LINKS"] == "/stray"
 
 
-def test_a_bundled_uv_is_copied_out_and_run(tmp_path, monkeypatch):
+def bundle_uv(package, monkeypatch) -> Path:
+    """A package that bundles a script in place of uv, locked for this machine. Returns its wheel."""
     if os.name == "nt":
         pytest.skip("a shell script stands in for uv")
-    wheels = tmp_path / "package" / "wheels"
-    wheels.mkdir(parents=True)
-    with zipfile.ZipFile(wheels / "uv-1.0-py3-none-any.whl", "w") as archive:
+    wheel = package / "wheels" / "uv-1.0-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("uv-1.0.data/scripts/uv", "#!/bin/sh\necho uv 1.0\n")
-    monkeypatch.setattr(e, "PACKAGE", tmp_path / "package")
-    uv = e._bundled_uv(tmp_path / "home")
+    locked = {"file": wheel.name, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}
+    monkeypatch.setattr(e, "PACKAGE", package)
+    monkeypatch.setattr(e, "uv_wheels", lambda: {e.blender_platform(): locked})
+    return wheel
+
+
+def test_the_bundled_uv_is_copied_out_and_goes_before_any_other(tmp_path, monkeypatch):
+    bundle_uv(tmp_path / "package", monkeypatch)
+    uv = e._find_uv(tmp_path / "home")
     assert uv and Path(uv).is_relative_to(tmp_path / "home")
+    Path(uv).write_bytes(b"")  # as left by a full disk
+    Path(uv).chmod(0o644)
+    assert e._find_uv(tmp_path / "home") == uv and os.access(uv, os.X_OK)
+
+
+def test_a_bundled_uv_that_was_tampered_with_is_left_alone(tmp_path, monkeypatch):
+    wheel = bundle_uv(tmp_path / "package", monkeypatch)
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("more", "")
+    assert e._bundled_uv(tmp_path / "home") is None and not (tmp_path / "home").exists()
 
 
 def test_home_folder(tmp_path, monkeypatch):
