@@ -18,11 +18,12 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from . import extension
 from .jobs import environment
 from .jobs.client import Client, EngineBug
 from .jobs.process import clean_environment
 from .jobs.protocol import (DEVICES, NOISE_SCHEDULES, PERCEPTUAL, Artifact, Edit, ExtractMesh, ImportCapture, PathThroughViews, Progress,
-                            Reconstruct, RenderPath, Reporter, Summarise, check_request, to_params)
+                            PreviewGrid, Reconstruct, RenderPath, Reporter, Summarise, check_request, to_params)
 from .jobs.stages import Stages
 from .jobs.workspace import ORIGINAL, Workspace
 from .scene.errors import Cancelled, In2nError
@@ -67,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_parts(commands)
     _add_test(commands)
     _add_install(commands)
+    _add_build(commands)
     _add_train_miniature(commands)
     return parser
 
@@ -157,6 +159,18 @@ def _add_parts(commands) -> None:
         add(edit)
     edit.add_argument("--restart", action="store_true", help="start anew")
 
+    preview = part("preview", preview_edit, "edit one photo at several guidance scales, to find those that an edit wants")
+    preview.add_argument("--instruction", required=True, help="what to change, for example “make it snow”")
+    preview.add_argument("--editor", default="miniature", metavar="NAME", help="as for `edit` (default: %(default)s)")
+    preview.add_argument("--grid", action="store_true", help="a picture for every pair of scales (default: one picture)")
+    preview.add_argument("--view", metavar="NAME", help="the photo's name (default: the first that is trained on)")
+    preview.add_argument("--text-scales", type=float, nargs="+", metavar="S", help="how strongly to follow the instruction (default: around the editor's own)")
+    preview.add_argument("--image-scales", type=float, nargs="+", metavar="S", help="how strongly to keep the photo (default: around the editor's own)")
+    preview.add_argument("--out", metavar="DIR", help="folder for the pictures (default: previews/… in the workspace)")
+    for add in (_add_seed, _add_device):
+        add(preview)
+    preview.add_argument("--restart", action="store_true", help="make pictures again that are there already")
+
     render = part("render", render_workspace, "render frames (PNG, EXR) along a camera path")
     render.add_argument("--edit", metavar="NAME", help="which edit (default: the unedited reconstruction)")
     render.add_argument("--path", metavar="FILE", help="camera path file, as Blender exports it (default: a path through the views)")
@@ -189,6 +203,14 @@ def _add_install(commands) -> None:
     what.add_argument("--verify", action="store_true", help="import every package and say what does not work")
     what.add_argument("--repair", action="store_true", help="install again what does not work")
     what.add_argument("--remove", action="store_true", help="remove the environment")
+
+
+def _add_build(commands) -> None:
+    build = _command(commands, "build", build_extension, "build the Blender extension: one zip a platform, and the index of a repository",
+                     "Build the Blender extension, one zip a platform, with Blender's own tool. The folder can be served, or added as a local repository.")
+    build.add_argument("--out", required=True, metavar="DIR", help="folder for the zips and index.json; what an earlier build left there is replaced")
+    build.add_argument("--platform", nargs="+", choices=extension.platforms(), metavar="NAME",
+                       help=f"only these of {', '.join(extension.platforms())} (default: all)")
 
 
 def _add_train_miniature(commands) -> None:
@@ -250,6 +272,16 @@ def reconstruct_workspace(args, interruption) -> None:
 
 def edit_workspace(args, interruption) -> None:
     _one_job(_edit_request(args, _workspace(args), args.name or edit_name(args), args.restart), interruption)
+
+
+def preview_edit(args, interruption) -> None:
+    if not args.grid and max(len(args.text_scales or ()), len(args.image_scales or ())) > 1:
+        raise In2nError("bad_guidance", "One picture has one text and one image scale.", "Add --grid for several.")
+    request = PreviewGrid(_workspace(args), args.instruction, args.editor, args.view, args.grid, args.text_scales, args.image_scales,
+                          args.seed, args.device, str(Path(args.out).expanduser().resolve()) if args.out else None, args.restart)
+    check_request(request)
+    _check_known(args.instruction, args.editor)
+    _one_job(request, interruption)
 
 
 def render_workspace(args, interruption) -> None:
@@ -468,6 +500,18 @@ def install_environment(args, interruption) -> int:
         return 2 if failing else 0
     print(f"Ready: {python}")
     return 0
+
+
+def build_extension(args, interruption) -> None:
+    python = engine_python(interruption, ("blender",))
+    out = _made(Path(args.out).expanduser().resolve())
+    printer = ProgressPrinter()
+    try:
+        zips = extension.build(out, python, Reporter(printer, lambda: interruption.asked), args.platform)
+    finally:
+        printer.close()
+    for file in zips:
+        print(f"{file} ({file.stat().st_size / 2**20:.0f} MB)")
 
 
 # --- the terminal ---------------------------------------------------------------------------------------------------

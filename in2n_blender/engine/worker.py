@@ -58,10 +58,12 @@ JOBS = {
     "import": ".worker:import_capture",
     "reconstruct": ".nerf.training:reconstruct",
     "edit": ".editing.dataset_update:edit",
+    "preview": ".editing.preview:preview",
     "render": ".output.frames:render_path",
     "mesh": ".output.mesh:extract_mesh",
     "path": ".worker:path_through_views",
     "summary": ".output.sheets:summarise",
+    "download": ".diffusion.hub:download_model",
 }
 
 

@@ -9,6 +9,7 @@ Images and other large data move by file; only their path is in the message.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import re
 from dataclasses import dataclass
@@ -57,6 +58,36 @@ class Edit:
     noise_schedule: str = "falling"  # one of NOISE_SCHEDULES; see engine/editing/dataset_update.py
     perceptual: str = "auto"  # one of PERCEPTUAL; see engine/nerf/losses.py
     restart: bool = False
+
+
+@dataclass(frozen=True)
+class PreviewGrid:
+    """Edit one original photo at every pair of guidance scales, to find those that an edit wants.
+
+    view: the photo's name; None: the first one that is trained on. grid: False makes one picture.
+    text_scales, image_scales: None for a grid around the editor's own defaults (without a grid: the defaults themselves).
+    out: the folder for the pictures; None: previews/<folder_name> in the workspace.
+    """
+
+    method: ClassVar[str] = "preview"
+    workspace: str
+    instruction: str
+    editor: str = "miniature"
+    view: str | None = None
+    grid: bool = True
+    text_scales: list[float] | None = None
+    image_scales: list[float] | None = None
+    seed: int = 0
+    device: str = "auto"
+    out: str | None = None
+    restart: bool = False
+
+    @property
+    def folder_name(self) -> str:
+        """The instruction's first words and a mark of all else that a picture depends on, but for the scales."""
+        words = "-".join(re.findall(r"[a-z0-9]+", self.instruction.lower())[:6])[:40].strip("-") or "preview"
+        mark = hashlib.sha256(repr((self.instruction.strip(), self.editor, self.view, self.seed)).encode()).hexdigest()
+        return f"{words}-{mark[:6]}"
 
 
 @dataclass(frozen=True)
@@ -109,10 +140,27 @@ class Summarise:
     results: dict = dataclasses.field(default_factory=dict)
 
 
-REQUESTS = {c.method: c for c in (ImportCapture, Reconstruct, Edit, RenderPath, ExtractMesh, PathThroughViews, Summarise)}
+
+@dataclass(frozen=True)
+class DownloadModel:
+    """Fetch an editing model of the Hugging Face hub into its local cache. Sent only with the user's leave."""
+
+    method: ClassVar[str] = "download"
+    name: str
+
+
+@dataclass(frozen=True)
+class FindDevices:
+    """What torch can compute on. Result: {"devices": [{"device", "name", "memory_gb"}]}, best first."""
+
+    method: ClassVar[str] = "devices"
+
+
+REQUESTS = {c.method: c for c in (ImportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, ExtractMesh, PathThroughViews, Summarise, DownloadModel)}
 
 NOISE_SCHEDULES = ("falling", "uniform")
 PERCEPTUAL = ("auto", "off", "lpips", "lpips-or-random")
+MOST_SCALES = 8  # of one kind in a preview
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 
 
@@ -133,9 +181,14 @@ def check_request(request) -> None:
     for field, choices in (("noise_schedule", NOISE_SCHEDULES), ("perceptual", PERCEPTUAL)):
         if getattr(request, field, choices[0]) not in choices:
             raise In2nError(f"unknown_{field}", f"There is no {field.replace('_', ' ')} “{getattr(request, field)}”.", f"Choose one of: {', '.join(choices)}.")
-    for field in ("guidance_text", "guidance_image"):
-        scale = getattr(request, field, None)
-        if scale is not None and not (math.isfinite(scale) and scale >= 0):
+    scales = [scale for field in ("guidance_text", "guidance_image") if (scale := getattr(request, field, None)) is not None]
+    for field in ("text_scales", "image_scales"):
+        several = getattr(request, field, None)
+        if several is not None and not 0 < len(several) <= MOST_SCALES:
+            raise In2nError("bad_guidance", f"A preview takes from 1 to {MOST_SCALES} guidance scales in each direction.", "Give fewer numbers, for example 5, 7.5 and 10.")
+        scales += several or []
+    for scale in scales:
+        if not (math.isfinite(scale) and scale >= 0):
             raise In2nError("bad_guidance", f"The guidance scale {scale} cannot be used.", "Give a number from 0 upwards; 7.5 (text) and 1.5 (image) are usual.")
 
 

@@ -1,0 +1,199 @@
+"""A preview of an edit on one original photo, at several guidance scales.
+
+Instruct-NeRF2NeRF's authors tell their users to find the two scales on a single photo with InstructPix2Pix before they edit
+a scene. Here the photo itself takes the place of the render and the noise level is 1, so that every picture shows what the
+editor would make of the photo alone. All pictures start from the same noise: they differ by their guidance only.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from ...jobs.protocol import PreviewGrid, Progress, Reporter, check_request
+from ...jobs.workspace import Workspace, atomic_path, read_json, write_json
+from ...scene.capture import PinholeCapture, View
+from ...scene.errors import In2nError
+from ...scene.presets import PRESETS
+from ..device import describe_device, pick_device
+from ..diffusion.editor import Editor, load_editor, noise_generator
+from ..output.images import save_srgb, to_bytes
+from ..output.sheets import BACKGROUND, GAP, INK, LABEL_HEIGHT, contact_strip
+from ..photos import load_images
+
+RECORD, PHOTO, SHEET = "preview.json", "photo.png", "sheet.png"
+NOISE_LEVEL = 1.0
+LONGEST_SIDE = PRESETS["draft"].longest_side
+SHEET_CELL = 224
+
+# The scales of a grid as multiples of the editor's own: (text, image).
+AROUND_DEFAULT = (2 / 3, 1, 4 / 3), (2 / 3, 13 / 15, 1, 6 / 5)
+# For an editor whose defaults are at most NO_GUIDANCE, because it was trained to need none, lower ones make no sense.
+FROM_DEFAULT = (1, 1.5, 2.5, 4), (1, 1.25, 1.6)
+NO_GUIDANCE = 1.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture of the grid."""
+
+    guidance_text: float
+    guidance_image: float
+
+    @property
+    def file(self) -> str:
+        return f"text-{self.guidance_text:g}_image-{self.guidance_image:g}.png"
+
+    @property
+    def label(self) -> str:
+        return f"text {self.guidance_text:g} · image {self.guidance_image:g}"
+
+    def to_json(self) -> dict:
+        return {"file": self.file, "guidance_text": self.guidance_text, "guidance_image": self.guidance_image}
+
+
+def preview(request: PreviewGrid, report: Reporter) -> dict:
+    """Edit one photo of the workspace's capture at every pair of guidance scales; no reconstruction is needed.
+
+    Leaves in the request's folder a picture for each pair as soon as it is made, photo.png, preview.json (what each was made
+    with) and, of a grid, sheet.png with all of them. Pictures of an interrupted preview are kept and used again.
+    Returns what preview.json holds, with its "folder". Raises In2nError, Cancelled.
+    """
+    check_request(request)
+    workspace, device = Workspace(request.workspace), pick_device(request.device)
+    if not workspace.capture_json.is_file():
+        raise In2nError("no_capture", f"There is no capture in {workspace.root}.", "Import a capture into this workspace first.")
+    capture = PinholeCapture.load(workspace.capture_json)
+    view = find_view(capture, request.view)
+    photo = small_photo(load_images(workspace, capture, (view,))[0])
+    editor = load_editor(request.editor, device, report)
+    editor.prepare(request.instruction)
+
+    cells = choose_cells(request, editor.guidance_text, editor.guidance_image)
+    record = {
+        "instruction": request.instruction.strip(), "editor": editor.name, "view": view.name, "seed": request.seed,
+        "noise_level": NOISE_LEVEL, "steps": editor.steps, "image_size": list(photo.shape[1::-1]),
+    }
+    folder = Path(request.out) if request.out else workspace.root / "previews" / request.folder_name
+    maker = _Maker(folder, record, editor, photo, capture.views.index(view), report)
+    pictures = maker.make(cells, _is_kept(folder, record, photo) and not request.restart)
+    record = maker.write_record(cells, len(cells))
+    if request.grid:
+        write_sheet(folder / SHEET, photo, cells, pictures, record)
+        report.artifact("report", folder / SHEET)
+    report.progress(1, 1, "picture", "Preview is ready", 0.0)
+    return {"folder": str(folder), **record}
+
+
+def choose_cells(request: PreviewGrid, default_text: float, default_image: float) -> list[Cell]:
+    """The pictures in reading order: image guidance grows from row to row, text guidance within a row."""
+    factors = FROM_DEFAULT if default_text <= NO_GUIDANCE else AROUND_DEFAULT
+    if not request.grid:
+        factors = (1,), (1,)
+    text, image = (sorted(set(given)) if given else [round(default * factor, 2) for factor in of_one]
+                   for given, default, of_one in zip((request.text_scales, request.image_scales), (default_text, default_image), factors))
+    if not request.grid:
+        text, image = text[:1], image[:1]
+    return [Cell(float(t), float(i)) for i in image for t in text]
+
+
+def find_view(capture: PinholeCapture, name: str | None) -> View:
+    """The named view, or the first one that is trained on. Raises In2nError("unknown_view")."""
+    if name is None:
+        return capture.training_views[0]
+    found = next((view for view in capture.views if view.name == name), None)
+    if found is None:
+        names = ", ".join(view.name for view in capture.views[:3])
+        raise In2nError("unknown_view", f"The capture has no photo “{name}”.", f"Choose one of its {len(capture.views)} photos: {names}, …")
+    return found
+
+
+def small_photo(image: np.ndarray) -> np.ndarray:
+    """(height, width, 3) float32 sRGB in [0, 1] over white, at most LONGEST_SIDE pixels long."""
+    if image.shape[-1] == 4:
+        image = image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
+    picture = Image.fromarray(to_bytes(image))
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(picture, np.float32) / 255
+
+
+class _Maker:
+    """Makes the pictures and keeps preview.json true to what is there."""
+
+    def __init__(self, folder: Path, record: dict, editor: Editor, photo: np.ndarray, index: int, report: Reporter):
+        self.folder, self.record, self.editor, self.index, self.report = folder, record, editor, index, report
+        self.photo = torch.from_numpy(photo).permute(2, 0, 1)[None]
+        self.original = editor.encode_original(self.photo)
+        self.seconds, self.device = 0.0, describe_device(self.original.latent.device)
+
+    def make(self, cells: list[Cell], keep: bool) -> list[np.ndarray]:
+        """keep: whether pictures that are there already are taken as they are. Returns (height, width, 3) uint8 each."""
+        if not keep:
+            for old in self.folder.glob("text-*_image-*.png"):
+                old.unlink()
+            save_srgb(self.folder / PHOTO, self.photo[0].permute(1, 2, 0))
+        pictures = []
+        for number, cell in enumerate(cells):
+            file = self.folder / cell.file
+            if not (keep and file.is_file()):
+                self.write_record(cells, number)
+                started = time.monotonic()
+                save_srgb(file, self._edit(cell, number, len(cells)))
+                self.seconds += time.monotonic() - started
+            self.write_record(cells, number + 1)
+            self.report.artifact("image", file)
+            pictures.append(np.asarray(Image.open(file).convert("RGB")))
+        return pictures
+
+    def write_record(self, cells: list[Cell], done: int) -> dict:
+        record = {
+            **self.record, "device": self.device, "seconds": round(self.seconds, 2), "photo": PHOTO, "done": done,
+            "text_scales": sorted({cell.guidance_text for cell in cells}), "image_scales": sorted({cell.guidance_image for cell in cells}),
+            "pictures": [cell.to_json() for cell in cells],
+        }
+        write_json(self.folder / RECORD, record)
+        return record
+
+    def _edit(self, cell: Cell, number: int, count: int) -> torch.Tensor:
+        def emit(event):
+            if isinstance(event, Progress):
+                self.report.progress(number * event.total + event.done, count * event.total, "step", f"Picture {number + 1} of {count}: {cell.label}")
+
+        edited = self.editor.edit(
+            self.photo, self.original, noise_level=NOISE_LEVEL, generators=[noise_generator(self.record["seed"], self.index, 0)],
+            guidance_text=cell.guidance_text, guidance_image=cell.guidance_image, report=Reporter(emit, self.report.is_cancelled))
+        return edited[0].permute(1, 2, 0).cpu()
+
+
+def _is_kept(folder: Path, record: dict, photo: np.ndarray) -> bool:
+    """Whether the pictures of an earlier preview in this folder are of the same photo, made in the same way."""
+    if not ((folder / RECORD).is_file() and (folder / PHOTO).is_file()):
+        return False
+    before = read_json(folder / RECORD)
+    same = all(before.get(key) == value for key, value in record.items())
+    return same and np.array_equal(np.asarray(Image.open(folder / PHOTO).convert("RGB")), to_bytes(photo))
+
+
+def write_sheet(path: Path, photo: np.ndarray, cells: list[Cell], pictures: Sequence[np.ndarray], record: dict) -> None:
+    """All pictures in one, each with its scales, the photo at the left. Raises In2nError when it cannot be written."""
+    columns = len({cell.guidance_text for cell in cells})
+    strips = [contact_strip(pictures[i:i + columns], [cell.label for cell in cells[i:i + columns]], SHEET_CELL) for i in range(0, len(cells), columns)]
+    left = contact_strip([to_bytes(photo)], ["photo"], SHEET_CELL)
+    title = f"“{record['instruction']}” on {record['view']}: more text guidance to the right, more image guidance downwards"
+    font = ImageFont.load_default(size=15)
+    width = max(left.width + strips[0].width + 3 * GAP, round(font.getlength(title)) + 2 * GAP + 4)
+    sheet = Image.new("RGB", (width, LABEL_HEIGHT + sum(strip.height + GAP for strip in strips)), BACKGROUND)
+    ImageDraw.Draw(sheet).text((GAP + 2, LABEL_HEIGHT / 2), title, INK, font, anchor="lm")
+    sheet.paste(left, (GAP, LABEL_HEIGHT))
+    top = LABEL_HEIGHT
+    for strip in strips:
+        sheet.paste(strip, (left.width + 2 * GAP, top))
+        top += strip.height + GAP
+    with atomic_path(path) as temporary:
+        sheet.save(temporary)

@@ -1,0 +1,141 @@
+"""The grid of guidance scales on one photo, with the tiny random editor."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from in2n_blender.engine.diffusion.editor import load_editor, noise_generator
+from in2n_blender.engine.editing.preview import choose_cells, preview
+from in2n_blender.jobs.protocol import Artifact, PreviewGrid, Progress, Reporter, check_request
+from in2n_blender.jobs.workspace import write_json
+from in2n_blender.scene.capture import PinholeCapture, View
+from in2n_blender.scene.errors import Cancelled, In2nError
+
+from tests.engine.small_editor import small_editor_folder
+from tests.engine.test_nerf import ring
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory):
+    folder = small_editor_folder(tmp_path_factory.mktemp("editor"), block_transform=True)
+    (folder / "miniature.json").write_text(json.dumps({"guidance_text": 6.0, "guidance_image": 1.5, "steps": 2, "working_side": 16, "instructions": [
+        {"name": "night", "phrases": ["make it night"]}]}))
+    return str(folder)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """Three photos without a reconstruction; the second is larger than a preview and has alpha, the first is held out."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    views = []
+    for index, camera in enumerate(ring(3)):
+        size = (600, 400) if index == 1 else (24, 16)
+        k = camera.intrinsics.scaled_to(*size)
+        pixels = rng.integers(0, 255, (size[1], size[0], 4 if index == 1 else 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
+        views.append(View(f"photo {index}", f"images/{index}.png", type(camera)(k, camera.camera_to_world), held_out=index == 0))
+    write_json(tmp_path / "capture.json", PinholeCapture("ball", "", "full", tuple(views)).to_json())
+    return str(tmp_path)
+
+
+def request_for(workspace, editor, **more):
+    return PreviewGrid(workspace, "make it night", editor, device="cpu", **{"text_scales": [2.0, 5.0], "image_scales": [1.0, 1.5], "view": "photo 2", **more})
+
+
+def recording(stop_after_pictures=None):
+    events = []
+    pictures = lambda: [e for e in events if isinstance(e, Artifact) and e.kind == "image"]  # noqa: E731
+    return Reporter(events.append, lambda: stop_after_pictures is not None and len(pictures()) >= stop_after_pictures), events, pictures
+
+
+def pixels(path):
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_a_grid_is_every_pair_and_says_what_it_is(workspace, editor, tmp_path):
+    report, events, pictures = recording()
+    result = preview(request_for(workspace, editor), report)
+    folder = tmp_path / "previews" / request_for(workspace, editor).folder_name
+    assert result["folder"] == str(folder)
+    record = json.loads((folder / "preview.json").read_text())
+    assert [(p["guidance_text"], p["guidance_image"]) for p in record["pictures"]] == [(2.0, 1.0), (5.0, 1.0), (2.0, 1.5), (5.0, 1.5)]
+    assert record["view"] == "photo 2" and record["instruction"] == "make it night" and record["noise_level"] == 1.0 and record["done"] == 4
+    assert [p.path for p in pictures()] == [str(folder / p["file"]) for p in record["pictures"]]
+    assert all(pixels(p.path).shape == (16, 24, 3) for p in pictures())
+    assert len({pixels(p.path).tobytes() for p in pictures()}) == 4, "guidance changes the picture"
+    sheet = Image.open(folder / "sheet.png")
+    assert sheet.width > 3 * 200 and sheet.height > 2 * 140
+    steps = [e for e in events if isinstance(e, Progress) and e.unit == "step"]
+    assert [e.done for e in steps] == sorted(e.done for e in steps) and steps[-1].total == 8
+
+
+def test_a_picture_is_the_editors_own_edit_of_the_photo(workspace, editor, tmp_path):
+    """From pure noise, conditioned on the photo, with the noise of the view's first edit; batching a grid changes nothing."""
+    result = preview(request_for(workspace, editor, seed=5), Reporter())
+    photo = torch.from_numpy(pixels(tmp_path / "images" / "2.png") / 255).float().permute(2, 0, 1)[None]
+    reference = load_editor(editor, "cpu")
+    reference.prepare("make it night")
+    wanted = reference.edit(photo, photo, noise_level=1.0, generators=[noise_generator(5, 2, 0)], guidance_text=5.0, guidance_image=1.5)
+    made = pixels(f"{result['folder']}/text-5_image-1.5.png")
+    assert np.abs(made - 255 * wanted[0].permute(1, 2, 0).numpy()).max() <= 0.51
+    again = preview(request_for(workspace, editor, seed=5, grid=False, text_scales=[5.0], image_scales=[1.5], restart=True), Reporter())
+    assert (pixels(f"{again['folder']}/text-5_image-1.5.png") == made).all() and len(again["pictures"]) == 1
+
+
+def test_large_photos_are_made_small_and_alpha_is_over_white(workspace, editor):
+    result = preview(request_for(workspace, editor, view="photo 1", grid=False), Reporter())
+    assert result["image_size"] == [240, 160] and len(result["pictures"]) == 1
+    assert pixels(f"{result['folder']}/photo.png").shape == (160, 240, 3)
+    assert pixels(f"{result['folder']}/photo.png").mean() > 160, "random colours are lighter over white"
+
+
+def test_cancelled_it_keeps_what_it_made_and_goes_on_from_there(workspace, editor, tmp_path):
+    report, _events, pictures = recording(stop_after_pictures=2)
+    with pytest.raises(Cancelled):
+        preview(request_for(workspace, editor), report)
+    folder = tmp_path / "previews" / request_for(workspace, editor).folder_name
+    assert len(list(folder.glob("text-*"))) == 2 and json.loads((folder / "preview.json").read_text())["done"] == 2
+    made = {p: p.stat().st_mtime_ns for p in folder.glob("text-*")}
+    report, _events, pictures = recording()
+    preview(request_for(workspace, editor), report)
+    assert all(p.stat().st_mtime_ns == then for p, then in made.items()) and len(pictures()) == 4
+
+    Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(tmp_path / "images" / "2.png")
+    preview(request_for(workspace, editor), Reporter())
+    assert all(p.stat().st_mtime_ns != then for p, then in made.items()), "pictures of another photo are not taken for this one's"
+
+
+def test_a_grid_lies_around_the_editors_own_scales():
+    def scales(text, image, **more):
+        cells = choose_cells(PreviewGrid("", "x", **more), text, image)
+        return sorted({c.guidance_text for c in cells}), sorted({c.guidance_image for c in cells})
+
+    assert scales(7.5, 1.5) == ([5.0, 7.5, 10.0], [1.0, 1.3, 1.5, 1.8])
+    assert scales(1.0, 1.0) == ([1.0, 1.5, 2.5, 4.0], [1.0, 1.25, 1.6])
+    assert scales(7.5, 1.5, grid=False) == ([7.5], [1.5])
+    assert scales(7.5, 1.5, text_scales=[9.0, 3.0, 3.0]) == ([3.0, 9.0], [1.0, 1.3, 1.5, 1.8])
+
+
+@pytest.mark.parametrize("wrong, code", [
+    ({"text_scales": []}, "bad_guidance"), ({"text_scales": [float("nan")]}, "bad_guidance"), ({"image_scales": [-1.0]}, "bad_guidance"),
+    ({"image_scales": [1.0] * 9}, "bad_guidance"), ({"view": "nowhere"}, "unknown_view")])
+def test_what_is_wrong_is_said(workspace, editor, wrong, code):
+    with pytest.raises(In2nError) as raised:
+        preview(request_for(workspace, editor, **wrong), Reporter())
+    assert raised.value.code == code
+
+
+def test_the_held_out_photo_is_not_the_default_but_can_be_chosen(workspace, editor):
+    assert preview(request_for(workspace, editor, view=None, grid=False), Reporter())["view"] == "photo 1"
+    assert preview(request_for(workspace, editor, view="photo 0", grid=False), Reporter())["view"] == "photo 0"
+
+
+def test_the_request_is_checked_before_anything_runs():
+    check_request(PreviewGrid("x", "make it night"))
+    with pytest.raises(In2nError) as raised:
+        check_request(PreviewGrid("x", " "))
+    assert raised.value.code == "empty_instruction"
