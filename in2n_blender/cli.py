@@ -31,10 +31,12 @@ from .scene.presets import PRESETS
 
 PACKAGE = Path(__file__).resolve().parent
 PATH_NAME = "through-views"
+PROG = "python3 -m in2n_blender"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = build_parser()
+def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
+    """Run the command line and return its exit code. prog: how the user called it."""
+    parser = build_parser(prog)
     known, extra = parser.parse_known_args(arguments)
     if extra and not getattr(known, "passes_on", False):
         parser.error(f"unrecognized arguments: {' '.join(extra)}")
@@ -60,8 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
 # --- arguments ------------------------------------------------------------------------------------------------------
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python3 -m in2n_blender", description="Edit captured scenes by text, in Blender or from the command line.")
+def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Edit captured scenes by text, in Blender or from the command line.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands)
     _add_run(commands)
@@ -389,11 +391,20 @@ def engine_python(interruption, groups=("engine",)) -> Path:
     if named:
         _existing(named)
         return Path(named).expanduser().absolute()  # not resolved: a virtual environment's python is a link to its base
+    if not environment.plan(groups).ready:
+        _check_online()
     printer = ProgressPrinter()
     try:
         return environment.install(groups, report=Reporter(printer, lambda: interruption.asked))
     finally:
         printer.close()
+
+
+def _check_online() -> None:
+    """Blender's own setting for its extensions, handed on by `blender --command in2n`. Raises In2nError("offline")."""
+    if os.environ.get("IN2N_OFFLINE") and not os.environ.get("IN2N_WHEELHOUSE"):
+        raise In2nError("offline", "The packages are not installed, and Blender's online access is off.",
+                        "Put --online-mode before --command, or install from a folder of wheels with --wheelhouse DIR.")
 
 
 # --- commands that run another program in the environment -----------------------------------------------------------
@@ -490,6 +501,7 @@ def install_environment(args, interruption) -> int:
         if args.verify:
             failing = environment.verify(groups, report=report)
         else:
+            _check_online()
             python = (environment.repair if args.repair else environment.install)(groups, report=report)
     finally:
         printer.close()
