@@ -16,10 +16,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ...jobs.protocol import Reporter
 from ...scene.camera import Camera
 
 # Two depths of one point agree within this share: a surface that a camera sees, not one behind it.
 DEPTH_TOLERANCE = 0.02
+# What equal images count as in a mean of PSNRs, in dB.
+LARGEST_PSNR = 100.0
+# Of a smaller image nothing is left at AlexNet's deepest features.
+LPIPS_SIDE = 31
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
@@ -46,8 +51,11 @@ def lpips(image: np.ndarray, truth: np.ndarray, note: Callable[[str], None] = la
     version 0.1 with AlexNet, by the authors' package. 0 for equal images.
 
     None, and one line to `note`, where AlexNet's trained weights are neither on disk nor may be downloaded: with a random
-    backbone the number would mean nothing.
+    backbone the number would mean nothing. None, too, for images with a side below LPIPS_SIDE.
     """
+    if min(np.shape(image)[:2]) < LPIPS_SIDE:
+        note(f"LPIPS is not measured: it needs images of at least {LPIPS_SIDE} pixels.")
+        return None
     network = _lpips_network()
     if network is None:
         note("LPIPS is not measured: AlexNet's weights are not on disk and may not be downloaded (IN2N_ALLOW_DOWNLOAD=1 allows it).")
@@ -127,18 +135,19 @@ def warp_consistency(view, camera: Camera, neighbour, neighbour_camera: Camera, 
     return WarpConsistency(float(error), float(seen.double().mean()))
 
 
-def sequence_consistency(views, cameras: list[Camera], interval: int = 1) -> float | None:
+def sequence_consistency(views, cameras: list[Camera], interval: int = 1, report: Reporter | None = None) -> float | None:
     """Mean over all pairs (i, i + interval) of the warping error's PSNR in dB, in both directions; None where no pair overlaps.
 
-    interval 1 measures flicker, larger ones drift.
+    interval 1 measures flicker, larger ones drift. report: asked between pairs whether the job was cancelled. Raises Cancelled.
     """
-    errors = []
+    report, errors = report or Reporter(), []
     for i in range(len(cameras) - interval):
         j = i + interval
         for a, b in ((i, j), (j, i)):
+            report.check()
             result = warp_consistency(views[a], cameras[a], views[b], cameras[b])
             if result.squared_error is not None:
-                errors.append(min(result.psnr_db, 100.0))
+                errors.append(min(result.psnr_db, LARGEST_PSNR))
     return float(np.mean(errors)) if errors else None
 
 

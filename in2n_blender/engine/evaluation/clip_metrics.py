@@ -1,0 +1,162 @@
+"""CLIP's view of an edit: does it go the way the caption says, and the same way in neighbouring frames?
+
+C(image) and T(text) are CLIP's embeddings (Radford et al. 2021), scaled to unit length. The numbers depend on the CLIP, the
+captions and the views: they compare methods in one harness, not papers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ...jobs.protocol import Reporter
+from ...scene.errors import In2nError
+from ..device import pick_device
+from ..output.images import to_bytes
+
+DEFAULT_CLIP = "openai/clip-vit-large-patch14"
+WANTED, UNWANTED = ["*.json", "*.txt", "*.safetensors"], ["*.fp16.safetensors"]
+BATCH = {"cuda": 32}
+# Embeddings have unit length; what an identical image may differ by is rounding, some 1e-6.
+NO_CHANGE = 1e-5
+
+
+def direction_similarity(edited: torch.Tensor, original: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> list[float | None]:
+    """CLIP text-image direction similarity of every view: cos(C(edited) - C(original), T(target) - T(source)).
+
+    Gal et al. 2022, "StyleGAN-NADA", equation 2 (there as a loss, one minus it); Brooks et al. 2023, "InstructPix2Pix", and
+    Haque et al. 2023, "Instruct-NeRF2NeRF", report it.
+    edited, original: embeddings (views, size). source, target: the captions' embeddings (size,).
+    An unchanged view has moved nowhere: 0, as torch's cosine_similarity has it in the published code. Equal captions give
+    no direction to follow: None.
+    """
+    wanted = target - source
+    if _is_zero(wanted):
+        return [None] * len(edited)
+    return [_cosine(moved, wanted) for moved in edited - original]
+
+
+def direction_consistency(edited: torch.Tensor, original: torch.Tensor) -> list[float | None]:
+    """CLIP direction consistency of neighbouring frames i, i + 1: cos(C(e_i) - C(o_i), C(e_i+1) - C(o_i+1)).
+
+    Haque et al. 2023, "Instruct-NeRF2NeRF", as its readers take it: the edit moves both frames the same way.
+    edited, original: embeddings (frames, size) along a path. A pair with one frame unchanged gives 0, with both None: there
+    is no edit to be consistent.
+    """
+    moved = edited - original
+    return [_cosine(a, b) for a, b in zip(moved, moved[1:])]
+
+
+def direction_consistency_printed(edited: torch.Tensor, original: torch.Tensor) -> list[float]:
+    """The same by the formula that the paper prints: (C(e_i) - C(o_i)) . (C(e_i+1) - C(e_i)).
+
+    Haque et al. 2023, appendix on metrics; whether it is misprinted is asked in the issues of its code. A scalar product, not
+    a cosine: near 0 where neighbouring edited frames are alike, so that it says little about consistency.
+    """
+    return [float(a @ b) for a, b in zip(edited - original, edited[1:] - edited[:-1])]
+
+
+class Clip:
+    """A CLIP model of transformers, in float32."""
+
+    def __init__(self, name: str, folder: Path, device: torch.device | str):
+        """Raises In2nError("clip_unfit") when the folder does not hold a CLIP model with safetensors weights."""
+        from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        self.name, self.device = name, torch.device(device)
+        try:
+            self.model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+            self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+            self.processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise In2nError("clip_unfit", f"“{name}” cannot be used as CLIP: {str(error).splitlines()[0]}",
+                            "Choose a CLIP model in transformers' layout with safetensors weights.") from error
+        self.model.to(self.device).eval().requires_grad_(False)
+        self._report = Reporter()
+        # One large image takes more than a second on a CPU.
+        for layer in self.model.vision_model.encoder.layers:
+            layer.register_forward_pre_hook(lambda module, inputs: self._report.check())
+
+    @torch.no_grad()
+    def embed_images(self, images: Sequence, report: Reporter | None = None) -> torch.Tensor:
+        """(images, size) float32 on the CPU, of unit length. images: (height, width, 3) sRGB in [0, 1]. Raises Cancelled."""
+        self._report = report or Reporter()
+        size, parts = BATCH.get(self.device.type, 1), []
+        try:
+            for first in range(0, len(images), size):
+                self._report.progress(first, len(images), "image", "Embedding by CLIP")
+                batch = [to_bytes(np.asarray(image)) for image in images[first:first + size]]
+                pixels = self.processor(batch, input_data_format="channels_last", return_tensors="pt").pixel_values
+                parts.append(_unit(self.model.get_image_features(pixels.to(self.device)).pooler_output))
+        finally:
+            self._report = Reporter()
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """(texts, size) float32 on the CPU, of unit length. What is too long for the model is cut off."""
+        length = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt").to(self.device)
+        return _unit(self.model.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output)
+
+
+def load_clip(
+    name: str = DEFAULT_CLIP, device: torch.device | str = "auto", report: Reporter | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Clip | None:
+    """A CLIP by its hub name (from the local cache; downloaded only where IN2N_ALLOW_DOWNLOAD=1) or by its folder.
+
+    None, and one line to `note`, where the weights are not on this machine and cannot or may not be downloaded.
+    Raises In2nError: "unknown_clip" where it is neither a folder nor a hub's name, "clip_unfit", "no_device".
+    """
+    from ..diffusion.hub import is_hub_name
+
+    device = pick_device(str(device))
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if not is_hub_name(name):
+            raise In2nError("unknown_clip", f"There is no CLIP “{name}”: it is neither a folder nor a model's name.",
+                            f"Choose “{DEFAULT_CLIP}” or a folder in transformers' layout.")
+        folder = _find_on_hub(name, report or Reporter(), note)
+    return Clip(name, folder, device) if folder else None
+
+
+def _find_on_hub(name: str, report: Reporter, note: Callable[[str], None]) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    from ..diffusion.hub import ALLOW_DOWNLOAD, downloads_allowed
+
+    allowed = downloads_allowed()
+    if allowed:
+        report.progress(0, 1, "download", f"Downloading {name}")
+    try:
+        folder = Path(snapshot_download(name, local_files_only=not allowed, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+        if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+            return folder
+        why = "it has no safetensors weights"
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        why = f"it could not be downloaded ({type(error).__name__})"
+    if not allowed:
+        why = f"it is not on this machine and downloads are not allowed ({ALLOW_DOWNLOAD}=1 allows them: some 2 GB, once)"
+    note(f"CLIP is not measured by “{name}”: {why}.")
+    return None
+
+
+def _unit(embeddings: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(embeddings.float(), dim=-1).cpu()
+
+
+def _is_zero(direction: torch.Tensor) -> bool:
+    return float(direction.norm()) < NO_CHANGE
+
+
+def _cosine(a: torch.Tensor, b: torch.Tensor) -> float | None:
+    """0 where one of both is zero, None where both are."""
+    zeros = _is_zero(a) + _is_zero(b)
+    return float(a @ b / (a.norm() * b.norm())) if zeros == 0 else 0.0 if zeros == 1 else None

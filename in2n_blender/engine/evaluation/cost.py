@@ -1,0 +1,77 @@
+"""What a block of work costs: time and memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psutil
+import torch
+
+SAMPLE_SECONDS = 0.02
+MB = 1e6
+
+
+class CostMeter:
+    """Measures the block it is a context manager of; its numbers can be read inside the block and after it.
+
+        with CostMeter(device) as cost:
+            work()
+        cost.seconds, cost.cpu_seconds, cost.peak_memory_mb
+
+    seconds: of wall clock. cpu_seconds: user and system time of all threads of this process.
+    peak_memory_mb (10^6 bytes): on CUDA the most that torch had allocated on the device, exactly; blocks on one device
+    cannot be nested, for each resets torch's own counter. Elsewhere the largest resident set of this process (with MPS:
+    plus what Metal holds), libraries and all. The system's own high-water mark (ru_maxrss) never falls, so that a block after
+    a larger one would inherit its peak: a thread samples the current size instead, and misses peaks shorter than
+    SAMPLE_SECONDS.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self._peak = 0
+        self._ended: tuple[float, float] | None = None
+
+    @property
+    def seconds(self) -> float:
+        return (self._ended or self._clocks())[0] - self._began[0]
+
+    @property
+    def cpu_seconds(self) -> float:
+        return (self._ended or self._clocks())[1] - self._began[1]
+
+    @property
+    def peak_memory_mb(self) -> float:
+        if self._ended is None:
+            self._sample()
+        return self._peak / MB
+
+    def __enter__(self) -> "CostMeter":
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self._sample()
+            threading.Thread(target=self._keep_sampling, name="memory", daemon=True).start()
+        self._began = self._clocks()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._sample()
+        self._ended = self._clocks()
+        self._stop.set()
+
+    def _clocks(self) -> tuple[float, float]:
+        return time.monotonic(), time.process_time()
+
+    def _keep_sampling(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            self._sample()
+
+    def _sample(self) -> None:
+        if self.device.type == "cuda":
+            self._peak = torch.cuda.max_memory_allocated(self.device)
+            return
+        metal = torch.mps.driver_allocated_memory() if self.device.type == "mps" else 0
+        self._peak = max(self._peak, self._process.memory_info().rss + metal)

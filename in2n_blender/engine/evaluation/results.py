@@ -1,0 +1,117 @@
+"""What was measured, as rows: one for a method, a scene and an instruction; as tables for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Sequence
+
+from ...jobs.workspace import write_json
+
+RESULT_FILE = "result.json"
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One edit's quality and cost. None: not measured.
+
+    psnr_db, ssim, lpips: against the truth on held-out views. consistency: of neighbouring frames, warped by depth, in dB.
+    clip_direction, clip_consistency: cosines; clip_consistency_printed: see `clip_metrics`.
+    unet_evaluations, nerf_steps, seconds, cpu_seconds, peak_memory_mb: of the edit alone, without the reconstruction.
+    """
+
+    method: str
+    scene: str
+    instruction: str
+    psnr_db: float | None
+    ssim: float | None
+    lpips: float | None
+    consistency: float | None
+    clip_direction: float | None
+    clip_consistency: float | None
+    clip_consistency_printed: float | None
+    unet_evaluations: int
+    nerf_steps: int
+    seconds: float
+    cpu_seconds: float | None = None
+    peak_memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    form: Callable[[object], str] = str
+
+
+_fixed = lambda digits: lambda value: f"{value:.{digits}f}"  # noqa: E731
+COLUMNS = {
+    "method": Column("method"),
+    "scene": Column("scene"),
+    "instruction": Column("instruction"),
+    "psnr_db": Column("PSNR (dB)", _fixed(2)),
+    "ssim": Column("SSIM", _fixed(3)),
+    "lpips": Column("LPIPS", _fixed(3)),
+    "consistency": Column("consistency (dB)", _fixed(2)),
+    "clip_direction": Column("CLIP direction", _fixed(4)),
+    "clip_consistency": Column("CLIP consistency", _fixed(4)),
+    "clip_consistency_printed": Column("CLIP consistency (printed)", _fixed(4)),
+    "unet_evaluations": Column("UNet evaluations"),
+    "nerf_steps": Column("NeRF steps"),
+    "seconds": Column("seconds", _fixed(1)),
+    "cpu_seconds": Column("CPU seconds", _fixed(1)),
+    "peak_memory_mb": Column("peak memory (MB)", _fixed(0)),
+}
+TEXT_COLUMNS = ("method", "scene", "instruction")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Aligned text for a terminal, numbers to the right. Columns that no row has a value for are left out."""
+    names, cells = _cells(rows)
+    widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
+    aligned = [[text.ljust(width) if name in TEXT_COLUMNS else text.rjust(width) for name, text, width in zip(names, line, widths)]
+               for line in cells]
+    aligned.insert(1, ["-" * width for width in widths])
+    return "\n".join("  ".join(line).rstrip() for line in aligned)
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The same table as GitHub's Markdown."""
+    names, cells = _cells(rows)
+    cells.insert(1, ["---" if name in TEXT_COLUMNS else "--:" for name in names])
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in cells)
+
+
+def write_results(rows: Sequence[Row], out: Path | str) -> Path:
+    """Write {"rows": [...]} to out/result.json, atomically. Returns the file; raises In2nError when it cannot be written."""
+    path = Path(out) / RESULT_FILE
+    write_json(path, {"rows": [dataclasses.asdict(row) for row in rows]})
+    return path
+
+
+def mean_rows(rows: Sequence[Row]) -> list[Row]:
+    """One row a method, in the order of their first rows: the mean over its scenes and instructions.
+
+    A mean is over the rows that have a value; None where none has.
+    """
+    methods = dict.fromkeys(row.method for row in rows)
+    return [_mean_row(method, [row for row in rows if row.method == method]) for method in methods]
+
+
+def _mean_row(method: str, rows: list[Row]) -> Row:
+    def mean(name: str):
+        values = [value for row in rows if (value := getattr(row, name)) is not None]
+        if not values:
+            return None
+        average = sum(values) / len(values)
+        return round(average) if name in ("unet_evaluations", "nerf_steps") else average
+
+    return Row(method, ALL, ALL, **{name: mean(name) for name in COLUMNS if name not in TEXT_COLUMNS})
+
+
+def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns to show, and the lines of text, titles first."""
+    names = [name for name in COLUMNS if any(getattr(row, name) is not None for row in rows)] or list(TEXT_COLUMNS)
+    show = lambda name, value: "" if value is None else COLUMNS[name].form(value)  # noqa: E731
+    return names, [[COLUMNS[name].title for name in names], *([show(name, getattr(row, name)) for name in names] for row in rows)]

@@ -1,0 +1,128 @@
+"""An edit's quality in numbers, from rendered views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Sequence
+
+import numpy as np
+
+from ...jobs.protocol import Reporter
+from ...scene.camera import Camera
+from .clip_metrics import Clip, direction_consistency, direction_consistency_printed, direction_similarity
+from .image_metrics import LARGEST_PSNR, lpips, psnr, sequence_consistency, ssim
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over views, or over pairs of neighbouring frames. None: not measured. Units and sources as in `results.Row`."""
+
+    psnr_db: float | None = None
+    ssim: float | None = None
+    lpips: float | None = None
+    consistency: float | None = None
+    clip_direction: float | None = None
+    clip_consistency: float | None = None
+    clip_consistency_printed: float | None = None
+
+
+def score_views(
+    views: Sequence, cameras: Sequence[Camera], truths: Sequence[np.ndarray | None] | None, *,
+    originals: Sequence[np.ndarray] | None = None,
+    sequence: tuple[Sequence, Sequence[Camera]] | None = None,
+    sequence_originals: Sequence[np.ndarray] | None = None,
+    clip: Clip | None = None,
+    captions: tuple[str, str] | None = None,
+    note: Callable[[str], None] = lambda text: None,
+    report: Reporter | None = None,
+) -> Scores:
+    """Score an edit's views of the held-out cameras.
+
+    views: RenderedViews (rgb_srgb (height, width, 3), alpha, depth) of `cameras`.
+    truths: what each should look like, (height, width, 3) sRGB; None, as a whole or for a view, where nobody knows. The means
+    are over the views with a truth; equal images count as LARGEST_PSNR.
+    originals: the unedited photos of the same cameras, for CLIP.
+    sequence: rendered frames and cameras along a path of small steps, on which both consistencies are measured;
+    sequence_originals: the unedited scene's frames there, for CLIP. Without a sequence the held-out views are taken instead,
+    from neighbour to neighbour: they may be far apart and see little in common.
+    clip: from `clip_metrics.load_clip`; captions: (of the original, of the edited scene), for the direction similarity.
+    note: told, in a sentence each, what is not measured and why. report: asked between views whether the job was cancelled.
+    Raises Cancelled; ValueError where a truth is not of its view's size.
+    """
+    report, note = report or Reporter(), _once(note)
+    if sequence is None:
+        order = neighbour_order(cameras)
+        sequence = [views[i] for i in order], [cameras[i] for i in order]
+        sequence_originals = originals and [originals[i] for i in order]
+    return Scores(
+        **_against_truth(views, truths, note, report),
+        consistency=score_sequence(*sequence, report=report),
+        **(_by_clip(clip, views, originals, captions, sequence[0], sequence_originals, note, report) if clip else {}))
+
+
+def score_sequence(views: Sequence, cameras: Sequence[Camera], report: Reporter | None = None) -> float | None:
+    """`sequence_consistency` of frames with small steps between them, in dB; None where no two neighbours see the same."""
+    return sequence_consistency(views, list(cameras), report=report)
+
+
+def neighbour_order(cameras: Sequence[Camera]) -> list[int]:
+    """The cameras' numbers in an order of small steps, from one end: always on to the nearest that is left, in position and direction."""
+    poses = np.stack([np.asarray(camera.camera_to_world, np.float64) for camera in cameras])
+    away = poses[:, :3, 3] - poses[:, :3, 3].mean(0)
+    size = max(float(np.linalg.norm(away, axis=1).max()), 1e-9)
+    places = np.concatenate([away / size, 0.5 * poses[:, :3, 2]], 1)
+    left = set(range(len(places)))
+    order = [int(np.linalg.norm(away, axis=1).argmax())]
+    while left := left - {order[-1]}:
+        order.append(min(left, key=lambda i: float(np.linalg.norm(places[i] - places[order[-1]]))))
+    return order
+
+
+def _against_truth(views, truths, note, report: Reporter) -> dict:
+    values: dict[str, list] = {"psnr_db": [], "ssim": [], "lpips": []}
+    for view, truth in zip(views, truths or ()):
+        if truth is None:
+            continue
+        report.check()
+        image, truth = np.asarray(view.rgb_srgb), np.asarray(truth)
+        if image.shape != truth.shape:
+            raise ValueError(f"the truth is {truth.shape}, the view {image.shape}")
+        values["psnr_db"].append(min(psnr(image, truth), LARGEST_PSNR))
+        values["ssim"].append(ssim(image, truth))
+        values["lpips"].append(lpips(image, truth, note))
+    return {name: _mean(found) for name, found in values.items()}
+
+
+def _by_clip(clip: Clip, views, originals, captions, frames, frame_originals, note, report: Reporter) -> dict:
+    scores: dict = {}
+    if captions is None:
+        note("The CLIP direction is not measured: it needs a caption of the original and one of the edited scene.")
+    elif originals is None:
+        note("The CLIP direction is not measured: there are no photos of the unedited scene to compare with.")
+    else:
+        edited, unedited = clip.embed_images([v.rgb_srgb for v in views], report), clip.embed_images(originals, report)
+        scores["clip_direction"] = _mean(direction_similarity(edited, unedited, *clip.embed_texts(captions)))
+    if frame_originals is None:
+        note("The CLIP consistency is not measured: there are no frames of the unedited scene to compare with.")
+    else:
+        edited, unedited = clip.embed_images([v.rgb_srgb for v in frames], report), clip.embed_images(frame_originals, report)
+        scores["clip_consistency"] = _mean(direction_consistency(edited, unedited))
+        scores["clip_consistency_printed"] = _mean(direction_consistency_printed(edited, unedited))
+    return scores
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _once(note: Callable[[str], None]) -> Callable[[str], None]:
+    """Every sentence is said once, however many views it concerns."""
+    said = set()
+
+    def tell(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            note(text)
+
+    return tell
