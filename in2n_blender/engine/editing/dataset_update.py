@@ -7,7 +7,6 @@ conditioned on the *original* photo, and the result takes the view's place in th
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ...jobs.workspace import Workspace, read_json, write_json
 from ...scene.errors import Cancelled, In2nError
 from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, OriginalLatent, load_editor, noise_generator
+from ..evaluation.cost import CostMeter
 from ..nerf.checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
 from ..nerf.dataset import training_bank
 from ..nerf.scene import Scene, build_model
@@ -29,6 +29,8 @@ from ..output.images import save_srgb
 NOISE_LEVELS = (0.02, 0.98)
 # How far down its range "falling" goes. Lower levels keep what a render shows, half-way edits included.
 FALL = 0.4
+# Of all sittings together, in state.json; a cost before this sitting is added to, the largest memory kept.
+COSTS = ("seconds", "cpu_seconds", "unet_evaluations", "peak_memory_mb")
 DENOISING_STEPS = None  # the editor's own number: the paper's 20 for InstructPix2Pix
 
 
@@ -48,16 +50,14 @@ class Schedule:
 
     @property
     def edits(self) -> int:
+        """How many dataset images are edited in all."""
         return self.views * self.rounds
 
     @property
-    def settling_steps(self) -> int:
-        """NeRF steps after the last edit, so that it is learnt as well as the others."""
-        return max(self.edit_rate, self.edits * self.edit_rate // 10)
-
-    @property
     def steps(self) -> int:
-        return self.edits * self.edit_rate + self.settling_steps
+        """NeRF steps: `edit_rate` for every edit, and a tenth more, so that the last edits are learnt as well as the others."""
+        updates = self.views * self.rounds
+        return updates * self.edit_rate + max(self.edit_rate, updates * self.edit_rate // 10)
 
     def view(self, edit: int) -> int:
         """One random permutation of the views, cycled."""
@@ -74,12 +74,14 @@ class Schedule:
         return high - (high - low) * FALL * position
 
 
-def edit(request: Edit, report: Reporter) -> dict:
+def edit(request: Edit, report: Reporter, method: type["DatasetUpdate"] | None = None) -> dict:
     """Edit the workspace's reconstruction by an instruction, from the edit's checkpoint if there is one.
 
-    Returns edits/<name>/state.json: rounds, unet_evaluations, seconds, editor, instruction, device.
+    method: `DatasetUpdate`, or one of the methods that it is measured against (`baselines`).
+    Returns edits/<name>/state.json: rounds, unet_evaluations, seconds, cpu_seconds, peak_memory_mb, editor, instruction, device.
     Raises In2nError, Cancelled (after saving).
     """
+    method = method or DatasetUpdate
     check_request(request)
     workspace, device = Workspace(request.workspace), pick_device(request.device)
     folder = workspace.edit(request.name)
@@ -92,58 +94,67 @@ def edit(request: Edit, report: Reporter) -> dict:
     settings = replace(NerfSettings(**reconstruction[1]["settings"]), **_editing_sizes(settings_for(request.preset, device.type)))
     if request.perceptual != "auto":
         settings = replace(settings, perceptual=request.perceptual)
-    schedule = Schedule(len(images), request.rounds or settings.edit_rounds, settings.edit_rate, request.seed, request.noise_schedule)
-    record = _record(request, editor, reconstruction[1], schedule)
+    schedule = method.Schedule(len(images), request.rounds or settings.edit_rounds, settings.edit_rate, request.seed, request.noise_schedule)
+    record = _record(request, editor, reconstruction[1], schedule, method)
     found = _resumable(folder, record, request.restart)
     if found and found[1]["done"]:
         return found[1]
 
     bank = training_bank(capture, images, device)
     state = {**{k: reconstruction[1][k] for k in ("transform", "near", "has_alpha")}, **record, "settings": settings.to_json(),
-             "device": describe_device(device), "seconds": 0.0, "unet_evaluations": 0, "edits_done": 0, "done": False}
+             "device": describe_device(device), **dict.fromkeys(COSTS, 0), "edits_done": 0, "done": False}
     model, transform = build_model(state)
     trainer = Trainer(model, bank, request.seed, schedule.steps, loss="l1", learning_rate=settings.edit_learning_rate, log=report.log)
     if found:
         trainer.restore(*found)
         bank.colors.copy_(found[0]["dataset"])
-        state.update({key: found[1][key] for key in ("seconds", "unet_evaluations", "edits_done")})
+        state.update({key: found[1][key] for key in (*COSTS, "edits_done")})
     else:
         model.load_state_dict(model_weights(reconstruction[0]))
         write_json(folder / "edit.json", record)
     del reconstruction, found
     scene = Scene(model, transform, capture, device, bank.has_alpha)
-    DatasetUpdate(request, report, folder, editor, schedule, trainer, scene, images, state).run()
+    method(request, report, folder, editor, schedule, trainer, scene, images, state).run()
     return state
 
 
 class DatasetUpdate:
-    """The loop, and what it saves."""
+    """The loop, and what it saves. The methods that it is measured against (`baselines`) replace `before_step` or `step`."""
+
+    name = "iterative"
+    Schedule = Schedule
 
     def __init__(self, request: Edit, report: Reporter, folder: Path, editor: Editor, schedule: Schedule, trainer: Trainer,
                  scene: Scene, images: list[np.ndarray], state: dict):
         self.request, self.report, self.folder, self.editor = request, report, folder, editor
         self.schedule, self.trainer, self.scene, self.images, self.state = schedule, trainer, scene, images, state
         self.originals: dict[int, OriginalLatent] = {}
-        self.started, self.seconds_before = time.monotonic(), state["seconds"]
-        self.evaluations_before = state["unet_evaluations"]
+        self.cost, self.before = CostMeter(trainer.bank.device), {key: state[key] for key in COSTS}
 
     def run(self) -> None:
         """Edit and train to the end of the schedule. Raises Cancelled after saving; nothing of a half-done edit is kept."""
         saver = Saver(self.save)
-        try:
-            while self.trainer.step_count < self.schedule.steps:
-                self._report_progress()
-                # An edit comes before the NeRF step, so that no training graph is alive beside the diffusion network.
-                if self.trainer.step_count // self.schedule.edit_rate >= self.state["edits_done"] < self.schedule.edits:
-                    self.edit_next_view()
-                self.trainer.step()
-                saver.maybe()
-        except Cancelled:
-            saver.now()
-            raise
-        self.state["done"] = True
-        self.save()
+        with self.cost:
+            try:
+                while self.trainer.step_count < self.schedule.steps:
+                    self.report_progress()
+                    # An edit comes before the NeRF step, so that no training graph is alive beside the diffusion network.
+                    self.before_step()
+                    self.step()
+                    saver.maybe()
+            except Cancelled:
+                saver.now()
+                raise
+            self.state["done"] = True
+            self.save()
         self.report.artifact("checkpoint", self.folder / "checkpoint.safetensors")
+
+    def before_step(self) -> None:
+        if self.trainer.step_count // self.schedule.edit_rate >= self.state["edits_done"] < self.schedule.edits:
+            self.edit_next_view()
+
+    def step(self) -> None:
+        self.trainer.step()
 
     @torch.no_grad()
     def edit_next_view(self) -> None:
@@ -152,21 +163,27 @@ class DatasetUpdate:
         camera = self.trainer.bank.cameras[view]
         render = self.scene.render(camera, self.report).rgb_srgb.permute(2, 0, 1)[None]
         edited = self.editor.edit(
-            render, self._original(view), noise_level=self.schedule.noise_level(number),
+            render, self.original(view), noise_level=self.schedule.noise_level(number),
             generators=[noise_generator(self.schedule.seed, view, edit_round)], steps=DENOISING_STEPS,
-            guidance_text=self.request.guidance_text, guidance_image=self.request.guidance_image, report=_only_checks(self.report),
+            guidance_text=self.request.guidance_text, guidance_image=self.request.guidance_image, report=only_checks(self.report),
         )[0].permute(1, 2, 0)
         self.trainer.bank.replace(view, edited)
         self.state["edits_done"] = number + 1
         name = self.scene.capture.training_views[view].name
         save_srgb(self.folder / "dataset" / f"{name}.png", edited.cpu())
-        # Photo, render and edit side by side: what an artist wants to watch.
-        save_srgb(self.folder / "preview.png", torch.cat([self._photo(view), render[0].permute(1, 2, 0), edited.cpu()], 1))
+        self.show(view, render[0].permute(1, 2, 0), edited.cpu())
+
+    def show(self, view: int, *images: torch.Tensor) -> None:
+        """Photo, render and edit side by side: what an artist wants to watch. images: (height, width, 3) each, of one size."""
+        height, width = images[0].shape[:2]
+        photo = torch.nn.functional.interpolate(self.photo(view).permute(2, 0, 1)[None], (height, width), mode="bilinear", antialias=True)
+        save_srgb(self.folder / "preview.png", torch.cat([photo[0].permute(1, 2, 0), *images], 1))
         self.report.artifact("image", self.folder / "preview.png")
 
     def save(self) -> None:
-        self.state["seconds"] = round(self.seconds_before + time.monotonic() - self.started, 2)
-        self.state["unet_evaluations"] = self.evaluations_before + self.editor.unet_evaluations
+        now = {"seconds": self.cost.seconds, "cpu_seconds": self.cost.cpu_seconds, "unet_evaluations": self.editor.unet_evaluations}
+        self.state.update({key: round(self.before[key] + value, 2) for key, value in now.items()})
+        self.state["peak_memory_mb"] = round(max(self.before["peak_memory_mb"], self.cost.peak_memory_mb))
         tensors, numbers = self.trainer.state()
         if self.state["done"]:
             tensors = {k: v for k, v in tensors.items() if k.startswith("model.")}
@@ -175,24 +192,27 @@ class DatasetUpdate:
         self.state.update(numbers)
         save_checkpoint(self.folder, tensors, self.state)
 
-    def _report_progress(self) -> None:
-        done = self.state["edits_done"]
-        level = self.schedule.noise_level(min(done, self.schedule.edits - 1))
-        message = f"Edit {min(done + 1, self.schedule.edits)} of {self.schedule.edits}, noise {level:.2f}" if done < self.schedule.edits else "Settling"
-        self.report.progress(self.trainer.step_count, self.schedule.steps, "step", message)
+    def report_progress(self) -> None:
+        self.report.progress(self.trainer.step_count, self.schedule.steps, "step", self.progress_message())
 
-    def _original(self, view: int) -> OriginalLatent:
+    def progress_message(self) -> str:
+        done = self.state["edits_done"]
+        if done >= self.schedule.edits:
+            return "Settling"
+        return f"Edit {done + 1} of {self.schedule.edits}, noise {self.schedule.noise_level(done):.2f}"
+
+    def original(self, view: int) -> OriginalLatent:
         if view not in self.originals:
-            self.originals[view] = self.editor.encode_original(self._photo(view).permute(2, 0, 1)[None]).to("cpu")
+            self.originals[view] = self.editor.encode_original(self.photo(view).permute(2, 0, 1)[None]).to("cpu")
         return self.originals[view]
 
-    def _photo(self, view: int) -> torch.Tensor:
+    def photo(self, view: int) -> torch.Tensor:
         """(height, width, 3) the original photo, over white where it has alpha."""
         image = torch.from_numpy(self.images[view])
         return image if image.shape[-1] == 3 else image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
 
 
-def _only_checks(report: Reporter) -> Reporter:
+def only_checks(report: Reporter) -> Reporter:
     """A reporter for the inside of one edit: cancels, but its many small steps are not the job's progress."""
     return Reporter(cancelled=report.is_cancelled)
 
@@ -202,11 +222,11 @@ def _editing_sizes(settings: NerfSettings) -> dict:
     return {name: getattr(settings, name) for name in names}
 
 
-def _record(request: Edit, editor: Editor, reconstruction: dict, schedule: Schedule) -> dict:
+def _record(request: Edit, editor: Editor, reconstruction: dict, schedule: Schedule, method: type[DatasetUpdate]) -> dict:
     """edit.json: everything that the result depends on."""
     choose = lambda given, default: default if given is None else given  # noqa: E731
     return {
-        "name": request.name, "instruction": request.instruction.strip(), "editor": editor.name, "seed": request.seed,
+        "name": request.name, "method": method.name, "instruction": request.instruction.strip(), "editor": editor.name, "seed": request.seed,
         "guidance_text": choose(request.guidance_text, editor.guidance_text),
         "guidance_image": choose(request.guidance_image, editor.guidance_image),
         "rounds": schedule.rounds, "noise_schedule": schedule.noise, "perceptual": request.perceptual, "preset": request.preset, "parent": None,

@@ -47,13 +47,14 @@ class Scene:
                 report.check()
             part = type(bundle)(bundle.origins[first:first + chunk], bundle.directions[first:first + chunk])
             rendered = self.model(part)
-            parts.append((self._over_background(rendered).cpu(), rendered.alpha.cpu(), rendered.distance.cpu()))
+            parts.append((self.over_background(rendered).cpu(), rendered.alpha.cpu(), rendered.distance.cpu()))
         color, alpha, distance = (torch.cat(values) for values in zip(*parts))
         shape = (camera.intrinsics.height, camera.intrinsics.width)
         depth = distance * cosine / self.transform.scale
         return RenderedView(color.clamp(0, 1).view(*shape, 3), alpha.view(shape), depth.view(shape))
 
-    def _over_background(self, rendered) -> torch.Tensor:
+    def over_background(self, rendered) -> torch.Tensor:
+        """(rays, 3) sRGB: white behind captures with alpha, else the last sample's colour."""
         missing = (1 - rendered.alpha)[:, None]
         return rendered.color + missing * (1.0 if self.has_alpha else rendered.last_color)
 

@@ -67,14 +67,21 @@ class Trainer:
         if len(patches):
             as_images = lambda c: c[:len(patches)].view(-1, PATCH_SIDE, PATCH_SIDE, 3).permute(0, 3, 1, 2)  # noqa: E731
             loss = loss + self.perceptual(as_images(color), as_images(target))
-        loss = loss + interlevel_loss(rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights)
+        self.descend(loss + self.regularisers(rendered))
+        return float(photometric.detach())
+
+    def regularisers(self, rendered) -> torch.Tensor:
+        """The proposal's loss and the weighted penalties on the rays' weights, a scalar."""
+        loss = interlevel_loss(rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights)
         loss = loss + self.settings.distortion * distortion_loss(rendered.edges, rendered.weights)
-        loss = loss + self.settings.nearness * nearness_loss(rendered.edges, rendered.weights)
+        return loss + self.settings.nearness * nearness_loss(rendered.edges, rendered.weights)
+
+    def descend(self, loss: torch.Tensor) -> None:
+        """One optimiser step down `loss`, counted."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self.step_count += 1
-        return float(photometric.detach())
 
     def _patch_pixels(self) -> torch.Tensor:
         if self.perceptual is None:

@@ -1,0 +1,184 @@
+"""What iterative dataset update is measured against: the ablations of Haque et al. 2023 ("Instruct-NeRF2NeRF", section 4.2).
+
+All methods begin with the same reconstruction, editor, instruction and seed, and end as an `EditedScene` that renders any camera:
+
+    scene = run_method("one-time", Edit(workspace, name, "make it snow"), report)
+    view = scene.render(camera, report)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...jobs.protocol import Edit, Reporter
+from ...scene.camera import Camera
+from ...scene.errors import Cancelled, In2nError
+from ..diffusion.editor import Editor, load_editor, noise_generator
+from ..nerf.dataset import camera_bundle
+from ..nerf.scene import RenderedView, Scene, load_scene
+from .dataset_update import NOISE_LEVELS, DatasetUpdate, Schedule, edit, only_checks
+
+# Score distillation needs the gradient of a whole view, so it renders small ones, of about this many times the rays of a step.
+DISTILLATION_RAYS = 4
+PURE_NOISE = 1.0
+
+
+@dataclass(frozen=True)
+class OneTimeSchedule(Schedule):
+    """Every view once, from pure noise; as many NeRF steps as the iterative update takes in the same number of rounds."""
+
+    @property
+    def edits(self) -> int:
+        return self.views
+
+    def noise_level(self, edit: int) -> float:
+        return PURE_NOISE
+
+
+class OneTimeUpdate(DatasetUpdate):
+    """One-time dataset update: all photos are edited as InstructPix2Pix edits photos, then the NeRF is trained on the result.
+
+    The network starts from noise and sees the original photo, so what is rendered meanwhile plays no part.
+    """
+
+    name = "one-time"
+    Schedule = OneTimeSchedule
+
+    def before_step(self) -> None:
+        while self.state["edits_done"] < self.schedule.edits:
+            self.report_progress()
+            self.edit_next_view()
+
+
+@dataclass(frozen=True)
+class DistillationSchedule(Schedule):
+    """No photo is edited. About as many rays as the iterative update trains on in the same number of rounds, whole views at a time."""
+
+    @property
+    def edits(self) -> int:
+        return 0
+
+    @property
+    def steps(self) -> int:
+        return max(1, super().steps // DISTILLATION_RAYS)
+
+    def noise_level(self, edit: int) -> float:
+        """Uniform in the paper's range for every step (`edit` counts them)."""
+        drawn = np.random.default_rng(np.random.SeedSequence([self.seed, 1, edit])).random()
+        return NOISE_LEVELS[0] + (NOISE_LEVELS[1] - NOISE_LEVELS[0]) * drawn
+
+
+class ScoreDistillation(DatasetUpdate):
+    """Score distillation sampling (Poole et al. 2023, "DreamFusion") with InstructPix2Pix, conditioned on the original photos.
+
+    Every step renders a whole view, small, and descends along the gradient that the editor gives for it.
+    """
+
+    name = "score-distillation"
+    Schedule = DistillationSchedule
+
+    def before_step(self) -> None:
+        pass
+
+    def step(self) -> None:
+        before = self.trainer.generator.get_state()
+        try:
+            self._distil()
+        except Cancelled:
+            self.trainer.generator.set_state(before)  # of a half-done step nothing is kept
+            raise
+
+    def _distil(self) -> None:
+        trainer, number = self.trainer, self.trainer.step_count
+        view = self.schedule.view(number)
+        camera = _with_pixels(trainer.bank.cameras[view], DISTILLATION_RAYS * trainer.settings.rays)
+        size = camera.intrinsics.height, camera.intrinsics.width
+        bundle, _ = camera_bundle(camera, trainer.bank.transform, trainer.bank.device)
+        rendered = trainer.model(bundle, trainer.generator)
+        color = self.scene.over_background(rendered).view(*size, 3).permute(2, 0, 1)[None]
+        loss = self.editor.distillation_loss(
+            color, _resized(self.photo(view), size), noise_level=self.schedule.noise_level(number),
+            generators=[noise_generator(self.schedule.seed, view, number)], guidance_text=self.request.guidance_text,
+            guidance_image=self.request.guidance_image, report=only_checks(self.report))
+        trainer.descend(loss + trainer.regularisers(rendered))
+        if number % self.schedule.edit_rate == 0:
+            self.show(view, color[0].detach().permute(1, 2, 0))
+
+    def progress_message(self) -> str:
+        return f"Distilling, noise {self.schedule.noise_level(self.trainer.step_count):.2f}"
+
+
+class PerFrameScene:
+    """Every rendered frame of the unedited scene edited by itself, with no NeRF to make them agree."""
+
+    def __init__(self, scene: Scene, editor: Editor, request: Edit):
+        self.scene, self.editor, self.request, self.frames = scene, editor, request, 0
+
+    def render(self, camera: Camera, report: Reporter | None = None) -> RenderedView:
+        """The edited frame, with the unedited scene's alpha and depth."""
+        report = report or Reporter()
+        view = self.scene.render(camera, report)
+        render = view.rgb_srgb.permute(2, 0, 1)[None]
+        edited = self.editor.edit(
+            render, render, noise_level=PURE_NOISE, generators=[noise_generator(self.request.seed, self.frames, 0)],
+            guidance_text=self.request.guidance_text, guidance_image=self.request.guidance_image, report=only_checks(report))
+        self.frames += 1
+        return RenderedView(edited[0].permute(1, 2, 0), view.alpha, view.depth)
+
+
+@dataclass
+class EditedScene:
+    """What a method made. state: what it cost so far (nerf_steps, seconds, cpu_seconds, peak_memory_mb), as in an edit's state.json."""
+
+    scene: Scene | PerFrameScene
+    state: dict
+    editor: Editor | None = None
+
+    def render(self, camera: Camera, report: Reporter | None = None) -> RenderedView:
+        return self.scene.render(camera, report)
+
+    @property
+    def unet_evaluations(self) -> int:
+        """Those of the frames rendered so far included."""
+        return self.state.get("unet_evaluations", 0) + (self.editor.unet_evaluations if self.editor else 0)
+
+
+def per_frame(request: Edit, report: Reporter) -> EditedScene:
+    """No edit is made or stored: frames are edited when they are rendered. Raises In2nError("not_trained")."""
+    scene = load_scene(request.workspace, None, request.device)
+    editor = load_editor(request.editor, scene.device, report)
+    editor.prepare(request.instruction)
+    return EditedScene(PerFrameScene(scene, editor, request), {}, editor)
+
+
+def _with_nerf(method: type[DatasetUpdate]):
+    def run(request: Edit, report: Reporter) -> EditedScene:
+        state = edit(request, report, method)
+        return EditedScene(load_scene(request.workspace, request.name, request.device), state)
+
+    return run
+
+
+METHODS = {"per-frame": per_frame, **{method.name: _with_nerf(method) for method in (OneTimeUpdate, ScoreDistillation, DatasetUpdate)}}
+
+
+def run_method(method: str, request: Edit, report: Reporter) -> EditedScene:
+    """Edit the workspace's reconstruction by one of METHODS. Raises In2nError, Cancelled; the methods with a NeRF go on from their checkpoint."""
+    if method not in METHODS:
+        raise In2nError("unknown_method", f"There is no method “{method}”.", f"Choose one of: {', '.join(METHODS)}.")
+    return METHODS[method](request, report)
+
+
+def _with_pixels(camera: Camera, count: int) -> Camera:
+    """The camera with its image scaled down to about `count` pixels; never up."""
+    k = camera.intrinsics
+    shrink = min(1.0, (count / (k.width * k.height)) ** 0.5)
+    return Camera(k.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink))), camera.camera_to_world)
+
+
+def _resized(photo: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(1, 3, *size) of a (height, width, 3) photo."""
+    return torch.nn.functional.interpolate(photo.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True)
