@@ -21,7 +21,7 @@ ROOMS = {
     "scene": ("scene",),
     "jobs": ("jobs", "scene"),
     "engine": ("engine", "jobs.protocol", "jobs.workspace", "scene"),
-    "blender": ("blender", "jobs", "scene"),
+    "blender": ("blender", "jobs", "scene", "cli"),  # `blender --command in2n` is the command line
 }
 # distribution -> the name it imports as, where the two differ
 IMPORT_NAMES = {"warp-lang": "warp", "scikit-image": "skimage", "pillow": "PIL", "openexr": "OpenEXR", "huggingface-hub": "huggingface_hub",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import panels, preferences, properties, workspaces
+from . import command, panels, preferences, properties, workspaces
 from .operators import capture, edit, engine, job, mesh, reconstruct, render
 
 # Property groups come before the classes that hold them.
@@ -31,7 +31,7 @@ def register() -> None:
             undo.append(lambda cls=cls: bpy.utils.unregister_class(cls))
         properties.attach()
         undo.append(properties.detach)
-        for module in (capture, workspaces, job):
+        for module in (capture, workspaces, job, command):
             module.attach()
             undo.append(module.detach)
     except Exception:
@@ -43,6 +43,7 @@ def register() -> None:
 def unregister() -> None:
     """Stop a running job and the worker, then take everything back in reverse order."""
     job.shut_down()
+    command.detach()
     job.detach()
     workspaces.detach()
     capture.detach()

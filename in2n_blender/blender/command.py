@@ -1,0 +1,55 @@
+"""`blender --command in2n …`: the command line from inside Blender, for farms and scripts.
+
+It is that of `python3 -m in2n_blender`, with the home folder, the wheels and the engine's Python of the add-on's preferences,
+and with Blender's setting for online access.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+import bpy
+
+from . import preferences
+
+NAME = "in2n"
+_handle = None
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of the command line (see `cli`)."""
+    from .. import cli
+
+    with _environment():
+        try:
+            return cli.main(arguments, prog=f"blender --command {NAME}")
+        except SystemExit as ended:  # --help, or arguments that cannot be read: to Blender it would be an error with a traceback
+            return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+
+
+@contextmanager
+def _environment():
+    """The preferences as the environment variables that the command line and what it starts go by."""
+    chosen = {"IN2N_HOME": preferences.home_folder(), "IN2N_WHEELHOUSE": preferences.wheelhouse(),
+              "IN2N_ENGINE_PYTHON": os.environ.get("IN2N_ENGINE_PYTHON") or preferences.engine_python(),
+              "IN2N_OFFLINE": None if bpy.app.online_access else "1"}
+    before = {name: os.environ.get(name) for name in chosen}
+    os.environ.update({name: str(value) for name, value in chosen.items() if value})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def attach() -> None:
+    global _handle
+    _handle = bpy.utils.register_cli_command(NAME, run)
+
+
+def detach() -> None:
+    global _handle
+    if _handle is not None:
+        bpy.utils.unregister_cli_command(_handle)
+        _handle = None
