@@ -63,7 +63,7 @@ JOBS = {
     "mesh": ".output.mesh:extract_mesh",
     "path": ".worker:path_through_views",
     "summary": ".output.sheets:summarise",
-    "download": ".diffusion.hub:download_model",
+    "download": ".diffusion.download:download_model",
 }
 
 

@@ -97,8 +97,8 @@ class Lines:
                 lines.append(line)
         return lines
 
-    def stop(self) -> None:
+    def stop(self, grace: float = 1.0) -> None:
         """End the process if it still runs, and let go of the pipe."""
-        end(self.process)
+        end(self.process, grace)
         if self.ended:
             self._pipe.close()
