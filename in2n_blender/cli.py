@@ -22,8 +22,9 @@ from . import extension
 from .jobs import environment
 from .jobs.client import Client, EngineBug
 from .jobs.process import clean_environment
-from .jobs.protocol import (DEVICES, NOISE_SCHEDULES, PERCEPTUAL, Artifact, Edit, ExtractMesh, ImportCapture, PathThroughViews, Progress,
-                            PreviewGrid, Reconstruct, RenderPath, Reporter, Summarise, check_request, to_params)
+from .jobs.protocol import (DEVICES, NOISE_SCHEDULES, PERCEPTUAL, Artifact, Edit, Evaluate, ExtractMesh, ImportCapture, PathThroughViews, Progress,
+                            PreviewGrid, Reconstruct, RenderPath, Reporter, Summarise, check_request, to_params,
+                            Testbed)
 from .jobs.stages import Stages
 from .jobs.workspace import ORIGINAL, Workspace
 from .scene.errors import Cancelled, In2nError
@@ -72,6 +73,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     _add_install(commands)
     _add_build(commands)
     _add_train_miniature(commands)
+    _add_testbed(commands)
     return parser
 
 
@@ -184,6 +186,17 @@ def _add_parts(commands) -> None:
     mesh.add_argument("--resolution", type=_positive, default=192, metavar="N", help="grid cells along the longest side (default: %(default)s)")
     _add_device(mesh)
 
+    evaluate = part("evaluate", evaluate_workspace, "measure an edit: its held-out views against their truth, its frames against each other")
+    evaluate.add_argument("--edit", metavar="NAME", help="which edit (default: the unedited reconstruction, against its photos)")
+    evaluate.add_argument("--truth", metavar="DIR", help="what the held-out views should look like, a picture <view name>.png each "
+                          "(default: what the miniature's instruction does to the photo, where it is exact)")
+    evaluate.add_argument("--clip", metavar="NAME", help="CLIP model or folder for the CLIP scores (default: openai/clip-vit-large-patch14, where captions are given)")
+    evaluate.add_argument("--source-caption", metavar="TEXT", help="the unedited scene in words, for the CLIP direction")
+    evaluate.add_argument("--target-caption", metavar="TEXT", help="the edited scene in words, for the CLIP direction")
+    evaluate.add_argument("--frames", type=_positive, default=24, help="frames of the path on which consistency is measured (default: %(default)s)")
+    evaluate.add_argument("--out", metavar="DIR", help="folder for result.json and sheet.png")
+    _add_device(evaluate)
+
 
 def _add_demo(commands) -> None:
     demo = _command(commands, "demo", run_demo, "the main job on the bundled capture, from photos to an edited .blend",
@@ -213,6 +226,24 @@ def _add_build(commands) -> None:
     build.add_argument("--out", required=True, metavar="DIR", help="folder for the zips and index.json; what an earlier build left there is replaced")
     build.add_argument("--platform", nargs="+", choices=extension.platforms(), metavar="NAME",
                        help=f"only these of {', '.join(extension.platforms())} (default: all)")
+
+
+def _add_testbed(commands) -> None:
+    testbed = _command(commands, "testbed", run_testbed, "measure editing methods on rendered scenes whose right answer is known",
+                       "Render the scenes, edit them by every method, measure against the truth. Stopped, the same command goes on.")
+    testbed.add_argument("--out", required=True, metavar="DIR", help="folder for result.json, table.md, the sheets and the workspaces")
+    testbed.add_argument("--method", action="append", default=[], metavar="NAME",
+                         help="per-frame, one-time, score-distillation or iterative; several times for several (default: all)")
+    testbed.add_argument("--scene", action="append", default=[], metavar="NAME", help="one of the scenes; several times for several (default: all)")
+    testbed.add_argument("--instruction", action="append", metavar="TEXT", help="of the miniature's; several times for several (default: snow, sunset and gold)")
+    testbed.add_argument("--editor", default="miniature", metavar="NAME", help="miniature, a model's name or a folder in diffusers' format (default: %(default)s)")
+    testbed.add_argument("--clip", default="", metavar="NAME", help="measure by this CLIP too: a folder or a name such as openai/clip-vit-large-patch14")
+    testbed.add_argument("--rounds", type=_positive, help="how often the iterative update edits every view (default: the preset's)")
+    testbed.add_argument("--cache", metavar="DIR", help="folder of the rendered scenes (default: testbed/ beside the environment)")
+    testbed.add_argument("--blender-python", default="", metavar="PROGRAM", help="what renders the scenes: `blender`, or a Python with bpy (default: the environment's)")
+    for add in (_add_preset, _add_seed, _add_device, _add_steps):
+        add(testbed)
+    testbed.set_defaults(preset="draft")
 
 
 def _add_train_miniature(commands) -> None:
@@ -298,6 +329,15 @@ def mesh_workspace(args, interruption) -> None:
     _one_job(ExtractMesh(_workspace(args), _edit_or_none(args.edit), args.resolution, args.device), interruption)
 
 
+def evaluate_workspace(args, interruption) -> None:
+    absolute = lambda path: path and str(Path(path).expanduser().resolve())  # noqa: E731
+    request = Evaluate(_workspace(args), _edit_or_none(args.edit), args.truth and str(_existing(args.truth)), args.clip,
+                       args.source_caption, args.target_caption, args.frames, absolute(args.out), args.device)
+    check_request(request)
+    with _engine(interruption) as engine:
+        print(engine(request)["table"])
+
+
 def edit_name(args) -> str:
     """A name for an edit: the instruction's words, and a mark of all else that it depends on."""
     words = re.sub(r"[^a-z0-9]+", "-", args.instruction.lower()).strip("-")[:40].strip("-") or "edit"
@@ -371,9 +411,9 @@ def _print_result(result: dict) -> None:
 
 
 @contextmanager
-def _engine(interruption):
+def _engine(interruption, groups=("engine",)):
     """Yields a function request -> result that runs jobs in one worker and shows their progress."""
-    python = engine_python(interruption)
+    python = engine_python(interruption, groups)
     with Client(python) as client:
         def run(request) -> dict:
             printer = ProgressPrinter()
@@ -419,6 +459,18 @@ def run_demo(args, interruption) -> int:
         _check_known(edit.instruction, edit.editor)
     python = engine_python(interruption, ("engine", "blender"))
     return _module(python, interruption, "in2n_blender.blender.demo", ["--out", args.out, *args.extra])
+
+
+def run_testbed(args, interruption) -> None:
+    request = Testbed(
+        str(Path(args.out).expanduser().resolve()), str(Path(args.cache or environment.home_folder() / "testbed").expanduser().resolve()),
+        args.method, args.scene, **({"instructions": args.instruction} if args.instruction else {}), editor=args.editor, seed=args.seed,
+        preset=args.preset, device=args.device, steps=args.steps, rounds=args.rounds, clip=args.clip, blender_python=args.blender_python)
+    check_request(request)
+    _made(Path(request.out))
+    with _engine(interruption, ("engine",) if args.blender_python else ("engine", "blender")) as engine:
+        print(engine(request)["table"])
+    print(f"Done: {request.out}/result.json, table.md, and a sheet for each scene")
 
 
 def train_miniature(args, interruption) -> int:

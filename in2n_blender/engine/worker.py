@@ -63,6 +63,8 @@ JOBS = {
     "mesh": ".output.mesh:extract_mesh",
     "path": ".worker:path_through_views",
     "summary": ".output.sheets:summarise",
+    "testbed": ".evaluation.testbed:run_testbed",
+    "evaluate": ".evaluation.evaluate:evaluate",
     "download": ".diffusion.download:download_model",
 }
 

@@ -142,6 +142,27 @@ class Summarise:
 
 
 @dataclass(frozen=True)
+class Evaluate:
+    """Measure an edit on the held-out views and along a path. edit None: the reconstruction, against its photos.
+
+    truth: folder with <view name>.png, what the edit should look like; None: known only for some of the miniature's instructions.
+    clip: a CLIP model's name or folder; None: the usual one where there are captions, else no CLIP.
+    frames: of the path through the views. out: folder for result.json and sheet.png.
+    """
+
+    method: ClassVar[str] = "evaluate"
+    workspace: str
+    edit: str | None = None
+    truth: str | None = None
+    clip: str | None = None
+    source_caption: str | None = None
+    target_caption: str | None = None
+    frames: int = 24
+    out: str | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
 class DownloadModel:
     """Fetch an editing model of the Hugging Face hub into its local cache. Sent only with the user's leave."""
 
@@ -156,7 +177,35 @@ class FindDevices:
     method: ClassVar[str] = "devices"
 
 
-REQUESTS = {c.method: c for c in (ImportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, ExtractMesh, PathThroughViews, Summarise, DownloadModel)}
+@dataclass(frozen=True)
+class Testbed:
+    """Measure editing methods on scenes of which the right answer is known. Continues what `out` holds from the same settings.
+
+    methods, scenes: empty means all (engine/editing/baselines.py, engine/evaluation/testbed.py). instructions: of the miniature.
+    cache: the folder of the rendered scenes. blender_python: a Python that can import bpy, or `blender`; empty: the worker's own.
+    clip: a CLIP model's name or folder; empty: CLIP is not measured. steps, rounds None: as many as the preset wants.
+    """
+
+    method: ClassVar[str] = "testbed"
+    out: str
+    cache: str
+    methods: list = dataclasses.field(default_factory=list)
+    scenes: list = dataclasses.field(default_factory=list)
+    instructions: list = dataclasses.field(default_factory=lambda: ["make it look like it snowed", "make it sunset", "make it gold"])
+    editor: str = "miniature"
+    guidance_text: float | None = None
+    guidance_image: float | None = None
+    seed: int = 0
+    preset: str = "draft"
+    device: str = "auto"
+    steps: int | None = None
+    rounds: int | None = None
+    clip: str = ""
+    blender_python: str = ""
+
+
+REQUESTS = {c.method: c for c in (ImportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, ExtractMesh, PathThroughViews, Summarise,
+                                  Evaluate, DownloadModel, Testbed)}
 
 NOISE_SCHEDULES = ("falling", "uniform")
 PERCEPTUAL = ("auto", "off", "lpips", "lpips-or-random")
@@ -190,6 +239,13 @@ def check_request(request) -> None:
     for scale in scales:
         if not (math.isfinite(scale) and scale >= 0):
             raise In2nError("bad_guidance", f"The guidance scale {scale} cannot be used.", "Give a number from 0 upwards; 7.5 (text) and 1.5 (image) are usual.")
+    if isinstance(request, Evaluate):
+        captions = [(caption or "").strip() for caption in (request.source_caption, request.target_caption)]
+        if any(captions) and (not all(captions) or captions[0] == captions[1]):
+            raise In2nError("bad_captions", "The CLIP direction needs two captions that differ.",
+                            "Describe the unedited scene in one and the edited scene in the other, for example “a garden” and “a garden in snow”.")
+        if request.edit is None and (request.clip or request.truth or any(captions)):
+            raise In2nError("nothing_edited", "The unedited reconstruction is compared with its photos alone.", "Name an edit to measure it by CLIP or against a truth.")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch.nn import functional
 from .instructions import INSTRUCTIONS, Instruction
 from .operations import OPERATIONS
 
+PACKAGE_PARENT = Path(__file__).resolve().parents[4]
 RENDER_MODULE = "in2n_blender.blender.procedural.render_pairs"
 HELD_OUT_FIRST = 100_000
 PHOTOGRAPHS = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "motorcycle_left", "rocket")
@@ -39,15 +40,19 @@ def start_rendering(
     python: a Python that can import bpy, or the program `blender` itself.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    root = Path(__file__).resolve().parents[4]
-    command = [python, "-m", RENDER_MODULE]
-    if Path(python).stem.lower().startswith("blender"):
-        run = f"import sys, runpy; sys.path.insert(0, {str(root)!r}); runpy.run_module({RENDER_MODULE!r}, run_name='__main__')"
-        command = [python, "--background", "--factory-startup", "--python-exit-code", "1", "--python-expr", run, "--"]
-    command += ["--cache", str(cache), "--first", str(first), "--scenes", str(scenes), "--threads", str(threads)]
-    command += ["--photographs", str(photographs)] if photographs else []
+    arguments = ["--cache", str(cache), "--first", str(first), "--scenes", str(scenes), "--threads", str(threads)]
+    arguments += ["--photographs", str(photographs)] if photographs else []
     with open(cache / "render.log", "ab") as log:
-        return subprocess.Popen(command, cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return subprocess.Popen(
+            blender_command(python, RENDER_MODULE, arguments), cwd=PACKAGE_PARENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def blender_command(python: str, module: str, arguments: list[str]) -> list[str]:
+    """The command that runs a module of this package where bpy can be imported; to be started in PACKAGE_PARENT."""
+    if not Path(python).stem.lower().startswith("blender"):
+        return [python, "-m", module, *arguments]
+    run = f"import sys, runpy; sys.path.insert(0, {str(PACKAGE_PARENT)!r}); runpy.run_module({module!r}, run_name='__main__')"
+    return [python, "--background", "--factory-startup", "--python-exit-code", "1", "--python-expr", run, "--", *arguments]
 
 
 def write_photographs(folder: Path, longest_side: int = 512) -> Path:

@@ -1,0 +1,302 @@
+"""The testbed: every method on scenes of which Blender rendered the right answer.
+
+    python3 -m in2n_blender testbed --out DIR
+
+renders the scenes into a cache, reconstructs each, edits it by every instruction with every method, and measures what the
+held-out cameras and a path of small steps see. Rows that DIR/result.json holds already are not computed again, and an
+edit that was stopped goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import queue
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ...jobs.protocol import Edit, ImportCapture, Progress, Reconstruct, Reporter, Testbed
+from ...jobs.workspace import Workspace, read_json, write_json
+from ...scene.camera import Camera
+from ...scene.camera_path import through_views
+from ...scene.capture import PinholeCapture
+from ...scene.errors import In2nError
+from ..diffusion.miniature.instructions import INSTRUCTIONS, Instruction, match_instruction
+from ..diffusion.miniature.operations import OPERATIONS
+from ..diffusion.miniature.pairs import PACKAGE_PARENT, blender_command
+from ..editing.baselines import METHODS, EditedScene, run_method
+from ..nerf.scene import RenderedView, load_scene
+from ..nerf.training import reconstruct
+from ..output.images import save_srgb
+from ..output.sheets import contact_sheet
+from ..photos import load_images, normalise_capture
+from .clip_metrics import load_clip
+from .cost import CostMeter
+from .results import RESULT_FILE, Row, markdown_table, mean_rows, table, write_results
+from .scoring import Scores, score_views
+
+RENDER_MODULE = "in2n_blender.blender.procedural.testbed"
+# What the scenes show, for CLIP.
+SCENES = {
+    "island": "a photo of a house on a small island",
+    "still life": "a photo of a table with objects in a courtyard",
+    "street": "a photo of a street with houses",
+}
+# "... the same scene after the edit": what an instruction's caption adds to the scene's.
+EDITED = {
+    "snow": "covered with snow", "sunset": "at sunset", "night": "at night", "gold": "made of gold", "autumn": "in autumn",
+    "pencil sketch": "as a pencil sketch", "black and white": "in black and white", "red tint": "tinted red", "blue tint": "tinted blue",
+    "old photograph": "as an old photograph",
+}
+# Consistency is measured on neighbouring frames of a long path, so that each sees nearly what the next one sees.
+PATH_FRAMES, SEQUENCE_FRAMES = 96, 24
+SHEET_CELL = 160
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row to be: a method on a scene with an instruction."""
+
+    method: str
+    scene: str
+    instruction: Instruction
+
+    def row_of(self, rows: list[Row]) -> Row | None:
+        mine = (self.method, self.scene, self.instruction.text)
+        return next((row for row in rows if (row.method, row.scene, row.instruction) == mine), None)
+
+    @property
+    def edit_name(self) -> str:
+        return f"{self.instruction.name} {self.method}".replace(" ", "-")
+
+
+@dataclass
+class Bench:
+    """A scene ready to be edited: its workspace, and what the held-out and the path's cameras see before any edit."""
+
+    name: str
+    folder: Path
+    workspace: Workspace
+    held_out: dict[str, Camera]
+    photos: list[np.ndarray]
+    path: list[Camera]
+    before: list[RenderedView]
+
+    def truth(self, instruction: Instruction) -> list[np.ndarray]:
+        """What the held-out cameras should see after the edit: (height, width, 3) sRGB each."""
+        if not instruction.rendered:
+            return [_operated(photo, instruction.name) for photo in self.photos]
+        return [_read(self.folder / "truth" / instruction.name / f"{Path(name).stem}.png") for name in self.held_out]
+
+
+def run_testbed(request: Testbed, report: Reporter) -> dict:
+    """Compute the rows that are missing. Leaves result.json, table.md and a sheet a scene in request.out.
+
+    Returns {"table": the rows and their means as text, "rows": their number}.
+    Raises In2nError ("unknown_method", "unknown_scene", "unknown_instruction", "no_blender", "other_testbed"), Cancelled.
+    """
+    out, cases = Path(request.out), _cases(request)
+    rows = _rows_before(out, request)
+    missing = [case for case in cases if case.row_of(rows) is None]
+    clip = load_clip(request.clip, request.device, report) if request.clip else None
+    bench = None
+    for number, case in enumerate(missing):
+        step = _within(report, f"{number + 1} of {len(missing)}, {case.scene}")
+        if bench is None or bench.name != case.scene:
+            bench = _prepare(case.scene, request, step)
+        rows.append(_measure(case, bench, request, clip, _within(report, f"{number + 1} of {len(missing)}, {case.scene}, {case.instruction.name}, {case.method}")))
+        write_results(rows, out)
+        report.log(table(rows[-1:]).splitlines()[-1])
+    chosen = [row for case in cases if (row := case.row_of(rows))]
+    _write_tables(chosen, out)
+    for scene in dict.fromkeys(case.scene for case in cases):
+        _write_sheet(scene, [case for case in cases if case.scene == scene], out, report)
+    return {"rows": len(chosen), "table": table(chosen) + "\n\n" + table(mean_rows(chosen))}
+
+
+def _cases(request: Testbed) -> list[Case]:
+    methods, scenes = request.methods or list(METHODS), request.scenes or list(SCENES)
+    for given, known, what in ((methods, METHODS, "method"), (scenes, SCENES, "scene")):
+        for name in given:
+            if name not in known:
+                raise In2nError(f"unknown_{what}", f"There is no {what} “{name}”.", f"Choose one of: {', '.join(known)}.")
+    instructions = [_instruction(text) for text in request.instructions]
+    return [Case(method, scene, instruction) for scene in scenes for instruction in instructions for method in methods]
+
+
+def _instruction(text: str) -> Instruction:
+    """Only edits with a right answer are measured here. Raises In2nError("unknown_instruction")."""
+    canonical = match_instruction(text)
+    return next(instruction for instruction in INSTRUCTIONS if instruction.text == canonical)
+
+
+def _rows_before(out: Path, request: Testbed) -> list[Row]:
+    """The rows of an earlier run with the same settings. Raises In2nError("other_testbed") where they were others."""
+    settings = {name: getattr(request, name) for name in ("editor", "preset", "seed", "rounds", "guidance_text", "guidance_image", "clip", "device")}
+    if (out / RESULT_FILE).is_file():
+        if read_json(out / "settings.json") != settings:
+            raise In2nError("other_testbed", f"{out} holds results of other settings.", "Choose another folder with --out.")
+        return [Row(**row) for row in read_json(out / RESULT_FILE)["rows"]]
+    write_json(out / "settings.json", settings)
+    return []
+
+
+def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
+    """Render, import and reconstruct a scene, as far as that was not done before."""
+    folder = Path(request.cache) / scene.replace(" ", "_")
+    _render_scene(scene, folder, request, report)
+    workspace = Workspace(Path(request.out) / "workspaces" / scene.replace(" ", "_"))
+    if not workspace.capture_json.exists():
+        normalise_capture(ImportCapture(str(workspace.root), str(folder), request.preset), report)
+    reconstruct(Reconstruct(str(workspace.root), request.preset, request.device, request.seed, request.steps), report)
+    capture, unedited = PinholeCapture.load(workspace.capture_json), load_scene(workspace, None, request.device)
+    path = [frame.camera for frame in through_views(capture, PATH_FRAMES).frames[:SEQUENCE_FRAMES]]
+    held_out = {view.name: view.camera for view in capture.held_out_views}
+    cameras = [*held_out.values(), *path]
+    before = [_rendered(unedited, cameras, i, report) for i in range(len(cameras))]
+    return Bench(scene, folder, workspace, held_out, load_images(workspace, capture, capture.held_out_views), path, before)
+
+
+def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter) -> Row:
+    edited = run_method(case.method, Edit(
+        str(bench.workspace.root), case.edit_name, case.instruction.text, request.editor, request.guidance_text, request.guidance_image,
+        request.seed, request.preset, request.device, request.rounds), report)
+    cameras = [*bench.held_out.values(), *bench.path]
+    with CostMeter(request.device if request.device != "auto" else "cpu") as cost:
+        # All methods are compared by the depth of the unedited scene: the edits of the testbed change no shapes.
+        views = [RenderedView(_rendered(edited, cameras, i, report).rgb_srgb, bench.before[i].alpha, bench.before[i].depth) for i in range(len(cameras))]
+    count = len(bench.held_out)
+    for name, view in zip(bench.held_out, views):
+        save_srgb(_picture(Path(request.out), case, name), view.rgb_srgb)
+    truths = bench.truth(case.instruction)
+    for name, truth in zip(bench.held_out, truths):
+        save_srgb(_truth_picture(Path(request.out), case.scene, case.instruction, name), torch.from_numpy(truth))
+    scores = score_views(
+        views[:count], cameras[:count], truths, originals=bench.photos, sequence=(views[count:], bench.path),
+        sequence_originals=[view.rgb_srgb for view in bench.before[count:]], clip=clip, note=report.log, report=report,
+        captions=(SCENES[case.scene], f"{SCENES[case.scene]} {EDITED[case.instruction.name]}"))
+    return _row(case, edited, scores, cost)
+
+
+def _row(case: Case, edited: EditedScene, scores: Scores, cost: CostMeter) -> Row:
+    """The costs are those of the edit and of rendering all measured frames, so that a method that edits frames is charged for it."""
+    return Row(
+        case.method, case.scene, case.instruction.text, **dataclasses.asdict(scores),
+        unet_evaluations=edited.unet_evaluations, nerf_steps=edited.state.get("step", 0),
+        seconds=round(edited.state.get("seconds", 0.0) + cost.seconds, 1),
+        cpu_seconds=round(edited.state.get("cpu_seconds", 0.0) + cost.cpu_seconds, 1),
+        peak_memory_mb=round(max(edited.state.get("peak_memory_mb", 0), cost.peak_memory_mb)))
+
+
+def _rendered(scene, cameras: list[Camera], index: int, report: Reporter) -> RenderedView:
+    report.progress(index, len(cameras), "view", "Rendering")
+    return scene.render(cameras[index], report)
+
+
+# --- pictures of the scenes and of the results -----------------------------------------------------------------------
+
+
+def _render_scene(scene: str, folder: Path, request: Testbed, report: Reporter) -> None:
+    """Have Blender render what the cache lacks, in a process of its own. Raises In2nError("no_blender"), Cancelled."""
+    command = blender_command(request.blender_python or sys.executable, RENDER_MODULE,
+                              ["--scene", scene, "--out", str(folder), "--truth", "held-out"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "render.log", "ab") as log:
+        try:
+            process = subprocess.Popen(command, cwd=PACKAGE_PARENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+        except OSError as error:
+            raise _no_blender(request, str(error)) from error
+        try:
+            for done, total in _progress_lines(process, report):
+                report.progress(done, total, "image", "Rendering the scene")
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            process.wait()
+    if process.returncode:
+        raise _no_blender(request, f"see {folder / 'render.log'}")
+
+
+def _progress_lines(process: subprocess.Popen, report: Reporter):
+    """(done, total) of every line {"done": …, "total": …} that the process prints, until its end; the job can be cancelled between them."""
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        for line in process.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, name="rendering", daemon=True).start()
+    while True:
+        report.check()
+        try:
+            line = lines.get(timeout=0.2)
+        except queue.Empty:
+            continue
+        if line is None:
+            return
+        if line.startswith("{"):
+            row = json.loads(line)
+            yield row["done"], row["total"]
+
+
+def _no_blender(request: Testbed, why: str) -> In2nError:
+    return In2nError("no_blender", f"The scenes could not be rendered by “{request.blender_python or sys.executable}” ({why}).",
+                     "Name a Python that has bpy with --blender-python.")
+
+
+def _read(path: Path) -> np.ndarray:
+    """(height, width, 3) float32 sRGB in [0, 1]."""
+    return np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
+
+
+def _operated(photo: np.ndarray, name: str) -> np.ndarray:
+    return OPERATIONS[name](torch.from_numpy(photo).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
+
+
+def _picture(out: Path, case: Case, view: str) -> Path:
+    return out / "pictures" / case.scene.replace(" ", "_") / case.edit_name / f"{Path(view).stem}.png"
+
+
+def _truth_picture(out: Path, scene: str, instruction: Instruction, view: str) -> Path:
+    return out / "pictures" / scene.replace(" ", "_") / f"{instruction.name} truth".replace(" ", "-") / f"{Path(view).stem}.png"
+
+
+def _write_tables(rows: list[Row], out: Path) -> None:
+    (out / "table.md").write_text(markdown_table(mean_rows(rows)) + "\n\n" + markdown_table(rows) + "\n", encoding="utf-8")
+
+
+def _write_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> None:
+    """One held-out view: photo, truth and every method's, a row for each instruction; out/<scene>.png."""
+    workspace = Workspace(out / "workspaces" / scene.replace(" ", "_"))
+    capture = PinholeCapture.load(workspace.capture_json)
+    view = capture.held_out_views[0]
+    photo = load_images(workspace, capture, [view])[0]
+    rows = []
+    for instruction in dict.fromkeys(case.instruction for case in cases):
+        mine = [case for case in cases if case.instruction == instruction]
+        truth = _read(_truth_picture(out, scene, instruction, view.name))
+        label = f"{instruction.text}: photo, truth, {', '.join(case.method for case in mine)}"
+        rows.append((label, [photo, truth, *(_read(_picture(out, case, view.name)) for case in mine)]))
+    path = out / f"{scene.replace(' ', '_')}.png"
+    contact_sheet(rows, SHEET_CELL).save(path)
+    report.artifact("image", path)
+
+
+def _within(report: Reporter, prefix: str) -> Reporter:
+    """A reporter for one part of the run, which says what part it is."""
+    def emit(event) -> None:
+        if isinstance(event, Progress):
+            report.progress(event.done, event.total, event.unit, f"{prefix}: {event.message}", event.seconds_left)
+        elif isinstance(event, str):
+            report.log(event)
+
+    return Reporter(emit, report.is_cancelled)
