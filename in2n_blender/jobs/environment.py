@@ -35,6 +35,7 @@ PINS = Path(__file__).with_name("engine_versions.json")
 PACKAGE = Path(__file__).resolve().parents[1]
 TORCH_PAIR = ("torch", "torchvision")
 WINDOWS = sys.platform == "win32"
+CANCEL_GRACE = 0.5  # seconds that a cancelled installer gets to end by itself; both uv and pip go on from their caches
 
 
 def home_folder(home: Path | str | None = None) -> Path:
@@ -53,6 +54,11 @@ def home_folder(home: Path | str | None = None) -> Path:
 
 def python_version() -> str:
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def environment_folder(home: Path | str | None = None) -> Path:
+    """The folder of this Python version's environment, there or not."""
+    return home_folder(home) / f"python-{python_version()}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def plan(groups, home: Path | str | None = None) -> Plan:
     pins = json.loads(PINS.read_text(encoding="utf-8"))
     version = python_version()
     _check_python(groups, pins, version)
-    folder = home_folder(home) / f"python-{version}"
+    folder = environment_folder(home)
     wanted = set(groups) | set(_read_stamp(folder).get("groups", ()))
     ordered = tuple(group for group in GROUPS if group in wanted)
     by_group = {g: [*pins["groups"][g], *(pins["python"][version][g] or ())] for g in GROUPS}
@@ -119,15 +125,18 @@ def install(groups=("engine",), home: Path | str | None = None, wheelhouse: Path
     return planned.python
 
 
-def verify(groups=("engine",), home: Path | str | None = None, report: Reporter | None = None) -> dict[str, str]:
+def verify(groups=("engine",), home: Path | str | None = None, report: Reporter | None = None, python: Path | None = None) -> dict[str, str]:
     """Import every package for real. Returns module -> what went wrong; empty when all is well.
 
-    Raises In2nError("no_environment"), Cancelled.
+    python: another interpreter than the installed environment's. Raises In2nError("no_environment"), Cancelled.
     """
+    report = report or Reporter()
+    if python is not None:
+        return _failing_imports(python, groups, home_folder(home), report)
     planned = plan(groups, home)
     if not planned.python.exists():
         raise In2nError("no_environment", f"There is no environment in {planned.folder}.", "Install it first: python3 -m in2n_blender install.")
-    return _failing_imports(planned, home_folder(home), report or Reporter())
+    return _failing_imports(planned.python, planned.groups, home_folder(home), report)
 
 
 def repair(groups=("engine",), home: Path | str | None = None, wheelhouse: Path | str | None = None,
@@ -144,20 +153,45 @@ def repair(groups=("engine",), home: Path | str | None = None, wheelhouse: Path 
 def remove(home: Path | str | None = None, report: Reporter | None = None) -> None:
     """Remove this Python version's environment, stamp first, so that what is left after an interruption is not taken for whole."""
     report = report or Reporter()
-    folder = home_folder(home) / f"python-{python_version()}"
+    folder = environment_folder(home)
     with _lock(home_folder(home), report):
         (folder / "in2n.json").unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_tree(folder, report)
     if folder.exists():
         raise In2nError("cannot_remove", f"{folder} could not be removed whole.", "Close what is using it (Blender, a running job) and try again.")
 
 
 def size_mb(home: Path | str | None = None) -> int:
     """Megabytes on disk below the home folder."""
+    return folder_mb(home_folder(home))
+
+
+def folder_mb(folder: Path, cancelled=lambda: False) -> int:
+    """Megabytes on disk below a folder; links count as links. What vanishes meanwhile, or comes after `cancelled()`, is not counted."""
     total = 0
-    for folder, _, files in os.walk(home_folder(home)):
-        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in files)
+    for inner, _, files in os.walk(folder):
+        if cancelled():
+            break
+        for name in files:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(inner, name)).st_size
     return total // 2**20
+
+
+MISSING, INCOMPLETE, OUTDATED, READY = "missing", "incomplete", "outdated", "ready"
+
+
+def condition(groups=("engine",), home: Path | str | None = None) -> str:
+    """MISSING; INCOMPLETE: an installation was interrupted; OUTDATED: made for other versions than this add-on wants; or READY.
+
+    Raises In2nError("wrong_python").
+    """
+    planned = plan(groups, home)
+    if planned.ready:
+        return READY
+    if not planned.folder.exists():
+        return MISSING
+    return OUTDATED if _read_stamp(planned.folder) else INCOMPLETE
 
 
 # --- planning -------------------------------------------------------------------------------------------------------
@@ -172,6 +206,22 @@ def _check_python(groups, pins: dict, version: str) -> None:
     hint = f"Here is one: {found[0]} -m in2n_blender …" if found else f"Install Python {usable[0]} and run python{usable[0]} -m in2n_blender …"
     raise In2nError("wrong_python", f"This needs Python {' or '.join(usable)}, Blender's own versions; this is Python {version}."
                     if "blender" in groups else f"This needs Python {' or '.join(usable)}; this is Python {version}.", hint)
+
+
+def _remove_tree(folder: Path, report: Reporter) -> None:
+    """Remove a folder piece by piece, so that it can be cancelled between two of its packages; what cannot be removed stays."""
+    if not folder.exists():
+        return
+    packages = (*folder.glob("lib/python*/site-packages"), *folder.glob("Lib/site-packages"))
+    pieces = [piece for parent in (*packages, folder) for piece in parent.iterdir()]
+    for number, piece in enumerate(pieces):
+        report.progress(number, len(pieces), "folders", f"Removing {piece.name}")
+        if piece.is_dir() and not piece.is_symlink():
+            shutil.rmtree(piece, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                piece.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read_stamp(folder: Path) -> dict:
@@ -189,20 +239,20 @@ def _complete(planned: Plan, home: Path, wheelhouse, report: Reporter, reinstall
     _check_disk(planned)
     planned.stamp.unlink(missing_ok=True)
     if reinstall:
-        shutil.rmtree(planned.folder, ignore_errors=True)
+        _remove_tree(planned.folder, report)
     report.log(f"Setting up {planned.folder} ({', '.join(planned.groups)}; about {planned.disk_mb / 1000:.1f} GB on disk)")
     installer = _choose_installer(planned, home, wheelhouse, report)
     installer.install(planned.requirements)
     _check_system_libraries(planned, report)
-    failing = _failing_imports(planned, home, report)
+    failing = _failing_imports(planned.python, planned.groups, home, report)
     if any(module in failing for module in (*TORCH_PAIR, "lpips")):
         report.log("torch and torchvision come from different builds and do not fit: installing a matching pair")
         installer.install_matching_torch()
-        failing = _failing_imports(planned, home, report)
+        failing = _failing_imports(planned.python, planned.groups, home, report)
     elif failing:
         report.log(f"{', '.join(failing)} did not import: installing again")
         installer.install(planned.requirements, again=True)
-        failing = _failing_imports(planned, home, report)
+        failing = _failing_imports(planned.python, planned.groups, home, report)
     if failing:
         module, error = next(iter(failing.items()))
         raise In2nError("broken_environment", f"The environment is installed, but {module} does not import: {error}.",
@@ -334,7 +384,7 @@ class _Command:
                     if on_line:
                         on_line(line)
             finally:
-                lines.stop()
+                lines.stop(grace=CANCEL_GRACE)
         if process.wait() != 0:
             raise _install_error(tail, self.log)
 
@@ -619,11 +669,11 @@ os._exit(0)
 """
 
 
-def _failing_imports(planned: Plan, home: Path, report: Reporter) -> dict[str, str]:
+def _failing_imports(python: Path, groups, home: Path, report: Reporter) -> dict[str, str]:
     """Each group in a process of its own: bpy and torch bring libraries that do not go together."""
     imports = json.loads(PINS.read_text(encoding="utf-8"))["imports"]
-    total, done, failing = sum(len(imports[g]) for g in planned.groups), 0, {}
-    for group in planned.groups:
+    total, done, failing = sum(len(imports[g]) for g in groups), 0, {}
+    for group in groups:
         results = {}
 
         def collect(line: str) -> None:
@@ -634,7 +684,7 @@ def _failing_imports(planned: Plan, home: Path, report: Reporter) -> dict[str, s
 
         ended = ""
         try:
-            _Command(home, report).run([str(planned.python), "-I", "-c", _IMPORT_SCRIPT, *imports[group]], f"Checking {group}", collect)
+            _Command(home, report).run([str(python), "-I", "-c", _IMPORT_SCRIPT, *imports[group]], f"Checking {group}", collect)
         except In2nError as error:
             ended = error.message
         failing.update({m: results.get(m, ended or "the process ended early") for m in imports[group] if results.get(m, "") is not None})

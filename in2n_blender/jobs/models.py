@@ -58,17 +58,11 @@ def find_models(folders=(), cancelled=lambda: False) -> list[Model]:
         name = cached.name.removeprefix("models--").replace("--", "/", 1)
         whole = any(_is_editor(snapshot) and _has_weights(snapshot) for snapshot in cached.glob("snapshots/*"))
         if whole or name == INSTRUCT_PIX2PIX:
-            unfinished = any(cached.glob("blobs/*.incomplete"))
-            found.append(Model(name, cached, folder_mb(cached, cancelled), whole and not unfinished, True))
+            found.append(Model(name, cached, folder_mb(cached, cancelled), whole, True))
     for folder in dict.fromkeys(Path(f) for f in folders if f):
         inside = sorted(folder.iterdir()) if folder.is_dir() and not _is_editor(folder) else [folder]
         found += [Model(place.name, place, folder_mb(place, cancelled), _has_weights(place), False) for place in inside if _is_editor(place)]
     return found
-
-
-def downloaded_mb(name: str) -> int:
-    """Megabytes of a hub model that are here, half-downloaded files included."""
-    return folder_mb(hub_folder(name) / "blobs")
 
 
 def remove_downloaded(name: str) -> None:

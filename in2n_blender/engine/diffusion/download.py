@@ -28,6 +28,7 @@ except Exception as error:
     print(json.dumps({"error": type(error).__name__ + (": " + reason if reason else "")}), file=out, flush=True)
 """
 MEGABYTE = 2**20
+UNFINISHED = "*.incomplete"
 
 
 def download_model(request: DownloadModel, report: Reporter) -> dict:
@@ -38,7 +39,7 @@ def download_model(request: DownloadModel, report: Reporter) -> dict:
 
 
 def download(name: str, report: Reporter, kind: HubModel = EDITOR) -> Path:
-    """Fetch a hub model into the local cache, going on where an earlier download stopped; returns its folder.
+    """Fetch a hub model into the local cache, all files that are not there yet; returns its folder.
 
     It runs in a process of its own, because nothing else ends a download within a second. Progress is in megabytes.
     Raises In2nError("no_network"), Cancelled.
@@ -55,6 +56,7 @@ def download(name: str, report: Reporter, kind: HubModel = EDITOR) -> Path:
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
     said: dict = {}
     blobs = cache / f"models--{name.replace('/', '--')}" / "blobs"
+    before = set(blobs.glob(UNFINISHED))
     try:
         while True:
             total = said.get("total", 0) // MEGABYTE
@@ -67,11 +69,13 @@ def download(name: str, report: Reporter, kind: HubModel = EDITOR) -> Path:
                 break
             said.update(json.loads(line))
     finally:
-        process.kill()  # it writes nothing that is not whole or can be gone on with
+        process.kill()
         process.wait()
+        for unfinished in set(blobs.glob(UNFINISHED)) - before:  # the hub's library does not go on with them
+            unfinished.unlink(missing_ok=True)
     if "folder" not in said:
         raise In2nError("no_network", f"The {kind.called} “{name}” could not be downloaded ({said.get('error', 'the download ended early')}).",
-                        "Check the name, the network and the proxy settings; a broken download goes on where it stopped.")
+                        "Check the name, the network and the proxy settings; started again, it fetches the files that are missing.")
     return Path(said["folder"])
 
 
