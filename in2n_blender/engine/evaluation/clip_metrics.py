@@ -141,9 +141,8 @@ def _find_on_hub(name: str, report: Reporter, note: Callable[[str], None]) -> Pa
             return folder
         why = "it has no safetensors weights"
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        why = f"it could not be downloaded ({type(error).__name__})"
-    if not allowed:
-        why = f"it is not on this machine and downloads are not allowed ({ALLOW_DOWNLOAD}=1 allows them: some 2 GB, once)"
+        why = (f"it could not be downloaded ({type(error).__name__})" if allowed else
+               f"it is not on this machine and downloads are not allowed ({ALLOW_DOWNLOAD}=1 allows them: some 2 GB, once)")
     note(f"CLIP is not measured by “{name}”: {why}.")
     return None
 

@@ -112,6 +112,6 @@ def _mean_row(method: str, rows: list[Row]) -> Row:
 
 def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """The names of the columns to show, and the lines of text, titles first."""
-    names = [name for name in COLUMNS if any(getattr(row, name) is not None for row in rows)] or list(TEXT_COLUMNS)
+    names = [name for name in COLUMNS if any(getattr(row, name) not in (None, "") for row in rows)] or list(TEXT_COLUMNS)
     show = lambda name, value: "" if value is None else COLUMNS[name].form(value)  # noqa: E731
     return names, [[COLUMNS[name].title for name in names], *([show(name, getattr(row, name)) for name in names] for row in rows)]
