@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from in2n_blender.blender import cameras, demo
-from in2n_blender.blender.procedural import demo_capture
+from in2n_blender.blender.procedural import captured_scene
+from in2n_blender.blender.procedural.island import ISLAND, LOOK_AT
 from in2n_blender.scene.capture import load_capture
 from in2n_blender.scene.errors import In2nError
 
@@ -31,15 +32,15 @@ def test_the_bundled_capture_has_training_and_held_out_views_and_points():
 def test_the_photos_are_what_blender_sees_through_the_imported_cameras(tmp_path):
     """Rendering the scene through a camera made by the add-on's own mapping gives the photo; a degree off does not."""
     frame = next(f for f in load_capture(demo.CAPTURE).frames if f.held_out)
-    scene = demo_capture.build_scene()
-    camera = demo_capture.set_up_render(scene, 160, 12)
+    scene = captured_scene.build_scene(ISLAND)
+    camera = captured_scene.set_up_render(scene, ISLAND, 160, 12)
     cameras.set_lens(camera.data, frame.lens.intrinsics)
-    pose = demo_capture.Matrix(frame.camera_to_world.tolist())
-    turned = pose @ demo_capture.Matrix.Rotation(np.radians(1.0), 4, "X")
-    shots = [demo_capture.Shot(name, matrix, True) for name, matrix in (("same", pose), ("turned", turned))]
-    demo_capture.render_shots(scene, camera, shots, tmp_path, say=lambda line: None)
-    photo = demo_capture.read_png(frame.photo)
-    same, turned = (psnr(demo_capture.read_png(tmp_path / f"{shot.name}.png"), photo) for shot in shots)
+    pose = captured_scene.Matrix(frame.camera_to_world.tolist())
+    turned = pose @ captured_scene.Matrix.Rotation(np.radians(1.0), 4, "X")
+    shots = [captured_scene.Shot(name, matrix, True) for name, matrix in (("same", pose), ("turned", turned))]
+    captured_scene.render_shots(scene, camera, shots, tmp_path)
+    photo = captured_scene.read_png(frame.photo)
+    same, turned = (psnr(captured_scene.read_png(tmp_path / f"{shot.name}.png"), photo) for shot in shots)
     assert same > 30 and same > turned + 6
 
 
@@ -49,7 +50,7 @@ def test_the_points_lie_on_what_the_photos_show():
     points, colors = capture.points[:200].astype(float), capture.point_colors[:200].astype(float)
     nearest = np.full(len(points), np.inf)
     for frame in capture.frames:
-        photo, k = demo_capture.read_png(frame.photo).astype(float), frame.lens.intrinsics
+        photo, k = captured_scene.read_png(frame.photo).astype(float), frame.lens.intrinsics
         seen = (points - frame.camera_to_world[:3, 3]) @ frame.camera_to_world[:3, :3]
         u = k.fx * seen[:, 0] / -seen[:, 2] + k.cx
         v = -k.fy * seen[:, 1] / -seen[:, 2] + k.cy
@@ -61,13 +62,13 @@ def test_the_points_lie_on_what_the_photos_show():
 
 def test_an_unknown_edit_of_the_capture_is_refused():
     with pytest.raises(ValueError, match="snow"):
-        demo_capture.build_scene("rain")
+        captured_scene.build_scene(ISLAND, "rain")
 
 
 def test_the_viewed_center_is_where_the_optical_axes_meet():
-    poses = np.array([demo_capture.look_from(azimuth, elevation, 3.0) for azimuth, elevation in ((0, 20), (100, 40), (220, 20), (300, 35))])
+    poses = np.array([captured_scene.look_from(LOOK_AT, azimuth, elevation, 3.0) for azimuth, elevation in ((0, 20), (100, 40), (220, 20), (300, 35))])
     center, radius, height = demo.viewed_center(poses)
-    assert np.allclose(center, demo_capture.LOOK_AT, atol=1e-5)
+    assert np.allclose(center, LOOK_AT, atol=1e-5)
     assert radius == pytest.approx(3.0, abs=1e-5)
     assert 3.0 * np.sin(np.radians(20)) < height < 3.0 * np.sin(np.radians(40))
 
