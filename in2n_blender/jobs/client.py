@@ -21,7 +21,8 @@ from .protocol import Artifact, Progress, check_request, to_params
 
 WORKER = Path(__file__).resolve().parents[1] / "engine" / "worker.py"
 STOPPED, STARTING, IDLE, RUNNING, CANCELLING, CRASHED = "stopped", "starting", "idle", "running", "cancelling", "crashed"
-CANCEL_GRACE = 5.0  # seconds that a job may take to stop by itself
+CANCEL_PATIENCE = 0.7  # seconds after which a cancelled job counts as cancelled, whether or not it has stopped yet
+CANCEL_GRACE = 5.0  # seconds that a job may take to stop by itself, and to save; the next job waits for it
 HELLO_ID = 0
 LOG_LIMIT = 5 * 2**20  # bytes; a longer log is begun anew when a worker starts
 
@@ -95,6 +96,7 @@ class State:
     running: QueuedJob | None = None
     queue: tuple[QueuedJob, ...] = ()
     cancelled_at: float | None = None
+    given_up: bool = False  # the running job was said to be cancelled before it had stopped
 
 
 @dataclass(frozen=True)
@@ -179,19 +181,33 @@ def transition(state: State, event: Event) -> tuple[State, list]:
     if isinstance(event, Exited):
         return _exited(state, event)
     if isinstance(event, Tick):
-        overdue = state.phase == CANCELLING and event.now - state.cancelled_at > CANCEL_GRACE
-        return state, [Kill()] if overdue else []
+        return _tick(state, event.now)
     if isinstance(event, Stop):
-        dropped = [*([state.running] if state.running else []), *state.queue]
+        dropped = _owed(state)
         return State(), [*([CloseInput()] if state.phase not in (STOPPED, CRASHED) else []), *(Tell(Failed(j.id, Cancelled())) for j in dropped)]
     raise TypeError(event)
+
+
+def _tick(state: State, now: float) -> tuple[State, list]:
+    if state.phase != CANCELLING:
+        return state, []
+    effects = [Kill()] if now - state.cancelled_at > CANCEL_GRACE else []
+    if not state.given_up and now - state.cancelled_at > CANCEL_PATIENCE:
+        return replace(state, given_up=True), [*effects, Tell(Failed(state.running.id, Cancelled()))]
+    return state, effects
+
+
+def _owed(state: State) -> list[QueuedJob]:
+    """The jobs whose end has not been told yet."""
+    running = [state.running] if state.running and not state.given_up else []
+    return [*running, *state.queue]
 
 
 def _next(state: State) -> tuple[State, list]:
     if state.phase != IDLE or not state.queue:
         return state, []
     job, *rest = state.queue
-    return (replace(state, phase=RUNNING, running=job, queue=tuple(rest), cancelled_at=None),
+    return (State(RUNNING, job, tuple(rest)),
             [Send({"id": job.id, "method": job.method, "params": job.params}), Tell(Started(job.id, job.method))])
 
 
@@ -216,10 +232,11 @@ def _message(state: State, message: dict) -> tuple[State, list]:
     if not state.running or id != state.running.id:
         return state, []  # of a job that was given up
     if "method" in message:
-        return state, [Tell(Reported(id, _reported(message["method"], params)))]
+        return state, [] if state.given_up else [Tell(Reported(id, _reported(message["method"], params)))]
     outcome = Finished(id, message["result"]) if "result" in message else Failed(id, _error(message["error"]))
-    state, effects = _next(replace(state, phase=IDLE, running=None, cancelled_at=None))
-    return state, [Tell(outcome), *effects]
+    given_up = state.given_up
+    state, effects = _next(State(IDLE, None, state.queue))
+    return state, [*([] if given_up else [Tell(outcome)]), *effects]
 
 
 def _reported(method: str, params: dict):
@@ -241,7 +258,7 @@ def _exited(state: State, event: Exited) -> tuple[State, list]:
         return state, []
     if state.phase == CANCELLING:
         # ended because we ended it, or while it was stopping anyway: the job is cancelled; those that wait get a new worker
-        effects = [Tell(Failed(state.running.id, Cancelled()))]
+        effects = [] if state.given_up else [Tell(Failed(state.running.id, Cancelled()))]
         if state.queue:
             return State(STARTING, None, state.queue), [*effects, StartProcess(), Send({"id": HELLO_ID, "method": "hello"})]
         return State(), effects
@@ -251,8 +268,7 @@ def _exited(state: State, event: Exited) -> tuple[State, list]:
     else:
         killed = " It may have run out of memory." if event.code in (-9, 137) else ""
         error = In2nError("worker_crashed", f"The engine stopped unexpectedly{said}.{killed}", "Run it again: it goes on from the last checkpoint.")
-    jobs = [*([state.running] if state.running else []), *state.queue]
-    return State(CRASHED), [Tell(Failed(j.id, error)) for j in jobs]
+    return State(CRASHED), [Tell(Failed(j.id, error)) for j in _owed(state)]
 
 
 # --- the one place that does I/O ------------------------------------------------------------------------------------
@@ -282,6 +298,7 @@ class Client:
         """Queue a request (of `jobs.protocol`), starting the worker if need be; returns the job's id. Raises In2nError."""
         check_request(request)
         with self._lock:
+            self._pump()  # a worker that ended since the last job is started anew, not blamed on this one
             job = QueuedJob(next(self._ids), request.method, to_params(request))
             self._happen(Submit(job))
             return job.id
@@ -297,6 +314,12 @@ class Client:
             self._pump()
             told, self._told = self._told, []
             return told
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a worker process."""
+        process = self._process
+        return process is not None and process.poll() is None
 
     def stop(self, wait: float = 4.0) -> None:
         """End the worker; a running job is cancelled. Returns when it is gone."""
@@ -333,6 +356,13 @@ class Client:
                 elif isinstance(event, Failed):
                     raise event.error
             time.sleep(0.03)
+
+    def settle(self) -> None:
+        """Wait until a cancelled job has stopped, at the latest when its grace is over. Nothing is told; `poll` tells it."""
+        while self.state.phase == CANCELLING:
+            with self._lock:
+                self._pump()
+            time.sleep(0.1)
 
     close = stop
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..scene.errors import In2nError
-from .process import Lines, clean_environment, spawn
+from .process import Lines, clean_environment, spawn, try_lock
 from .protocol import Reporter
 from .workspace import read_json, write_error, write_json
 
@@ -742,7 +742,7 @@ def _lock(home: Path, report: Reporter):
         raise In2nError("cannot_write", f"{home} cannot be written to ({error.strerror}).", "Choose another place with --home or IN2N_HOME.") from error
     with handle:
         told = False
-        while not _try_lock(handle):
+        while not try_lock(handle):
             if not told:
                 report.log("Another installation is running: waiting for it")
                 told = True
@@ -752,19 +752,3 @@ def _lock(home: Path, report: Reporter):
             yield
         except OSError as error:
             raise write_error(home, error) from error
-
-
-def _try_lock(handle) -> bool:
-    try:
-        if WINDOWS:
-            import msvcrt
-
-            handle.seek(0)
-            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except OSError:
-        return False

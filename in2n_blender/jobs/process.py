@@ -102,3 +102,20 @@ class Lines:
         end(self.process, grace)
         if self.ended:
             self._pipe.close()
+
+
+def try_lock(handle) -> bool:
+    """Lock an open file for this process, or say that another one holds it. The system lets it go when the process ends."""
+    try:
+        if WINDOWS:
+            import msvcrt
+
+            handle.seek(0)
+            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False

@@ -67,14 +67,25 @@ def test_cancelling_a_waiting_job_leaves_the_running_one():
     assert state.phase == c.RUNNING and state.queue == () and isinstance(told(effects)[0].error, Cancelled)
 
 
-def test_a_job_that_does_not_stop_is_killed_after_the_grace():
+def test_a_job_counts_as_cancelled_within_a_second_and_is_killed_after_the_grace():
     state, effects = follow(c.Submit(JOB), c.Message(HELLO), c.Cancel(None, now=10.0))
     assert state.phase == c.CANCELLING and c.Send({"method": "cancel", "params": {"id": 1}}) in effects
-    assert follow(c.Tick(10.0 + c.CANCEL_GRACE - 0.1), state=state)[1] == []
+    assert c.CANCEL_PATIENCE < 1 and follow(c.Tick(10.0 + c.CANCEL_PATIENCE - 0.1), state=state)[1] == []
+    state, effects = c.transition(state, c.Tick(10.0 + c.CANCEL_PATIENCE + 0.1))
+    assert isinstance(told(effects)[0].error, Cancelled) and state.phase == c.CANCELLING
+    assert follow(c.Tick(10.0 + c.CANCEL_GRACE - 0.1), state=state)[1] == [], "it is told once, and may save"
     state, effects = c.transition(state, c.Tick(10.0 + c.CANCEL_GRACE + 0.1))
     assert effects == [c.Kill()]
-    state, effects = c.transition(state, c.Exited(-9, ""))
-    assert state == c.State() and isinstance(told(effects)[0].error, Cancelled)
+    assert c.transition(state, c.Exited(-9, "")) == (c.State(), [])
+
+
+def test_a_job_that_was_given_up_tells_no_more_and_the_next_waits_for_it():
+    state, _ = follow(c.Submit(JOB), c.Message(HELLO), c.Cancel(None, now=0.0), c.Tick(2.0), c.Submit(OTHER))
+    assert state.phase == c.CANCELLING and state.queue == (OTHER,)
+    progress = {"id": 1, "done": 1, "total": 2, "unit": "", "message": ""}
+    assert c.transition(state, c.Message({"method": "progress", "params": progress}))[1] == []
+    state, effects = c.transition(state, c.Message({"id": 1, "result": {}}))
+    assert state.running == OTHER and [type(e) for e in told(effects)] == [c.Started]
 
 
 def test_killed_while_cancelling_the_next_job_gets_a_new_worker():
@@ -164,10 +175,22 @@ def test_cancel_and_go_on_with_the_same_worker(client, tmp_path):
 
 
 def test_a_job_that_ignores_cancel_is_ended(client, tmp_path, monkeypatch):
-    monkeypatch.setattr(c, "CANCEL_GRACE", 0.2)
+    monkeypatch.setattr(c, "CANCEL_GRACE", 1.0)
     begun = []
     with pytest.raises(Cancelled):
         client.run(edit(tmp_path, "hang"), begun.append, lambda: bool(begun))
+    assert client.state.phase == c.CANCELLING
+    client.settle()
+    assert client.state.phase == c.STOPPED and not client.is_running
+    assert client.run(Reconstruct(str(tmp_path)))["psnr_db"] == 30.0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_a_worker_that_ended_between_two_jobs_is_not_blamed_on_the_next(client, tmp_path):
+    client.run(Reconstruct(str(tmp_path)))
+    os.kill(client.info["pid"], signal.SIGKILL)
+    until(lambda: [None], lambda _: not client.is_running)
+    time.sleep(0.1)  # its pipes end a moment later
     assert client.run(Reconstruct(str(tmp_path)))["psnr_db"] == 30.0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...jobs.protocol import Reporter
@@ -12,27 +11,13 @@ from ...scene.errors import In2nError
 
 ALLOW_DOWNLOAD = "IN2N_ALLOW_DOWNLOAD"
 
-
-@dataclass(frozen=True)
-class HubModel:
-    """What is wanted of a model: what users call it, patterns of its files, what must be there, its size and what else would do."""
-
-    called: str
-    wanted: tuple[str, ...]
-    unwanted: tuple[str, ...]
-    needed: str
-    size: str
-    instead: str
-
-
 # Only what InstructPix2Pix runs on: no safety checker, no pickled weights, no second copy in another precision.
-EDITOR = HubModel(
-    "editor",
-    ("model_index.json", *(f"{part}/{name}" for part in ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
-                           for name in ("*.json", "*.txt", "*.safetensors"))),
-    ("*.fp16.safetensors", "*non_ema*"), "unet", "5 GB", "choose a folder that holds the model, or “miniature”")
-CLIP = HubModel("CLIP", ("*.json", "*.txt", "*.safetensors"), ("*.fp16.safetensors",), "config.json", "2 GB",
-                "choose a folder that holds the model")
+WANTED = ["model_index.json"] + [
+    f"{part}/{name}"
+    for part in ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+    for name in ("*.json", "*.txt", "*.safetensors")
+]
+UNWANTED = ["*.fp16.safetensors", "*non_ema*"]
 
 
 def is_hub_name(name: str) -> bool:
@@ -45,11 +30,11 @@ def downloads_allowed() -> bool:
     return os.environ.get(ALLOW_DOWNLOAD) == "1" and os.environ.get("HF_HUB_OFFLINE", "0") in ("", "0")
 
 
-def find_on_hub(name: str, report: Reporter, kind: HubModel = EDITOR) -> Path:
+def find_on_hub(name: str, report: Reporter) -> Path:
     """The folder of a hub model in the local cache, downloaded first where that is allowed.
 
-    Raises In2nError("editor_missing", for a CLIP "clip_missing") when it is not cached and may not be downloaded,
-    In2nError("no_network") when the download fails, Cancelled.
+    Raises In2nError("editor_missing") when it is not cached and may not be downloaded, In2nError("no_network") when the
+    download fails, Cancelled.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -57,13 +42,13 @@ def find_on_hub(name: str, report: Reporter, kind: HubModel = EDITOR) -> Path:
     from .download import download
 
     if downloads_allowed():
-        return download(name, report, kind)
+        return download(name, report)
     try:
-        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=list(kind.wanted), ignore_patterns=list(kind.unwanted)))
+        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED))
     except LocalEntryNotFoundError:
         folder = None
-    if folder is None or not (folder / kind.needed).exists():
+    if folder is None or not (folder / "unet").is_dir():
         raise In2nError(
-            f"{kind.called.lower()}_missing", f"The {kind.called} “{name}” is not on this machine and downloads are not allowed.",
-            f"Allow it with {ALLOW_DOWNLOAD}=1 (some {kind.size}, once), or {kind.instead}.")
+            "editor_missing", f"The editor “{name}” is not on this machine and downloads are not allowed.",
+            f"Allow it with {ALLOW_DOWNLOAD}=1 (some 5 GB, once), or choose a folder that holds the model, or “miniature”.")
     return folder
