@@ -8,6 +8,8 @@ import time
 import psutil
 import torch
 
+from ..device import pick_device
+
 SAMPLE_SECONDS = 0.02
 MB = 1e6
 
@@ -28,7 +30,7 @@ class CostMeter:
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
-        self.device = torch.device(device)
+        self.device = pick_device(str(device))
         self._process = psutil.Process()
         self._stop = threading.Event()
         self._peak = 0

@@ -26,6 +26,8 @@ from .scoring import score_views
 
 UNEDITED = "reconstruction"
 SHEET_FILE, SHEET_VIEWS = "sheet.png", 8
+# Consistency is measured on the first frames of a path of so many times as many: each sees nearly what the next one sees.
+PATH_LENGTH = 4
 
 
 def evaluate(request: Evaluate, report: Reporter) -> dict:
@@ -58,19 +60,20 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
 
     cameras = [view.camera for view in views]
     edited = render_all(scene, cameras, "Rendering held-out views", report)
-    path = [frame.camera for frame in through_views(scene.capture, request.frames).frames]
+    path = [frame.camera for frame in through_views(scene.capture, PATH_LENGTH * request.frames).frames[:request.frames]]
     frames = render_all(scene, path, "Rendering frames of a path", report)
     unedited = None
     if clip is not None:
         original = load_scene(workspace, None, request.device)
         unedited = [frame.rgb_srgb for frame in render_all(original, path, "Rendering the unedited frames", report)]
-    report.progress(0, 1, "table", "Measuring")
+    report.progress(0, 1, "edit", "Measuring")
     captions = (request.source_caption, request.target_caption) if request.target_caption else None
     scores = score_views(edited, cameras, truths, originals=photos, sequence=(frames, path), sequence_originals=unedited,
                          clip=clip, captions=captions, note=note, report=report)
     row = Row(state.get("method", "iterative") if request.edit else UNEDITED, scene.capture.name, state.get("instruction", ""),
               **dataclasses.asdict(scores), unet_evaluations=state.get("unet_evaluations", 0), nerf_steps=state["step"],
               seconds=state["seconds"], cpu_seconds=state.get("cpu_seconds"), peak_memory_mb=state.get("peak_memory_mb"))
+    report.progress(1, 1, "edit", "Measured")
     if request.out:
         report.artifact("report", write_results([row], request.out))
         pictures = [view.rgb_srgb.numpy() for view in edited]
