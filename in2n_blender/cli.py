@@ -23,8 +23,8 @@ from .jobs import environment
 from .jobs.client import Client, EngineBug
 from .jobs.process import clean_environment
 from .jobs.protocol import (DEVICES, NOISE_SCHEDULES, PERCEPTUAL, Artifact, Edit, Evaluate, ExtractMesh, ImportCapture, PathThroughViews, Progress,
-                            PreviewGrid, Reconstruct, RenderPath, Reporter, Summarise, check_request, to_params,
-                            Testbed)
+                            PreviewGrid, Reconstruct, RenderPath, Reporter, Summarise, Testbed, check_request,
+                            to_params)
 from .jobs.stages import Stages
 from .jobs.workspace import ORIGINAL, Workspace
 from .scene.errors import Cancelled, In2nError

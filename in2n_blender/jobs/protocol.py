@@ -202,6 +202,9 @@ class Testbed:
     rounds: int | None = None
     clip: str = ""
     blender_python: str = ""
+    scene_size: int | None = None  # pixels a side; None for all three: as the scenes are meant to be
+    scene_views: int | None = None  # training views
+    scene_samples: int | None = None  # Cycles samples a pixel
 
 
 REQUESTS = {c.method: c for c in (ImportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, ExtractMesh, PathThroughViews, Summarise,

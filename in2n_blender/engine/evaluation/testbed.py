@@ -46,7 +46,7 @@ RENDER_MODULE = "in2n_blender.blender.procedural.testbed"
 # What the scenes show, for CLIP.
 SCENES = {
     "island": "a photo of a house on a small island",
-    "still life": "a photo of a table with objects in a courtyard",
+    "courtyard": "a photo of a table in a courtyard",
     "street": "a photo of a street with houses",
 }
 # "... the same scene after the edit": what an instruction's caption adds to the scene's.
@@ -139,7 +139,8 @@ def _instruction(text: str) -> Instruction:
 
 def _rows_before(out: Path, request: Testbed) -> list[Row]:
     """The rows of an earlier run with the same settings. Raises In2nError("other_testbed") where they were others."""
-    settings = {name: getattr(request, name) for name in ("editor", "preset", "seed", "rounds", "guidance_text", "guidance_image", "clip", "device")}
+    settings = {name: getattr(request, name) for name in ("editor", "preset", "seed", "steps", "rounds", "guidance_text", "guidance_image", "clip", "device",
+                                                       "scene_size", "scene_views")}
     if (out / RESULT_FILE).is_file():
         if read_json(out / "settings.json") != settings:
             raise In2nError("other_testbed", f"{out} holds results of other settings.", "Choose another folder with --out.")
@@ -150,9 +151,9 @@ def _rows_before(out: Path, request: Testbed) -> list[Row]:
 
 def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
     """Render, import and reconstruct a scene, as far as that was not done before."""
-    folder = Path(request.cache) / scene.replace(" ", "_")
+    folder = Path(request.cache) / scene
     _render_scene(scene, folder, request, report)
-    workspace = Workspace(Path(request.out) / "workspaces" / scene.replace(" ", "_"))
+    workspace = Workspace(Path(request.out) / "workspaces" / scene)
     if not workspace.capture_json.exists():
         normalise_capture(ImportCapture(str(workspace.root), str(folder), request.preset), report)
     reconstruct(Reconstruct(str(workspace.root), request.preset, request.device, request.seed, request.steps), report)
@@ -206,7 +207,7 @@ def _rendered(scene, cameras: list[Camera], index: int, report: Reporter) -> Ren
 def _render_scene(scene: str, folder: Path, request: Testbed, report: Reporter) -> None:
     """Have Blender render what the cache lacks, in a process of its own. Raises In2nError("no_blender"), Cancelled."""
     command = blender_command(request.blender_python or sys.executable, RENDER_MODULE,
-                              ["--scene", scene, "--out", str(folder), "--truth", "held-out"])
+                              ["--scene", scene, "--out", str(folder), "--truth", "held-out", *_sizes(request)])
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "render.log", "ab") as log:
         try:
@@ -223,6 +224,11 @@ def _render_scene(scene: str, folder: Path, request: Testbed, report: Reporter) 
             process.wait()
     if process.returncode:
         raise _no_blender(request, f"see {folder / 'render.log'}")
+
+
+def _sizes(request: Testbed) -> list[str]:
+    sizes = {"--size": request.scene_size, "--samples": request.scene_samples, "--views": request.scene_views}
+    return [text for option, number in sizes.items() if number for text in (option, str(number))]
 
 
 def _progress_lines(process: subprocess.Popen, report: Reporter):
@@ -263,11 +269,11 @@ def _operated(photo: np.ndarray, name: str) -> np.ndarray:
 
 
 def _picture(out: Path, case: Case, view: str) -> Path:
-    return out / "pictures" / case.scene.replace(" ", "_") / case.edit_name / f"{Path(view).stem}.png"
+    return out / "pictures" / case.scene / case.edit_name / f"{Path(view).stem}.png"
 
 
 def _truth_picture(out: Path, scene: str, instruction: Instruction, view: str) -> Path:
-    return out / "pictures" / scene.replace(" ", "_") / f"{instruction.name} truth".replace(" ", "-") / f"{Path(view).stem}.png"
+    return out / "pictures" / scene / f"{instruction.name} truth".replace(" ", "-") / f"{Path(view).stem}.png"
 
 
 def _write_tables(rows: list[Row], out: Path) -> None:
@@ -276,7 +282,7 @@ def _write_tables(rows: list[Row], out: Path) -> None:
 
 def _write_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> None:
     """One held-out view: photo, truth and every method's, a row for each instruction; out/<scene>.png."""
-    workspace = Workspace(out / "workspaces" / scene.replace(" ", "_"))
+    workspace = Workspace(out / "workspaces" / scene)
     capture = PinholeCapture.load(workspace.capture_json)
     view = capture.held_out_views[0]
     photo = load_images(workspace, capture, [view])[0]
@@ -286,7 +292,7 @@ def _write_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> 
         truth = _read(_truth_picture(out, scene, instruction, view.name))
         label = f"{instruction.text}: photo, truth, {', '.join(case.method for case in mine)}"
         rows.append((label, [photo, truth, *(_read(_picture(out, case, view.name)) for case in mine)]))
-    path = out / f"{scene.replace(' ', '_')}.png"
+    path = out / f"{scene}.png"
     contact_sheet(rows, SHEET_CELL).save(path)
     report.artifact("image", path)
 
