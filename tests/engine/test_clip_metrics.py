@@ -171,9 +171,33 @@ def test_names_and_folders_that_are_no_clip(tmp_path, folder):
     with pytest.raises(In2nError) as error:
         Clip("empty", tmp_path, "cpu")
     assert error.value.code == "clip_unfit"
-    shutil.copytree(folder, tmp_path / "pickled")
-    (tmp_path / "pickled" / "model.safetensors").unlink()
-    torch.save({}, tmp_path / "pickled" / "pytorch_model.bin")
+
+
+def without_tokenizer(folder):
+    for file in [*folder.glob("tokenizer*"), *folder.glob("vocab*"), *folder.glob("merges*")]:
+        file.unlink()
+
+
+def pickled(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+
+
+def half(folder):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: value for name, value in weights.items() if "text_projection" not in name}, folder / "model.safetensors", {"format": "pt"})
+
+
+def broken(folder):
+    (folder / "model.safetensors").write_bytes(b"not weights")
+
+
+@pytest.mark.parametrize("damage", [without_tokenizer, pickled, half, broken])
+def test_a_damaged_clip_is_named_and_never_guessed(tmp_path, folder, damage):
+    shutil.copytree(folder, tmp_path / "clip")
+    damage(tmp_path / "clip")
     with pytest.raises(In2nError) as error:
-        load_clip(str(tmp_path / "pickled"), "cpu")
-    assert error.value.code == "clip_unfit", "nothing is unpickled"
+        load_clip(str(tmp_path / "clip"), "cpu")
+    assert error.value.code == "clip_unfit" and "\n" not in error.value.message

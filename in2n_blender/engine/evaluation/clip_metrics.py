@@ -64,17 +64,25 @@ class Clip:
 
     def __init__(self, name: str, folder: Path, device: torch.device | str):
         """Raises In2nError("clip_unfit") when the folder does not hold a CLIP model with safetensors weights."""
+        from safetensors import SafetensorError
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
         from transformers.utils import logging
 
         logging.disable_progress_bar()
         self.name, self.device = name, torch.device(device)
         try:
-            self.model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+            # Without these files transformers would make a tokenizer that knows no word.
+            if not ((folder / "tokenizer.json").is_file() or (folder / "vocab.json").is_file()):
+                raise ValueError("it has no tokenizer")
             self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             self.processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise In2nError("clip_unfit", f"“{name}” cannot be used as CLIP: {str(error).splitlines()[0]}",
+            self.model, found = CLIPModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+            if found["missing_keys"]:  # transformers would go on with random numbers
+                raise ValueError("some of its weights are missing")
+        except (OSError, ValueError, SafetensorError) as error:
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise In2nError("clip_unfit", f"“{name}” cannot be used as CLIP: {why}.",
                             "Choose a CLIP model in transformers' layout with safetensors weights.") from error
         self.model.to(self.device).eval().requires_grad_(False)
         self._report = Reporter()
