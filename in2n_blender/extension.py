@@ -44,7 +44,9 @@ def build(out: Path | str, python: Path | str, report: Reporter | None = None, c
     if not (checkout / MANIFEST).exists():
         raise In2nError("no_checkout", f"There is no {MANIFEST} in {checkout}.", "The extension is built from a checkout of the project.")
     work = _Work(report, steps=3 * len(chosen) + 3)
-    tool = [str(python), "-I", str(find_tool(python, work))]
+    program = find_tool(python, work)
+    tags = program.parents[3] / "modules" / "_bpy_internal" / "extensions" / "tags.py"  # the tags that extensions.blender.org knows
+    tool = [str(python), "-I", str(program)]
     wheels = {platform: fetch_wheel(platform, checkout / "wheels", python, work) for platform in chosen}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -53,12 +55,12 @@ def build(out: Path | str, python: Path | str, report: Reporter | None = None, c
             work.step("staging the package")
             stage(checkout, staged, wheels)
             built.mkdir()
-            _blender_tool(work, [*tool, "build", "--split-platforms", "--source-dir", str(staged), "--output-dir", str(built)],
+            _blender_tool(work, [*tool, "build", "--split-platforms", "--valid-tags", str(tags), "--source-dir", str(staged), "--output-dir", str(built)],
                           lambda said: "building" in said and work.step(said))
             zips = sorted(built.glob("*.zip"))
             for file in zips:
                 work.step(f"validating {file.name}")
-                _blender_tool(work, [*tool, "validate", str(file)])
+                _blender_tool(work, [*tool, "validate", "--valid-tags", str(tags), str(file)])
             name = tomllib.loads((staged / MANIFEST).read_text(encoding="utf-8"))["id"]
             for old in out.glob(f"{name}-*.zip"):
                 old.unlink()
