@@ -7,7 +7,9 @@ import torch
 
 from in2n_blender.engine.evaluation import image_metrics
 from in2n_blender.engine.evaluation.image_metrics import lpips, lpips_with, project, psnr, sequence_consistency, ssim, warp_consistency
+from in2n_blender.jobs.protocol import Reporter
 from in2n_blender.scene.camera import Camera, Intrinsics
+from in2n_blender.scene.errors import Cancelled
 from tests.engine.analytic_scene import BallScene, camera_at
 
 
@@ -36,6 +38,12 @@ def test_lpips_without_weights_says_so_and_is_none(tmp_path, monkeypatch):
     assert lpips(np.zeros((64, 64, 3)), np.ones((64, 64, 3)), notes.append) is None
     image_metrics._lpips_network.cache_clear()
     assert len(notes) == 1 and "LPIPS" in notes[0]
+
+
+def test_lpips_of_an_image_that_is_too_small_for_its_network():
+    notes = []
+    assert lpips(np.zeros((30, 64, 3)), np.ones((30, 64, 3)), notes.append) is None
+    assert len(notes) == 1 and "31 pixels" in notes[0]
 
 
 def test_lpips_by_the_real_package_on_its_random_backbone():
@@ -113,3 +121,5 @@ def test_sequence_of_a_rigid_ball_is_consistent():
     assert sequence_consistency(views, cameras) < 25
     assert sequence_consistency(views, cameras, interval=2) > 30
     assert sequence_consistency(views[:1], cameras[:1]) is None
+    with pytest.raises(Cancelled):
+        sequence_consistency(views, cameras, report=Reporter(cancelled=lambda: True))
