@@ -320,7 +320,7 @@ def test_missing_miniature_weights(tmp_path, monkeypatch):
 
 
 def test_an_editor_with_its_own_instructions_and_guidance(tmp_path):
-    """As the bundled miniature: miniature.json names what it knows, paraphrases mean the same, all else is refused."""
+    """As the bundled miniature: miniature.json names the phrases that it knows, all else is refused."""
     folder = small_editor_folder(tmp_path)
     facts = {"instructions": [{"phrases": ["make it snow", "cover it with snow"]}], "guidance_text": 2.0, "guidance_image": 1.25}
     (folder / "miniature.json").write_text(json.dumps(facts))
@@ -331,7 +331,8 @@ def test_an_editor_with_its_own_instructions_and_guidance(tmp_path):
         editor.prepare(instruction)
         return editor.edit(picture(1), picture(2), noise_level=0.9, generators=[noise_generator(0, 0, 0)], steps=2)
 
-    assert torch.equal(edit("Make it snow!"), edit("cover it with snow"))
+    assert torch.equal(edit("Make it the snow!"), edit("make it snow"))
+    assert not torch.equal(edit("cover it with snow"), edit("make it snow")), "the network reads the phrase itself"
     with pytest.raises(In2nError) as error:
         editor.prepare("make it purple")
     assert error.value.code == "unknown_instruction" and "make it snow" in str(error.value)

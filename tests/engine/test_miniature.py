@@ -281,6 +281,17 @@ bundled = pytest.mark.skipif(not (instructions.WEIGHTS_FOLDER / "unet").is_dir()
 
 
 @bundled
+def test_photographs_are_edited_on_a_sheet(tmp_path):
+    with pytest.raises(In2nError) as caught:
+        evaluate.photo_sheet(instructions.WEIGHTS_FOLDER, tmp_path, torch.device("cpu"))
+    assert caught.value.code == "no_photos"
+    photos = pairs.write_photographs(tmp_path / "photos", 96)
+    sheet = np.asarray(evaluate.photo_sheet(instructions.WEIGHTS_FOLDER, photos, torch.device("cpu"), count=2, side=64), float)
+    assert sheet.shape[0] == 14 + 2 * 64 and sheet.shape[1] == 64 * (1 + len(instructions.INSTRUCTIONS))
+    original, tiles = sheet[14:, :64], [sheet[14:, 64 * i : 64 * (i + 1)] for i in range(1, 1 + len(instructions.INSTRUCTIONS))]
+    assert all(np.abs(tile - original).mean() > 8 for tile in tiles), "every edit is plainly visible"
+
+
 def test_bundled_weights_are_small_and_know_their_instructions():
     total = sum(path.stat().st_size for path in instructions.WEIGHTS_FOLDER.rglob("*.safetensors"))
     assert total <= 16e6

@@ -97,9 +97,9 @@ class InstructPix2Pix(Editor):
         if not instruction.strip():
             raise In2nError("empty_instruction", "The instruction is empty.", "Say what to change, for example “make it night”.")
         if self.facts:
-            from .miniature.instructions import match_instruction
+            from .miniature.instructions import match_phrase
 
-            instruction = match_instruction(instruction, self.folder)
+            _, instruction = match_phrase(instruction, self.folder)
         self._prompt = self._encode_prompt(instruction.strip())
 
     @torch.no_grad()

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
+from ....scene.errors import In2nError
 from ..editor import load_editor, noise_generator
 from .instructions import INSTRUCTIONS, Instruction
 from .pairs import RenderedPairs, true_edit
 
 SHEET_VIEWS = 4
+PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def psnr_db(images: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -102,6 +104,21 @@ def evaluate_to_folder(weights: Path, cache: Path, out: Path, device: torch.devi
     draw_sheet(originals, edits[:, : len(chosen)], [i.text for i in INSTRUCTIONS], truths).save(out / "sheet.png")
     print(json.dumps({key: value for key, value in result.items() if key != "instructions"}), flush=True)
     return result
+
+
+def photo_sheet(weights: Path, folder: Path, device: torch.device, count: int = SHEET_VIEWS, side: int = 160) -> Image.Image:
+    """How the editor does on photographs, of which nobody knows the truth: `count` of a folder's, square, edited by every instruction.
+
+    Raises In2nError("no_photos") where the folder holds none.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES) if folder.is_dir() else []
+    if not paths:
+        raise In2nError("no_photos", f"There are no photos in {folder}.", "Name a folder of PNG or JPEG files.")
+    pictures = [ImageOps.fit(Image.open(paths[index]).convert("RGB"), (side, side), Image.LANCZOS) for index in spread(len(paths), count)]
+    originals = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255 for picture in pictures])
+    editor = load_editor(str(weights), device)
+    edits = torch.stack([_edit_views(editor, instruction, originals, None, 4) for instruction in INSTRUCTIONS])
+    return draw_sheet(originals, edits, [instruction.name for instruction in INSTRUCTIONS])
 
 
 def spread(count: int, wanted: int) -> list[int]:

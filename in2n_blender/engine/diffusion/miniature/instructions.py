@@ -67,14 +67,21 @@ def known_instructions(folder: Path = WEIGHTS_FOLDER) -> dict[str, list[str]]:
 
 
 def match_instruction(text: str, folder: Path = WEIGHTS_FOLDER) -> str:
-    """The canonical instruction that `text` is a paraphrase of; case, punctuation and articles do not matter.
+    """The canonical instruction that `text` is a paraphrase of; raises as `match_phrase`."""
+    return match_phrase(text, folder)[0]
 
+
+def match_phrase(text: str, folder: Path = WEIGHTS_FOLDER) -> tuple[str, str]:
+    """The canonical instruction that `text` means, and the phrase it is; case, punctuation, articles and fillers do not matter.
+
+    The network reads the phrase, not the canonical instruction.
     Raises In2nError("unknown_instruction") that names the known ones and the editor that knows all others.
     """
     known = known_instructions(folder)
     for canonical, phrases in known.items():
-        if normalise(text) in (normalise(phrase) for phrase in phrases):
-            return canonical
+        for phrase in phrases:
+            if normalise(text) == normalise(phrase):
+                return canonical, phrase
     listed = ", ".join(f"“{canonical}”" for canonical in known)
     raise In2nError(
         "unknown_instruction",

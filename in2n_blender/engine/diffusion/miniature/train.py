@@ -342,6 +342,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=home / "miniature-run", help="run folder")
     parser.add_argument("--weights", type=Path, help="with --evaluate: the editor's folder (default: the bundled weights)")
     parser.add_argument("--evaluate", action="store_true", help="do not train: evaluate and write result.json and a sheet to --out")
+    parser.add_argument("--photos", type=Path, help="with --evaluate: a folder of photographs to edit too, shown in photos.png")
     return parser.parse_args(argv)
 
 
@@ -363,11 +364,14 @@ def _run(arguments: argparse.Namespace) -> None:
     device = pick_device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.evaluate:
-        from .evaluate import evaluate_to_folder
+        from .evaluate import evaluate_to_folder, photo_sheet
         from .instructions import WEIGHTS_FOLDER
 
         _render(arguments, pairs.HELD_OUT_FIRST, arguments.held_out_scenes, wait_for=arguments.held_out_scenes)
-        evaluate_to_folder(arguments.weights or WEIGHTS_FOLDER, arguments.cache, arguments.out, device)
+        weights = arguments.weights or WEIGHTS_FOLDER
+        evaluate_to_folder(weights, arguments.cache, arguments.out, device)
+        if arguments.photos:
+            photo_sheet(weights, arguments.photos, device).save(arguments.out / "photos.png")
         return
     rendering = _render(arguments, 0, arguments.scenes, wait_for=min(4, arguments.scenes))
     try:
