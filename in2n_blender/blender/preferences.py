@@ -1,37 +1,157 @@
-"""The extension's preferences: where gigabytes go and how the engine gets there."""
+"""The extension's preferences: the engine, where gigabytes go and how they get there, the models, and when memory is let go."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import bpy
-from bpy.props import StringProperty
+from bpy.props import IntProperty, StringProperty
 
 from .. import __package__ as base_package
+
+CONDITIONS = {
+    "missing": ("Not installed", "INFO"),
+    "incomplete": ("Partly installed: an installation was interrupted", "ERROR"),
+    "outdated": ("Made for another version of the add-on: update it", "ERROR"),
+    "ready": ("Installed", "CHECKMARK"),
+}
+
+
+def _places_changed(_self, _context) -> None:
+    from . import storage
+
+    storage.measure()
 
 
 class In2nPreferences(bpy.types.AddonPreferences):
     bl_idname = base_package
 
-    home: StringProperty(name="Home folder", description="Where the engine, its models and scratch workspaces go: several gigabytes. Empty: the default place", subtype="DIR_PATH")
+    home: StringProperty(name="Home folder", description="Where the engine and scratch workspaces go: several gigabytes. Empty: the default place", subtype="DIR_PATH", update=_places_changed)
     wheelhouse: StringProperty(name="Offline wheels", description="A folder with the engine's packages as wheel files, to install without a network", subtype="DIR_PATH")
     engine_python: StringProperty(name="Engine's Python", description="Another Python that already has the engine's packages, instead of the one installed here", subtype="FILE_PATH")
+    models: StringProperty(name="Model folder", description="A folder with an InstructPix2Pix model in the diffusers layout, or with several such folders", subtype="DIR_PATH", update=_places_changed)
+    idle_minutes: IntProperty(name="Keep engine for", description="Minutes without a job after which the engine is ended and its memory, the GPU's too, is free again. 0: it stays until Blender quits", default=10, min=0, soft_max=120)
 
     def draw(self, context):
-        from . import worker
+        from . import storage
         from .panels import draw_job
 
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
-        layout.prop(self, "home", placeholder=str(home_folder()))
-        layout.prop(self, "wheelhouse")
-        layout.prop(self, "engine_python")
-        python = worker.engine_python()
-        row = layout.row()
-        row.label(text=f"Engine: {python}" if python else "The engine is not installed.", icon="CHECKMARK" if python else "INFO")
-        row.operator("in2n.install_engine", text="Repair" if python else "Install Engine", icon="IMPORT").repair = python is not None
-        draw_job(layout)
+        storage.measure_once()
+        self.layout.use_property_split = True
+        self.layout.use_property_decorate = False
+        draw_job(self.layout)
+        self._draw_engine(self.layout.box(), storage.known())
+        self._draw_models(self.layout.box(), storage.known())
+        self._draw_memory(self.layout.box())
+        self._draw_scratch(self.layout.box(), storage.known())
+
+    def _draw_engine(self, box, stored) -> None:
+        from . import worker
+
+        box.label(text="Engine", icon="SYSTEM")
+        other = worker.other_python()
+        if other is not None:
+            there = other.exists()
+            _row(box, "Status", "Another Python is used" if there else "The Python named below does not exist", "CHECKMARK" if there else "ERROR")
+            _place(box, other.parent)
+        else:
+            self._draw_installed(box, stored)
+        devices = worker.known_devices()
+        row = _row(box, "Device", str(devices[0]) if devices else "Not looked for yet")
+        row.operator("in2n.find_devices", text="", icon="FILE_REFRESH")
+        for device in devices[1:]:
+            _row(box, "", str(device))
+        column = box.column()
+        column.prop(self, "home", placeholder=str(home_folder()))
+        column.prop(self, "wheelhouse")
+        column.prop(self, "engine_python")
+
+    def _draw_installed(self, box, stored) -> None:
+        condition = _condition()
+        if condition not in CONDITIONS:
+            _row(box, "Status", condition, "ERROR")
+            return
+        text, icon = CONDITIONS[condition]
+        _row(box, "Status", text, icon)
+        folder = environment_folder()
+        if condition != "missing":
+            _row(box, "Size", _megabytes(stored.environment_mb) if stored else "…")
+        _place(box, folder)
+        row = box.row(align=True)
+        if condition == "ready":
+            row.operator("in2n.verify_engine", icon="CHECKMARK")
+            row.operator("in2n.repair_engine", icon="TOOL_SETTINGS")
+        else:
+            label = {"missing": "Install Engine", "incomplete": "Continue Installing", "outdated": "Update Engine"}[condition]
+            row.operator("in2n.install_engine", text=label, icon="IMPORT")
+        if condition != "missing":
+            row.operator("in2n.remove_engine", icon="TRASH")
+
+    def _draw_models(self, box, stored) -> None:
+        from ..jobs.models import INSTRUCT_PIX2PIX, hub_cache
+
+        box.label(text="Models", icon="BRUSH_DATA")
+        _row(box, "Miniature", "Comes with the add-on", "CHECKMARK")
+        found = stored.models if stored else ()
+        for model in found:
+            row = _row(box, model.name, _megabytes(model.megabytes) if model.complete else f"{_megabytes(model.megabytes)}, incomplete", "CHECKMARK" if model.complete else "ERROR")
+            row.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(model.folder)
+            if model.downloaded:
+                if not model.complete:
+                    row.operator("in2n.download_model", text="", icon="IMPORT").name = model.name
+                row.operator("in2n.remove_model", text="", icon="TRASH").name = model.name
+        if stored and not any(model.name == INSTRUCT_PIX2PIX for model in found):
+            row = _row(box, INSTRUCT_PIX2PIX, "Not here")
+            row.operator("in2n.download_model", text="Download", icon="IMPORT").name = INSTRUCT_PIX2PIX
+        _place(box, hub_cache(), "Downloads")
+        box.prop(self, "models")
+
+    def _draw_memory(self, box) -> None:
+        from . import worker
+
+        box.label(text="Memory", icon="MEMORY")
+        box.prop(self, "idle_minutes", text="Keep Engine (Minutes)")
+        row = _row(box, "Now", "The engine runs" if worker.is_running() else "The engine does not run: no memory is held")
+        row.operator("in2n.release_engine", text="Release")
+
+    def _draw_scratch(self, box, stored) -> None:
+        box.label(text="Scratch Workspaces", icon="FILE_CACHE")
+        _row(box, "Size", _megabytes(stored.scratch_mb) if stored else "…")
+        _place(box, home_folder() / "scratch")
+
+
+def _row(layout, name: str, text: str, icon: str = "NONE"):
+    """A line of the page: its name at the left, what there is to say at the right; returns the row for buttons."""
+    split = layout.split(factor=0.4)
+    left = split.row()
+    left.alignment = "RIGHT"
+    left.label(text=name)
+    row = split.row(align=True)
+    row.label(text=text, icon=icon)
+    return row
+
+
+def _place(layout, folder: Path, name: str = "Place") -> None:
+    row = _row(layout, name, str(folder))
+    if folder.exists():
+        row.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(folder)
+
+
+def _megabytes(megabytes: int) -> str:
+    from .storage import spoken_mb
+
+    return spoken_mb(megabytes)
+
+
+def _condition() -> str:
+    """A key of CONDITIONS, or a sentence when this Blender's Python has no engine at all."""
+    from ..jobs import environment
+    from ..scene.errors import In2nError
+
+    try:
+        return environment.condition(("engine",), home_folder())
+    except In2nError as error:
+        return error.message
 
 
 def _preferences():
@@ -51,12 +171,30 @@ def home_folder() -> Path:
     return environment.home_folder(_folder("home"))
 
 
+def environment_folder() -> Path:
+    """Where the engine's packages go."""
+    from ..jobs import environment
+
+    return environment.environment_folder(home_folder())
+
+
 def wheelhouse() -> Path | None:
     return _folder("wheelhouse")
 
 
 def engine_python() -> Path | None:
     return _folder("engine_python")
+
+
+def model_folders() -> tuple[Path, ...]:
+    """Folders in which models are looked for besides the Hugging Face cache: the preference's and those that scenes name."""
+    named = {Path(bpy.path.abspath(s.in2n.editor_folder)) for s in bpy.data.scenes if s.in2n.editor_folder}
+    preferred = _folder("models")
+    return (*((preferred,) if preferred else ()), *sorted(named))
+
+
+def idle_minutes() -> int:
+    return getattr(_preferences(), "idle_minutes", 10)
 
 
 CLASSES = (In2nPreferences,)

@@ -19,6 +19,18 @@ from ..scene.errors import Cancelled, In2nError
 
 LOG_LINES = 500
 
+# What to do about an error in Blender's words, in place of a hint that names the command line.
+COMMAND_LINE = ("python3 -m", "--", "IN2N_")
+HINTS = {
+    "worker_not_started": "Verify or repair the engine in Preferences > Add-ons > IN2N.",
+    "no_environment": "Install the engine in Preferences > Add-ons > IN2N.",
+    "broken_environment": "Repair the engine in Preferences > Add-ons > IN2N.",
+    "editor_missing": "Download it in Preferences > Add-ons > IN2N, choose a folder that holds the model, or choose the miniature.",
+    "disk_full": "Free some space, then start it again: it goes on from where it stopped.",
+    "no_network": "Check the network and the proxy settings, or name a folder with wheels in Preferences > Add-ons > IN2N. Started again, it goes on.",
+    "wrong_python": "",
+}
+
 Work = Callable[[Callable[[object], None], Callable[[], bool]], object]
 
 
@@ -133,9 +145,9 @@ class Job:
         if self.error is None:
             return finished or f"{self.label}: done."
         if isinstance(self.error, Cancelled):
-            return f"{self.label}: cancelled; what was done is kept, start again to go on."
+            return f"{self.label}: cancelled. What was done is kept."
         if isinstance(self.error, In2nError):
-            return str(self.error)
+            return spoken_error(self.error)
         first_line = next(iter(str(self.error).splitlines()), "")
         return f"{self.label} failed unexpectedly ({type(self.error).__name__}: {first_line}). See the log."
 
@@ -161,11 +173,17 @@ def begin(job: Job) -> Job:
     return job
 
 
-def shut_down(seconds: float = 3.0) -> None:
+def shut_down(seconds: float = 1.5) -> None:
     """Cancel the running job and wait for it a little."""
     if running():
         _current.cancel()
         _current.wait(seconds)
+
+
+def spoken_error(error: In2nError) -> str:
+    """One sentence and what to do about it in Blender."""
+    hint = HINTS.get(error.code, error.hint) if any(mark in error.hint for mark in COMMAND_LINE) else error.hint
+    return f"{error.message} {hint}".rstrip()
 
 
 def spoken_duration(seconds: float) -> str:

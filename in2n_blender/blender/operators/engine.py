@@ -1,43 +1,256 @@
-"""bpy.ops.in2n.install_engine: make the engine's Python environment."""
+"""bpy.ops.in2n.install_engine and its kin: the engine's Python environment, its devices and models, and its memory."""
 
 from __future__ import annotations
 
 import bpy
-from bpy.props import BoolProperty
+from bpy.props import StringProperty
 
-from ...jobs import environment
-from ...jobs.protocol import Reporter
-from .. import preferences, worker
-from .job import JobOperator, poll_idle
+from ...jobs import environment, models
+from ...jobs.protocol import DownloadModel, Reporter
+from ...scene.errors import In2nError
+from .. import preferences, storage, worker
+from .job import JobOperator, poll_engine, poll_nothing_runs
+
+GROUPS = ("engine",)
 
 
-class IN2N_OT_install_engine(JobOperator, bpy.types.Operator):
+def _poll_installed_here(cls) -> bool:
+    if worker.other_python() is not None:
+        cls.poll_message_set("Another Python is named as the engine's; it is not this add-on's to change")
+        return False
+    return True
+
+
+def _poll_online(cls) -> bool:
+    if not bpy.app.online_access:
+        cls.poll_message_set("Allow online access in Preferences > System first")
+        return False
+    return True
+
+
+def _poll_packages(cls) -> bool:
+    if not preferences.wheelhouse() and not bpy.app.online_access:
+        cls.poll_message_set("Allow online access in Preferences > System, or name a folder with wheels")
+        return False
+    return True
+
+
+class _Install(JobOperator):
+    """What installing and repairing share."""
+
+    make = None  # environment.install or environment.repair
+
+    @classmethod
+    def poll(cls, context):
+        return poll_nothing_runs(cls) and _poll_installed_here(cls) and _poll_packages(cls)
+
+    def invoke(self, context, event):
+        return context.window_manager.invoke_props_dialog(self, width=480, title=self.bl_label, confirm_text=self.bl_label)
+
+    def draw(self, context):
+        column = self.layout.column(align=True)
+        wheelhouse = preferences.wheelhouse()
+        needed = environment.plan(GROUPS, preferences.home_folder()).disk_mb
+        column.label(text=f"PyTorch and what the engine needs: about {storage.spoken_mb(needed)} on disk.")
+        column.label(text=f"From: {wheelhouse}" if wheelhouse else "Downloaded from the package index.")
+        column.label(text=f"To: {preferences.environment_folder()}")
+
+    def prepare(self, context):
+        home, wheelhouse, make = preferences.home_folder(), preferences.wheelhouse(), type(self).make
+
+        def work(emit, cancelled):
+            worker.stop()  # a running worker would keep files from being replaced
+            make(GROUPS, home, wheelhouse, Reporter(emit, cancelled))
+            return worker.find_devices()(emit, cancelled)
+
+        return work, _installed
+
+
+def _installed(context, scene, capture, devices) -> str:
+    storage.measure()
+    return f"The engine is installed. It computes on: {devices[0]}."
+
+
+class IN2N_OT_install_engine(_Install, bpy.types.Operator):
     """Install the engine (PyTorch and what it needs, several gigabytes) into the home folder. Interrupted and started again, it goes on"""
 
     bl_idname = "in2n.install_engine"
     bl_label = "Install Engine"
     label = "Install engine"
+    make = staticmethod(environment.install)
 
-    repair: BoolProperty(name="Repair", description="Import every package and install again what is broken", default=False, options={"SKIP_SAVE"})
+
+class IN2N_OT_repair_engine(_Install, bpy.types.Operator):
+    """Import every package of the engine and install again what is broken; a folder that cannot be mended is made anew"""
+
+    bl_idname = "in2n.repair_engine"
+    bl_label = "Repair"
+    label = "Repair engine"
+    make = staticmethod(environment.repair)
+
+
+class IN2N_OT_verify_engine(JobOperator, bpy.types.Operator):
+    """Import every package of the engine for real, and look what it can compute on"""
+
+    bl_idname = "in2n.verify_engine"
+    bl_label = "Verify"
+    label = "Verify engine"
 
     @classmethod
     def poll(cls, context):
-        if not poll_idle(cls):
+        return poll_nothing_runs(cls) and poll_engine(cls)
+
+    def prepare(self, context):
+        home, python = preferences.home_folder(), worker.other_python()
+
+        def work(emit, cancelled):
+            failing = environment.verify(GROUPS, home, Reporter(emit, cancelled), python)
+            if failing:
+                module, error = next(iter(failing.items()))
+                more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
+                raise In2nError("broken_environment", f"{module} does not import: {error}{more}.", "Repair the engine in Preferences > Add-ons > IN2N.")
+            return worker.find_devices()(emit, cancelled)
+
+        def finish(context, scene, capture, devices):
+            storage.measure()
+            return f"The engine is whole: every package imports. It computes on: {devices[0]}."
+
+        return work, finish
+
+
+class IN2N_OT_remove_engine(JobOperator, bpy.types.Operator):
+    """Remove the engine's packages from this computer. Captures, edits and models stay; the engine can be installed again"""
+
+    bl_idname = "in2n.remove_engine"
+    bl_label = "Remove"
+    label = "Remove engine"
+
+    @classmethod
+    def poll(cls, context):
+        if not (poll_nothing_runs(cls) and _poll_installed_here(cls)):
             return False
-        if not preferences.wheelhouse() and not getattr(bpy.app, "online_access", True):
-            cls.poll_message_set("Allow online access in Preferences > System, or name a folder with wheels")
+        if not preferences.environment_folder().exists():
+            cls.poll_message_set("The engine is not installed")
             return False
         return True
 
+    def invoke(self, context, event):
+        return context.window_manager.invoke_confirm(self, event)
+
     def prepare(self, context):
-        home, wheelhouse = preferences.home_folder(), preferences.wheelhouse()
-        worker.stop()  # a running worker would keep files from being replaced
-        make = environment.repair if self.repair else environment.install
-        return lambda emit, cancelled: make(("engine",), home, wheelhouse, Reporter(emit, cancelled)), _finish
+        home = preferences.home_folder()
+
+        def work(emit, cancelled):
+            worker.stop()
+            environment.remove(home, Reporter(emit, cancelled))
+
+        def finish(context, scene, capture, result):
+            storage.measure()
+            return "The engine is removed."
+
+        return work, finish
 
 
-def _finish(context, scene, capture, result) -> str:
-    return "The engine is installed."
+class IN2N_OT_find_devices(JobOperator, bpy.types.Operator):
+    """Ask the engine what it can compute on, and measure what is on disk"""
+
+    bl_idname = "in2n.find_devices"
+    bl_label = "Find Devices"
+    label = "Find devices"
+
+    @classmethod
+    def poll(cls, context):
+        return poll_nothing_runs(cls) and poll_engine(cls)
+
+    def prepare(self, context):
+        def finish(context, scene, capture, devices):
+            storage.measure()
+            return f"The engine computes on: {devices[0]}."
+
+        return worker.find_devices(), finish
 
 
-CLASSES = (IN2N_OT_install_engine,)
+class IN2N_OT_download_model(JobOperator, bpy.types.Operator):
+    """Download an editing model from the Hugging Face hub into its cache on this computer: several gigabytes, once"""
+
+    bl_idname = "in2n.download_model"
+    bl_label = "Download Model"
+    label = "Download model"
+
+    name: StringProperty(name="Model", description="The model's name on the Hugging Face hub", default=models.INSTRUCT_PIX2PIX, options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context):
+        return poll_nothing_runs(cls) and poll_engine(cls) and _poll_online(cls)
+
+    def invoke(self, context, event):
+        return context.window_manager.invoke_props_dialog(self, width=480, title="Download Model", confirm_text="Download")
+
+    def draw(self, context):
+        column = self.layout.column(align=True)
+        size = f": about {storage.spoken_mb(models.DOWNLOAD_MB)}" if self.name == models.INSTRUCT_PIX2PIX else ""
+        column.label(text=f"{self.name} from the Hugging Face hub{size}.")
+        column.label(text=f"To: {models.hub_folder(self.name)}")
+        column.label(text="The model has a licence of its own; read it on its page before you use its pictures.")
+
+    def prepare(self, context):
+        name = self.name
+
+        def finish(context, scene, capture, result):
+            storage.measure()
+            return f"“{name}” is on this computer."
+
+        return worker.work([DownloadModel(name)]), finish
+
+
+class IN2N_OT_remove_model(bpy.types.Operator):
+    """Remove a downloaded model from this computer's Hugging Face cache, which other programs may use too"""
+
+    bl_idname = "in2n.remove_model"
+    bl_label = "Remove Model"
+
+    name: StringProperty(name="Model", description="The model's name on the Hugging Face hub", options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context):
+        return poll_nothing_runs(cls)
+
+    def invoke(self, context, event):
+        return context.window_manager.invoke_confirm(self, event)
+
+    def execute(self, context):
+        try:
+            worker.release()  # it may have the model's files open
+            models.remove_downloaded(self.name)
+        except In2nError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        finally:
+            storage.measure()
+        return {"FINISHED"}
+
+
+class IN2N_OT_release_engine(bpy.types.Operator):
+    """End the engine's process, so that its memory, the GPU's too, is free. The next job starts it again"""
+
+    bl_idname = "in2n.release_engine"
+    bl_label = "Release Memory"
+
+    @classmethod
+    def poll(cls, context):
+        if not poll_nothing_runs(cls):
+            return False
+        if not worker.is_running():
+            cls.poll_message_set("The engine does not run")
+            return False
+        return True
+
+    def execute(self, context):
+        worker.release()
+        return {"FINISHED"}
+
+
+CLASSES = (
+    IN2N_OT_install_engine, IN2N_OT_repair_engine, IN2N_OT_verify_engine, IN2N_OT_remove_engine, IN2N_OT_find_devices,
+    IN2N_OT_download_model, IN2N_OT_remove_model, IN2N_OT_release_engine,
+)

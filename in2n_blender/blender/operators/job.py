@@ -1,31 +1,42 @@
-"""What all long operators share: attended in a window, blocking in background mode; Cancel and the log."""
+"""What all long operators share: a queue, attended in a window and blocking in background mode; Cancel, Resume and the log."""
 
 from __future__ import annotations
 
 import atexit
+import functools
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Callable
 
 import bpy
+from bpy.props import IntProperty
 
+from ...jobs import journal
+from ...jobs.workspace import ORIGINAL
+from ...scene.camera_path import CameraPath
 from ...scene.errors import In2nError
-from .. import tasks, worker, workspaces
+from .. import preferences, tasks, worker, workspaces
 from ..properties import active_capture
 
 TICK_SECONDS = 0.1
 ATTEND_SECONDS = 20.0  # Blender never autosaves while a modal operator runs, so attending pauses this often
 PAUSE_SECONDS = 0.2
+LOG_LINES = 2000  # of a log that are shown
+
+# The operator that does what a request asks for; those of other methods are not offered to be gone on with.
+RESUMED_BY = {"reconstruct": "reconstruct", "edit": "edit", "render": "render_path", "mesh": "extract_mesh"}
+NEEDED_FIRST = ("import", "reconstruct")  # what comes after these in the same workspace cannot do without them
 
 
 class JobOperator:
     """A long operator. Subclasses give `label` and `prepare`, and `undo_step` where they add objects.
 
-    In a window `execute` starts the job and returns at once; IN2N_OT_attend then drains its events, and Esc cancels.
-    In background mode `execute` runs the job to its end and prints its progress. Nothing of Blender's data is kept while
-    the job runs: the scene and the capture are looked up again when it has ended, because the user may have undone,
-    renamed or deleted them.
+    In a window `execute` starts the job, or lets it wait for its turn, and returns at once; IN2N_OT_attend then drains its
+    events, and Esc cancels. In background mode `execute` runs the job to its end and prints its progress. Nothing of
+    Blender's data is kept while the job runs: the scene and the capture are looked up again when it has ended, because the
+    user may have undone, renamed or deleted them.
     """
 
     label = ""
@@ -43,13 +54,18 @@ class JobOperator:
     def execute(self, context):
         try:
             work, finish = self.prepare(context)
-            attended = attend(context, tasks.Job(self.label, work), finish, self.undo_step)
+            attended = attended_job(context, self.label, work, finish, self.undo_step)
+            waits = attend(attended)
         except In2nError as error:
-            self.report({"ERROR"}, str(error))
+            self.report({"ERROR"}, tasks.spoken_error(error))
             return {"CANCELLED"}
         if bpy.app.background:
             attended.job.run_here(tasks.ProgressPrinter())
             return attended.conclude(self, context)
+        if waits:
+            self.report({"INFO"}, f"{self.label}: waits until “{tasks.current().label}” has ended.")
+            _redraw(context)
+            return {"FINISHED"}
         attended.job.start()
         bpy.ops.in2n.attend("INVOKE_DEFAULT")
         return {"FINISHED"}
@@ -57,13 +73,15 @@ class JobOperator:
 
 @dataclass
 class Attended:
-    """A job and where its result goes."""
+    """A job, where its result goes, and where its log is. workspace: "" for a job that is not about a capture."""
 
     job: tasks.Job
     finish: Callable
     undo_step: bool
     scene_uid: int
     workspace: str
+    requests: tuple = ()
+    log_file: Path | None = None
 
     def conclude(self, operator, context) -> set[str]:
         """Bring the ended job's result in and let `operator` report how it went; returns the operator's outcome."""
@@ -82,7 +100,10 @@ class Attended:
         sentence = job.outcome(finished)
         if job.failed and job.log and not isinstance(job.error, In2nError):
             print("\n".join(job.log))
-        if scene is not None:
+        if job.error is not None:
+            sentence = _drop_what_needed(self, sentence)
+        _offered.cache_clear()
+        if scene is not None and scene.library is None:
             scene.in2n.status = sentence
         operator.report({"ERROR"} if job.failed else {"INFO"}, sentence)
         if job.error is None and self.undo_step and not bpy.app.background:
@@ -95,22 +116,67 @@ class Attended:
 
 
 _attended: Attended | None = None
+_waiting: list[Attended] = []
+_last: Attended | None = None
 
 
-def attend(context, job: tasks.Job, finish: Callable, undo_step: bool) -> Attended:
-    """Make the job the current one, for the context's scene and its capture. Raises In2nError("busy")."""
-    global _attended
-    if busy():
-        raise In2nError("busy", f"“{tasks.current().label}” is still running.", "Wait for it to end or cancel it.")
+def attended_job(context, label: str, work: tasks.Work, finish: Callable, undo_step: bool) -> Attended:
+    """A job for the context's scene and its capture; one that works in a workspace keeps a journal there."""
     capture = active_capture(context.scene)
     folder = workspaces.resolve(capture) if capture else None
-    _attended = Attended(tasks.begin(job), finish, undo_step, context.scene.session_uid, str(folder or ""))
-    return _attended
+    requests = getattr(work, "requests", ())
+    log_file = preferences.home_folder() / ("worker.log" if requests else "install.log")
+    if requests and all(getattr(r, "workspace", "") for r in requests):
+        place = Path(requests[-1].workspace)
+        log_file = place / journal.LOG_NAME
+        work = journal.kept(work, place, label, requests, resumable=requests[-1].method in RESUMED_BY)
+    return Attended(tasks.Job(label, work), finish, undo_step, context.scene.session_uid, str(folder or ""), requests, log_file)
+
+
+def attend(attended: Attended) -> bool:
+    """Make the job the current one, or let it wait; returns whether it waits. Raises In2nError("busy") in background mode."""
+    global _attended, _last
+    if busy() and not bpy.app.background:
+        _waiting.append(attended)
+        return True
+    tasks.begin(attended.job)
+    _attended = _last = attended
+    return False
 
 
 def busy() -> bool:
     """Whether a job runs or its result still waits to be brought in."""
     return _attended is not None or tasks.running()
+
+
+def waiting() -> list[tasks.Job]:
+    """The jobs that wait for their turn, the next one first."""
+    return [attended.job for attended in _waiting]
+
+
+def edits_to_come(workspace_root) -> list[str]:
+    """Names of the edits that run or wait in a workspace; they may not be on disk yet."""
+    underway = [*([_attended] if _attended else []), *_waiting]
+    return [r.name for a in underway for r in a.requests if r.method == "edit" and Path(r.workspace) == Path(workspace_root)]
+
+
+def _drop_what_needed(ended: Attended, sentence: str) -> str:
+    """Without a reconstruction the edits that wait for it cannot be made: drop them, and say so."""
+    if not any(r.method in NEEDED_FIRST for r in ended.requests):
+        return sentence
+    dropped = [a for a in _waiting if a.workspace == ended.workspace]
+    _waiting[:] = [a for a in _waiting if a not in dropped]
+    return f"{sentence} What waited for it was dropped: {', '.join(a.job.label for a in dropped)}." if dropped else sentence
+
+
+def _start_next() -> bool:
+    """Start the job that waits longest, if there is one."""
+    if not _waiting:
+        return False
+    attended = _waiting.pop(0)
+    attend(attended)
+    attended.job.start()
+    return True
 
 
 class IN2N_OT_attend(bpy.types.Operator):
@@ -146,7 +212,8 @@ class IN2N_OT_attend(bpy.types.Operator):
             _redraw(context)
         if done:
             _attended.conclude(self, context)
-            return self._leave(context)
+            if not _start_next():
+                return self._leave(context)
         if time.monotonic() > self._until:
             _attend_later()
             return self._leave(context)
@@ -179,23 +246,45 @@ def _attend_again() -> float | None:
 
 @bpy.app.handlers.persistent
 def _cancel_before_load(*_) -> None:
-    """Another file is about to be opened: the job's scene goes, what it saved in the workspace stays."""
+    """Another file is about to be opened: the job's scene goes, what it saved in the workspace stays and can be resumed."""
+    _waiting.clear()
     if tasks.running():
         tasks.current().cancel()
 
 
+@bpy.app.handlers.persistent
+def _forget_offers(*_) -> None:
+    _offered.cache_clear()
+
+
 def _redraw(context) -> None:
+    """Draw the sidebars and the preferences again; not the 3D views themselves, which may take long to draw."""
     for window in context.window_manager.windows:
         for area in window.screen.areas:
-            if area.type in {"VIEW_3D", "PREFERENCES"}:
-                area.tag_redraw()
+            wanted = {"VIEW_3D": "UI", "PREFERENCES": "WINDOW"}.get(area.type)
+            for region in area.regions:
+                if region.type == wanted:
+                    region.tag_redraw()
 
 
-def poll_idle(cls) -> bool:
-    """Part of every poll: no other job is running."""
+# --- polls --------------------------------------------------------------------------------------------------------------
+
+
+def poll_nothing_runs(cls) -> bool:
+    """Part of polls: no job is running."""
     if busy():
         cls.poll_message_set(f"“{tasks.current().label}” is running")
         return False
+    return True
+
+
+poll_idle = poll_nothing_runs
+
+
+def poll_queue(cls) -> bool:
+    """Part of the polls of jobs that can wait for their turn: only a job on the engine itself is in the way."""
+    if bpy.app.background or any(not a.requests for a in [*([_attended] if _attended else []), *_waiting]):
+        return poll_nothing_runs(cls)
     return True
 
 
@@ -216,12 +305,103 @@ def poll_engine(cls) -> bool:
 
 
 def poll_reconstruction(cls, context) -> bool:
-    """Part of every poll: the capture has been reconstructed."""
+    """Part of every poll: the capture has been reconstructed, or will have been when a job's turn comes."""
     folder = workspaces.workspace_of(context.scene)
-    if folder is None or not workspaces.has_reconstruction(workspaces.Workspace(folder)):
+    if folder is None or not (workspaces.has_reconstruction(workspaces.Workspace(folder)) or _reconstruction_to_come(folder)):
         cls.poll_message_set("Reconstruct the capture first")
         return False
     return True
+
+
+def _reconstruction_to_come(folder: Path) -> bool:
+    underway = [*([_attended] if _attended else []), *_waiting]
+    return any(r.method == "reconstruct" and Path(r.workspace) == folder for a in underway for r in a.requests)
+
+
+# --- resuming -----------------------------------------------------------------------------------------------------------
+
+
+def offered(scene) -> journal.Unfinished | None:
+    """The job of the scene's workspace that was not done to its end, for the panel to offer; looked up once a second at most."""
+    folder = workspaces.workspace_of(scene)
+    if folder is None:
+        return None
+    return _offered(folder, int(time.monotonic()))
+
+
+@functools.lru_cache(maxsize=4)
+def _offered(folder: Path, _second: int) -> journal.Unfinished | None:
+    return journal.unfinished(folder)
+
+
+def arguments_again(request, properties) -> dict:
+    """The operator's arguments that make the request once more, but without starting over what is saved.
+
+    properties: names of the operator's arguments. Raises In2nError when a camera path is not there any more.
+    """
+    given = {name: getattr(request, name) for name in properties if name != "restart" and getattr(request, name, None) is not None}
+    if request.method in ("render", "mesh"):
+        given["edit"] = request.edit or ORIGINAL
+    if request.method == "render":
+        path = CameraPath.load(Path(request.camera_path))
+        numbers = [frame.number for frame in path.frames]
+        step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
+        given.update(name=path.name, frame_start=numbers[0], frame_end=numbers[-1], frame_step=step)
+    return given
+
+
+class IN2N_OT_resume(bpy.types.Operator):
+    """Go on with the job that was cancelled, or that stopped when the engine or Blender ended, from what it saved last"""
+
+    bl_idname = "in2n.resume"
+    bl_label = "Resume"
+
+    @classmethod
+    def poll(cls, context):
+        if not (poll_nothing_runs(cls) and poll_capture(cls, context) and poll_engine(cls)):
+            return False
+        if offered(context.scene) is None:
+            cls.poll_message_set("There is no job to go on with")
+            return False
+        return True
+
+    def execute(self, context):
+        settings = context.scene.in2n
+        request = offered(context.scene).requests[-1]
+        operator = getattr(bpy.ops.in2n, RESUMED_BY[request.method])
+        default_guidance = settings.use_default_guidance
+        try:
+            arguments = arguments_again(request, {p.identifier for p in operator.get_rna_type().properties})
+            if request.method == "edit":  # a guidance that is not given is the editor's own
+                settings.use_default_guidance = True
+            return operator("EXEC_DEFAULT", **arguments)
+        except In2nError as error:
+            self.report({"ERROR"}, str(error))
+        except RuntimeError as error:  # what the operator reported
+            self.report({"ERROR"}, str(error).removeprefix("Error: ").strip())
+        finally:
+            settings.use_default_guidance = default_guidance
+        return {"CANCELLED"}
+
+
+class IN2N_OT_dismiss(bpy.types.Operator):
+    """Do not offer the unfinished job any more. What it saved stays"""
+
+    bl_idname = "in2n.dismiss"
+    bl_label = "Dismiss"
+
+    @classmethod
+    def poll(cls, context):
+        return offered(context.scene) is not None
+
+    def execute(self, context):
+        journal.forget(workspaces.workspace_of(context.scene))
+        _offered.cache_clear()
+        _redraw(context)
+        return {"FINISHED"}
+
+
+# --- cancelling and the log ---------------------------------------------------------------------------------------------
 
 
 class IN2N_OT_cancel(bpy.types.Operator):
@@ -244,49 +424,80 @@ class IN2N_OT_cancel(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class IN2N_OT_cancel_waiting(bpy.types.Operator):
+    """Take a job that waits for its turn out of the queue"""
+
+    bl_idname = "in2n.cancel_waiting"
+    bl_label = "Take Out of Queue"
+    bl_options = {"INTERNAL"}
+
+    index: IntProperty(name="Place", description="The job's place in the queue; 0 is the next one", default=0, min=0, options={"SKIP_SAVE"})
+
+    def execute(self, context):
+        if self.index < len(_waiting):
+            del _waiting[self.index]
+        _redraw(context)
+        return {"FINISHED"}
+
+
 class IN2N_OT_show_log(bpy.types.Operator):
-    """Show what the last job wrote to its log, as a text in the Text Editor"""
+    """Show the log of the last job, as a text in the Text Editor"""
 
     bl_idname = "in2n.show_log"
     bl_label = "Show Log"
 
     @classmethod
     def poll(cls, context):
-        if tasks.current() is None:
+        if _log_file(context) is None:
             cls.poll_message_set("No job has run yet")
             return False
         return True
 
     def execute(self, context):
-        text = next((t for t in bpy.data.texts if t.get("in2n_log")), None) or bpy.data.texts.new("IN2N log")
+        file = _log_file(context)
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        text = next((t for t in bpy.data.texts if t.get("in2n_log") and t.library is None), None) or bpy.data.texts.new("IN2N log")
         text["in2n_log"] = True
-        job = tasks.current()
-        text.from_string("\n".join([job.label, *job.log, job.line() if not job.done else job.outcome()]))
+        text.from_string("\n".join([f"# {file}", *lines]))
+        text.current_line_index = len(text.lines) - 1
         if not bpy.app.background:
             bpy.ops.screen.area_dupli("INVOKE_DEFAULT")
             area = context.window_manager.windows[-1].screen.areas[0]
             area.type = "TEXT_EDITOR"
             area.spaces.active.text = text
+            area.spaces.active.top = max(len(text.lines) - 20, 0)
         return {"FINISHED"}
 
 
-CLASSES = (IN2N_OT_attend, IN2N_OT_cancel, IN2N_OT_show_log)
+def _log_file(context) -> Path | None:
+    """The log of the last job in this Blender, else that of the scene's workspace; None where there is none."""
+    folder = workspaces.workspace_of(context.scene)
+    candidates = (_last.log_file if _last else None, folder / journal.LOG_NAME if folder else None)
+    return next((file for file in candidates if file is not None and file.is_file()), None)
+
+
+CLASSES = (IN2N_OT_attend, IN2N_OT_resume, IN2N_OT_dismiss, IN2N_OT_cancel, IN2N_OT_cancel_waiting, IN2N_OT_show_log)
 
 
 def attach() -> None:
     bpy.app.handlers.load_pre.append(_cancel_before_load)
+    bpy.app.handlers.load_post.append(_forget_offers)
 
 
 def detach() -> None:
-    global _attended
-    _attended = None
+    global _attended, _last
+    _attended = _last = None
+    _waiting.clear()
+    _offered.cache_clear()
     if bpy.app.timers.is_registered(_attend_again):
         bpy.app.timers.unregister(_attend_again)
     bpy.app.handlers.load_pre.remove(_cancel_before_load)
+    bpy.app.handlers.load_post.remove(_forget_offers)
 
 
 def shut_down() -> None:
     """Stop the running job and the worker process; on unregister and when Blender quits."""
+    _waiting.clear()
     tasks.shut_down()
     worker.stop()
 
