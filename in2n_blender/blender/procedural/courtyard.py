@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import bpy  # noqa: F401  before bmesh and mathutils, which the bpy wheel holds inside itself
 import bmesh
 from mathutils import Matrix, Vector
 
@@ -53,7 +54,7 @@ DAYLIGHT = Lighting(sun_azimuth=math.radians(-52), sun_elevation=math.radians(46
                     sun_angle=math.radians(5), horizon=srgb("bcdaf2"), zenith=srgb("5796dc"), sky_strength=0.85, clouds=0.6)
 
 
-def build(build: Builder) -> None:
+def build_courtyard(build: Builder) -> None:
     build.disc("lawn", (0, 0, -0.06), 60.0)
     build.box("paving", (0, 0, -0.05), (2 * WALL, 2 * WALL, 0.1))
     _high_walls(build)
@@ -143,13 +144,11 @@ def _table(build: Builder) -> None:
     build.cone("oak", (0, 0, 0.05), 0.11, 0.11, TABLE_TOP - 0.08, 24)
     mesh = bmesh.new()
     segments, radius, drop = 192, 0.86, 0.27
-    rows = []
-    for ring in range(1, 13):
-        rows.append([(radius * ring / 12, 0.0, 0.0)] * segments)
-    for level in range(1, 9):
-        t = level / 8
-        rows.append([(radius + 0.035 * t + 0.045 * t * math.sin(13 * 2 * math.pi * s / segments), -drop * t * t ** 0.2, 0.0) for s in range(segments)])
-    grid = [[mesh.verts.new((r * math.cos(2 * math.pi * s / segments), r * math.sin(2 * math.pi * s / segments), z)) for s, (r, z, _) in enumerate(row)] for row in rows]
+    azimuths = [2 * math.pi * s / segments for s in range(segments)]
+    rows = [[(radius * ring / 12, 0.0) for _ in azimuths] for ring in range(1, 13)]
+    for t in (level / 8 for level in range(1, 9)):
+        rows.append([(radius + 0.035 * t + 0.045 * t * math.sin(13 * azimuth), -drop * t ** 1.2) for azimuth in azimuths])
+    grid = [[mesh.verts.new((r * math.cos(azimuth), r * math.sin(azimuth), z)) for azimuth, (r, z) in zip(azimuths, row)] for row in rows]
     middle = mesh.verts.new((0, 0, 0))
     for s in range(segments):
         n = (s + 1) % segments
@@ -220,4 +219,4 @@ def shots() -> list[Shot]:
     return made
 
 
-COURTYARD = CapturedScene("courtyard", SURFACES, build, DAYLIGHT, shots, lens_mm=40.0)
+COURTYARD = CapturedScene("courtyard", SURFACES, build_courtyard, DAYLIGHT, shots, lens_mm=40.0)

@@ -201,7 +201,7 @@ def _small_things(build: Builder) -> None:
         build.blob("leaves", (x, y, ground_height(x, y) + 0.05), r, 0.85, 0.3)
 
 
-def build(build: Builder) -> None:
+def build_island(build: Builder) -> None:
     _island(build)
     _house(build)
     for x, y, height in ((-0.92, 0.82, 0.85), (-0.55, 1.02, 0.65), (-1.12, 0.42, 0.58)):
@@ -263,4 +263,4 @@ def shots() -> list[Shot]:
     return made
 
 
-ISLAND = CapturedScene("island", SURFACES, build, DAYLIGHT, shots, lens_mm=42.0, samples=64, light=_light, sunset=_sunset)
+ISLAND = CapturedScene("island", SURFACES, build_island, DAYLIGHT, shots, lens_mm=42.0, samples=64, light=_light, sunset=_sunset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import bmesh
+import bpy  # noqa: F401  before bmesh and mathutils, which the bpy wheel holds inside itself
 from mathutils import Matrix, Vector
 
 from .builder import Bricks, Builder, Stripes, srgb, two
@@ -90,7 +90,7 @@ HOUSES = (
 STOREY = 1.55
 
 
-def build(build: Builder) -> None:
+def build_street(build: Builder) -> None:
     build.disc("meadow", (0, 0, -0.02), 90.0)
     build.box("cobbles", (0, 4, -0.04), (2 * FRONT + 0.2, 36, 0.1))
     for side in (-1, 1):
@@ -264,4 +264,4 @@ def shots() -> list[Shot]:
     return sorted(made, key=lambda shot: shot.held_out)
 
 
-STREET = CapturedScene("street", SURFACES, build, DAYLIGHT, shots, lens_mm=26.0)
+STREET = CapturedScene("street", SURFACES, build_street, DAYLIGHT, shots, lens_mm=26.0)

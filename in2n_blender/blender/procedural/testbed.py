@@ -6,7 +6,7 @@ writes DIR/transforms.json (nerfstudio's form, with train and test filenames), D
 --truth held-out or all also DIR/truth/snow/*.png and DIR/truth/sunset/*.png: what the same cameras see of the edited scene.
 The island's photos are the bundled demo capture's, unless --render-photos asks to render them anew, as the bundled ones were:
 
-    python -m in2n_blender.blender.procedural.testbed --scene island --render-photos --out in2n_blender/data/demo_capture
+    python -m in2n_blender.blender.procedural.testbed --scene island --render-photos --out DIR
 
 Files that are there are kept, so that a run that was stopped goes on. Progress is printed as one JSON object a line:
 {"done": pictures, "total": pictures, "picture": "truth/snow/test_000.png"}.
