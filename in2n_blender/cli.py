@@ -598,7 +598,7 @@ class Interruption:
 
     def __exit__(self, *_) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: one that is not Python's, such as Blender's own
 
     def _handle(self, number, _frame) -> None:
         if self.asked:
