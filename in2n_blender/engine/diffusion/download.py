@@ -38,9 +38,10 @@ def download_model(request: DownloadModel, report: Reporter) -> dict:
     return {"folder": str(download(request.name, report))}
 
 
-def download(name: str, report: Reporter) -> Path:
+def download(name: str, report: Reporter, wanted: list[str] = WANTED, unwanted: list[str] = UNWANTED) -> Path:
     """Fetch a hub model into the local cache, all files that are not there yet; returns its folder.
 
+    wanted, unwanted: patterns of its files' names; an editor's, if not given.
     It runs in a process of its own, because nothing else ends a download within a second. Progress is in megabytes.
     Raises In2nError("no_network"), Cancelled.
     """
@@ -49,7 +50,7 @@ def download(name: str, report: Reporter) -> Path:
     # The constants, not the variables they came from: the other process has to look where this one does.
     cache = Path(constants.HF_HUB_CACHE)
     arguments = {"repo_id": name, "cache_dir": str(cache), "endpoint": constants.ENDPOINT,
-                 "allow_patterns": WANTED, "ignore_patterns": UNWANTED}
+                 "allow_patterns": wanted, "ignore_patterns": unwanted}
     process = subprocess.Popen([sys.executable, "-I", "-X", "utf8", "-c", _PROGRAM, json.dumps(arguments)],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8")
     lines: queue.Queue[str | None] = queue.Queue()
@@ -74,7 +75,7 @@ def download(name: str, report: Reporter) -> Path:
         for unfinished in set(blobs.glob(UNFINISHED)) - before:  # the hub's library does not go on with them
             unfinished.unlink(missing_ok=True)
     if "folder" not in said:
-        raise In2nError("no_network", f"The editor “{name}” could not be downloaded ({said.get('error', 'the download ended early')}).",
+        raise In2nError("no_network", f"The model “{name}” could not be downloaded ({said.get('error', 'the download ended early')}).",
                         "Check the name, the network and the proxy settings; started again, it fetches the files that are missing.")
     return Path(said["folder"])
 

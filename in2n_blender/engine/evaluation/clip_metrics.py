@@ -72,7 +72,7 @@ class Clip:
         self.name, self.device = name, torch.device(device)
         try:
             # Without these files transformers would make a tokenizer that knows no word.
-            if not ((folder / "tokenizer.json").is_file() or (folder / "vocab.json").is_file()):
+            if not _has_tokenizer(folder):
                 raise ValueError("it has no tokenizer")
             self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             self.processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
@@ -136,23 +136,37 @@ def load_clip(
 
 def _find_on_hub(name: str, report: Reporter, note: Callable[[str], None]) -> Path | None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    from ..diffusion.download import download
     from ..diffusion.hub import ALLOW_DOWNLOAD, downloads_allowed
 
-    allowed = downloads_allowed()
-    if allowed:
-        report.progress(0, 1, "download", f"Downloading {name}")
     try:
-        folder = Path(snapshot_download(name, local_files_only=not allowed, allow_patterns=WANTED, ignore_patterns=UNWANTED))
-        if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
-            return folder
-        why = "it has no safetensors weights"
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        why = (f"it could not be downloaded ({type(error).__name__})" if allowed else
-               f"it is not on this machine and downloads are not allowed ({ALLOW_DOWNLOAD}=1 allows them: some 2 GB, once)")
-    note(f"CLIP is not measured by “{name}”: {why}.")
+        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+    except LocalEntryNotFoundError:
+        folder = None
+    if folder and _is_whole(folder):
+        return folder
+    why = f"“{name}” is not on this machine and downloads are not allowed ({ALLOW_DOWNLOAD}=1 allows them: some 2 GB, once)."
+    if downloads_allowed():
+        try:
+            folder = download(name, report, WANTED, UNWANTED)
+            if _is_whole(folder):
+                return folder
+            why = f"“{name}” is no CLIP model with safetensors weights."
+        except In2nError as error:
+            why = error.message
+    note(f"CLIP is not measured. {why}")
     return None
+
+
+def _is_whole(folder: Path) -> bool:
+    return (all((folder / file).is_file() for file in ("config.json", "preprocessor_config.json")) and _has_tokenizer(folder)
+            and any(folder.glob("*.safetensors")))
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return (folder / "tokenizer.json").is_file() or (folder / "vocab.json").is_file()
 
 
 def _unit(embeddings: torch.Tensor) -> torch.Tensor:
