@@ -19,6 +19,7 @@ from bpy.props import (
 )
 
 from ..jobs.workspace import ORIGINAL
+from ..scene.errors import In2nError
 from ..scene.presets import PRESETS
 
 PRESET_ITEMS = tuple(
@@ -34,6 +35,10 @@ EDITOR_ITEMS = (
     ("miniature", "Miniature", "The small editing model that comes with the add-on: quick, works offline, knows few instructions"),
     ("timbrooks/instruct-pix2pix", "InstructPix2Pix", "The editing model of the paper; several gigabytes, downloaded on first use"),
     ("folder", "Folder", "An InstructPix2Pix model in a folder on this computer"),
+)
+SHOWN_ITEMS = (
+    ("BEFORE", "Before", "The capture as it was photographed"),
+    ("AFTER", "After", "The edit that is selected in the list"),
 )
 ROLE_ITEMS = (
     ("NONE", "None", "Not part of a capture"),
@@ -67,9 +72,29 @@ class In2nObject(bpy.types.PropertyGroup):
     edit: StringProperty(name="Edit", description="The edit that this mesh was extracted from", options={"HIDDEN"})
 
 
+def _title(edit) -> str:
+    return edit.name
+
+
+def _set_title(edit, title: str) -> None:
+    """Renaming in the list. A setter cannot report, so the panel's status says why a name was refused."""
+    from .operators.edits import rename_edit
+    from .operators.job import busy
+
+    scene = edit.id_data
+    try:
+        if busy():
+            raise In2nError("busy", "An edit cannot be renamed while a job is running.", "Wait for it to end or cancel it.")
+        rename_edit(scene, edit.name, title.strip())
+        scene.in2n.tell("")
+    except In2nError as error:
+        scene.in2n.tell(str(error))
+
+
 class In2nEdit(bpy.types.PropertyGroup):
     """One edit of the active capture's workspace, as its edit.json tells."""
 
+    title: StringProperty(name="Name", description="The edit's name; double-click to rename it", get=_title, set=_set_title, options={"SKIP_SAVE"})
     name: StringProperty(name="Name", description="The edit's name and its folder in the workspace", options={"HIDDEN"})
     instruction: StringProperty(name="Instruction", description="The instruction that this edit follows", options={"HIDDEN"})
 
@@ -79,6 +104,25 @@ def _workspace(scene_settings) -> str:
 
     folder = workspace_of(scene_settings.id_data)
     return str(folder) if folder else ""
+
+
+def _suggest_instructions(scene_settings, _context, typed: str) -> list[str]:
+    from . import instructions
+
+    found = dict.fromkeys([*instructions.history(), *instructions.suggestions(scene_settings.editor_id())])
+    return [text for text in found if typed.casefold() in text.casefold()]
+
+
+def _show_chosen(scene_settings, _context) -> None:
+    from . import compare
+
+    compare.show_chosen(scene_settings.id_data)
+
+
+def _remember_whose_status(scene_settings, _context) -> None:
+    from . import tasks
+
+    scene_settings.status_of = tasks.current().label if tasks.current() else ""
 
 
 class In2nScene(bpy.types.PropertyGroup):
@@ -92,17 +136,32 @@ class In2nScene(bpy.types.PropertyGroup):
     device: EnumProperty(name="Device", description="What the engine computes on", items=DEVICE_ITEMS, default="auto")
     seed: IntProperty(name="Seed", description="The same seed gives the same result on the same device", default=0, min=0)
 
-    instruction: StringProperty(name="Instruction", description="What to change, as you would tell a person: “Make it look like autumn”")
+    instruction: StringProperty(name="Instruction", description="What to change, as you would tell a person: “Make it look like autumn”", search=_suggest_instructions, search_options={"SUGGESTION"})
     editor: EnumProperty(name="Editor", description="The model that edits the photos", items=EDITOR_ITEMS, default="miniature")
     editor_folder: StringProperty(name="Model folder", description="A folder with an InstructPix2Pix model in the diffusers layout", subtype="DIR_PATH")
     use_default_guidance: BoolProperty(name="Default guidance", description="Use the guidance scales that the editor was made for", default=True)
-    guidance_text: FloatProperty(name="Text", description="How strongly the edit follows the instruction; higher changes more", default=7.5, min=1.0, soft_max=15.0, max=50.0)
+    guidance_text: FloatProperty(name="Text", description="How strongly the edit follows the instruction; higher changes more", default=7.5, min=0.0, soft_min=1.0, soft_max=15.0, max=50.0)
     guidance_image: FloatProperty(name="Image", description="How strongly the edit stays with the photo; higher changes less", default=1.5, min=0.0, soft_max=3.0, max=20.0)
 
     edits: CollectionProperty(name="Edits", description="The edits of the active capture's workspace", type=In2nEdit)
-    active_edit: IntProperty(name="Active edit", description="The edit that results are made of", default=0, min=0)
+    active_edit: IntProperty(name="Active edit", description="The edit that is shown and that results are made of", default=0, min=0, update=_show_chosen)
+    shown: EnumProperty(name="Shown", description="Whether photos, meshes and frames show the capture or the selected edit", items=SHOWN_ITEMS, default="BEFORE", update=_show_chosen)
+    shown_edit: StringProperty(name="Shown edit", description="The edit that is shown now; empty: the unedited capture", options={"HIDDEN"})
+    preview: StringProperty(name="Preview", description="The folder of the guidance previews that the sidebar shows, in the workspace's previews", options={"HIDDEN"})
     mesh_resolution: IntProperty(name="Resolution", description="Grid cells along the longest side of the mesh's region", default=192, min=16, max=1024)
-    status: StringProperty(name="Status", description="How the last job ended", options={"HIDDEN"})
+    status: StringProperty(name="Status", description="How the last job ended", options={"HIDDEN"}, update=_remember_whose_status)
+    status_of: StringProperty(name="Status of", description="The job that the status is about; empty: none", options={"HIDDEN"})
+
+    def tell(self, sentence: str) -> None:
+        """Set the status to something that is not about a job."""
+        self.status, self.status_of = sentence, ""
+
+    def set_editor(self, name: str) -> None:
+        """Choose an editor by what the engine calls it."""
+        if name in (item[0] for item in EDITOR_ITEMS if item[0] != "folder"):
+            self.editor = name
+        else:
+            self.editor, self.editor_folder = "folder", name
 
     def editor_id(self) -> str:
         """What the engine calls the chosen editor: a name or a folder."""

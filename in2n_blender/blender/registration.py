@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bpy
 
-from . import command, panels, preferences, properties, workspaces
-from .operators import capture, edit, engine, job, mesh, reconstruct, render
+from . import command, panels, pictures, preferences, properties, storage, worker, workspaces
+from .operators import capture, edit, edits, engine, job, mesh, place, presets, preview, reconstruct, render
 
 # Property groups come before the classes that hold them.
 CLASSES = (
@@ -15,7 +15,11 @@ CLASSES = (
     *job.CLASSES,
     *engine.CLASSES,
     *reconstruct.CLASSES,
+    *place.CLASSES,
+    *presets.CLASSES,
+    *preview.CLASSES,
     *edit.CLASSES,
+    *edits.CLASSES,
     *render.CLASSES,
     *mesh.CLASSES,
     *panels.CLASSES,
@@ -31,7 +35,7 @@ def register() -> None:
             undo.append(lambda cls=cls: bpy.utils.unregister_class(cls))
         properties.attach()
         undo.append(properties.detach)
-        for module in (capture, workspaces, job, command):
+        for module in (pictures, capture, workspaces, worker, job, command, panels):
             module.attach()
             undo.append(module.detach)
     except Exception:
@@ -43,10 +47,9 @@ def register() -> None:
 def unregister() -> None:
     """Stop a running job and the worker, then take everything back in reverse order."""
     job.shut_down()
-    command.detach()
-    job.detach()
-    workspaces.detach()
-    capture.detach()
+    storage.forget()
+    for module in (panels, command, job, worker, workspaces, capture, pictures):
+        module.detach()
     properties.detach()
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -17,12 +17,15 @@ from ..properties import PRESET_ITEMS, active_capture
 from .job import poll_capture, poll_idle
 
 
+SHOWN_MISSING = 20  # names in the popup
+
+
 class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
     """Import a capture (nerfstudio or instant-ngp transforms.json, or a COLMAP model) as cameras under one Empty, with the photos behind them"""
 
     bl_idname = "in2n.import_capture"
     bl_label = "Import Capture"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"REGISTER", "UNDO", "PRESET"}
 
     filename_ext = ".json"
     filter_glob: StringProperty(default="*.json;*.bin;*.txt", options={"HIDDEN"})
@@ -68,7 +71,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         settings.capture, settings.capture_path, settings.preset = empty, str(source), preset
         _choose_view(scene, empty, pinhole)
         workspaces.sync_edits(scene)
-        settings.status = summary(pinhole)
+        settings.tell(summary(pinhole))
         self.report({"INFO"}, settings.status)
         return {"FINISHED"}
 
@@ -123,13 +126,47 @@ class IN2N_OT_look_through(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class IN2N_OT_show_missing(bpy.types.Operator):
+    """List the photos that the capture names and that were not found"""
+
+    bl_idname = "in2n.show_missing"
+    bl_label = "Missing Photos"
+
+    @classmethod
+    def poll(cls, context):
+        if not poll_capture(cls, context):
+            return False
+        if not active_capture(context.scene).in2n.missing:
+            cls.poll_message_set("No photo is missing")
+            return False
+        return True
+
+    def execute(self, context):
+        try:
+            missing = load_capture(Path(bpy.path.abspath(active_capture(context.scene).in2n.source))).missing
+        except In2nError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"WARNING"}, f"{len(missing)} photos are missing: {', '.join(missing)}")
+
+        def draw(popup, context):
+            for name in missing[:SHOWN_MISSING]:
+                popup.layout.label(text=name, translate=False)
+            if len(missing) > SHOWN_MISSING:
+                popup.layout.label(text=f"… {len(missing) - SHOWN_MISSING} more", translate=False)
+
+        if not bpy.app.background:
+            context.window_manager.popup_menu(draw, title=self.bl_label, icon="ERROR")
+        return {"FINISHED"}
+
+
 class IN2N_FH_capture(bpy.types.FileHandler):
-    """Dropping a transforms.json into the 3D Viewport imports the capture."""
+    """Dropping a transforms.json or a file of a COLMAP model into the 3D Viewport imports the capture."""
 
     bl_idname = "IN2N_FH_capture"
     bl_label = "Capture (IN2N)"
     bl_import_operator = "in2n.import_capture"
-    bl_file_extensions = ".json"
+    bl_file_extensions = ".json;.bin;.txt"
 
     @classmethod
     def poll_drop(cls, context):
@@ -140,7 +177,7 @@ def _menu_entry(self, context):
     self.layout.operator(IN2N_OT_import_capture.bl_idname, text="Capture for Editing (IN2N)")
 
 
-CLASSES = (IN2N_OT_import_capture, IN2N_OT_look_through, IN2N_FH_capture)
+CLASSES = (IN2N_OT_import_capture, IN2N_OT_look_through, IN2N_OT_show_missing, IN2N_FH_capture)
 
 
 def attach() -> None:

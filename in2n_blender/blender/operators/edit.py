@@ -7,9 +7,10 @@ import re
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
+from ...jobs import edits
 from ...jobs.protocol import Edit
 from ...scene.errors import In2nError
-from .. import worker, workspaces
+from .. import compare, instructions, worker, workspaces
 from ..properties import DEVICE_ITEMS, PRESET_ITEMS
 from .job import JobOperator, poll_capture, poll_engine, poll_idle, poll_reconstruction
 
@@ -20,6 +21,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
     bl_idname = "in2n.edit"
     bl_label = "Edit"
     label = "Edit"
+    undo_step = True  # the cameras show the edited photos afterwards
 
     instruction: StringProperty(name="Instruction", description="What to change; left out: the scene's instruction", options={"SKIP_SAVE"})
     name: StringProperty(name="Name", description="The edit's name; left out: made from the instruction", options={"SKIP_SAVE"})
@@ -43,7 +45,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
         instruction = (self.instruction if given("instruction") else settings.instruction).strip()
         if not instruction:
             raise In2nError("empty_instruction", "The instruction is empty.", "Type what to change, for example “Make it look like autumn”.")
-        name = self.name or edit_name(instruction, workspace.edits())
+        name = self.name or edit_name(instruction, workspace)
 
         def guidance(which):
             if given(which):
@@ -64,22 +66,22 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             restart=self.restart,
         )
 
+        instructions.remember(instruction)
+
         def finish(context, scene, capture, result):
             workspaces.sync_edits(scene)
             workspaces.select_edit(scene, name)
+            scene.in2n.shown = "AFTER"
+            compare.show_chosen(scene, force=True)
             return f"Edited: “{name}” is ready."
 
         return worker.work([request]), finish
 
 
-def edit_name(instruction: str, existing: list[str]) -> str:
+def edit_name(instruction: str, workspace) -> str:
     """A folder name made from an instruction: its first words, numbered when that name is taken."""
     words = re.findall(r"[A-Za-z0-9]+", instruction)[:6]
-    stem = "-".join(words).lower()[:48] or "edit"
-    name, number = stem, 2
-    while name in existing:
-        name, number = f"{stem}-{number}", number + 1
-    return name
+    return edits.free_name(workspace, "-".join(words).lower()[:48].strip("-") or "edit")
 
 
 CLASSES = (IN2N_OT_edit,)

@@ -1,0 +1,112 @@
+"""bpy.ops.in2n.preview and in2n.use_guidance: find the guidance scales on one photo before the scene is edited."""
+
+from __future__ import annotations
+
+import re
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
+
+from ...jobs.protocol import ImportCapture, PreviewGrid
+from ...scene.errors import In2nError
+from .. import instructions, worker, workspaces
+from ..properties import DEVICE_ITEMS, children
+from .job import JobOperator, poll_capture, poll_engine, poll_idle
+
+
+class IN2N_OT_preview(JobOperator, bpy.types.Operator):
+    """Edit one photo at several guidance scales, or at the scales that are set, and show the pictures in the sidebar. Needs no reconstruction"""
+
+    bl_idname = "in2n.preview"
+    bl_label = "Preview"
+    label = "Preview"
+
+    instruction: StringProperty(name="Instruction", description="What to change; left out: the scene's instruction", options={"SKIP_SAVE"})
+    view: StringProperty(name="Photo", description="The photo's name in the capture; left out: the one looked through, or the first", options={"SKIP_SAVE"})
+    grid: BoolProperty(name="Grid", description="A picture for every pair of text and image scales; otherwise one picture", default=True, options={"SKIP_SAVE"})
+    text_scales: StringProperty(name="Text scales", description="Numbers such as “5 7.5 10”; left out: around the editor's own, or with one picture the scene's", options={"SKIP_SAVE"})
+    image_scales: StringProperty(name="Image scales", description="Numbers such as “1 1.3 1.6”; left out: around the editor's own, or with one picture the scene's", options={"SKIP_SAVE"})
+    editor: StringProperty(name="Editor", description="“miniature”, “timbrooks/instruct-pix2pix” or a folder with such a model; left out: the scene's editor", options={"SKIP_SAVE"})
+    seed: IntProperty(name="Seed", description="The seed of the noise that all pictures start from; left out: the scene's seed", min=0, options={"SKIP_SAVE"})
+    device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
+    restart: BoolProperty(name="Start over", description="Make pictures again that are there already", default=False, options={"SKIP_SAVE"})
+
+    @classmethod
+    def poll(cls, context):
+        return poll_idle(cls) and poll_capture(cls, context) and poll_engine(cls)
+
+    def prepare(self, context):
+        settings = context.scene.in2n
+        capture, workspace = workspaces.require(context.scene)
+        given = self.properties.is_property_set
+        instruction = (self.instruction if given("instruction") else settings.instruction).strip()
+        if not instruction:
+            raise In2nError("empty_instruction", "The instruction is empty.", "Type what to change, for example “Make it look like autumn”.")
+        set_here = not self.grid and not settings.use_default_guidance
+
+        request = PreviewGrid(
+            workspace=str(workspace.root),
+            instruction=instruction,
+            editor=self.editor or settings.editor_id(),
+            view=self.view or photo_looked_through(context.scene, capture),
+            grid=self.grid,
+            text_scales=_numbers(self.text_scales) or ([round(settings.guidance_text, 4)] if set_here else None),
+            image_scales=_numbers(self.image_scales) or ([round(settings.guidance_image, 4)] if set_here else None),
+            seed=self.seed if given("seed") else settings.seed,
+            device=self.device if given("device") else settings.device,
+            restart=self.restart,
+        )
+        requests = [request]
+        if not workspaces.has_photos(workspace):
+            requests.insert(0, ImportCapture(str(workspace.root), bpy.path.abspath(capture.in2n.source), capture.in2n.preset))
+        settings.preview = request.folder_name
+        instructions.remember(instruction)
+        return worker.work(requests), _finish
+
+
+def _finish(context, scene, capture, result) -> str:
+    count = len(result.get("pictures", ()))
+    return "The preview is ready." if count == 1 else f"{count} previews are ready: click on the one you like."
+
+
+def photo_looked_through(scene, capture) -> str:
+    """The photo of the scene's camera, or the capture's first."""
+    cameras = children(capture, "CAMERA")
+    if not cameras:
+        raise In2nError("no_cameras", "The capture's cameras were deleted.", "Import the capture again.")
+    return (scene.camera if scene.camera in cameras else cameras[0]).in2n.photo
+
+
+def _numbers(text: str) -> list[float]:
+    """Raises In2nError("bad_guidance")."""
+    try:
+        return [float(part) for part in re.split(r"[\s,;]+", text.strip()) if part]
+    except ValueError:
+        raise In2nError("bad_guidance", f"“{text}” is not a list of numbers.", "Write for example “5 7.5 10”.") from None
+
+
+class IN2N_OT_use_guidance(bpy.types.Operator):
+    """Take the guidance scales of this picture over for the edit"""
+
+    bl_idname = "in2n.use_guidance"
+    bl_label = "Use This Guidance"
+    bl_options = {"REGISTER", "UNDO"}
+
+    guidance_text: FloatProperty(name="Text", description="How strongly the edit follows the instruction", default=7.5, min=0.0, max=50.0)
+    guidance_image: FloatProperty(name="Image", description="How strongly the edit stays with the photo", default=1.5, min=0.0, max=20.0)
+
+    @classmethod
+    def description(cls, context, properties):
+        from bpy.app.translations import pgettext_tip as tip
+
+        return tip("Edit with text guidance {text:g} and image guidance {image:g}, as in this picture").format(
+            text=properties.guidance_text, image=properties.guidance_image)
+
+    def execute(self, context):
+        settings = context.scene.in2n
+        settings.use_default_guidance = False
+        settings.guidance_text, settings.guidance_image = self.guidance_text, self.guidance_image
+        return {"FINISHED"}
+
+
+CLASSES = (IN2N_OT_preview, IN2N_OT_use_guidance)
