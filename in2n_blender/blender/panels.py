@@ -12,6 +12,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ..jobs.workspace import ORIGINAL, Workspace
 from . import pictures, results, tasks, worker, workspaces
+from .operators import job as jobs
 from .operators.edits import rendered_paths
 from .operators.presets import IN2N_PT_edit_presets
 from .properties import active_capture, active_edit, children
@@ -35,6 +36,25 @@ def draw_job(layout, picture: bool = False) -> None:
     row = box.row(align=True)
     row.operator("in2n.cancel", icon="X")
     row.operator("in2n.show_log", text="", icon="TEXT")
+    for index, label in enumerate(waiting.label for waiting in jobs.waiting()):
+        row = box.row(align=True)
+        row.label(text=iface("Then: {job}").format(job=iface(label)), icon="SORTTIME", translate=False)
+        row.operator("in2n.cancel_waiting", text="", icon="X").index = index
+
+
+def draw_offer(layout, context, *labels: str) -> None:
+    """The job that did not come to its end, if it was one of these, to be gone on with."""
+    left = None if tasks.running() else jobs.offered(context.scene)
+    if left is None or left.label not in labels:
+        return
+    box = layout.box()
+    done = iface("{job}: {percent} % done.").format(job=iface(left.label), percent=int(100 * left.factor))
+    told = context.scene.in2n.status and context.scene.in2n.status_of == left.label
+    _wrapped(box, done if told else f"{done} {left.why}", context, "RECOVER_LAST")
+    row = box.row(align=True)
+    row.operator("in2n.resume", icon="PLAY")
+    row.operator("in2n.show_log", text="", icon="TEXT")
+    row.operator("in2n.dismiss", text="", icon="X")
 
 
 def _draw_live(layout, job) -> None:
@@ -99,8 +119,9 @@ class _Panel:
         if settings.status and settings.status_of in labels and not tasks.running():
             failed = job is not None and job.failed
             _wrapped(self.layout, settings.status, context, "ERROR" if failed else "INFO")
-            if failed:
+            if failed and jobs.offered(context.scene) is None:
                 self.layout.operator("in2n.show_log", icon="TEXT")
+        draw_offer(self.layout, context, *labels)
 
     def draw_needs(self, context, reconstruction: bool = False) -> bool:
         """What is missing before this step can be taken, in one line; whether something is."""
@@ -116,7 +137,7 @@ def what_is_missing(context, reconstruction: bool) -> str:
         return "Import a capture first."
     if worker.engine_python() is None:
         return "Install the engine first."
-    if reconstruction and not _is_reconstructed(context.scene):
+    if reconstruction and not _is_reconstructed(context.scene) and not jobs.reconstruction_to_come(workspaces.workspace_of(context.scene)):
         return "Reconstruct the capture first."
     return ""
 
@@ -258,16 +279,15 @@ class IN2N_PT_edit(_Panel, bpy.types.Panel):
             column.prop(settings, "editor_folder")
         column.prop(settings, "seed")
         self._draw_guidance(context, body)
-        if self.draw_running(*EDIT_JOBS):
-            return
-        self.draw_outcome(context, *EDIT_JOBS)
+        if not self.draw_running(*EDIT_JOBS):
+            self.draw_outcome(context, *EDIT_JOBS)
         if not missing and not settings.instruction.strip():
             _wrapped(layout, iface("Type what to change."), context, "INFO")
         elif not missing:
             self.draw_needs(context, reconstruction=True)
         column = layout.column()
         column.enabled = bool(settings.instruction.strip())
-        _big(column, "in2n.edit", text="Start Edit", icon="BRUSH_DATA")
+        _big(column, "in2n.edit", text="Edit Next" if tasks.running() else "Start Edit", icon="BRUSH_DATA")
 
     def _draw_guidance(self, context, layout) -> None:
         settings = context.scene.in2n

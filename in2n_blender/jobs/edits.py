@@ -25,10 +25,10 @@ def facts(workspace: Workspace, name: str) -> dict:
     return {**_read(folder / "edit.json"), "finished": bool(_read(folder / "state.json").get("done"))}
 
 
-def free_name(workspace: Workspace, name: str) -> str:
-    """`name`, or `name` with the first number at its end that no edit has."""
+def free_name(workspace: Workspace, name: str, also_taken=()) -> str:
+    """`name`, or `name` with the first number at its end that no edit has, and none that is about to be made (`also_taken`)."""
     stem, number = name[:72], 2
-    taken = {found.lower() for found in [*workspace.edits(), ORIGINAL]}
+    taken = {found.lower() for found in [*workspace.edits(), *also_taken, ORIGINAL]}
     while name.lower() in taken:
         name, number = f"{stem}-{number}", number + 1
     return name

@@ -12,7 +12,7 @@ from ...jobs.protocol import Edit
 from ...scene.errors import In2nError
 from .. import compare, instructions, worker, workspaces
 from ..properties import DEVICE_ITEMS, PRESET_ITEMS
-from .job import JobOperator, poll_capture, poll_engine, poll_idle, poll_reconstruction
+from .job import JobOperator, edits_to_come, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 
 class IN2N_OT_edit(JobOperator, bpy.types.Operator):
@@ -36,7 +36,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return poll_idle(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)
+        return poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)
 
     def prepare(self, context):
         settings = context.scene.in2n
@@ -45,7 +45,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
         instruction = (self.instruction if given("instruction") else settings.instruction).strip()
         if not instruction:
             raise In2nError("empty_instruction", "The instruction is empty.", "Type what to change, for example “Make it look like autumn”.")
-        name = self.name or edit_name(instruction, workspace)
+        name = self.name or edit_name(instruction, workspace, edits_to_come(workspace.root))
 
         def guidance(which):
             if given(which):
@@ -78,10 +78,10 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
         return worker.work([request]), finish
 
 
-def edit_name(instruction: str, workspace) -> str:
+def edit_name(instruction: str, workspace, taken=()) -> str:
     """A folder name made from an instruction: its first words, numbered when that name is taken."""
     words = re.findall(r"[A-Za-z0-9]+", instruction)[:6]
-    return edits.free_name(workspace, "-".join(words).lower()[:48].strip("-") or "edit")
+    return edits.free_name(workspace, "-".join(words).lower()[:48].strip("-") or "edit", taken)
 
 
 CLASSES = (IN2N_OT_edit,)

@@ -59,7 +59,7 @@ class JobOperator:
         except In2nError as error:
             self.report({"ERROR"}, tasks.spoken_error(error))
             return {"CANCELLED"}
-        if bpy.app.background:
+        if not in_window():
             attended.job.run_here(tasks.ProgressPrinter())
             return attended.conclude(self, context)
         if waits:
@@ -67,8 +67,17 @@ class JobOperator:
             _redraw(context)
             return {"FINISHED"}
         attended.job.start()
-        bpy.ops.in2n.attend("INVOKE_DEFAULT")
+        _follow()
         return {"FINISHED"}
+
+
+def in_window() -> bool:
+    """Whether there is a window whose events drive jobs; in background mode a job runs where it is called."""
+    return not bpy.app.background
+
+
+def _follow() -> None:
+    bpy.ops.in2n.attend("INVOKE_DEFAULT")
 
 
 @dataclass
@@ -106,7 +115,7 @@ class Attended:
         if scene is not None and scene.library is None:
             scene.in2n.status = sentence
         operator.report({"ERROR"} if job.failed else {"INFO"}, sentence)
-        if job.error is None and self.undo_step and not bpy.app.background:
+        if job.error is None and self.undo_step and in_window():
             bpy.ops.ed.undo_push(message=job.label)
         return {"CANCELLED"} if job.error is not None else {"FINISHED"}
 
@@ -136,7 +145,7 @@ def attended_job(context, label: str, work: tasks.Work, finish: Callable, undo_s
 def attend(attended: Attended) -> bool:
     """Make the job the current one, or let it wait; returns whether it waits. Raises In2nError("busy") in background mode."""
     global _attended, _last
-    if busy() and not bpy.app.background:
+    if busy() and in_window():
         _waiting.append(attended)
         return True
     tasks.begin(attended.job)
@@ -179,6 +188,18 @@ def _start_next() -> bool:
     return True
 
 
+def tick(operator, context) -> bool:
+    """Take in what the current job has said and, when it has ended, its result; returns whether there still is a job."""
+    job = _attended.job
+    done = job.done  # asked before draining, so that no last event is left behind
+    if job.drain() or done:
+        _redraw(context)
+    if not done:
+        return True
+    _attended.conclude(operator, context)
+    return _start_next()
+
+
 class IN2N_OT_attend(bpy.types.Operator):
     """Follow the running job: show its progress, take its result in, and cancel it on Esc"""
 
@@ -207,13 +228,8 @@ class IN2N_OT_attend(bpy.types.Operator):
             return {"RUNNING_MODAL"}
         if event.type != "TIMER":
             return {"PASS_THROUGH"}
-        done = job.done  # asked before draining, so that no last event is left behind
-        if job.drain() or done:
-            _redraw(context)
-        if done:
-            _attended.conclude(self, context)
-            if not _start_next():
-                return self._leave(context)
+        if not tick(self, context):
+            return self._leave(context)
         if time.monotonic() > self._until:
             _attend_later()
             return self._leave(context)
@@ -283,7 +299,7 @@ poll_idle = poll_nothing_runs
 
 def poll_queue(cls) -> bool:
     """Part of the polls of jobs that can wait for their turn: only a job on the engine itself is in the way."""
-    if bpy.app.background or any(not a.requests for a in [*([_attended] if _attended else []), *_waiting]):
+    if not in_window() or any(not a.requests for a in [*([_attended] if _attended else []), *_waiting]):
         return poll_nothing_runs(cls)
     return True
 
@@ -307,13 +323,14 @@ def poll_engine(cls) -> bool:
 def poll_reconstruction(cls, context) -> bool:
     """Part of every poll: the capture has been reconstructed, or will have been when a job's turn comes."""
     folder = workspaces.workspace_of(context.scene)
-    if folder is None or not (workspaces.has_reconstruction(workspaces.Workspace(folder)) or _reconstruction_to_come(folder)):
+    if folder is None or not (workspaces.has_reconstruction(workspaces.Workspace(folder)) or reconstruction_to_come(folder)):
         cls.poll_message_set("Reconstruct the capture first")
         return False
     return True
 
 
-def _reconstruction_to_come(folder: Path) -> bool:
+def reconstruction_to_come(folder: Path) -> bool:
+    """Whether a reconstruction of the workspace runs or waits."""
     underway = [*([_attended] if _attended else []), *_waiting]
     return any(r.method == "reconstruct" and Path(r.workspace) == folder for a in underway for r in a.requests)
 
@@ -460,7 +477,7 @@ class IN2N_OT_show_log(bpy.types.Operator):
         text["in2n_log"] = True
         text.from_string("\n".join([f"# {file}", *lines]))
         text.current_line_index = len(text.lines) - 1
-        if not bpy.app.background:
+        if in_window():
             bpy.ops.screen.area_dupli("INVOKE_DEFAULT")
             area = context.window_manager.windows[-1].screen.areas[0]
             area.type = "TEXT_EDITOR"

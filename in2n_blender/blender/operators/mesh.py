@@ -9,7 +9,7 @@ from ...jobs.protocol import ExtractMesh
 from ...jobs.workspace import ORIGINAL
 from .. import results, worker, workspaces
 from ..properties import DEVICE_ITEMS, chosen_edit
-from .job import JobOperator, poll_capture, poll_engine, poll_idle, poll_reconstruction
+from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 
 class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
@@ -26,7 +26,7 @@ class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return poll_idle(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)
+        return poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)
 
     def prepare(self, context):
         settings = context.scene.in2n

@@ -11,7 +11,7 @@ from ...jobs.protocol import ImportCapture, PreviewGrid
 from ...scene.errors import In2nError
 from .. import instructions, worker, workspaces
 from ..properties import DEVICE_ITEMS, children
-from .job import JobOperator, poll_capture, poll_engine, poll_idle
+from .job import JobOperator, poll_capture, poll_engine, poll_queue
 
 
 class IN2N_OT_preview(JobOperator, bpy.types.Operator):
@@ -33,7 +33,7 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return poll_idle(cls) and poll_capture(cls, context) and poll_engine(cls)
+        return poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls)
 
     def prepare(self, context):
         settings = context.scene.in2n

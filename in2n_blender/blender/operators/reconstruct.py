@@ -8,7 +8,7 @@ from bpy.props import BoolProperty, EnumProperty, IntProperty
 from ...jobs.protocol import ImportCapture, Reconstruct
 from .. import cameras, worker, workspaces
 from ..properties import DEVICE_ITEMS, PRESET_ITEMS
-from .job import JobOperator, poll_capture, poll_engine, poll_idle
+from .job import JobOperator, poll_capture, poll_engine, poll_queue
 
 
 class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
@@ -27,7 +27,7 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return poll_idle(cls) and poll_capture(cls, context) and poll_engine(cls)
+        return poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls)
 
     def prepare(self, context):
         settings = context.scene.in2n

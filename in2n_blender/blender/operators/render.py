@@ -9,7 +9,7 @@ from ...jobs.protocol import RenderPath
 from ...jobs.workspace import ORIGINAL, write_json
 from .. import cameras, results, worker, workspaces
 from ..properties import DEVICE_ITEMS, chosen_edit
-from .job import JobOperator, poll_capture, poll_engine, poll_idle, poll_reconstruction
+from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 
 class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
@@ -29,7 +29,7 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        if not (poll_idle(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)):
+        if not (poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)):
             return False
         if context.scene.camera is None:
             cls.poll_message_set("The scene has no camera to render from")
