@@ -567,6 +567,7 @@ def install_environment(args, interruption) -> int:
 
 
 def build_extension(args, interruption) -> None:
+    extension.check_checkout()
     python = engine_python(interruption, ("blender",))
     out = _made(Path(args.out).expanduser().resolve())
     printer = ProgressPrinter()

@@ -40,9 +40,8 @@ def build(out: Path | str, python: Path | str, report: Reporter | None = None, c
     python: an interpreter with the bpy wheel. chosen: platforms (default: all). What an earlier build left in `out` is replaced,
     and only after every new zip is built and valid. Progress is in steps. Raises In2nError and Cancelled.
     """
+    check_checkout(checkout)
     report, chosen, out = report or Reporter(), tuple(chosen or platforms()), Path(out)
-    if not (checkout / MANIFEST).exists():
-        raise In2nError("no_checkout", f"There is no {MANIFEST} in {checkout}.", "The extension is built from a checkout of the project.")
     work = _Work(report, steps=3 * len(chosen) + 3)
     program = find_tool(python, work)
     tags = program.parents[3] / "modules" / "_bpy_internal" / "extensions" / "tags.py"  # the tags that extensions.blender.org knows
@@ -71,6 +70,12 @@ def build(out: Path | str, python: Path | str, report: Reporter | None = None, c
     _blender_tool(work, [*tool, "server-generate", "--repo-dir", str(out)])
     work.step("done")
     return zips
+
+
+def check_checkout(checkout: Path = CHECKOUT) -> None:
+    """Raises In2nError("no_checkout") where this package is not part of one, as when it is itself installed in Blender."""
+    if not (checkout / MANIFEST).exists():
+        raise In2nError("no_checkout", f"There is no {MANIFEST} in {checkout}.", "The extension is built from a checkout of the project.")
 
 
 def find_tool(python: Path | str, work: "_Work") -> Path:

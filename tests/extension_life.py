@@ -23,7 +23,7 @@ WHEEL_42 = WHEEL and bpy.app.version < (4, 3)
 def main(part: str, zip_file: str, worker: str) -> None:
     if WHEEL and part != "install":
         start_wheel()
-    parts = {"install": install, "start": start, "upgrade": upgrade, "uninstall": uninstall}
+    parts = {"install": install, "upgrade": upgrade, "uninstall": uninstall}
     parts[part](Path(zip_file), Path(worker))
     bpy.ops.wm.save_userpref()
     print(f"{part}: done", flush=True)
@@ -54,12 +54,6 @@ def install(zip_file: Path, worker: Path) -> None:
     disable()
     check_ended(job, process)
     enable()
-
-
-def start(zip_file: Path, worker: Path) -> None:
-    """Blender starts with the extension enabled."""
-    check_enabled()
-    import_capture()
 
 
 def upgrade(zip_file: Path, worker: Path) -> None:

@@ -241,5 +241,5 @@ def test_installed_used_disabled_enabled_upgraded_and_uninstalled(built, newer, 
     (zip_file,) = built.glob("*.zip")
     said = in_blender(program, "install", zip_file, tmp_path)
     assert "usage: blender --command in2n" in said and "/nowhere does not exist." in said
-    for part in ("start", "upgrade", "start", "uninstall"):
+    for part in ("upgrade", "uninstall"):
         in_blender(program, part, newer, tmp_path)
