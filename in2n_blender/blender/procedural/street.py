@@ -248,16 +248,17 @@ def _green(build: Builder) -> None:
 
 
 def shots() -> list[Shot]:
-    """Three passes of 16 along the street: left, right and above the middle; every sixth shot is held out."""
-    passes = ((-1.25, 1.55, 0.55), (1.3, 1.95, -0.5), (0.05, 3.1, 0.0))  # x and height of the camera, x of what it looks at
+    """Three passes of 16 along the street: left, right and above the middle; the held-out shots have training ones before and behind."""
+    # x and height of the camera, x of what it looks at, which are held out
+    passes = ((-1.25, 1.55, 0.55, (3, 9, 14)), (1.3, 1.95, -0.5, (1, 7, 13)), (0.05, 3.1, 0.0, (5, 11)))
     made, counts = [], {False: 0, True: 0}
-    for number, (x, height, aim) in enumerate(passes):
+    for number, (x, height, aim, apart) in enumerate(passes):
         for i in range(16):
             t = i / 15
             sway = 0.35 * math.sin(2.2 * i + 2 * number)
             place = Vector((x + 0.6 * sway, -9.6 + 7.8 * t, height + 0.25 * math.cos(1.7 * i + number)))
             target = place + Vector((aim - x + 1.6 * sway, 6.0, -0.35 - 0.3 * (height - 1.5)))
-            held_out = (i + 2 * number) % 6 == 3
+            held_out = i in apart
             name = f"{'test' if held_out else 'train'}_{counts[held_out]:03d}"
             counts[held_out] += 1
             made.append(Shot(name, look_at(place, target), held_out))
