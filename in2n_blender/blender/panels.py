@@ -11,7 +11,7 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 
 from ..jobs.workspace import ORIGINAL, Workspace
-from . import pictures, results, tasks, worker, workspaces
+from . import instructions, pictures, results, tasks, worker, workspaces
 from .operators import job as jobs
 from .operators.edits import rendered_paths
 from .operators.presets import IN2N_PT_edit_presets
@@ -42,11 +42,11 @@ def draw_job(layout, picture: bool = False) -> None:
         row.operator("in2n.cancel_waiting", text="", icon="X").index = index
 
 
-def draw_offer(layout, context, *labels: str) -> None:
-    """The job that did not come to its end, if it was one of these, to be gone on with."""
+def draw_offer(layout, context, *labels: str) -> bool:
+    """The job that did not come to its end, if it was one of these, to be gone on with; whether there is one."""
     left = None if tasks.running() else jobs.offered(context.scene)
     if left is None or left.label not in labels:
-        return
+        return False
     box = layout.box()
     done = iface("{job}: {percent} % done.").format(job=iface(left.label), percent=int(100 * left.factor))
     told = context.scene.in2n.status and context.scene.in2n.status_of == left.label
@@ -55,6 +55,7 @@ def draw_offer(layout, context, *labels: str) -> None:
     row.operator("in2n.resume", icon="PLAY")
     row.operator("in2n.show_log", text="", icon="TEXT")
     row.operator("in2n.dismiss", text="", icon="X")
+    return True
 
 
 def _draw_live(layout, job) -> None:
@@ -113,21 +114,23 @@ class _Panel:
         draw_job(self.layout, picture=True)
         return True
 
-    def draw_outcome(self, context, *labels: str) -> None:
-        """How the last job ended, if it was one of these."""
+    def draw_outcome(self, context, *labels: str) -> bool:
+        """How the last job ended, if it was one of these; whether it is offered to be gone on with."""
         settings, job = context.scene.in2n, tasks.current()
         if settings.status and settings.status_of in labels and not tasks.running():
             failed = job is not None and job.failed
             _wrapped(self.layout, settings.status, context, "ERROR" if failed else "INFO")
             if failed and jobs.offered(context.scene) is None:
                 self.layout.operator("in2n.show_log", icon="TEXT")
-        draw_offer(self.layout, context, *labels)
+        return draw_offer(self.layout, context, *labels)
 
     def draw_needs(self, context, reconstruction: bool = False) -> bool:
         """What is missing before this step can be taken, in one line; whether something is."""
         reason = what_is_missing(context, reconstruction)
         if reason:
-            _wrapped(self.layout, iface(reason), context, "INFO")
+            column = self.layout.column()
+            column.active = False
+            _wrapped(column, iface(reason), context, "INFO")
         return bool(reason)
 
 
@@ -217,6 +220,8 @@ class IN2N_PT_capture(_Panel, bpy.types.Panel):
             row.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(folder)
         if workspaces.is_scratch(folder):
             _wrapped(self.layout, iface("A scratch folder: the .blend had not been saved when the capture was imported."), context, "INFO")
+            if bpy.data.filepath:
+                self.layout.operator("in2n.move_workspace", text="Move Beside the .blend", icon="FILE_FOLDER")
 
 
 def draw_photo_chooser(layout, scene, photos) -> None:
@@ -238,14 +243,16 @@ class IN2N_PT_reconstruct(_Panel, bpy.types.Panel):
 
     def draw(self, context):
         layout, settings = self.layout, context.scene.in2n
-        missing = self.draw_needs(context)
+        if self.draw_needs(context):
+            _big(layout, "in2n.reconstruct", icon="MESH_ICOSPHERE")
+            return
         column = self.fields(layout)
-        column.enabled = not missing
         column.prop(settings, "preset")
         column.prop(settings, "device")
         if self.draw_running(*RECONSTRUCT_JOBS):
             return
-        self.draw_outcome(context, *RECONSTRUCT_JOBS)
+        if self.draw_outcome(context, *RECONSTRUCT_JOBS):
+            return
         folder = workspaces.workspace_of(context.scene)
         state = pictures.read(Workspace(folder).reconstruction / "state.json") if folder else {}
         if not state:
@@ -265,26 +272,22 @@ class IN2N_PT_edit(_Panel, bpy.types.Panel):
 
     def draw(self, context):
         layout, settings = self.layout, context.scene.in2n
-        missing = what_is_missing(context, reconstruction=False)
-        if missing:
-            self.draw_needs(context)
-        body = layout.column()
-        body.enabled = not missing
-        row = body.row(align=True)
+        if self.draw_needs(context):
+            _big(layout, "in2n.edit", text="Start Edit", icon="BRUSH_DATA")
+            return
+        row = layout.row(align=True)
         row.prop(settings, "instruction", text="", placeholder=iface("Make it look like autumn"))
         row.menu("IN2N_MT_instructions", text="", icon="DOWNARROW_HLT")
-        column = self.fields(body)
+        column = self.fields(layout)
         column.prop(settings, "editor")
         if settings.editor == "folder":
             column.prop(settings, "editor_folder")
         column.prop(settings, "seed")
-        self._draw_guidance(context, body)
+        self._draw_guidance(context, layout)
         if not self.draw_running(*EDIT_JOBS):
             self.draw_outcome(context, *EDIT_JOBS)
-        if not missing and not settings.instruction.strip():
+        if not self.draw_needs(context, reconstruction=True) and not settings.instruction.strip():
             _wrapped(layout, iface("Type what to change."), context, "INFO")
-        elif not missing:
-            self.draw_needs(context, reconstruction=True)
         column = layout.column()
         column.enabled = bool(settings.instruction.strip())
         _big(column, "in2n.edit", text="Edit Next" if tasks.running() else "Start Edit", icon="BRUSH_DATA")
@@ -298,16 +301,20 @@ class IN2N_PT_edit(_Panel, bpy.types.Panel):
         column = self.fields(body)
         column.prop(settings, "use_default_guidance", text="Editor's Own")
         scales = column.column(align=True)
-        scales.active = not settings.use_default_guidance
-        scales.prop(settings, "guidance_text")
-        scales.prop(settings, "guidance_image")
+        if settings.use_default_guidance:
+            text, image = instructions.own_guidance(settings.editor_id())
+            scales.active = False
+            scales.label(text=iface("Text {text:g} · Image {image:g}").format(text=text, image=image), translate=False)
+        else:
+            scales.prop(settings, "guidance_text")
+            scales.prop(settings, "guidance_image")
         capture = active_capture(context.scene)
         if capture is not None:
             draw_photo_chooser(body, context.scene, children(capture, "CAMERA"))
         row = body.row(align=True)
         row.enabled = bool(settings.instruction.strip())
-        row.operator("in2n.preview", text="Preview Grid", icon="IMGDISPLAY").grid = True
-        row.operator("in2n.preview", text="Preview", icon="IMAGE_DATA").grid = False
+        row.operator("in2n.preview", text="Preview Grid", icon="MESH_GRID").grid = True
+        row.operator("in2n.preview", text="Preview One", icon="IMAGE_DATA").grid = False
         draw_previews(context, body)
 
 
@@ -322,7 +329,7 @@ def draw_previews(context, layout) -> None:
     if not cells:
         return
     columns = max(len({cell["guidance_text"] for cell in cells}), 2)
-    scale = (context.region.width / context.preferences.system.ui_scale - 70) / UNIT / columns
+    scale = (context.region.width / context.preferences.system.ui_scale - 62) / UNIT / columns
     box = layout.box()
     _draw_titles(box, record)
     if len(cells) == 1:
@@ -394,8 +401,8 @@ class IN2N_PT_edits(_Panel, bpy.types.Panel):
     def draw(self, context):
         layout, settings = self.layout, context.scene.in2n
         if not len(settings.edits):
-            reason = what_is_missing(context, reconstruction=True)
-            _wrapped(layout, iface(reason or "No edit yet: type an instruction above."), context, "INFO")
+            if not self.draw_needs(context, reconstruction=True):
+                _wrapped(layout, iface("No edit yet: type an instruction above."), context, "INFO")
             return
         row = layout.row()
         row.template_list("IN2N_UL_edits", "", settings, "edits", settings, "active_edit", rows=4)
@@ -435,8 +442,7 @@ class IN2N_PT_results(_Panel, bpy.types.Panel):
     def draw(self, context):
         layout, scene = self.layout, context.scene
         settings = scene.in2n
-        missing = self.draw_needs(context, reconstruction=True)
-        if missing and workspaces.workspace_of(scene) is None:
+        if self.draw_needs(context, reconstruction=True):
             return
         running = self.draw_running(*RESULT_JOBS)
         if not running:

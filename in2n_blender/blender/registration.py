@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 
 from . import command, panels, pictures, preferences, properties, storage, worker, workspaces
-from .operators import capture, edit, edits, engine, job, mesh, place, presets, preview, reconstruct, render
+from .operators import capture, edit, edits, engine, job, mesh, place, presets, preview, reconstruct, render, workspace
 
 # Property groups come before the classes that hold them.
 CLASSES = (
@@ -22,6 +22,7 @@ CLASSES = (
     *edits.CLASSES,
     *render.CLASSES,
     *mesh.CLASSES,
+    *workspace.CLASSES,
     *panels.CLASSES,
 )
 

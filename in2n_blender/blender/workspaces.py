@@ -61,6 +61,17 @@ def resolve(capture) -> Path | None:
     return beside
 
 
+def follow(source: Path, target: Path) -> None:
+    """Let every image that was loaded from a workspace know where the workspace has been moved to."""
+    for image in bpy.data.images:
+        if image.library is not None or not image.filepath:
+            continue
+        file = Path(bpy.path.abspath(image.filepath))
+        if source in file.parents:
+            moved = target / file.relative_to(source)
+            image.filepath = bpy.path.relpath(str(moved)) if image.filepath.startswith("//") else str(moved)
+
+
 def workspace_of(scene) -> Path | None:
     """The folder of the scene's active capture, or None when there is no capture."""
     capture = active_capture(scene)

@@ -1,7 +1,8 @@
 """Stands for the engine's worker: speaks the protocol, does in no time what RECORDING (a JSON file beside it) says.
 
 RECORDING: {"asked": file to append requests to, "answers": {method: {"events": [...], "result": {...}, "error": {...},
-"files": {path in the workspace: text}, "copies": {path in the workspace: file}, "until_cancelled": bool, "crash": bool}}}.
+"files": {path in the workspace: text}, "copies": {path in the workspace: file}, "until_cancelled": bool, "deaf": bool (it does
+not even stop then), "crash": bool, "say_pid": file to write the process id to}}}.
 """
 
 import json
@@ -57,6 +58,10 @@ while True:
         file = Path(params["workspace"]) / name
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, file)
+    if answer.get("say_pid"):
+        Path(answer["say_pid"]).write_text(str(os.getpid()))
+    if answer.get("deaf"):
+        threading.Event().wait()
     if answer.get("crash"):
         print("segmentation fault", file=sys.stderr, flush=True)
         os._exit(139)

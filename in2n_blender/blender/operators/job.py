@@ -351,16 +351,17 @@ def _offered(folder: Path, _second: int) -> journal.Unfinished | None:
     return journal.unfinished(folder)
 
 
-def arguments_again(request, properties) -> dict:
+def arguments_again(request, properties, workspace: workspaces.Workspace) -> dict:
     """The operator's arguments that make the request once more, but without starting over what is saved.
 
-    properties: names of the operator's arguments. Raises In2nError when a camera path is not there any more.
+    properties: names of the operator's arguments. workspace: where the job's is now; it may have been moved.
+    Raises In2nError when a camera path is not there any more.
     """
     given = {name: getattr(request, name) for name in properties if name != "restart" and getattr(request, name, None) is not None}
     if request.method in ("render", "mesh"):
         given["edit"] = request.edit or ORIGINAL
     if request.method == "render":
-        path = CameraPath.load(Path(request.camera_path))
+        path = CameraPath.load(workspace.camera_path(Path(request.camera_path).stem))
         numbers = [frame.number for frame in path.frames]
         step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
         given.update(name=path.name, frame_start=numbers[0], frame_end=numbers[-1], frame_step=step)
@@ -388,7 +389,7 @@ class IN2N_OT_resume(bpy.types.Operator):
         operator = getattr(bpy.ops.in2n, RESUMED_BY[request.method])
         default_guidance = settings.use_default_guidance
         try:
-            arguments = arguments_again(request, {p.identifier for p in operator.get_rna_type().properties})
+            arguments = arguments_again(request, {p.identifier for p in operator.get_rna_type().properties}, workspaces.require(context.scene)[1])
             if request.method == "edit":  # a guidance that is not given is the editor's own
                 settings.use_default_guidance = True
             return operator("EXEC_DEFAULT", **arguments)

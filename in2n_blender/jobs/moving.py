@@ -1,0 +1,64 @@
+"""Moving a workspace as a whole, over to another disk too. It is at the one place or at the other, never half at both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from ..scene.errors import In2nError
+from .journal import is_locked
+from .protocol import Reporter
+from .workspace import write_error
+
+COPY_BYTES = 8 * 2**20  # copied between two looks at whether the job was cancelled
+
+
+def move_workspace(source: Path, target: Path, report: Reporter) -> None:
+    """Move the folder; a rename where both are on the same disk, else a copy. A source that is not there is no error.
+
+    Raises In2nError("workspace_busy", "folder_exists", "disk_full", "cannot_write"), Cancelled; the source is whole then.
+    """
+    if not source.exists():
+        return
+    if is_locked(source):
+        raise In2nError("workspace_busy", "A job runs in this workspace.", "Wait for it to end or cancel it.")
+    if target.exists():
+        raise In2nError("folder_exists", f"{target} is there already.", "Move or remove that folder first.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(source, target)
+    except OSError as error:
+        if not _other_disk(source, target):
+            raise write_error(target, error) from error
+        _move_by_copying(source, target, report)
+
+
+def _other_disk(source: Path, target: Path) -> bool:
+    try:
+        return os.stat(source).st_dev != os.stat(target.parent).st_dev
+    except OSError:
+        return False
+
+
+def _move_by_copying(source: Path, target: Path, report: Reporter) -> None:
+    files = [f for f in sorted(source.rglob("*")) if f.is_file()]
+    total, done = sum(f.stat().st_size for f in files), 0
+    copy = Path(tempfile.mkdtemp(prefix=".moving-", dir=target.parent))
+    try:
+        for file in files:
+            to = copy / file.relative_to(source)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with open(file, "rb") as read, open(to, "wb") as written:
+                while chunk := read.read(COPY_BYTES):
+                    report.progress(done // 2**20, max(total // 2**20, 1), "MB", f"Moving {file.name}")
+                    written.write(chunk)
+                    done += len(chunk)
+            shutil.copystat(file, to)  # edits are listed by their age
+        os.rename(copy, target)
+    except OSError as error:
+        raise write_error(target, error) from error
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+    shutil.rmtree(source, ignore_errors=True)
