@@ -336,6 +336,9 @@ def _bundled_uv(home: Path) -> str | None:
             whole.write_bytes(archive.read(member))
         whole.chmod(0o755)
         whole.replace(target)
+        for older in (home / "tools").glob("uv-*"):
+            if older != target.parent:
+                shutil.rmtree(older, ignore_errors=True)
     return str(target) if _runs([str(target), "--version"]) else None
 
 

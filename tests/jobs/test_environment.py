@@ -325,7 +325,10 @@ def bundle_uv(package, monkeypatch) -> Path:
 
 def test_the_bundled_uv_is_copied_out_and_goes_before_any_other(tmp_path, monkeypatch):
     bundle_uv(tmp_path / "package", monkeypatch)
+    older = tmp_path / "home" / "tools" / "uv-0.9-py3-none-any"
+    older.mkdir(parents=True)
     uv = e._find_uv(tmp_path / "home")
+    assert not older.exists()
     assert uv and Path(uv).is_relative_to(tmp_path / "home")
     Path(uv).write_bytes(b"")  # as left by a full disk
     Path(uv).chmod(0o644)
