@@ -13,6 +13,9 @@ MOST_REMEMBERED = 30
 MINIATURE = Path(__file__).resolve().parents[1] / "engine" / "diffusion" / "miniature" / "weights"
 FACTS = "miniature.json"  # beside the weights of an editor that knows a fixed list of instructions
 
+# InstructPix2Pix's own; the engine uses them for every editor that does not bring others
+GUIDANCE_TEXT, GUIDANCE_IMAGE = 7.5, 1.5
+
 # What an editor that understands free text does well.
 FREE = (
     "Make it look like it just snowed",
@@ -56,14 +59,23 @@ def forget() -> None:
 
 def known(editor: str) -> list[str]:
     """The only instructions that the editor knows, for the miniature and models like it; empty for any other."""
-    folder = MINIATURE if editor == "miniature" else Path(editor)
-    entries = pictures.read(folder / FACTS).get("instructions", [])
+    entries = pictures.read(_folder(editor) / FACTS).get("instructions", [])
     return [sentence(entry["phrases"][0]) for entry in entries if entry.get("phrases")]
+
+
+def own_guidance(editor: str) -> tuple[float, float]:
+    """The text and image scales that the editor was made for."""
+    facts = pictures.read(_folder(editor) / FACTS)
+    return float(facts.get("guidance_text", GUIDANCE_TEXT)), float(facts.get("guidance_image", GUIDANCE_IMAGE))
 
 
 def suggestions(editor: str) -> list[str]:
     """What could be typed: what the editor knows, or examples of what it does well."""
     return known(editor) or list(FREE)
+
+
+def _folder(editor: str) -> Path:
+    return MINIATURE if editor == "miniature" else Path(editor)
 
 
 def sentence(text: str) -> str:

@@ -442,7 +442,7 @@ class IN2N_PT_results(_Panel, bpy.types.Panel):
     def draw(self, context):
         layout, scene = self.layout, context.scene
         settings = scene.in2n
-        if self.draw_needs(context, reconstruction=True):
+        if self.draw_needs(context, reconstruction=True) and not _is_reconstructed(scene):
             return
         running = self.draw_running(*RESULT_JOBS)
         if not running:

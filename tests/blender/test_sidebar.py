@@ -1,8 +1,11 @@
 """The sidebar's buttons: previews and their guidance, instructions, presets, the list of edits, placing the capture."""
 
+import ast
 import json
 import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -10,7 +13,8 @@ import pytest
 from mathutils import Matrix, Vector
 from PIL import Image
 
-from in2n_blender.blender import alignment, cameras, instructions, panels, pictures, tasks
+import in2n_blender
+from in2n_blender.blender import alignment, cameras, instructions, panels, pictures, tasks, translations
 from in2n_blender.blender.properties import active_edit
 from in2n_blender.jobs.protocol import PreviewGrid
 from in2n_blender.jobs.workspace import Workspace, write_json
@@ -412,6 +416,46 @@ def test_every_operator_in_the_menu_exists(extension):
 
     panels.IN2N_MT_capture.draw(type("Menu", (), {"layout": Layout()})(), bpy.context)
     assert len(Layout.named) > 15 and all(getattr(bpy.ops.in2n, name.split(".")[1]).get_rna_type() for name in Layout.named)
+
+
+def spoken_in(file: Path) -> set[tuple[str, str]]:
+    """(context, text) of what a file puts before the user's eyes: texts given to the layout and to pgettext."""
+    found = set()
+    for call in (n for n in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        arguments = {k.arg: k.value for k in call.keywords}
+        context = "Operator" if name in ("operator", "_big", "operator_menu_enum") else "*"
+        if name in ("iface", "tip"):
+            found |= {("*", text.value) for text in call.args if isinstance(text, ast.Constant)}
+        elif isinstance(arguments.get("text"), ast.Constant) and arguments["text"].value and "translate" not in arguments:
+            found.add((context, arguments["text"].value))
+    return found
+
+
+def test_all_that_the_sidebar_says_is_translated(extension):
+    folder = Path(panels.__file__).parent
+    spoken = set().union(*(spoken_in(folder / f"{name}.py") for name in ("panels", "operators/presets", "operators/preview", "operators/edits")))
+    for cls in panels.CLASSES:
+        if getattr(cls, "bl_label", ""):
+            spoken.add(("*", cls.bl_label))
+    assert len(spoken) > 40
+    assert spoken - set(translations.GERMAN) == set()
+
+
+def test_translations_keep_what_is_filled_in(extension):
+    for (_context, text), german in translations.GERMAN.items():
+        assert sorted(re.findall(r"{[^}]*}", text)) == sorted(re.findall(r"{[^}]*}", german)), text
+
+
+def test_translations_come_and_go_with_the_extension(home, monkeypatch):
+    """The wheels of bpy are built without languages, so what Blender is told is watched instead of what it then says."""
+    told = []
+    watched = SimpleNamespace(register=lambda name, words: told.append((name, set(words))), unregister=lambda name: told.append((name, "gone")))
+    monkeypatch.setattr(translations, "bpy", SimpleNamespace(app=SimpleNamespace(translations=watched)))
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    in2n_blender.register()
+    in2n_blender.unregister()
+    assert told == [("in2n_blender", {"de"}), ("in2n_blender", "gone")]
 
 
 def test_no_key_is_taken(extension):

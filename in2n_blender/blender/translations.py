@@ -1,0 +1,131 @@
+"""The sidebar's words in other languages, by Blender's own mechanism.
+
+Keys are (context, English text) as `bpy.app.translations` wants them: "Operator" for buttons, "*" for all else. A language
+is added by a dictionary beside GERMAN; what a dictionary lacks stays English.
+"""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import __package__ as base_package
+
+_GERMAN_TEXTS = {
+    # panels
+    "Capture": "Aufnahme",
+    "Reconstruct": "Rekonstruieren",
+    "Edit": "Bearbeiten",
+    "Edits": "Bearbeitungen",
+    "Results": "Ergebnisse",
+    "Guidance": "Führung",
+    "Place in Scene": "In der Szene platzieren",
+    "Edit Presets": "Vorgaben für Bearbeitungen",
+    "Edit Specials": "Weiteres zur Bearbeitung",
+    "Instructions": "Anweisungen",
+    "Capture (IN2N)": "Aufnahme (IN2N)",
+    # sentences
+    "Import a capture first.": "Zuerst eine Aufnahme importieren.",
+    "Install the engine first.": "Zuerst die Engine installieren.",
+    "Reconstruct the capture first.": "Zuerst die Aufnahme rekonstruieren.",
+    "The engine is not installed yet. It reconstructs and edits.": "Die Engine ist noch nicht installiert. Sie rekonstruiert und bearbeitet.",
+    "Or drop a transforms.json or a COLMAP file into the viewport.": "Oder eine transforms.json oder eine COLMAP-Datei in die Ansicht ziehen.",
+    "A scratch folder: the .blend had not been saved when the capture was imported.":
+        "Ein vorläufiger Ordner: Die .blend-Datei war beim Importieren noch nicht gespeichert.",
+    "Type what to change.": "Eintippen, was sich ändern soll.",
+    "No edit yet: type an instruction above.": "Noch keine Bearbeitung: oben eine Anweisung eintippen.",
+    "Make it look like autumn": "Make it look like autumn",  # the editing models read English
+    "Below each picture: text · image": "Unter jedem Bild: Text · Bild",
+    "Its frames and its mesh are removed from the disk too. This cannot be undone.":
+        "Auch ihre Bilder und ihr Mesh werden von der Festplatte entfernt. Das kann nicht rückgängig gemacht werden.",
+    "Remove “{name}”?": "„{name}“ entfernen?",
+    "Remove": "Entfernen",
+    "Edit with text guidance {text:g} and image guidance {image:g}, as in this picture":
+        "Mit Textführung {text:g} und Bildführung {image:g} bearbeiten, wie in diesem Bild",
+    # labels
+    "{count} photos": "{count} Fotos",
+    "{count} points": "{count} Punkte",
+    "{count} missing": "{count} fehlen",
+    "Frames {first}–{last}, {camera}": "Bilder {first}–{last}, {camera}",
+    "no camera": "keine Kamera",
+    "Of “{name}”": "Von „{name}“",
+    "Of the unedited capture": "Von der unbearbeiteten Aufnahme",
+    "Text {text:g} · Image {image:g}": "Text {text:g} · Bild {image:g}",
+    "Text {text:g} · Image {image:g} · Seed {seed}": "Text {text:g} · Bild {image:g} · Startwert {seed}",
+    "Then: {job}": "Danach: {job}",
+    "{job}: {percent} % done.": "{job}: {percent} % fertig.",
+    "Photo": "Foto",
+    "Used Before": "Bereits verwendet",
+    "Suggestions": "Vorschläge",
+    "This Editor Knows": "Dieser Editor kennt",
+    "Editor's Own": "Die des Editors",
+    "Mesh Grid": "Mesh-Raster",
+    "Look Through Photos": "Durch Fotos blicken",
+    # properties
+    "Instruction": "Anweisung",
+    "Editor": "Editor",
+    "Model folder": "Modellordner",
+    "Preset": "Vorgabe",
+    "Device": "Gerät",
+    "Seed": "Startwert",
+    "Miniature": "Miniatur",
+    "Before": "Vorher",
+    "After": "Nachher",
+    "Draft": "Entwurf",
+    "Automatic": "Automatisch",
+}
+_GERMAN_BUTTONS = {
+    "Import Capture": "Aufnahme importieren",
+    "Import Capture…": "Aufnahme importieren …",
+    "Import Another…": "Weitere importieren …",
+    "Look Through Photo": "Durch Foto blicken",
+    "Missing Photos": "Fehlende Fotos",
+    "Set Up Axis": "Oben festlegen",
+    "Set Ground from Selection": "Boden aus Auswahl festlegen",
+    "Ground from Selection": "Boden aus Auswahl",
+    "Set Scale from Distance": "Maßstab aus Abstand festlegen",
+    "Scale by Distance…": "Maßstab aus Abstand …",
+    "Move Beside the .blend": "Neben die .blend-Datei verschieben",
+    "Install Engine": "Engine installieren",
+    "Reconstruct": "Rekonstruieren",
+    "Reconstruct Again": "Neu rekonstruieren",
+    "Continue Reconstruction": "Rekonstruktion fortsetzen",
+    "Edit": "Bearbeiten",
+    "Start Edit": "Bearbeitung starten",
+    "Edit Next": "Danach bearbeiten",
+    "Preview": "Vorschau",
+    "Preview Grid": "Vorschauraster",
+    "Preview One": "Eine Vorschau",
+    "Use This Guidance": "Diese Führung verwenden",
+    "Clear History": "Verlauf leeren",
+    "Set Instruction": "Anweisung übernehmen",
+    "Add Edit Preset": "Vorgabe hinzufügen",
+    "Rename Edit": "Bearbeitung umbenennen",
+    "Rename…": "Umbenennen …",
+    "Duplicate Edit": "Bearbeitung duplizieren",
+    "Remove Edit": "Bearbeitung entfernen",
+    "Use Its Settings": "Einstellungen übernehmen",
+    "Continue Edit": "Bearbeitung fortsetzen",
+    "Toggle Before/After": "Vorher/Nachher umschalten",
+    "Open Folder": "Ordner öffnen",
+    "Render Frames": "Bilder rendern",
+    "Load Frames": "Bilder laden",
+    "Extract Mesh": "Mesh erzeugen",
+    "Load Mesh": "Mesh laden",
+    "Load": "Laden",
+    "Cancel": "Abbrechen",
+    "Resume": "Fortsetzen",
+    "Show Log": "Protokoll zeigen",
+}
+GERMAN = {**{("*", text): german for text, german in _GERMAN_TEXTS.items()},
+          **{("Operator", text): german for text, german in _GERMAN_BUTTONS.items()}}
+
+# A language's code without a country serves all of its countries.
+TRANSLATIONS = {"de": GERMAN}
+
+
+def attach() -> None:
+    bpy.app.translations.register(base_package, TRANSLATIONS)
+
+
+def detach() -> None:
+    bpy.app.translations.unregister(base_package)
