@@ -1,7 +1,9 @@
 """A fresh scene, the registered extension and a capture made on the spot for every test in Blender."""
 
 import functools
+import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +17,20 @@ from PIL import Image  # noqa: E402
 import in2n_blender  # noqa: E402
 from in2n_blender.blender import tasks, worker  # noqa: E402
 from in2n_blender.jobs.client import Client  # noqa: E402
+
+
+ENGINE_PYTHON = os.environ.get("IN2N_ENGINE_PYTHON") or (sys.executable if importlib.util.find_spec("torch") else None)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """The extension uses the real engine: $IN2N_ENGINE_PYTHON, or this Python where it has torch."""
+    if ENGINE_PYTHON is None:
+        pytest.skip("no engine: set IN2N_ENGINE_PYTHON to a Python that has its packages")
+    monkeypatch.setenv("IN2N_ENGINE_PYTHON", ENGINE_PYTHON)
+    worker.stop()
+    yield ENGINE_PYTHON
+    worker.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 RECORDING: {"asked": file to append requests to, "answers": {method: {"events": [...], "result": {...}, "error": {...},
 "files": {path in the workspace: text}, "copies": {path in the workspace: file}, "until_cancelled": bool, "deaf": bool (it does
-not even stop then), "crash": bool, "say_pid": file to write the process id to}}}.
+not even stop then), "until_released": file to wait for, "crash": bool, "say_pid": file to write the process id to}}}.
 """
 
 import json
@@ -11,6 +11,7 @@ import queue
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 
 recording = json.loads(Path(os.environ["IN2N_RECORDING"]).read_text())
@@ -60,6 +61,8 @@ while True:
         shutil.copy(source, file)
     if answer.get("say_pid"):
         Path(answer["say_pid"]).write_text(str(os.getpid()))
+    while answer.get("until_released") and not Path(answer["until_released"]).exists():
+        time.sleep(0.02)
     if answer.get("deaf"):
         threading.Event().wait()
     if answer.get("crash"):

@@ -1,0 +1,52 @@
+"""From photos to an edit in Blender, with the real worker on the processor."""
+
+import time
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from in2n_blender.blender import cameras, tasks, worker
+from in2n_blender.blender.operators import job as jobs
+from in2n_blender.jobs.protocol import Reconstruct
+from in2n_blender.scene.errors import Cancelled
+
+pytestmark = pytest.mark.slow
+
+
+def test_reconstruct_edit_render_mesh_and_cancel(imported, scene, engine, monkeypatch):
+    scene.in2n.device, scene.in2n.preset = "cpu", "draft"
+    assert bpy.ops.in2n.reconstruct(steps=12) == {"FINISHED"}
+    assert scene.in2n.status.startswith("Reconstructed: ")
+    workspace = Path(scene.in2n.workspace)
+    shown = {Path(bpy.path.abspath(c.data.background_images[0].image.filepath)).parent for c in cameras.children(imported, "CAMERA")}
+    assert shown == {workspace / "images"}
+
+    # the same worker goes on; cancelled in the middle it keeps what it did
+    pid = worker._client.info["pid"]
+    job = tasks.begin(tasks.Job("Reconstruct", worker.work([Reconstruct(str(workspace), "draft", "cpu", 0, 100000, True)])))
+    job.start()
+    deadline = time.monotonic() + 60
+    while (job.progress is None or job.progress.done < 3) and time.monotonic() < deadline:
+        job.drain()
+        time.sleep(0.02)
+    job.cancel()
+    assert job.wait(10) and isinstance(job.error, Cancelled)
+    assert bpy.ops.in2n.reconstruct(steps=12, restart=True) == {"FINISHED"}
+    assert worker._client.info["pid"] == pid
+
+    assert bpy.ops.in2n.edit(instruction="Make it snow", name="snow", rounds=1) == {"FINISHED"}
+    assert [e.name for e in scene.in2n.edits] == ["snow"] and jobs.offered(scene) is None
+    assert bpy.ops.in2n.render_path(edit="snow", name="walk", frame_start=1, frame_end=1) == {"FINISHED"}
+    image = next(i for i in bpy.data.images if i.source == "SEQUENCE")
+    assert Path(bpy.path.abspath(image.filepath)) == workspace / "renders" / "snow" / "walk" / "0001.png"
+    assert bpy.ops.in2n.extract_mesh(edit="snow", resolution=16) == {"FINISHED"}
+    (mesh,) = cameras.children(imported, "MESH")
+    assert np.isfinite([v.co for v in mesh.data.vertices]).all()
+    assert "Edit: done" in (workspace / "engine.log").read_text()
+
+
+def test_devices(extension, engine):
+    assert bpy.ops.in2n.find_devices() == {"FINISHED"}
+    assert worker.known_devices()[-1].device == "cpu"
