@@ -170,7 +170,7 @@ def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter)
         str(bench.workspace.root), case.edit_name, case.instruction.text, request.editor, request.guidance_text, request.guidance_image,
         request.seed, request.preset, request.device, request.rounds), report)
     cameras = [*bench.held_out.values(), *bench.path]
-    with CostMeter(request.device if request.device != "auto" else "cpu") as cost:
+    with CostMeter(request.device) as cost:
         # All methods are compared by the depth of the unedited scene: the edits of the testbed change no shapes.
         views = [RenderedView(_rendered(edited, cameras, i, report).rgb_srgb, bench.before[i].alpha, bench.before[i].depth) for i in range(len(cameras))]
     count = len(bench.held_out)
