@@ -27,24 +27,35 @@ def show_chosen(scene, force: bool = False) -> None:
         show(scene, capture, Workspace(folder), wanted or None)
 
 
+def show_result(scene, edit: str | None) -> None:
+    """Switch to the edit (None: the unedited capture) that something was just made of, so that it is seen."""
+    if edit is not None and edit not in scene.in2n.edits:
+        return
+    if edit is not None:
+        workspaces.select_edit(scene, edit)
+    scene.in2n.shown = "BEFORE" if edit is None else "AFTER"
+    show_chosen(scene, force=True)
+
+
 def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
-    """Show an edit, or for None the unedited capture. What an edit has no picture, mesh or frames of stays as it is."""
+    """Show an edit, or for None the unedited capture; meshes and frames of all others are hidden.
+
+    A photo that the edit has no picture of is shown unedited.
+    """
     photos = _photos(workspace, edit)
     for camera in children(capture, "CAMERA"):
         file = photos.get(camera.in2n.photo)
         if file is not None and camera.data.library is None:
             cameras.show_photo(camera.data, file)
     name = edit or ORIGINAL
-    meshes = children(capture, "MESH")
-    if any(mesh.in2n.edit == name for mesh in meshes):
-        for mesh in meshes:
-            mesh.hide_set(mesh.in2n.edit != name)
-            mesh.hide_render = mesh.in2n.edit != name
+    for mesh in children(capture, "MESH"):
+        for layer in scene.view_layers:
+            if layer.objects.get(mesh.name) == mesh:
+                mesh.hide_set(mesh.in2n.edit != name, view_layer=layer)
+        mesh.hide_render = mesh.in2n.edit != name
     if scene.camera is not None and scene.camera.type == "CAMERA":
-        frames = results.frame_backgrounds(scene.camera.data)
-        if any(_edit_of(background) == name for background in frames):
-            for background in frames:
-                background.show_background_image = _edit_of(background) == name
+        for background in results.frame_backgrounds(scene.camera.data):
+            background.show_background_image = _edit_of(background) == name
 
 
 def _edit_of(background) -> str:

@@ -258,6 +258,7 @@ class IN2N_PT_reconstruct(_Panel, bpy.types.Panel):
         if not state:
             _big(layout, "in2n.reconstruct", icon="MESH_ICOSPHERE")
         elif state.get("done"):
+            layout.operator_context = "INVOKE_DEFAULT"  # asks first
             layout.operator("in2n.reconstruct", text="Reconstruct Again", icon="FILE_REFRESH").restart = True
         else:
             _big(layout, "in2n.reconstruct", text="Continue Reconstruction", icon="PLAY")
@@ -284,6 +285,7 @@ class IN2N_PT_edit(_Panel, bpy.types.Panel):
             column.prop(settings, "editor_folder")
         column.prop(settings, "seed")
         self._draw_guidance(context, layout)
+        layout.separator(factor=0.5)
         if not self.draw_running(*EDIT_JOBS):
             self.draw_outcome(context, *EDIT_JOBS)
         if not self.draw_needs(context, reconstruction=True) and not settings.instruction.strip():
@@ -304,10 +306,13 @@ class IN2N_PT_edit(_Panel, bpy.types.Panel):
         if settings.use_default_guidance:
             text, image = instructions.own_guidance(settings.editor_id())
             scales.active = False
-            scales.label(text=iface("Text {text:g} · Image {image:g}").format(text=text, image=image), translate=False)
+            own = scales.split(factor=0.4)
+            own.label(text="")
+            own.label(text=iface("Text {text:g} · Image {image:g}").format(text=text, image=image), translate=False)
         else:
             scales.prop(settings, "guidance_text")
             scales.prop(settings, "guidance_image")
+        body.separator(factor=0.5)
         capture = active_capture(context.scene)
         if capture is not None:
             draw_photo_chooser(body, context.scene, children(capture, "CAMERA"))
@@ -478,6 +483,9 @@ class IN2N_PT_results(_Panel, bpy.types.Panel):
         row.operator("in2n.extract_mesh", text="Extract Mesh", icon="MESH_DATA").edit = edit or ORIGINAL
         if workspace.mesh(edit, ".ply").is_file():
             row.operator("in2n.load_mesh", text="Load").edit = edit or ORIGINAL
+        shading = context.space_data.shading
+        if shading.type == "SOLID" and shading.color_type != "VERTEX" and children(active_capture(context.scene), "MESH"):
+            box.operator("in2n.show_colors", icon="COLOR")
 
 
 class IN2N_MT_capture(bpy.types.Menu):

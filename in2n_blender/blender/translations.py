@@ -41,6 +41,8 @@ _GERMAN_TEXTS = {
     "Remove": "Entfernen",
     "Edit with text guidance {text:g} and image guidance {image:g}, as in this picture":
         "Mit Textführung {text:g} und Bildführung {image:g} bearbeiten, wie in diesem Bild",
+    "Reconstruct again?": "Neu rekonstruieren?",
+    "The reconstruction that is there is replaced. Edits stay as they are.": "Die vorhandene Rekonstruktion wird ersetzt. Bearbeitungen bleiben, wie sie sind.",
     # labels
     "{count} photos": "{count} Fotos",
     "{count} points": "{count} Punkte",
@@ -110,6 +112,7 @@ _GERMAN_BUTTONS = {
     "Render Frames": "Bilder rendern",
     "Load Frames": "Bilder laden",
     "Extract Mesh": "Mesh erzeugen",
+    "Show Mesh Colors": "Farben der Meshes zeigen",
     "Load Mesh": "Mesh laden",
     "Load": "Laden",
     "Cancel": "Abbrechen",

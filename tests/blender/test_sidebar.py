@@ -173,6 +173,8 @@ def test_before_and_after_change_photos_meshes_and_frames(workspace, imported, s
         scene.collection.objects.link(mesh)
         picture(workspace.renders(None if name == "original" else name, "Scene") / "0001.png", 10)
         bpy.ops.in2n.load_frames(edit=name)
+    assert scene.in2n.shown == "AFTER", "what was just loaded is shown"
+    bpy.ops.in2n.compare()
     bpy.ops.in2n.compare()
     assert scene.in2n.shown == "AFTER" and scene.in2n.shown_edit == "snow"
     assert [n for n, place in photos_shown(imported).items() if place == "dataset"] == ["000", "001"], "the others were not edited"
@@ -183,6 +185,16 @@ def test_before_and_after_change_photos_meshes_and_frames(workspace, imported, s
     bpy.ops.in2n.compare()
     assert set(photos_shown(imported).values()) == {"images"}
     assert {o.name: o.hide_get() for o in cameras.children(imported, "MESH")} == {"original": False, "snow": True}
+
+
+def test_what_another_edit_made_is_hidden(workspace, imported, scene):
+    mesh = bpy.data.objects.new("snow", bpy.data.meshes.new("snow"))
+    mesh.in2n.role, mesh.in2n.edit, mesh.parent = "MESH", "snow", imported
+    scene.collection.objects.link(mesh)
+    scene.in2n.shown = "AFTER"
+    assert not mesh.hide_get()
+    scene.in2n.shown = "BEFORE"
+    assert mesh.hide_get() and mesh.hide_render
 
 
 def test_choosing_another_edit_shows_it(workspace, imported, scene):

@@ -70,9 +70,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
 
         def finish(context, scene, capture, result):
             workspaces.sync_edits(scene)
-            workspaces.select_edit(scene, name)
-            scene.in2n.shown = "AFTER"
-            compare.show_chosen(scene, force=True)
+            compare.show_result(scene, name)
             return f"Edited: “{name}” is ready."
 
         return worker.work([request]), finish

@@ -208,9 +208,7 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
 
         def finish(context, scene, capture, result):
             workspaces.sync_edits(scene)
-            workspaces.select_edit(scene, name)
-            scene.in2n.shown = "AFTER"
-            compare.show_chosen(scene, force=True)
+            compare.show_result(scene, name)
             return f"Edited: “{name}” is ready."
 
         return worker.work([request]), finish
@@ -276,6 +274,7 @@ class IN2N_OT_load_frames(_Load, bpy.types.Operator):
             raise In2nError("no_frames", f"No frames of “{edit or ORIGINAL}” were rendered yet.", "Render them first.")
         name = self.name or list(paths)[-1]
         results.load_frames(context.scene, workspace.renders(edit, name), edit or ORIGINAL, name, paths[name])
+        compare.show_result(context.scene, edit)
         return f"{len(paths[name])} frames of “{edit or ORIGINAL}” are in front of the camera."
 
 
@@ -299,6 +298,7 @@ class IN2N_OT_load_mesh(_Load, bpy.types.Operator):
         if not file.is_file():
             raise In2nError("no_mesh", f"No mesh of “{edit or ORIGINAL}” was made yet.", "Extract it first.")
         mesh = results.import_mesh(context, context.scene, capture, file, edit or ORIGINAL)
+        compare.show_result(context.scene, edit)
         return f"Mesh of “{edit or ORIGINAL}”: {len(mesh.data.vertices):,} vertices."
 
 

@@ -7,7 +7,7 @@ from bpy.props import EnumProperty, IntProperty, StringProperty
 
 from ...jobs.protocol import ExtractMesh
 from ...jobs.workspace import ORIGINAL
-from .. import results, worker, workspaces
+from .. import compare, results, worker, workspaces
 from ..properties import DEVICE_ITEMS, chosen_edit
 from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
@@ -43,9 +43,29 @@ class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
 
         def finish(context, scene, capture, result):
             mesh = results.import_mesh(context, scene, capture, file, edit or ORIGINAL)
+            compare.show_result(scene, edit)
             return f"Mesh of “{edit or ORIGINAL}”: {len(mesh.data.vertices):,} vertices, {len(mesh.data.polygons):,} faces."
 
         return worker.work([request]), finish
 
 
-CLASSES = (IN2N_OT_extract_mesh,)
+class IN2N_OT_show_colors(bpy.types.Operator):
+    """Show the colours of meshes in this viewport as they were captured, without shading"""
+
+    bl_idname = "in2n.show_colors"
+    bl_label = "Show Mesh Colors"
+
+    @classmethod
+    def poll(cls, context):
+        if context.area is None or context.area.type != "VIEW_3D":
+            cls.poll_message_set("Works in a 3D Viewport")
+            return False
+        return True
+
+    def execute(self, context):
+        shading = context.space_data.shading
+        shading.type, shading.color_type, shading.light = "SOLID", "VERTEX", "FLAT"
+        return {"FINISHED"}
+
+
+CLASSES = (IN2N_OT_extract_mesh, IN2N_OT_show_colors)

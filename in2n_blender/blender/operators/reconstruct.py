@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bpy
+from bpy.app.translations import pgettext_iface as iface
 from bpy.props import BoolProperty, EnumProperty, IntProperty
 
 from ...jobs.protocol import ImportCapture, Reconstruct
@@ -28,6 +29,13 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
     @classmethod
     def poll(cls, context):
         return poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls)
+
+    def invoke(self, context, event):
+        if not self.restart:
+            return self.execute(context)
+        return context.window_manager.invoke_confirm(
+            self, event, title=iface("Reconstruct again?"), message=iface("The reconstruction that is there is replaced. Edits stay as they are."),
+            confirm_text=iface("Reconstruct"))
 
     def prepare(self, context):
         settings = context.scene.in2n

@@ -7,7 +7,7 @@ from bpy.props import EnumProperty, IntProperty, StringProperty
 
 from ...jobs.protocol import RenderPath
 from ...jobs.workspace import ORIGINAL, write_json
-from .. import cameras, results, worker, workspaces
+from .. import cameras, compare, results, worker, workspaces
 from ..properties import DEVICE_ITEMS, chosen_edit
 from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
@@ -56,6 +56,7 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
 
         def finish(context, scene, capture, result):
             results.load_frames(scene, folder, edit or ORIGINAL, name, numbers)
+            compare.show_result(scene, edit)
             return f"Rendered {len(numbers)} frames of “{edit or ORIGINAL}” to {folder.relative_to(workspace.root)}."
 
         return worker.work([RenderPath(str(workspace.root), str(file), edit, device)]), finish
