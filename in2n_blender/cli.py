@@ -114,6 +114,11 @@ def _add_steps(parser) -> None:
     parser.add_argument("--steps", type=_positive, help="training steps of the reconstruction (default: the preset's)")
 
 
+def _add_capture_options(parser) -> None:
+    parser.add_argument("--appearance", action="store_true", help="for photos of different exposure or white balance: learn each photo's, render their mean")
+    parser.add_argument("--refine-cameras", action="store_true", help="correct the cameras' poses a little while training")
+
+
 def _add_editing(parser) -> None:
     parser.add_argument("--instruction", required=True, help="what to change, for example “make it snow”")
     parser.add_argument("--editor", default="miniature", metavar="NAME",
@@ -133,7 +138,7 @@ def _add_run(commands) -> None:
     run.add_argument("capture", metavar="CAPTURE", help="folder or file: transforms.json, or a COLMAP model beside its images")
     run.add_argument("--out", required=True, metavar="DIR", help="folder for the results and the workspace")
     _add_editing(run)
-    for add in (_add_preset, _add_seed, _add_device, _add_steps):
+    for add in (_add_preset, _add_seed, _add_device, _add_steps, _add_capture_options):
         add(run)
     run.add_argument("--frames", type=_positive, default=48, help="frames along the camera path (default: %(default)s)")
     run.add_argument("--mesh-resolution", type=_positive, default=192, metavar="N", help="cells of the mesh's grid along its longest side (default: %(default)s)")
@@ -152,7 +157,7 @@ def _add_parts(commands) -> None:
     _add_preset(imported)
 
     reconstruct = part("reconstruct", reconstruct_workspace, "train the NeRF of a workspace, from its checkpoint if there is one")
-    for add in (_add_preset, _add_seed, _add_device, _add_steps):
+    for add in (_add_preset, _add_seed, _add_device, _add_steps, _add_capture_options):
         add(reconstruct)
     reconstruct.add_argument("--restart", action="store_true", help="start anew")
 
@@ -261,7 +266,7 @@ def run_capture(args, interruption) -> None:
     place = str(workspace.root)
     name = edit_name(args)
     imported = ImportCapture(place, str(capture), args.preset)
-    reconstructed = Reconstruct(place, args.preset, args.device, args.seed, args.steps)
+    reconstructed = Reconstruct(place, args.preset, args.device, args.seed, args.steps, False, args.appearance, args.refine_cameras)
     edited = _edit_request(args, place, name)
     for request in (imported, reconstructed, edited):
         check_request(request)
@@ -300,7 +305,7 @@ def import_capture(args, interruption) -> None:
 
 
 def reconstruct_workspace(args, interruption) -> None:
-    _one_job(Reconstruct(_workspace(args), args.preset, args.device, args.seed, args.steps, args.restart), interruption)
+    _one_job(Reconstruct(_workspace(args), args.preset, args.device, args.seed, args.steps, args.restart, args.appearance, args.refine_cameras), interruption)
 
 
 def edit_workspace(args, interruption) -> None:

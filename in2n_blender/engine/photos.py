@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -88,6 +89,26 @@ def load_images(workspace: Workspace, capture: PinholeCapture, views: tuple[View
     Raises In2nError("missing_file") or In2nError("bad_image").
     """
     return [_load_image(workspace.root / view.image, view.camera.intrinsics) for view in (capture.views if views is None else views)]
+
+
+class Photos(Sequence):
+    """The images of views as `load_images` gives them, each read when it is asked for, so that they are never all in memory."""
+
+    def __init__(self, workspace: Workspace, views: Sequence[View]):
+        self._workspace, self._views = workspace, views
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        view = self._views[index]
+        return _load_image(self._workspace.root / view.image, view.camera.intrinsics)
+
+    def reported(self, report: Reporter) -> Iterator[np.ndarray]:
+        """All in turn, with progress in photos. Raises Cancelled between two."""
+        for index in range(len(self)):
+            report.progress(index, len(self), "photos", "Reading the photos")
+            yield self[index]
 
 
 def decode(path: Path, orientation: int = 1) -> np.ndarray:

@@ -29,7 +29,11 @@ class ImportCapture:
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Train the NeRF on the capture. Continues from its checkpoint unless restart is set."""
+    """Train the NeRF on the capture. Continues from its checkpoint unless restart is set.
+
+    appearance: for photos of different exposure or white balance; new views then have their mean.
+    refine_cameras: correct the training views' poses a little while training.
+    """
 
     method: ClassVar[str] = "reconstruct"
     workspace: str
@@ -38,6 +42,8 @@ class Reconstruct:
     seed: int = 0
     steps: int | None = None
     restart: bool = False
+    appearance: bool = False
+    refine_cameras: bool = False
 
 
 @dataclass(frozen=True)

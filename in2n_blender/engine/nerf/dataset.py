@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Iterable
 
 import numpy as np
 import torch
 
 from ...scene.camera import Camera, look_at_point
 from ...scene.capture import PinholeCapture
+from .camera_refinement import CameraRefinement
 from .rendering import RayBundle
 
 
@@ -50,16 +52,19 @@ def camera_bundle(camera: Camera, transform: SceneTransform, device) -> tuple[Ra
 class PixelBank:
     """All pixels of the training views in one flat 8-bit tensor, views of any sizes, any of which can be replaced.
 
-    images: per view a (height, width, 3 or 4) float32 array, sRGB in [0, 1] (alpha not premultiplied).
+    images: per view a (height, width, 3 or 4) float32 array, sRGB in [0, 1] (alpha not premultiplied); taken one at a time.
+    refinement: corrections of the poses, which `cameras` and `rays` then include.
     """
 
-    def __init__(self, cameras: list[Camera], images: list[np.ndarray], transform: SceneTransform, device):
-        self.cameras, self.transform, self.device = cameras, transform, torch.device(device)
+    def __init__(self, cameras: list[Camera], images: Iterable[np.ndarray], transform: SceneTransform, device):
+        self._given_cameras, self.transform, self.device = cameras, transform, torch.device(device)
+        self.refinement: CameraRefinement | None = None
         self.sizes = [(c.intrinsics.height, c.intrinsics.width) for c in cameras]
         self.starts = np.concatenate([[0], np.cumsum([h * w for h, w in self.sizes])])
-        self.has_alpha = any(image.shape[-1] == 4 for image in images)
-        self.colors = torch.empty((int(self.starts[-1]), 4 if self.has_alpha else 3), dtype=torch.uint8, device=device)
+        self.colors = torch.empty((int(self.starts[-1]), 3), dtype=torch.uint8, device=device)
         for view, image in enumerate(images):
+            if image.shape[-1] == 4 and not self.has_alpha:
+                self.colors = torch.cat([self.colors, torch.full_like(self.colors[:, :1], 255)], -1)
             self.replace(view, torch.from_numpy(np.ascontiguousarray(image)))
         as_tensor = lambda values: torch.tensor(values, dtype=torch.float32, device=device)  # noqa: E731
         self._lens = as_tensor([[k.fx, k.fy, k.cx, k.cy] for k in (c.intrinsics for c in cameras)])
@@ -69,7 +74,18 @@ class PixelBank:
         self._starts = torch.tensor(self.starts, device=device)
 
     def __len__(self) -> int:
-        return len(self.cameras)
+        return len(self._given_cameras)
+
+    @property
+    def cameras(self) -> list[Camera]:
+        """The views' cameras, refined where there is a refinement."""
+        if self.refinement is None:
+            return self._given_cameras
+        return self.refinement.cameras(self._given_cameras, self.transform.scale)
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.colors.shape[1] == 4
 
     def replace(self, view: int, image: torch.Tensor) -> None:
         """Put a (height, width, 3 or 4) image in [0, 1] in place of a view's pixels; a missing alpha keeps the old one (1 at first)."""
@@ -78,8 +94,6 @@ class PixelBank:
         if pixels.shape[0] != rows.shape[0]:
             raise ValueError(f"view {view} has {rows.shape[0]} pixels, the image {pixels.shape[0]}")
         rows[:, :pixels.shape[1]] = pixels
-        if self.has_alpha and pixels.shape[1] == 3 and not hasattr(self, "_poses"):
-            rows[:, 3] = 255
 
     def image(self, view: int) -> torch.Tensor:
         """(height, width, 3 or 4) float32 in [0, 1], as the view stands now."""
@@ -112,14 +126,17 @@ class PixelBank:
         fx, fy, cx, cy = self._lens[view].unbind(-1)
         local = torch.stack([(x - cx) / fx, -(y - cy) / fy, -torch.ones_like(x)], -1)
         directions = (self._poses[view, :3, :3] @ local[..., None]).squeeze(-1)
-        return RayBundle(self._origins[view], torch.nn.functional.normalize(directions, dim=-1))
+        origins, directions = self._origins[view], torch.nn.functional.normalize(directions, dim=-1)
+        if self.refinement is not None:
+            origins, directions = self.refinement.apply(view, origins, directions)
+        return RayBundle(origins, directions, view)
 
     def targets(self, pixels: torch.Tensor) -> torch.Tensor:
         """(count, 3 or 4) float32 in [0, 1]."""
         return self.colors[pixels].float() / 255
 
 
-def training_bank(capture: PinholeCapture, images: list[np.ndarray], device) -> PixelBank:
+def training_bank(capture: PinholeCapture, images: Iterable[np.ndarray], device) -> PixelBank:
     """The bank of the capture's training views; images in the order of capture.training_views."""
     cameras = [view.camera for view in capture.training_views]
     return PixelBank(cameras, images, SceneTransform.of([view.camera for view in capture.views]), device)

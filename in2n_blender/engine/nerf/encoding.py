@@ -81,7 +81,10 @@ def _warp():
 
 @lru_cache
 def encoding_kernels(features: int):
-    """(forward, backward) Warp kernels for a number of features a level; launched over (points, levels)."""
+    """(forward, backward, backward_positions) Warp kernels for a number of features a level.
+
+    The first two are launched over (points, levels), the last, which adds up all levels, over points.
+    """
     wp = _warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)
 
@@ -130,17 +133,33 @@ def encoding_kernels(features: int):
             weight = share(i, p[0] - wp.float32(low[0])) * share(j, p[1] - wp.float32(low[1])) * share(k, p[2] - wp.float32(low[2]))
             wp.atomic_add(table_gradient, offset + row(low[0] + i, low[1] + j, low[2] + k, resolution, size), weight * gradient[point, level])
 
+    def backward_positions(positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=vector), gradient: wp.array2d(dtype=vector),
+                           levels: wp.array(dtype=wp.vec3i), position_gradient: wp.array(dtype=wp.vec3)):
+        point = wp.tid()
+        total = wp.vec3()
+        for level in range(levels.shape[0]):
+            resolution, size, offset = levels[level][0], levels[level][1], levels[level][2]
+            scale = wp.float32(resolution - 1)
+            p = positions[point] * scale
+            low = lowest_corner(p, resolution)
+            for corner in range(8):
+                i, j, k = corner // 4, corner // 2 % 2, corner % 2
+                x, y, z = share(i, p[0] - wp.float32(low[0])), share(j, p[1] - wp.float32(low[1])), share(k, p[2] - wp.float32(low[2]))
+                slope = scale * wp.dot(gradient[point, level], table[offset + row(low[0] + i, low[1] + j, low[2] + k, resolution, size)])
+                total += slope * wp.vec3(wp.float32(2 * i - 1) * y * z, x * wp.float32(2 * j - 1) * z, x * y * wp.float32(2 * k - 1))
+        position_gradient[point] = total
+
     unique = wp.kernel(enable_backward=False, module="unique")
-    return unique(forward), unique(backward)
+    return unique(forward), unique(backward), unique(backward_positions)
 
 
 class _WarpEncoding(torch.autograd.Function):
-    """The Warp kernels as a differentiable function of the table (positions get no gradient)."""
+    """The Warp kernels as a function that is differentiable in positions and table."""
 
     @staticmethod
     def forward(ctx, positions, table, levels, level_count, threads):
         encoded = torch.empty((positions.shape[0], level_count, table.shape[1]), device=positions.device)
-        kernel, _ = encoding_kernels(table.shape[1])
+        kernel = encoding_kernels(table.shape[1])[0]
         parts = threads if positions.device.type == "cpu" and positions.shape[0] >= 4096 else 1
         chunks = zip(positions.detach().chunk(parts), encoded.chunk(parts))
         _launch_all(kernel, [
@@ -153,9 +172,15 @@ class _WarpEncoding(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         positions, table = ctx.saved_tensors
-        table_gradient = torch.zeros_like(table)
         gradient = gradient.contiguous().view(positions.shape[0], -1, table.shape[1])
-        _, kernel = encoding_kernels(table.shape[1])
+        position_gradient = _WarpEncoding._position_gradient(ctx, positions, table, gradient) if ctx.needs_input_grad[0] else None
+        table_gradient = _WarpEncoding._table_gradient(ctx, positions, table, gradient) if ctx.needs_input_grad[1] else None
+        return position_gradient, table_gradient, None, None, None
+
+    @staticmethod
+    def _table_gradient(ctx, positions, table, gradient):
+        table_gradient = torch.zeros_like(table)
+        kernel = encoding_kernels(table.shape[1])[1]
         levels = gradient.shape[1]
         split = positions.device.type == "cpu" and ctx.threads > 1
         # Levels never share rows, so splitting by level needs no atomics between threads.
@@ -164,7 +189,18 @@ class _WarpEncoding(torch.autograd.Function):
             ((positions.shape[0], count), [_vec3(positions), _grid_of(gradient), ctx.levels, first, _rows_of(table_gradient)])
             for first, count in parts
         ], positions.device, ctx.threads)
-        return None, table_gradient, None, None, None
+        return table_gradient
+
+    @staticmethod
+    def _position_gradient(ctx, positions, table, gradient):
+        position_gradient = torch.empty_like(positions)
+        kernel = encoding_kernels(table.shape[1])[2]
+        parts = ctx.threads if positions.device.type == "cpu" and positions.shape[0] >= 4096 else 1
+        chunks = zip(positions.chunk(parts), gradient.chunk(parts), position_gradient.chunk(parts))
+        _launch_all(kernel, [
+            (len(p), [_vec3(p), _rows_of(table.detach()), _grid_of(g), ctx.levels, _vec3(out)]) for p, g, out in chunks if len(p)
+        ], positions.device, ctx.threads)
+        return position_gradient
 
 
 def _launch_all(kernel, launches, device, threads: int = 2) -> None:
@@ -202,7 +238,7 @@ def _grid_of(encoded):
 class GridEncoding(nn.Module):
     """A table of features read at points in [0, 1]^3.
 
-    forward: (points, 3) float32 -> (points, levels * features) float32, differentiable in the table.
+    forward: (points, 3) float32 -> (points, levels * features) float32, differentiable in points and table.
     """
 
     def __init__(self, layout: GridLayout, features: int, initial_range: float = 1e-4, threads: int = 2):

@@ -42,29 +42,43 @@ class ProposalField(nn.Module):
 
 
 class RadianceField(nn.Module):
-    """Density from the encoding alone, colour from encoding and direction through a small MLP."""
+    """Density from the encoding alone, colour from encoding and direction through a small MLP.
+
+    With settings.appearance, colour also depends on an embedding of the training view, which takes up its exposure and white
+    balance (Martin-Brualla et al. 2021, "NeRF in the Wild").
+    """
 
     def __init__(self, settings: NerfSettings):
         super().__init__()
         layout = GridLayout.growing(settings.levels, settings.coarsest, settings.finest, settings.log2_table)
         self.encoding = GridEncoding(layout, settings.features)
-        widths = [self.encoding.width + 9] + [settings.hidden] * settings.hidden_layers
+        self.appearance = nn.Parameter(torch.zeros(settings.views, settings.appearance)) if settings.appearance else None
+        widths = [self.encoding.width + 9 + settings.appearance] + [settings.hidden] * settings.hidden_layers
         layers: list[nn.Module] = []
         for before, after in zip(widths, widths[1:]):
             layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
         self.color = nn.Sequential(*layers, nn.Linear(widths[-1], 3))
 
-    def forward(self, positions: torch.Tensor, directions: torch.Tensor):
+    def forward(self, positions: torch.Tensor, directions: torch.Tensor, views: torch.Tensor | None = None):
         """positions (n, 3) in normalised scene units, directions (n, 3) unit -> density (n,), sRGB colour (n, 3).
 
-        directions may also be (rays, 3) with n a multiple of rays, samples of a ray lying together.
+        directions may also be (rays, 3) with n a multiple of rays, samples of a ray lying together; views (rays,) with them.
+        views None: the mean of the training views' appearances, a constant.
         """
         encoded = self.encoding(to_unit_cube(positions))
         density = _density(encoded.sum(-1))
         harmonics = spherical_harmonics(directions)
         if harmonics.shape[0] != encoded.shape[0]:
             harmonics = harmonics.repeat_interleave(encoded.shape[0] // harmonics.shape[0], 0)
-        return density, torch.sigmoid(self.color(torch.cat([encoded, harmonics], -1)))
+        inputs = [encoded, harmonics]
+        if self.appearance is not None:
+            inputs.append(self._appearances(views, encoded.shape[0]))
+        return density, torch.sigmoid(self.color(torch.cat(inputs, -1)))
+
+    def _appearances(self, views: torch.Tensor | None, points: int) -> torch.Tensor:
+        if views is None:
+            return self.appearance.detach().mean(0).expand(points, -1)
+        return self.appearance[views].repeat_interleave(points // views.shape[0], 0)
 
     def density(self, positions: torch.Tensor) -> torch.Tensor:
         return _density(self.encoding(to_unit_cube(positions)).sum(-1))

@@ -8,6 +8,7 @@ import nerfacc
 import torch
 from torch import nn
 
+from .camera_refinement import CameraRefinement
 from .field import ProposalField, RadianceField
 from .sampling import distance_to_spacing, resample, spacing_to_distance, uniform_edges
 from .settings import NerfSettings
@@ -17,10 +18,14 @@ FAR = 1000.0
 
 @dataclass
 class RayBundle:
-    """origins, directions: (rays, 3) float32 in normalised scene units, directions of unit length."""
+    """origins, directions: (rays, 3) float32 in normalised scene units, directions of unit length.
+
+    views: (rays,) the training view that each ray belongs to, for its appearance; None: the views' mean.
+    """
 
     origins: torch.Tensor
     directions: torch.Tensor
+    views: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return self.origins.shape[0]
@@ -49,18 +54,20 @@ class NerfModel(nn.Module):
         self.settings = settings
         self.proposal = ProposalField(settings)
         self.field = RadianceField(settings)
+        self.refinement = CameraRefinement(settings.views) if settings.refine_cameras else None
         self.near = near
 
     def forward(self, bundle: RayBundle, jitter: torch.Generator | None = None, anneal: float = 1.0) -> Rendered:
         """anneal: exponent on the proposal's weights, below 1 early in training (Mip-NeRF 360, section 4)."""
         proposal_edges = uniform_edges(len(bundle), self.settings.proposal_samples, bundle.origins.device, jitter)
         positions, starts, ends = self._samples(bundle, proposal_edges)
-        proposal_density = self.proposal(positions).view(starts.shape)
+        # The proposal only follows the field: what it has not learnt yet says nothing about a camera's pose.
+        proposal_density = self.proposal(positions.detach()).view(starts.shape)
         proposal_weights, _, _ = nerfacc.render_weight_from_density(starts, ends, proposal_density)
         weights = proposal_weights.detach()
         edges = resample(proposal_edges, weights**anneal if anneal != 1 else weights, self.settings.samples, jitter)
         positions, starts, ends = self._samples(bundle, edges)
-        density, color = self.field(positions, bundle.directions)
+        density, color = self.field(positions, bundle.directions, bundle.views)
         weights, _, _ = nerfacc.render_weight_from_density(starts, ends, density.view(starts.shape))
         color = color.view(*weights.shape, 3)
         return Rendered(

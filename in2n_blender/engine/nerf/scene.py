@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,15 +38,20 @@ class Scene:
         self.device, self.has_alpha = torch.device(device), has_alpha
 
     @torch.no_grad()
-    def render(self, camera: Camera, report: Reporter | None = None, chunk: int | None = None) -> RenderedView:
-        """Render one camera without jitter, in chunks of rays; `report.check()` between chunks. Raises Cancelled."""
+    def render(self, camera: Camera, report: Reporter | None = None, chunk: int | None = None, view: int | None = None) -> RenderedView:
+        """Render one camera without jitter, in chunks of rays; `report.check()` between chunks. Raises Cancelled.
+
+        chunk: rays; None: what `rays_a_chunk` says. view: the training view whose appearance it gets; None: their mean.
+        """
         bundle, cosine = camera_bundle(camera, self.transform, self.device)
-        chunk = chunk or (4096 if self.device.type == "cpu" else 65536)
+        chunk = chunk or rays_a_chunk(self.model.settings, self.device)
         parts = []
         for first in range(0, len(bundle), chunk):
             if report is not None:
                 report.check()
             part = type(bundle)(bundle.origins[first:first + chunk], bundle.directions[first:first + chunk])
+            if view is not None:
+                part.views = torch.full((len(part),), view, device=self.device)
             rendered = self.model(part)
             parts.append((self.over_background(rendered).cpu(), rendered.alpha.cpu(), rendered.distance.cpu()))
         color, alpha, distance = (torch.cat(values) for values in zip(*parts))
@@ -94,6 +100,34 @@ class Scene:
             middle[height // 4: height - height // 4, width // 4: width - width // 4] = True
             points.append(seen[middle.ravel() & (rendered.alpha.numpy().ravel() > 0.5)])
         return np.concatenate(points)
+
+
+# Rays of a view that are rendered at once at most: more bring no speed.
+MOST_RAYS = {"cpu": 4096}
+MOST_RAYS_GPU = 65536
+
+
+def rays_a_chunk(settings: NerfSettings, device: torch.device, memory_mb: float | None = None) -> int:
+    """How many rays to render at once within `memory_mb` MiB.
+
+    None: the environment variable IN2N_RENDER_MEMORY_MB, else half of what is free on a CUDA device, else 1024.
+    """
+    if memory_mb is None:
+        memory_mb = float(os.environ.get("IN2N_RENDER_MEMORY_MB") or _usual_memory_mb(device))
+    fits = int(memory_mb * 2**20 / bytes_a_ray(settings))
+    return max(1, min(fits, MOST_RAYS.get(device.type, MOST_RAYS_GPU)))
+
+
+def bytes_a_ray(settings: NerfSettings) -> int:
+    """What rendering a ray holds at its peak: for every sample its position in a few forms, its encoding and the MLP's layers, float32."""
+    encoded = settings.levels * settings.features
+    sample = 16 + 2 * encoded + 18 + settings.appearance + 2 * settings.hidden * settings.hidden_layers
+    proposal_sample = 16 + 2 * settings.proposal_levels
+    return 4 * (settings.samples * sample + settings.proposal_samples * proposal_sample)
+
+
+def _usual_memory_mb(device: torch.device) -> float:
+    return torch.cuda.mem_get_info(device)[0] / 2**21 if device.type == "cuda" else 1024
 
 
 def build_model(state: dict) -> tuple[NerfModel, SceneTransform]:

@@ -32,6 +32,10 @@ class NerfSettings:
     edit_rounds: int = 3
     edit_rate: int = 10
     edit_learning_rate: float = 0.4  # of the reconstruction's
+    appearance: int = 0  # numbers a view in the appearance embedding; 0: none
+    refine_cameras: bool = False
+    learning_rate_cameras: float = 1e-3
+    views: int = 0  # training views, counted where each has parameters of its own
 
     def to_json(self) -> dict:
         return asdict(self)
@@ -49,6 +53,16 @@ GPU = {
     "standard": replace(_GPU, steps=10000, finest=2048, levels=10, edit_rounds=10),
     "full": replace(_GPU, steps=30000, finest=4096, levels=12, rays=16384, edit_rounds=20, patches=16),
 }
+
+
+APPEARANCE_WIDTH = 8
+
+
+def with_options(settings: NerfSettings, appearance: bool, refine_cameras: bool, views: int) -> NerfSettings:
+    """The settings with what a capture may want: an appearance embedding (exposure differs), camera refinement (poses are inexact)."""
+    if not appearance and not refine_cameras:
+        return settings
+    return replace(settings, appearance=APPEARANCE_WIDTH if appearance else 0, refine_cameras=refine_cameras, views=views)
 
 
 def settings_for(preset: str, device_type: str) -> NerfSettings:

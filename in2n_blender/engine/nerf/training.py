@@ -19,15 +19,16 @@ from ...scene.errors import Cancelled, In2nError
 from ..device import describe_device, pick_device
 from ..evaluation.image_metrics import psnr
 from ..output.images import save_srgb
-from ..photos import load_images
+from ..photos import Photos
 from .checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
 from .dataset import PixelBank, SceneTransform, training_bank
 from .losses import distortion_loss, interlevel_loss, nearness_loss, perceptual_loss
 from .rendering import NerfModel
 from .scene import Scene, build_model
-from .settings import settings_for
+from .settings import NerfSettings, settings_for, with_options
 
 PATCH_SIDE = 32
+PER_VIEW = ("field.appearance", "refinement.raw")
 
 
 class Trainer:
@@ -39,15 +40,16 @@ class Trainer:
     def __init__(self, model: NerfModel, bank: PixelBank, seed: int, total_steps: int, loss: str = "mse",
                  learning_rate: float = 1.0, log=print):
         self.model, self.bank, self.settings = model.to(bank.device), bank, model.settings
+        bank.refinement = model.refinement
         self.loss, self.learning_rate, self.total_steps, self.step_count = loss, learning_rate, total_steps, 0
         self.generator = torch.Generator(bank.device).manual_seed(seed)
         grids = [p for n, p in model.named_parameters() if n.endswith("table")]
-        mlps = [p for n, p in model.named_parameters() if not n.endswith("table")]
+        mlps = [p for n, p in model.named_parameters() if not n.endswith("table") and n not in PER_VIEW]
+        groups = [{"params": grids, "lr": self.settings.learning_rate_grid * learning_rate},
+                  {"params": mlps, "lr": self.settings.learning_rate_mlp * learning_rate}]
+        groups += self._groups_of_views()
         self.fused = bank.device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.Adam([
-            {"params": grids, "lr": self.settings.learning_rate_grid * learning_rate},
-            {"params": mlps, "lr": self.settings.learning_rate_mlp * learning_rate},
-        ], betas=(0.9, 0.99), eps=1e-15, fused=self.fused)
+        self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=self.fused)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.perceptual = None
         if loss == "l1":
@@ -55,12 +57,23 @@ class Trainer:
             if self.perceptual is not None:
                 self.perceptual.to(bank.device)
 
+    def _groups_of_views(self) -> list[dict]:
+        """What each view has of its own is learnt while reconstructing; editing keeps the poses and sees the mean appearance."""
+        rates = {"field.appearance": self.settings.learning_rate_mlp, "refinement.raw": self.settings.learning_rate_cameras}
+        found = {name: parameter for name, parameter in self.model.named_parameters() if name in PER_VIEW}
+        for parameter in found.values():
+            parameter.requires_grad_(self.loss == "mse")
+        return [{"params": [p], "lr": rates[name] * self.learning_rate} for name, p in found.items() if p.requires_grad]
+
     def step(self) -> float:
         """One optimiser step; returns the photometric loss."""
         self._set_learning_rate()
         patches = self._patch_pixels()
         pixels = torch.cat([patches, self.bank.sample(max(self.settings.rays - len(patches), self.settings.rays // 2), self.generator)])
-        rendered = self.model(self.bank.rays(pixels), self.generator, self._anneal())
+        rays = self.bank.rays(pixels)
+        if self.loss != "mse":
+            rays.views = None
+        rendered = self.model(rays, self.generator, self._anneal())
         color, target = self._compared(rendered, self.bank.targets(pixels))
         photometric = (color - target).abs().mean() if self.loss == "l1" else ((color - target) ** 2).mean()
         loss = photometric
@@ -154,12 +167,12 @@ def near_plane(capture: PinholeCapture, transform: SceneTransform) -> float:
     return float(np.clip(0.5 * np.percentile(depths, 2) * transform.scale, 0.01, 0.4)) if len(depths) else 0.05
 
 
-def load_capture_and_images(workspace: Workspace) -> tuple[PinholeCapture, list[np.ndarray]]:
-    """The normalised capture and its training views' images. Raises In2nError("no_capture")."""
+def load_capture_and_images(workspace: Workspace) -> tuple[PinholeCapture, Photos]:
+    """The normalised capture and its training views' images, read when they are asked for. Raises In2nError("no_capture")."""
     if not workspace.capture_json.is_file():
         raise In2nError("no_capture", f"There is no capture in {workspace.root}.", "Import a capture into this workspace first.")
     capture = PinholeCapture.load(workspace.capture_json)
-    return capture, load_images(workspace, capture, capture.training_views)
+    return capture, Photos(workspace, capture.training_views)
 
 
 def reconstruct(request: Reconstruct, report: Reporter) -> dict:
@@ -170,33 +183,50 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
     """
     workspace, device = Workspace(request.workspace), pick_device(request.device)
     capture, images = load_capture_and_images(workspace)
-    settings = settings_for(request.preset, device.type)
+    settings = with_options(settings_for(request.preset, device.type), request.appearance, request.refine_cameras, len(images))
     if request.steps:
         settings = replace(settings, steps=request.steps)
     folder = workspace.reconstruction
     identity = {"settings": settings.to_json(), "seed": request.seed, "capture": capture_fingerprint(capture)}
     found = None if request.restart else read_checkpoint(folder)
-    if found and any(found[1].get(key) != value for key, value in identity.items()):
+    if found and not _belongs(found[1], identity):
         report.log("The settings or the capture changed: the reconstruction starts anew.")
         found = None
     if found and found[1]["done"]:
         return found[1]
 
-    bank = training_bank(capture, images, device)
-    del images
-    torch.manual_seed(request.seed)
+    trainer, scene, state = start(capture, images, settings, request.seed, device, report)
+    state.update(identity, preset=request.preset)
+    if found:
+        trainer.restore(*found)
+        state["seconds"] = found[1]["seconds"]
+    _train(trainer, scene, folder, state, report)
+    return state
+
+
+def _belongs(state: dict, identity: dict) -> bool:
+    """Whether a checkpoint's state is of this identity; settings that came later were at their defaults then."""
+    try:
+        settings = NerfSettings(**state["settings"]).to_json()
+    except (KeyError, TypeError):
+        return False
+    return {**{key: state.get(key) for key in identity}, "settings": settings} == identity
+
+
+def start(capture: PinholeCapture, images: Photos, settings: NerfSettings, seed: int, device: torch.device,
+          report: Reporter) -> tuple[Trainer, Scene, dict]:
+    """An untrained reconstruction: its trainer, the scene that it trains, and the state that goes with its checkpoints."""
+    bank = training_bank(capture, images.reported(report), device)
+    torch.manual_seed(seed)
     state = {
-        **identity, "preset": request.preset, "transform": {"center": list(bank.transform.center), "scale": bank.transform.scale},
+        "settings": settings.to_json(), "seed": seed,
+        "transform": {"center": list(bank.transform.center), "scale": bank.transform.scale},
         "near": near_plane(capture, bank.transform), "has_alpha": bank.has_alpha, "device": describe_device(device),
         "seconds": 0.0, "done": False, "psnr_db": None,
     }
     model, transform = build_model(state)
-    trainer = Trainer(model, bank, request.seed, settings.steps, log=report.log)
-    if found:
-        trainer.restore(*found)
-        state["seconds"] = found[1]["seconds"]
-    _train(trainer, Scene(model, transform, capture, device, bank.has_alpha), folder, state, report)
-    return state
+    trainer = Trainer(model, bank, seed, settings.steps, log=report.log)
+    return trainer, Scene(model, transform, capture, device, bank.has_alpha), state
 
 
 def _train(trainer: Trainer, scene: Scene, folder: Path, state: dict, report: Reporter) -> None:
@@ -234,7 +264,7 @@ def held_out_psnr(scene: Scene, workspace_root: Path, report: Reporter) -> float
     if not views:
         return None
     values = []
-    for view, image in zip(views, load_images(Workspace(workspace_root), scene.capture, views)):
+    for view, image in zip(views, Photos(Workspace(workspace_root), views)):
         image = torch.from_numpy(image)
         if image.shape[-1] == 4:
             image = image[..., :3] * image[..., 3:] + 1 - image[..., 3:]

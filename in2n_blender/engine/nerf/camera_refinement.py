@@ -1,0 +1,45 @@
+"""Small corrections of the training views' poses, learnt together with the scene (as in Lin et al. 2021, "BARF")."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...scene.camera import Camera
+
+
+class CameraRefinement(nn.Module):
+    """A rotation vector (radians, world axes, about the camera's centre) and a translation (normalised scene units) for every view.
+
+    Their mean over the views is taken out, so that the scene does not wander away from the held-out views and other cameras.
+    """
+
+    def __init__(self, views: int):
+        super().__init__()
+        self.raw = nn.Parameter(torch.zeros(views, 6))
+
+    def deltas(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rotations (views, 3, 3) and translations (views, 3)."""
+        delta = self.raw - self.raw.mean(0)
+        x, y, z = delta[:, :3].unbind(-1)
+        zero = torch.zeros_like(x)
+        skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).view(-1, 3, 3)
+        return torch.matrix_exp(skew), delta[:, 3:]
+
+    def apply(self, views: torch.Tensor, origins: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """views: (rays,) indices; origins, directions: (rays, 3) of the poses as given. Returns those of the refined poses."""
+        rotations, translations = self.deltas()
+        return origins + translations[views], (rotations[views] @ directions[..., None]).squeeze(-1)
+
+    @torch.no_grad()
+    def cameras(self, cameras: list[Camera], scale: float) -> list[Camera]:
+        """The refined cameras. scale: normalised scene units in a unit of the capture."""
+        rotations, translations = (values.double().cpu().numpy() for values in self.deltas())
+        refined = []
+        for camera, rotation, translation in zip(cameras, rotations, translations, strict=True):
+            pose = np.array(camera.camera_to_world, np.float64)
+            pose[:3, :3] = rotation @ pose[:3, :3]
+            pose[:3, 3] += translation / scale
+            refined.append(Camera(camera.intrinsics, pose))
+        return refined
