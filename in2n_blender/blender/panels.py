@@ -111,7 +111,7 @@ class _Panel:
         job = tasks.current()
         if not tasks.running() or job.label not in labels:
             return False
-        draw_job(self.layout, picture=True)
+        draw_job(self.layout, picture=job.label != "Preview")  # previews are in the grid
         return True
 
     def draw_outcome(self, context, *labels: str) -> bool:
@@ -365,8 +365,8 @@ def _draw_preview(column, settings, folder: Path, cell: dict, scale: float) -> N
         column.template_icon(pictures.icon(file), scale=max(scale, 2))
     else:
         waiting = column.row()
-        waiting.scale_y = max(scale, 2)
-        waiting.label(text="…", translate=False)
+        waiting.alignment, waiting.active, waiting.scale_y = "CENTER", False, max(scale, 2)
+        waiting.label(text="", icon="SORTTIME")
     chosen = not settings.use_default_guidance and abs(settings.guidance_text - text) < 1e-3 and abs(settings.guidance_image - image) < 1e-3
     button = column.operator("in2n.use_guidance", text=f"{text:g} · {image:g}", translate=False, depress=chosen)
     button.guidance_text, button.guidance_image = text, image

@@ -36,7 +36,7 @@ def register() -> None:
             undo.append(lambda cls=cls: bpy.utils.unregister_class(cls))
         properties.attach()
         undo.append(properties.detach)
-        for module in (translations, pictures, capture, workspaces, worker, job, command, panels):
+        for module in (translations, pictures, presets, capture, workspaces, worker, job, command, panels):
             module.attach()
             undo.append(module.detach)
     except Exception:
@@ -49,7 +49,7 @@ def unregister() -> None:
     """Stop a running job and the worker, then take everything back in reverse order."""
     job.shut_down()
     storage.forget()
-    for module in (panels, command, job, worker, workspaces, capture, pictures, translations):
+    for module in (panels, command, job, worker, workspaces, capture, presets, pictures, translations):
         module.detach()
     properties.detach()
     for cls in reversed(CLASSES):

@@ -158,6 +158,18 @@ def test_a_preset_keeps_the_edits_settings(scene, tmp_path, monkeypatch):
     assert (settings.editor, settings.seed, settings.use_default_guidance, settings.guidance_text) == ("timbrooks/instruct-pix2pix", 9, False, 10.0)
 
 
+def test_presets_come_with_the_extension(scene):
+    (folder,) = bpy.utils.preset_paths("in2n/edit")
+    files = {file.stem: file for file in Path(folder).glob("*.py")}
+    assert "Miniature" in files and len(files) > 2
+    for name, file in files.items():
+        bpy.ops.script.execute_preset(filepath=str(file), menu_idname="IN2N_PT_edit_presets")
+        assert (scene.in2n.editor == "miniature") == (name == "Miniature")
+    in2n_blender.unregister()
+    assert not bpy.utils.preset_paths("in2n/edit")
+    in2n_blender.register()
+
+
 def made_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder

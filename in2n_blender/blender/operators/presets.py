@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import bpy
 from bl_operators.presets import AddPresetBase
 from bl_ui.utils import PresetPanel
@@ -10,6 +12,7 @@ from bpy.props import StringProperty
 from .. import instructions
 
 PRESET_SUBDIR = "in2n/edit"
+SHIPPED = str(Path(__file__).resolve().parents[1] / "presets")
 PRESET_VALUES = ("editor", "editor_folder", "use_default_guidance", "guidance_text", "guidance_image", "seed", "preset")
 
 
@@ -90,3 +93,11 @@ class IN2N_OT_add_edit_preset(AddPresetBase, bpy.types.Operator):
 
 
 CLASSES = (IN2N_OT_set_instruction, IN2N_OT_clear_history, IN2N_MT_instructions, IN2N_PT_edit_presets, IN2N_OT_add_edit_preset)
+
+
+def attach() -> None:
+    bpy.utils.register_preset_path(SHIPPED)
+
+
+def detach() -> None:
+    bpy.utils.unregister_preset_path(SHIPPED)
