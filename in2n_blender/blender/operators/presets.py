@@ -12,7 +12,7 @@ from bpy.props import StringProperty
 from .. import instructions
 
 PRESET_SUBDIR = "in2n/edit"
-SHIPPED = str(Path(__file__).resolve().parents[1] / "presets")
+SHIPPED = str(Path(__file__).resolve().parents[1])  # holds the folder "presets"
 PRESET_VALUES = ("editor", "editor_folder", "use_default_guidance", "guidance_text", "guidance_image", "seed", "preset")
 
 
