@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from in2n_blender.engine.evaluation.image_metrics import psnr
+from in2n_blender.engine.nerf.camera_refinement import CameraRefinement
 from in2n_blender.engine.nerf.dataset import PixelBank, SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch
 from in2n_blender.engine.nerf.losses import PerceptualLoss, distortion_loss, interlevel_loss, nearness_loss, perceptual_loss
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.sampling import contract, distance_to_spacing, resample, spacing_to_distance, uniform_edges
-from in2n_blender.engine.nerf.settings import NerfSettings
-from in2n_blender.engine.nerf.scene import Scene
+from in2n_blender.engine.nerf.settings import CPU, GPU, NerfSettings, with_options
+from in2n_blender.engine.nerf.scene import Scene, bytes_a_ray, rays_a_chunk
 from in2n_blender.engine.nerf.training import Trainer
 from in2n_blender.scene.camera import Camera, Intrinsics
 
@@ -67,6 +68,21 @@ def test_warp_encoding_equals_torch(features, threads):
     (twin_gradient,) = torch.autograd.grad((twin * weight).sum(), encoding.table)
     assert torch.allclose(ours_gradient, twin_gradient, atol=1e-4)
     assert ours_gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("features", [1, 4])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_warp_encoding_has_torchs_gradient_of_the_positions(features, threads):
+    layout = GridLayout.growing(4, 8, 64, 12)
+    encoding = GridEncoding(layout, features, initial_range=1.0, threads=threads)
+    inside = torch.rand(5000, 3)
+    positions = torch.cat([inside, torch.tensor([[1.5, -0.5, 0.5]])]).requires_grad_()
+    weight = torch.randn(len(positions), encoding.width)
+    ours = torch.autograd.grad((encoding(positions) * weight).sum(), [positions, encoding.table])
+    twin = torch.autograd.grad((encode_torch(positions, encoding.table, layout) * weight).sum(), [positions, encoding.table])
+    for a, b in zip(ours, twin):
+        assert torch.allclose(a, b, rtol=1e-3, atol=2e-3)
+    assert ours[0][:-1].abs().sum() > 0 and ours[0][-1, :2].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("arch", [75, 86, 90, 120])
@@ -234,6 +250,149 @@ def test_a_restored_trainer_goes_on_exactly():
         resumed.step()
     for a, b in zip(straight.model.state_dict().values(), resumed.model.state_dict().values()):
         assert torch.allclose(a, b, atol=1e-6)
+
+
+def trained_on(cameras, images, steps=200, **options):
+    torch.manual_seed(0)
+    settings = with_options(TINY, options.get("appearance", False), options.get("refine_cameras", False), len(cameras))
+    settings = replace(settings, **{name: value for name, value in options.items() if name.startswith("learning_rate")})
+    bank = bank_of(cameras, images)
+    trainer = Trainer(NerfModel(settings), bank, seed=0, total_steps=steps)
+    for _ in range(steps):
+        trainer.step()
+    return trainer, Scene(trainer.model, bank.transform, None, "cpu", False)
+
+
+def test_appearance_takes_up_what_differs_in_exposure():
+    """Every camera took two photos, the second with half the light: only the photo itself says which it is."""
+    cameras = ring(8) * 2
+    images = [sphere_image(camera) * (1.0 if i < 8 else 0.5) for i, camera in enumerate(cameras)]
+    _, scene = trained_on(cameras, images, appearance=True)
+    own = np.mean([psnr(scene.render(c, view=i).rgb_srgb, image) for i, (c, image) in enumerate(zip(cameras, images))])
+    halfway = np.mean([psnr(image * 0.75 / (1.0 if i < 8 else 0.5), image) for i, image in enumerate(images)])
+    assert own > halfway + 1, "better than what one scene can be for both"
+    dark, middle, bright = (scene.render(cameras[0], view=view).rgb_srgb.mean() for view in (8, None, 0))
+    assert bright > 1.5 * dark and dark < middle < bright
+
+
+def turned(camera, degrees):
+    angle = math.radians(degrees)
+    turn = np.eye(4)
+    turn[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    pose = camera.camera_to_world.copy()
+    pose[:3, :3] = turn[:3, :3] @ pose[:3, :3]
+    return Camera(camera.intrinsics, pose)
+
+
+def pixels_apart(a, b):
+    """How far apart two cameras see the ball's surface; a turn and a step aside that undo each other there are no mistake."""
+    points = np.random.default_rng(0).normal(size=(30, 3))
+    points *= 0.6 / np.linalg.norm(points, axis=1, keepdims=True)
+
+    def seen(camera):
+        x, y, z = (points - camera.position).dot(camera.camera_to_world[:3, :3]).T
+        return np.stack([camera.intrinsics.fx * x / -z, camera.intrinsics.fy * y / -z], 1)
+
+    return np.linalg.norm(seen(a) - seen(b), axis=1).mean()
+
+
+def test_refinement_brings_a_wrong_pose_nearer():
+    cameras = ring(16)
+    images = [sphere_image(c) for c in cameras]
+    given = [turned(c, 4) if i == 3 else c for i, c in enumerate(cameras)]
+    trainer, _ = trained_on(given, images, steps=300, refine_cameras=True)
+    refined = trainer.bank.cameras
+    assert pixels_apart(given[3], cameras[3]) > 2 and pixels_apart(refined[3], cameras[3]) < 1.4
+    assert np.median([pixels_apart(a, b) for a, b in zip(refined, cameras)]) < 0.6, "the right ones stay where they were"
+    pixels = torch.arange(int(trainer.bank.starts[3]), int(trainer.bank.starts[4]))
+    expected, _ = camera_bundle(refined[3], trainer.bank.transform, "cpu")
+    rays = trainer.bank.rays(pixels)
+    assert torch.allclose(rays.directions, expected.directions, atol=1e-5) and torch.allclose(rays.origins, expected.origins, atol=1e-5)
+
+
+def test_refinement_does_not_move_all_cameras_together():
+    refinement = CameraRefinement(4)
+    torch.nn.init.normal_(refinement.raw, 0.3, 0.1)
+    _, translations = refinement.deltas()
+    assert translations.mean(0).abs().max() < 1e-6
+    cameras = ring(4)
+    for before, after in zip(cameras, refinement.cameras(cameras, scale=0.5)):
+        rotation = after.camera_to_world[:3, :3]
+        assert np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-5) and not np.allclose(before.position, after.position)
+
+
+def test_views_own_parameters_resume_exactly_and_rest_while_editing():
+    cameras = ring(4)
+    images = [sphere_image(c) for c in cameras]
+    settings = with_options(TINY, True, True, len(cameras))
+
+    def fresh(loss="mse"):
+        torch.manual_seed(0)
+        return Trainer(NerfModel(settings), bank_of(cameras, images), seed=5, total_steps=20, loss=loss)
+
+    straight, first, resumed = fresh(), fresh(), fresh()
+    for _ in range(8):
+        straight.step()
+    for _ in range(3):
+        first.step()
+    resumed.restore(*first.state())
+    for _ in range(5):
+        resumed.step()
+    for a, b in zip(straight.model.state_dict().values(), resumed.model.state_dict().values()):
+        assert torch.allclose(a, b, atol=1e-6)
+    own = {name: value.clone() for name, value in straight.model.state_dict().items() if name in ("field.appearance", "refinement.raw")}
+    assert all(value.abs().sum() > 0 for value in own.values())
+
+    editing = fresh("l1")
+    editing.model.load_state_dict(straight.model.state_dict())
+    assert np.allclose(editing.bank.cameras[1].camera_to_world, straight.bank.cameras[1].camera_to_world)
+    for _ in range(2):
+        editing.step()
+    for name, value in own.items():
+        assert torch.equal(editing.model.state_dict()[name], value)
+
+
+def test_without_options_a_model_is_what_it_was():
+    assert with_options(TINY, False, False, 9) is TINY
+    assert set(NerfModel(TINY).state_dict()) == {"proposal.encoding.table", "field.encoding.table"} | {
+        f"field.color.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")}
+
+
+def test_chunks_fit_the_memory_they_may_take(monkeypatch):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert all(rays_a_chunk(settings, cpu) == 4096 for settings in CPU.values())
+    assert rays_a_chunk(GPU["full"], cuda, memory_mb=10) == 10 * 2**20 // bytes_a_ray(GPU["full"]) < 4096
+    assert rays_a_chunk(GPU["draft"], cuda, memory_mb=1e6) == 65536
+    assert rays_a_chunk(GPU["full"], cpu, memory_mb=0) == 1
+    monkeypatch.setenv("IN2N_RENDER_MEMORY_MB", "20")
+    assert rays_a_chunk(CPU["full"], cpu) == 20 * 2**20 // bytes_a_ray(CPU["full"])
+
+
+def test_bank_takes_photos_one_at_a_time():
+    cameras = ring(3)
+    alive, most = 0, 0
+
+    class Counted(np.ndarray):
+        def __array_finalize__(self, _):
+            nonlocal alive, most
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self):
+            nonlocal alive
+            alive -= 1
+
+    def images():
+        for camera in cameras:
+            yield sphere_image(camera).view(Counted)
+
+    bank = bank_of(cameras, images())
+    assert most <= 3 * 2, "photos are held"
+    alpha = np.full((16, 24, 1), 0.5, np.float32)
+    mixed = bank_of(cameras, iter([sphere_image(cameras[0]), np.concatenate([sphere_image(cameras[1]), alpha], -1), sphere_image(cameras[2])]))
+    assert not bank.has_alpha and mixed.has_alpha
+    assert mixed.image(0)[..., 3].min() == 1 and mixed.image(2)[..., 3].min() == 1 and mixed.image(1)[0, 0, 3] == pytest.approx(0.5, abs=0.01)
+    assert torch.equal(mixed.image(0)[..., :3], bank.image(0))
 
 
 def test_photos_with_alpha_make_empty_space_empty():

@@ -34,7 +34,8 @@ class NerfSettings:
     edit_learning_rate: float = 0.4  # of the reconstruction's
     appearance: int = 0  # numbers a view in the appearance embedding; 0: none
     refine_cameras: bool = False
-    learning_rate_cameras: float = 1e-3
+    learning_rate_appearance: float = 2e-2
+    learning_rate_cameras: float = 5e-4
     views: int = 0  # training views, counted where each has parameters of its own
 
     def to_json(self) -> dict:

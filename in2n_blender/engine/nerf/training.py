@@ -59,7 +59,7 @@ class Trainer:
 
     def _groups_of_views(self) -> list[dict]:
         """What each view has of its own is learnt while reconstructing; editing keeps the poses and sees the mean appearance."""
-        rates = {"field.appearance": self.settings.learning_rate_mlp, "refinement.raw": self.settings.learning_rate_cameras}
+        rates = {"field.appearance": self.settings.learning_rate_appearance, "refinement.raw": self.settings.learning_rate_cameras}
         found = {name: parameter for name, parameter in self.model.named_parameters() if name in PER_VIEW}
         for parameter in found.values():
             parameter.requires_grad_(self.loss == "mse")
