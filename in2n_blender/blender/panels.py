@@ -15,11 +15,11 @@ from . import instructions, pictures, results, tasks, worker, workspaces
 from .operators import job as jobs
 from .operators.edits import rendered_paths
 from .operators.presets import IN2N_PT_edit_presets
-from .properties import active_capture, active_edit, children
+from .properties import active_capture, active_edit
 
 # Which panel shows a job, by the job's label; a job that is not listed here shows in the first panel.
 RECONSTRUCT_JOBS, EDIT_JOBS, LIST_JOBS, RESULT_JOBS = ("Reconstruct",), ("Edit", "Preview"), ("Duplicate edit",), ("Render frames", "Extract mesh")
-ELSEWHERE = (*RECONSTRUCT_JOBS, *EDIT_JOBS, *LIST_JOBS, *RESULT_JOBS)
+ELSEWHERE = ("Import", *RECONSTRUCT_JOBS, *EDIT_JOBS, *LIST_JOBS, *RESULT_JOBS)
 UNIT = 20  # pixels of a button's height, before the interface's scale
 
 
@@ -189,15 +189,16 @@ class IN2N_PT_capture(_Panel, bpy.types.Panel):
         scene, layout = context.scene, self.layout
         if sum(o.in2n.role == "CAPTURE" for o in scene.objects) > 1:
             self.fields(layout).prop(scene.in2n, "capture")
-        photos, points = children(capture, "CAMERA"), children(capture, "POINTS")
-        counts = iface("{count} photos").format(count=len(photos))
+        parts = capture.children_recursive  # asked once: it looks at all objects
+        counts = iface("{count} photos").format(count=sum(o.in2n.role == "CAMERA" for o in parts))
+        points = sum(len(o.data.vertices) for o in parts if o.in2n.role == "POINTS")
         if points:
-            counts += " · " + iface("{count} points").format(count=f"{sum(len(o.data.vertices) for o in points):,}")
+            counts += " · " + iface("{count} points").format(count=f"{points:,}")
         row = layout.row()
         row.label(text=counts, icon="CAMERA_DATA", translate=False)
         if capture.in2n.missing:
             row.operator("in2n.show_missing", text=iface("{count} missing").format(count=capture.in2n.missing), icon="ERROR", translate=False)
-        draw_photo_chooser(layout, scene, photos)
+        draw_photo_chooser(layout, scene)
 
     def _draw_placing(self, layout) -> None:
         header, body = layout.panel("in2n_placing", default_closed=True)
@@ -224,11 +225,11 @@ class IN2N_PT_capture(_Panel, bpy.types.Panel):
                 self.layout.operator("in2n.move_workspace", text="Move Beside the .blend", icon="FILE_FOLDER")
 
 
-def draw_photo_chooser(layout, scene, photos) -> None:
+def draw_photo_chooser(layout, scene) -> None:
     """The photo looked through, with buttons for the one before and after it."""
     row = layout.row(align=True)
     row.operator("in2n.look_through", text="", icon="TRIA_LEFT").direction = "PREVIOUS"
-    shown = scene.camera.in2n.photo if scene.camera and scene.camera in photos else ""
+    shown = scene.camera.in2n.photo if scene.camera and scene.camera.in2n.role == "CAMERA" else ""
     row.operator("in2n.look_through", text=shown or "Look Through Photos", translate=not shown).direction = "CURRENT"
     row.operator("in2n.look_through", text="", icon="TRIA_RIGHT").direction = "NEXT"
 
@@ -313,9 +314,7 @@ class IN2N_PT_edit(_Panel, bpy.types.Panel):
             scales.prop(settings, "guidance_text")
             scales.prop(settings, "guidance_image")
         body.separator(factor=0.5)
-        capture = active_capture(context.scene)
-        if capture is not None:
-            draw_photo_chooser(body, context.scene, children(capture, "CAMERA"))
+        draw_photo_chooser(body, context.scene)
         row = body.row(align=True)
         row.enabled = bool(settings.instruction.strip())
         row.operator("in2n.preview", text="Preview Grid", icon="MESH_GRID").grid = True
@@ -484,7 +483,7 @@ class IN2N_PT_results(_Panel, bpy.types.Panel):
         if workspace.mesh(edit, ".ply").is_file():
             row.operator("in2n.load_mesh", text="Load").edit = edit or ORIGINAL
         shading = context.space_data.shading
-        if shading.type == "SOLID" and shading.color_type != "VERTEX" and children(active_capture(context.scene), "MESH"):
+        if shading.type == "SOLID" and shading.color_type != "VERTEX" and any(o.in2n.role == "MESH" for o in context.scene.objects):
             box.operator("in2n.show_colors", icon="COLOR")
 
 

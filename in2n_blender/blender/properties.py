@@ -152,9 +152,9 @@ class In2nScene(bpy.types.PropertyGroup):
     status: StringProperty(name="Status", description="How the last job ended", options={"HIDDEN"}, update=_remember_whose_status)
     status_of: StringProperty(name="Status of", description="The job that the status is about; empty: none", options={"HIDDEN"})
 
-    def tell(self, sentence: str) -> None:
+    def tell(self, sentence: str, about: str = "") -> None:
         """Set the status to something that is not about a job."""
-        self.status, self.status_of = sentence, ""
+        self.status, self.status_of = sentence, about
 
     def set_editor(self, name: str) -> None:
         """Choose an editor by what the engine calls it."""

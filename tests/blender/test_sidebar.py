@@ -395,12 +395,12 @@ def test_dropping_takes_what_captures_are_made_of(extension):
 
 
 def test_a_status_belongs_to_its_step(imported, scene, recording, capture_folder):
-    assert scene.in2n.status.startswith("Imported") and scene.in2n.status_of == ""
+    assert scene.in2n.status.startswith("Imported") and scene.in2n.status_of == "Import"
     recording.answers(import_={}, reconstruct={"error": {"code": "disk_full", "message": "The disk is full.", "hint": "Free some space."}})
     reason(bpy.ops.in2n.reconstruct)
     assert scene.in2n.status_of == "Reconstruct"
     bpy.ops.in2n.import_capture(filepath=str(capture_folder))
-    assert scene.in2n.status_of == ""
+    assert scene.in2n.status_of == "Import"
 
 
 def test_each_step_says_what_comes_first(scene, capture_folder, recording, monkeypatch):

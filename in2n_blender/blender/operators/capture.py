@@ -71,7 +71,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         settings.capture, settings.capture_path, settings.preset = empty, str(source), preset
         _choose_view(scene, empty, pinhole)
         workspaces.sync_edits(scene)
-        settings.tell(summary(pinhole))
+        settings.tell(summary(pinhole), about="Import")
         self.report({"INFO"}, settings.status)
         return {"FINISHED"}
 
