@@ -354,7 +354,7 @@ def _draw_titles(layout, record: dict) -> None:
     title.label(text=f"“{record.get('instruction', '')}”", translate=False)
     row = title.row()
     row.active = False
-    row.label(text=iface("Below each picture: text · image"), translate=False)
+    row.label(text=iface("On {photo}. Below each: text · image").format(photo=record.get("view", "")), translate=False)
 
 
 def _draw_preview(column, settings, folder: Path, cell: dict, scale: float) -> None:

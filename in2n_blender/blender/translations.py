@@ -34,7 +34,7 @@ _GERMAN_TEXTS = {
     "Type what to change.": "Eintippen, was sich ändern soll.",
     "No edit yet: type an instruction above.": "Noch keine Bearbeitung: oben eine Anweisung eintippen.",
     "Make it look like autumn": "Make it look like autumn",  # the editing models read English
-    "Below each picture: text · image": "Unter jedem Bild: Text · Bild",
+    "On {photo}. Below each: text · image": "Auf {photo}. Jeweils darunter: Text · Bild",
     "Its frames and its mesh are removed from the disk too. This cannot be undone.":
         "Auch ihre Bilder und ihr Mesh werden von der Festplatte entfernt. Das kann nicht rückgängig gemacht werden.",
     "Remove “{name}”?": "„{name}“ entfernen?",

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +16,14 @@ from PIL import Image
 
 import in2n_blender
 from in2n_blender.blender import alignment, cameras, instructions, panels, pictures, tasks, translations
+from in2n_blender.blender.operators import presets
 from in2n_blender.blender.properties import active_edit
-from in2n_blender.jobs.protocol import PreviewGrid
+from in2n_blender.jobs.protocol import Artifact, PreviewGrid, Progress
 from in2n_blender.jobs.workspace import Workspace, write_json
 from in2n_blender.scene.capture import load_capture, pinhole_capture
-from in2n_blender.scene.errors import In2nError
+from in2n_blender.scene.errors import Cancelled, In2nError
+
+from panel_reader import Read
 
 
 @pytest.fixture
@@ -64,6 +68,95 @@ def photos_shown(capture) -> dict[str, str]:
         (background,) = [b for b in camera.data.background_images if b.image.get("in2n_photo")]
         found[camera.in2n.photo] = Path(bpy.path.abspath(background.image.filepath)).parent.name
     return found
+
+
+# --- what the panels show
+
+
+def read_all() -> dict[str, Read]:
+    return {name: Read(getattr(panels, f"IN2N_PT_{name}")) for name in ("capture", "reconstruct", "edit", "edits", "results")}
+
+
+def test_an_empty_file_shows_where_to_begin(scene):
+    shown = read_all()
+    assert "engine is not installed" in shown["capture"].text and "in2n.import_capture" in shown["capture"].buttons()
+    for name in ("reconstruct", "edit", "edits", "results"):
+        assert "Import a capture first." in shown[name].text, name
+    assert shown["edit"].count("prop") == 0 and shown["edit"].buttons() == ["in2n.edit"], "greyed out, and no more"
+
+
+def test_an_imported_capture_opens_the_next_step(imported, scene, recording):
+    shown = read_all()
+    assert "6 photos" in shown["capture"].text and "not installed" not in shown["capture"].text and "in2n.show_missing" in shown["capture"].buttons()
+    assert {"in2n.set_up", "in2n.set_ground", "in2n.set_scale"} <= set(shown["capture"].buttons())
+    assert "first" not in shown["reconstruct"].text and shown["reconstruct"].buttons() == ["in2n.reconstruct"]
+    assert "Reconstruct the capture first." in shown["edit"].text and "in2n.preview" in shown["edit"].buttons()
+    assert "in2n.preview" not in shown["edit"].buttons(enabled_only=True), "there is nothing to preview without an instruction"
+    scene.in2n.instruction = "Make it snow"
+    assert "in2n.preview" in Read(panels.IN2N_PT_edit).buttons(enabled_only=True)
+
+
+def test_the_editors_own_guidance_is_told_in_numbers(imported, scene, recording):
+    assert "Text 1 · Image 1" in Read(panels.IN2N_PT_edit).text
+    scene.in2n.editor = "timbrooks/instruct-pix2pix"
+    assert "Text 7.5 · Image 1.5" in Read(panels.IN2N_PT_edit).text
+    scene.in2n.use_default_guidance = False
+    assert ("prop", "guidance_text", True) in Read(panels.IN2N_PT_edit).seen
+
+
+def test_the_grid_grows_picture_by_picture(imported, scene, recording):
+    scene.in2n.preview = "snow-1"
+    folder = Path(scene.in2n.workspace) / "previews" / "snow-1"
+    cells = [{"file": f"{t}-{i}.png", "guidance_text": t, "guidance_image": i} for i in (1.0, 1.5) for t in (2.0, 5.0, 8.0)]
+    write_json(folder / "preview.json", {"instruction": "Make it snow", "view": "001", "pictures": cells})
+    bpy.ops.in2n.use_guidance(guidance_text=5.0, guidance_image=1.5)
+    for made, cell in enumerate(cells):
+        shown = Read(panels.IN2N_PT_edit)
+        assert shown.count("picture") == made and len(shown.arguments("in2n.use_guidance")) == 6 and shown.count("pressed") == 1
+        picture(folder / cell["file"], 10)
+    assert "“Make it snow”" in shown.text and "On 001." in shown.text
+    assert shown.arguments("in2n.use_guidance")[1] == {"guidance_text": 5.0, "guidance_image": 1.0}
+    write_json(folder / "preview.json", {"pictures": [{"file": "x"}, {}]})
+    assert Read(panels.IN2N_PT_edit).count("picture") == 0, "a damaged record shows nothing"
+
+
+def test_a_running_job_is_shown_in_its_own_step(workspace, scene, recording):
+    def wait(emit, cancelled):
+        emit(Progress(5, 20, "views", "Editing"))
+        emit(Artifact("image", str(workspace.edit("snow") / "preview.png")))
+        while not cancelled():
+            time.sleep(0.01)
+        raise Cancelled()
+
+    for label, name in (("Reconstruct", "reconstruct"), ("Edit", "edit"), ("Extract mesh", "results"), ("Install engine", "capture")):
+        job = tasks.begin(tasks.Job(label, wait))
+        job.start()
+        deadline = time.monotonic() + 5
+        while job.image is None and time.monotonic() < deadline:
+            job.drain()
+        shown = read_all()
+        assert [step for step in shown if "in2n.cancel" in shown[step].buttons()] == [name]
+        assert shown[name].count("picture") == (2 if label == "Edit" else 0 if name == "capture" else 1), "an edit shows photo and edit"
+        job.cancel()
+        assert job.wait(5)
+
+
+def test_the_list_shows_what_is_selected(workspace, scene, recording):
+    shown = read_all()
+    assert "“Make it snow”" in shown["edits"].text and "Text 2.5 · Image 1.25 · Seed 4" in shown["edits"].text
+    assert "in2n.continue_edit" not in shown["edits"].buttons() and shown["edits"].count("prop") == 3
+    assert "Of the unedited capture" in shown["results"].text and shown["results"].arguments("in2n.render_path") == [{"edit": "original"}]
+    scene.in2n.shown, scene.in2n.active_edit = "AFTER", 1
+    picture(workspace.renders("gold", "Shot") / "0001.png", 10)
+    shown = read_all()
+    assert "in2n.continue_edit" in shown["edits"].buttons() and "Of “gold”" in shown["results"].text
+    assert shown["results"].arguments("in2n.extract_mesh") == [{"edit": "gold"}]
+    assert shown["results"].arguments("in2n.load_frames") == [{"edit": "gold", "name": "Shot"}]
+
+
+def test_panels_are_drawn_however_narrow(workspace, scene, recording):
+    scene.in2n.status, scene.in2n.status_of = "A sentence about how it went " * 5, "Edit"
+    assert len(Read(panels.IN2N_PT_edit, width=40).seen) > len(Read(panels.IN2N_PT_edit, width=900).seen)
 
 
 # --- guidance previews
@@ -428,18 +521,13 @@ def test_pictures_follow_their_files(extension, tmp_path):
     assert pictures.newest(tmp_path).name == "b.png" and pictures.newest(tmp_path / "nowhere") is None
 
 
-def test_every_operator_in_the_menu_exists(extension):
-    class Layout:
-        named = []
-
-        def operator(self, name, **_):
-            self.named.append(name)
-
-        def separator(self):
-            pass
-
-    panels.IN2N_MT_capture.draw(type("Menu", (), {"layout": Layout()})(), bpy.context)
-    assert len(Layout.named) > 15 and all(getattr(bpy.ops.in2n, name.split(".")[1]).get_rna_type() for name in Layout.named)
+def test_menus_offer_what_there_is(workspace, scene, recording):
+    instructions.remember("Make it blue")
+    everything, specials, words = (Read(menu) for menu in (panels.IN2N_MT_capture, panels.IN2N_MT_edit_specials, presets.IN2N_MT_instructions))
+    assert len(everything.buttons()) > 15 and {"in2n.preview", "in2n.remove_edit", "in2n.set_scale"} <= set(everything.buttons())
+    assert "in2n.rename_edit" in specials.buttons() and specials.arguments("wm.path_open") == [{"filepath": str(workspace.edit("snow"))}]
+    offered = [given["instruction"] for given in words.arguments("in2n.set_instruction")]
+    assert offered[0] == "Make it blue" and "Make it night" in offered and "This Editor Knows" in words.text
 
 
 def spoken_in(file: Path) -> set[tuple[str, str]]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from in2n_blender import cli
 from in2n_blender.engine.diffusion.editor import load_editor, noise_generator
 from in2n_blender.engine.editing.preview import choose_cells, preview
 from in2n_blender.jobs.protocol import Artifact, PreviewGrid, Progress, Reporter, check_request
@@ -139,3 +140,15 @@ def test_the_request_is_checked_before_anything_runs():
     with pytest.raises(In2nError) as raised:
         check_request(PreviewGrid("x", " "))
     assert raised.value.code == "empty_instruction"
+
+
+def test_the_command_line_asks_for_what_it_was_told(workspace, editor, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(cli, "_one_job", lambda request, interruption: asked.append(request))
+    line = ["preview", workspace, "--instruction", "make it night", "--editor", editor, "--view", "photo 2", "--seed", "3"]
+    assert cli.main([*line, "--grid", "--text-scales", "5", "7.5", "--image-scales", "1.3", "--out", str(tmp_path / "out")]) == 0
+    assert cli.main([*line, "--text-scales", "5"]) == 0
+    assert asked[0] == PreviewGrid(workspace, "make it night", editor, "photo 2", True, [5.0, 7.5], [1.3], 3, "auto", str(tmp_path / "out"))
+    assert not asked[1].grid and asked[1].text_scales == [5.0] and asked[1].out is None
+    assert cli.main([*line, "--text-scales", "5", "6"]) == 2, "several pictures are a grid"
+    assert cli.main([*line, "--grid", "--text-scales", "-5"]) == 2 and len(asked) == 2

@@ -1,0 +1,122 @@
+"""Reads panels without a window: a layout that writes down what is drawn and checks that it exists.
+
+Every property has to be one of the data's, every operator and menu a registered one, every operator's argument its own.
+"""
+
+from types import SimpleNamespace
+
+import bpy
+
+from in2n_blender.blender import panels
+
+ICONS = set(bpy.types.UILayout.bl_rna.functions["prop"].parameters["icon"].enum_items.keys())
+
+
+class Arguments:
+    """What `layout.operator` returns: the operator's arguments."""
+
+    def __init__(self, operator: str):
+        module, name = operator.split(".")
+        object.__setattr__(self, "known", getattr(getattr(bpy.ops, module), name).get_rna_type().properties)
+        object.__setattr__(self, "given", {})
+
+    def __setattr__(self, name, value):
+        assert name in self.known, name
+        self.given[name] = value
+
+
+class Layout:
+    """Stands for `bpy.types.UILayout`. seen: (kind, what) in the order they were drawn; shared by all parts of a panel."""
+
+    def __init__(self, seen=None, enabled=True):
+        object.__setattr__(self, "seen", [] if seen is None else seen)
+        object.__setattr__(self, "is_enabled", enabled)
+
+    def __setattr__(self, name, value):
+        assert name in bpy.types.UILayout.bl_rna.properties, name
+        if name == "enabled":
+            object.__setattr__(self, "is_enabled", self.is_enabled and value)
+
+    def _part(self, **_):
+        return Layout(self.seen, self.is_enabled)
+
+    row = column = box = split = _part
+
+    def panel(self, idname, default_closed=False):
+        return self._part(), self._part()
+
+    def _see(self, kind, what, icon="NONE"):
+        assert icon in ICONS, icon
+        self.seen.append((kind, what, self.is_enabled))
+
+    def label(self, text="", icon="NONE", translate=True):
+        self._see("label", text, icon)
+
+    def separator(self, factor=1.0):
+        pass
+
+    def progress(self, factor=0.0, text=""):
+        assert 0 <= factor <= 1
+        self._see("progress", text)
+
+    def prop(self, data, name, text="", icon="NONE", **_):
+        assert name in data.bl_rna.properties, name
+        self._see("prop", name, icon)
+
+    def operator(self, operator, text="", icon="NONE", depress=False, **_):
+        arguments = Arguments(operator)
+        self._see("pressed" if depress else "operator", (operator, text, arguments.given), icon)
+        return arguments
+
+    def operator_menu_enum(self, operator, name, text="", icon="NONE"):
+        assert name in Arguments(operator).known
+        self._see("operator", (operator, text, {}), icon)
+
+    def menu(self, menu, text="", icon="NONE"):
+        assert hasattr(bpy.types, menu), menu
+        self._see("menu", menu, icon)
+
+    def template_icon(self, icon_value, scale=1.0):
+        assert scale >= 1
+        self._see("picture", icon_value)
+
+    def template_list(self, list_type, _id, data, name, active_data, active_name, rows=5):
+        assert hasattr(bpy.types, list_type) and name in data.bl_rna.properties and active_name in active_data.bl_rna.properties
+        for item in getattr(data, name):
+            panels.IN2N_UL_edits.draw_item(None, context(), self._part(), data, item, 0, active_data, active_name)
+
+    def popover(self, panel, text="", icon="NONE", **_):
+        self._see("menu", panel, icon)
+
+
+def context(width=300):
+    shading = SimpleNamespace(type="SOLID", color_type="MATERIAL")
+    return SimpleNamespace(scene=bpy.context.scene, region=SimpleNamespace(width=width), space_data=SimpleNamespace(shading=shading),
+                           preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)))
+
+
+class Read:
+    """What a panel shows now."""
+
+    def __init__(self, panel, width=300):
+        layout = Layout()
+        own = {name: value for name, value in vars(panel).items() if not name.startswith("bl_") and not name.startswith("__")}
+        stand = type(panel.__name__, (panels._Panel,), {**own, "layout": layout})()
+        if "draw_header_preset" in own:
+            stand.draw_header_preset(context(width))
+        stand.draw(context(width))
+        self.seen = layout.seen
+
+    @property
+    def text(self) -> str:
+        return " ".join(what for kind, what, _ in self.seen if kind == "label")
+
+    def buttons(self, enabled_only=False) -> list[str]:
+        """The operators, whether their own poll allows them or not."""
+        return [what[0] for kind, what, enabled in self.seen if kind in ("operator", "pressed") and (enabled or not enabled_only)]
+
+    def arguments(self, operator: str) -> list[dict]:
+        return [what[2] for kind, what, _ in self.seen if kind in ("operator", "pressed") and what[0] == operator]
+
+    def count(self, kind: str) -> int:
+        return sum(k == kind for k, *_ in self.seen)
