@@ -23,16 +23,16 @@ ELSEWHERE = ("Import", *RECONSTRUCT_JOBS, *EDIT_JOBS, *LIST_JOBS, *RESULT_JOBS)
 UNIT = 20  # pixels of a button's height, before the interface's scale
 
 
-def draw_job(layout, picture: bool = False) -> None:
-    """The running job: what it does, how far it is, what it made last, and Cancel."""
+def draw_job(layout, context=None) -> None:
+    """The running job: what it does, how far it is, what it made last (where a context is given), and Cancel."""
     job = tasks.current()
     if job is None or job.done:
         return
     box = layout.box()
     box.label(text=job.doing(), translate=False)
     box.progress(factor=job.factor, text=job.counted())
-    if picture:
-        _draw_live(box, job)
+    if context is not None and job.image:
+        _draw_live(box, context, job)
     row = box.row(align=True)
     row.operator("in2n.cancel", icon="X")
     row.operator("in2n.show_log", text="", icon="TEXT")
@@ -58,20 +58,23 @@ def draw_offer(layout, context, *labels: str) -> bool:
     return True
 
 
-def _draw_live(layout, job) -> None:
+def _columns_of_pictures(context, columns: int, most: float = 100.0) -> float:
+    """The scale of pictures that fit so many times beside each other into a box of the sidebar."""
+    return min(max((context.region.width / context.preferences.system.ui_scale - 62) / UNIT / columns, 2), most)
+
+
+def _draw_live(layout, context, job) -> None:
     """The picture that the job made last; for an edit the photo and what it became, beside each other."""
-    if not job.image:
-        return
     last = Path(job.image)
     edited = pictures.newest(last.parent / "dataset") if job.label == "Edit" else None
     if edited is None:
-        layout.template_icon(pictures.icon(last), scale=7)
+        layout.template_icon(pictures.icon(last), scale=_columns_of_pictures(context, 1, most=10))
         return
     row = layout.row(align=True)
     photo = last.parents[2] / "images" / edited.name
     for file, title in ((photo, "Photo"), (edited, "Edit")):
         column = row.column(align=True)
-        column.template_icon(pictures.icon(file), scale=5.2)
+        column.template_icon(pictures.icon(file), scale=_columns_of_pictures(context, 2, most=10))
         centered = column.row()
         centered.alignment = "CENTER"
         centered.label(text=title)
@@ -106,12 +109,12 @@ class _Panel:
         column.use_property_decorate = False
         return column
 
-    def draw_running(self, *labels: str) -> bool:
+    def draw_running(self, context, *labels: str) -> bool:
         """The running job if it is one of these; whether it is."""
         job = tasks.current()
         if not tasks.running() or job.label not in labels:
             return False
-        draw_job(self.layout, picture=job.label != "Preview")  # previews are in the grid
+        draw_job(self.layout, context if job.label != "Preview" else None)  # previews are in the grid
         return True
 
     def draw_outcome(self, context, *labels: str) -> bool:
@@ -250,7 +253,7 @@ class IN2N_PT_reconstruct(_Panel, bpy.types.Panel):
         column = self.fields(layout)
         column.prop(settings, "preset")
         column.prop(settings, "device")
-        if self.draw_running(*RECONSTRUCT_JOBS):
+        if self.draw_running(context, *RECONSTRUCT_JOBS):
             return
         if self.draw_outcome(context, *RECONSTRUCT_JOBS):
             return
@@ -287,7 +290,7 @@ class IN2N_PT_edit(_Panel, bpy.types.Panel):
         column.prop(settings, "seed")
         self._draw_guidance(context, layout)
         layout.separator(factor=0.5)
-        if not self.draw_running(*EDIT_JOBS):
+        if not self.draw_running(context, *EDIT_JOBS):
             self.draw_outcome(context, *EDIT_JOBS)
         if not self.draw_needs(context, reconstruction=True) and not settings.instruction.strip():
             _wrapped(layout, iface("Type what to change."), context, "INFO")
@@ -333,12 +336,12 @@ def draw_previews(context, layout) -> None:
     if not cells:
         return
     columns = max(len({cell["guidance_text"] for cell in cells}), 2)
-    scale = (context.region.width / context.preferences.system.ui_scale - 62) / UNIT / columns
+    scale = _columns_of_pictures(context, columns)
     box = layout.box()
     _draw_titles(box, record)
     if len(cells) == 1:
         row = box.row(align=True)
-        row.template_icon(pictures.icon(folder / "photo.png"), scale=max(scale, 2))
+        row.template_icon(pictures.icon(folder / "photo.png"), scale=scale)
         _draw_preview(row.column(align=True), settings, folder, cells[0], scale)
         return
     rows = box.column(align=True)
@@ -361,10 +364,10 @@ def _draw_preview(column, settings, folder: Path, cell: dict, scale: float) -> N
     text, image = cell["guidance_text"], cell["guidance_image"]
     file = folder / cell["file"]
     if file.is_file():
-        column.template_icon(pictures.icon(file), scale=max(scale, 2))
+        column.template_icon(pictures.icon(file), scale=scale)
     else:
         waiting = column.row()
-        waiting.alignment, waiting.active, waiting.scale_y = "CENTER", False, max(scale, 2)
+        waiting.alignment, waiting.active, waiting.scale_y = "CENTER", False, scale
         waiting.label(text="", icon="SORTTIME")
     chosen = not settings.use_default_guidance and abs(settings.guidance_text - text) < 1e-3 and abs(settings.guidance_image - image) < 1e-3
     button = column.operator("in2n.use_guidance", text=f"{text:g} · {image:g}", translate=False, depress=chosen)
@@ -417,7 +420,7 @@ class IN2N_PT_edits(_Panel, bpy.types.Panel):
         side.separator()
         side.menu("IN2N_MT_edit_specials", text="", icon="DOWNARROW_HLT")
         layout.row(align=True).prop(settings, "shown", expand=True)
-        if self.draw_running(*LIST_JOBS):
+        if self.draw_running(context, *LIST_JOBS):
             return
         self.draw_outcome(context, *LIST_JOBS)
         self._draw_selected(context)
@@ -448,7 +451,7 @@ class IN2N_PT_results(_Panel, bpy.types.Panel):
         settings = scene.in2n
         if self.draw_needs(context, reconstruction=True) and not _is_reconstructed(scene):
             return
-        running = self.draw_running(*RESULT_JOBS)
+        running = self.draw_running(context, *RESULT_JOBS)
         if not running:
             self.draw_outcome(context, *RESULT_JOBS)
         edit = active_edit(scene) if settings.shown == "AFTER" else None
