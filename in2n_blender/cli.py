@@ -213,6 +213,9 @@ def _add_demo(commands) -> None:
 
 def _add_test(commands) -> None:
     test = _command(commands, "test", run_tests, "run the tests", "Run the tests. Everything else on the line goes to pytest: paths, -k, -x, …")
+    test.add_argument("--gui", action="store_true", help="click through an artist's day in a Blender with a window, in a chroot made for it (Linux, root, mmdebstrap)")
+    test.add_argument("--gui-out", metavar="DIR", default="gui", help="where --gui puts its screenshots (default: ./gui)")
+    test.add_argument("--gui-suite", metavar="NAME", default="sid", help="Debian's: sid (Blender 5.2), trixie (Blender 4.3) or both with a comma (default: %(default)s)")
     test.set_defaults(passes_on=True)
 
 
@@ -487,6 +490,8 @@ def run_tests(args, interruption) -> int:
     tests = PACKAGE.parent / "tests"
     if not tests.is_dir():
         raise In2nError("no_tests", "The tests are not here.", "They come with a checkout of the project, not with the installed extension.")
+    if args.gui:
+        return _test_window(args, interruption, tests / "gui")
     python = engine_python(interruption, environment.GROUPS)
     codes = []
     for paths, rest in split_test_paths(args.extra, tests):
@@ -496,6 +501,17 @@ def run_tests(args, interruption) -> int:
         if interruption.asked:
             return 130
     return worst_code(codes)
+
+
+def _test_window(args, interruption, tests: Path) -> int:
+    """Only what needs a window; it tells where the screenshots are."""
+    python = engine_python(interruption, ("engine", "test"))
+    out = Path(args.gui_out).absolute()
+    os.environ.update(IN2N_GUI="1", IN2N_GUI_OUT=str(out), IN2N_GUI_SUITE=args.gui_suite)
+    code = _program(python, interruption, ["-m", "pytest", str(tests), *args.extra], cwd=PACKAGE.parent)
+    if out.is_dir():
+        print(f"Screenshots: {out}")
+    return code
 
 
 def split_test_paths(extra: list[str], tests: Path) -> list[tuple[list[str], list[str]]]:

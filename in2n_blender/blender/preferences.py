@@ -26,11 +26,11 @@ def _places_changed(_self, _context) -> None:
 class In2nPreferences(bpy.types.AddonPreferences):
     bl_idname = base_package
 
-    home: StringProperty(name="Home folder", description="Where the engine and scratch workspaces go: several gigabytes. Empty: the default place", subtype="DIR_PATH", update=_places_changed)
-    wheelhouse: StringProperty(name="Offline wheels", description="A folder with the engine's packages as wheel files, to install without a network", subtype="DIR_PATH")
+    home: StringProperty(name="Home Folder", description="Where the engine and scratch workspaces go: several gigabytes. Empty: the default place", subtype="DIR_PATH", update=_places_changed)
+    wheelhouse: StringProperty(name="Offline Wheels", description="A folder with the engine's packages as wheel files, to install without a network", subtype="DIR_PATH")
     engine_python: StringProperty(name="Engine's Python", description="Another Python that already has the engine's packages, instead of the one installed here", subtype="FILE_PATH")
-    models: StringProperty(name="Model folder", description="A folder with an InstructPix2Pix model in the diffusers layout, or with several such folders", subtype="DIR_PATH", update=_places_changed)
-    idle_minutes: IntProperty(name="Keep engine for", description="Minutes without a job after which the engine is ended and its memory, the GPU's too, is free again. 0: it stays until Blender quits", default=10, min=0, soft_max=120)
+    models: StringProperty(name="Model Folder", description="A folder with an InstructPix2Pix model in the diffusers layout, or with several such folders", subtype="DIR_PATH", update=_places_changed)
+    idle_minutes: IntProperty(name="Keep Engine", description="Minutes without a job after which the engine is ended and its memory, the GPU's too, is free again. 0: it stays until Blender quits", default=10, min=0, soft_max=120)
 
     def draw(self, context):
         from . import storage
@@ -70,6 +70,7 @@ class In2nPreferences(bpy.types.AddonPreferences):
         condition = _condition()
         if condition not in CONDITIONS:
             _row(box, "Status", condition, "ERROR")
+            _row(box, "", "Name another Python below that has the engine's packages.")
             return
         text, icon = CONDITIONS[condition]
         _row(box, "Status", text, icon)
@@ -111,7 +112,7 @@ class In2nPreferences(bpy.types.AddonPreferences):
 
         box.label(text="Memory", icon="MEMORY")
         box.prop(self, "idle_minutes", text="Keep Engine (Minutes)")
-        row = _row(box, "Now", "The engine runs" if worker.is_running() else "The engine does not run: no memory is held")
+        row = _row(box, "Now", "The engine runs" if worker.is_running() else "No engine runs")
         row.operator("in2n.release_engine", text="Release")
 
     def _draw_scratch(self, box, stored) -> None:

@@ -204,8 +204,9 @@ def _check_python(groups, pins: dict, version: str) -> None:
     usable = [v for v, by_group in known.items() if all(by_group[g] is not None for g in groups)]
     found = [path for path in (shutil.which(f"python{v}") for v in usable) if path]
     hint = f"Here is one: {found[0]} -m in2n_blender …" if found else f"Install Python {usable[0]} and run python{usable[0]} -m in2n_blender …"
-    raise In2nError("wrong_python", f"This needs Python {' or '.join(usable)}, Blender's own versions; this is Python {version}."
-                    if "blender" in groups else f"This needs Python {' or '.join(usable)}; this is Python {version}.", hint)
+    versions = " or ".join(filter(None, (", ".join(usable[:-1]), usable[-1])))
+    raise In2nError("wrong_python", f"This needs Python {versions}, Blender's own versions; this is Python {version}."
+                    if "blender" in groups else f"The engine needs Python {versions}; this is Python {version}.", hint)
 
 
 def _remove_tree(folder: Path, report: Reporter) -> None:

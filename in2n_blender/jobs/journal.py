@@ -141,13 +141,14 @@ class _Journal:
             self._say(event)
         if not isinstance(event, Progress):
             return
+        if self._job is not None:
+            self._job.update(done=event.done, total=event.total)
         now, stage = self._clock(), (event.unit, event.total)
         if stage != self._stage or now - self._logged >= LOGGED_SECONDS:
             self._stage, self._logged = stage, now
             self._say(f"{event.message} ({event.done} / {event.total} {event.unit})" if event.total else event.message)
         if self._job is not None and now - self._noted >= NOTE_SECONDS:
             self._noted = now
-            self._job.update(done=event.done, total=event.total)
             self._write()
 
     def ended(self, error: BaseException | None) -> None:

@@ -2,7 +2,8 @@
 
 RECORDING: {"asked": file to append requests to, "answers": {method: {"events": [...], "result": {...}, "error": {...},
 "files": {path in the workspace: text}, "copies": {path in the workspace: file}, "until_cancelled": bool, "deaf": bool (it does
-not even stop then), "until_released": file to wait for, "crash": bool, "say_pid": file to write the process id to}}}.
+not even stop then), "until_released": file to wait for, "repeat": {"times", "seconds" between two, "files": one of which is copied each
+time, "to": path in the workspace that is told as a picture}, "crash": bool, "say_pid": file to write the process id to}}}.
 """
 
 import json
@@ -32,6 +33,13 @@ def fail(id, code, message, hint="", traceback=""):
     say(id=id, error={"code": -32000, "message": message, "data": {"code": code, "hint": hint, "traceback": traceback}})
 
 
+def place(name, params):
+    """A file in the workspace; {name} in its path is the request's."""
+    file = Path(params["workspace"]) / name.format(**params)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
 def wait_for_cancel():
     while inbox.get()["method"] != "cancel":
         pass
@@ -49,16 +57,20 @@ while True:
     with open(recording["asked"], "a") as asked:
         asked.write(json.dumps({"method": message["method"], **params}) + "\n")
     answer = recording["answers"].get(message["method"], {})
-    for method, event in answer.get("events", []):
-        say(method=method, params={"id": id, **event})
     for name, text in answer.get("files", {}).items():
-        file = Path(params["workspace"]) / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        place(name, params).write_text(text)
     for name, source in answer.get("copies", {}).items():
-        file = Path(params["workspace"]) / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, file)
+        shutil.copy(source, place(name, params))
+    for method, event in answer.get("events", []):
+        if "path" in event:
+            event = {**event, "path": event["path"].format(**params)}
+        say(method=method, params={"id": id, **event})
+    for i in range(answer.get("repeat", {}).get("times", 0)):
+        repeat = answer["repeat"]
+        shutil.copy(repeat["files"][i % len(repeat["files"])], place(repeat["to"], params))
+        say(method="artifact", params={"id": id, "kind": "image", "path": str(place(repeat["to"], params))})
+        say(method="progress", params={"id": id, "done": i, "total": repeat["times"], "unit": "steps", "message": "Working", "seconds_left": 60.0})
+        time.sleep(repeat["seconds"])
     if answer.get("say_pid"):
         Path(answer["say_pid"]).write_text(str(os.getpid()))
     while answer.get("until_released") and not Path(answer["until_released"]).exists():

@@ -25,6 +25,7 @@ def never():
 
 def fails_with(error):
     def work(emit, cancelled):
+        emit(Progress(1, 8, "views", "Editing"))
         emit(Progress(3, 8, "views", "Editing"))
         emit("a line of the engine")
         if error is not None:
@@ -37,10 +38,10 @@ def fails_with(error):
 def test_a_job_that_is_done_leaves_only_its_log(tmp_path):
     events = []
     assert journal.kept(fails_with(None), tmp_path / "w", "Edit", [REQUEST])(events.append, never) == {"done": True}
-    assert events == [Progress(3, 8, "views", "Editing"), "a line of the engine"]
+    assert events == [Progress(1, 8, "views", "Editing"), Progress(3, 8, "views", "Editing"), "a line of the engine"]
     assert journal.unfinished(tmp_path / "w") is None and not journal.is_locked(tmp_path / "w")
     lines = [line[20:] for line in (tmp_path / "w" / "engine.log").read_text().splitlines()]
-    assert lines == ["--- Edit", "Editing (3 / 8 views)", "a line of the engine", "Edit: done"]
+    assert lines == ["--- Edit", "Editing (1 / 8 views)", "a line of the engine", "Edit: done"]
 
 
 @pytest.mark.parametrize("error, state, why", [

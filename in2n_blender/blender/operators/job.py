@@ -6,6 +6,7 @@ import atexit
 import functools
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -478,13 +479,24 @@ class IN2N_OT_show_log(bpy.types.Operator):
         text["in2n_log"] = True
         text.from_string("\n".join([f"# {file}", *lines]))
         text.current_line_index = len(text.lines) - 1
-        if in_window():
-            bpy.ops.screen.area_dupli("INVOKE_DEFAULT")
-            area = context.window_manager.windows[-1].screen.areas[0]
-            area.type = "TEXT_EDITOR"
-            area.spaces.active.text = text
-            area.spaces.active.top = max(len(text.lines) - 20, 0)
+        if in_window() and not _show_in_new_window(context, text):
+            bpy.ops.wm.path_open(filepath=str(file))
         return {"FINISHED"}
+
+
+def _show_in_new_window(context, text) -> bool:
+    """Open a Text Editor in a window of its own; False where the system gives none."""
+    before = set(context.window_manager.windows)
+    with suppress(RuntimeError):
+        bpy.ops.screen.area_dupli("INVOKE_DEFAULT")
+    window = next((w for w in context.window_manager.windows if w not in before), None)
+    if window is None:
+        return False
+    area = window.screen.areas[0]
+    area.type = "TEXT_EDITOR"
+    area.spaces.active.text = text
+    area.spaces.active.top = max(len(text.lines) - 20, 0)
+    return True
 
 
 def _log_file(context) -> Path | None:

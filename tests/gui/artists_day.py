@@ -1,0 +1,297 @@
+"""Runs in a Blender with a window: an artist's day, from an empty file to an edit, with the engine's part recorded.
+
+Every state of the sidebar and the engine's page is photographed. CAPTURE: the folder of a capture.
+"""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import bpy
+from driver import click, drive, in_view, key, log, press, redraw, shot, show_tab, until, view3d, window
+
+PACKAGE = "bl_ext.user_default.in2n_blender"
+RECORDING = Path(os.environ["IN2N_HOME"]).with_name("recording.json")
+CAPTURE = Path(os.environ["CAPTURE"])
+PLY = """ply
+format ascii 1.0
+element vertex 3
+property float x
+property float y
+property float z
+property uchar red
+property uchar green
+property uchar blue
+element face 1
+property list uchar int vertex_indices
+end_header
+0.25 0 0 255 0 0
+1 0.5 0 0 255 0
+0 1 2 0 0 128
+3 0 1 2
+"""
+
+
+def module(name):
+    return sys.modules[f"{PACKAGE}.{name}"]
+
+
+def tasks():
+    return module("blender.tasks")
+
+
+def scene():
+    return bpy.context.scene
+
+
+def status():
+    return scene().in2n.status
+
+
+def answers(**by_method):
+    """What the engine is to answer from now on; `import_` stands for "import"."""
+    by_method = {name.rstrip("_"): answer for name, answer in by_method.items()}
+    RECORDING.write_text(json.dumps({"asked": str(RECORDING.with_name("asked.jsonl")), "answers": by_method}))
+    module("blender.worker").stop()
+
+
+def asked():
+    file = RECORDING.with_name("asked.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def progress(done, total, message, left=None, unit="steps"):
+    return ["progress", {"done": done, "total": total, "unit": unit, "message": message, "seconds_left": left}]
+
+
+def photos():
+    return sorted((CAPTURE / "images").glob("*.*"))
+
+
+def snowy(name):
+    """A photo that looks edited."""
+    file = RECORDING.with_name(f"{name}.png")
+    subprocess.run(["convert", str(photos()[0]), "-modulate", "130,40", "-fill", "white", "-colorize", "25", str(file)], check=True)
+    return str(file)
+
+
+def normalised():
+    """What the engine's import leaves in the workspace."""
+    load, pinhole = module("scene.capture").load_capture, module("scene.capture").pinhole_capture
+    capture = load(CAPTURE)
+    made = pinhole(capture, 512, preset="standard")
+    photos = {frame.name: str(frame.photo) for frame in capture.frames}
+    return {"files": {"capture.json": json.dumps(made.to_json())}, "copies": {view.image: photos[view.name] for view in made.views},
+            "events": [progress(3, len(made.views), "Preparing photos", unit="photos")]}
+
+
+def settled(job_label):
+    """Wait until the job has ended and its result is in."""
+    jobs = module("blender.operators.job")
+    yield from until(lambda: not jobs.busy(), what=f"the end of {job_label}")
+    yield 0.5
+
+
+def pictures(name):
+    redraw()
+    yield 1.0  # icons are drawn by a thread
+    redraw()
+    yield 0.5
+    shot(name)
+
+
+def close_other_windows():
+    for other in list(bpy.context.window_manager.windows)[1:]:
+        with bpy.context.temp_override(window=other):
+            bpy.ops.wm.window_close()
+
+
+# --- the day
+
+
+def day():
+    answers()
+    worker = module("blender.worker")
+    worker.Client = functools.partial(worker.Client, worker=os.path.join(os.path.dirname(__file__), "recorded_worker.py"))
+    for thing in list(bpy.data.objects):
+        bpy.data.objects.remove(thing)
+    yield from show_tab("IN2N")
+    yield from pictures("01-start-without-engine")
+    yield from engine_page("02-engine-page-not-installed")
+    os.environ["IN2N_ENGINE_PYTHON"] = sys.executable if "python" in os.path.basename(sys.executable) else "/usr/bin/python3"
+    yield from import_capture()
+    yield from reconstruct()
+    yield from preview()
+    yield from edit()
+    yield from results()
+    yield from crash_and_log()
+    yield from save_and_reopen()
+    answers(devices={"result": {"devices": [{"device": "cuda", "name": "A GPU", "memory_gb": 24.0}, {"device": "cpu", "name": "A processor, 8 threads", "memory_gb": None}]}})
+    press(bpy.ops.in2n.find_devices)
+    yield from settled("finding devices")
+    yield from engine_page("15-engine-page-another-python")
+
+
+def import_capture():
+    bpy.ops.ed.undo_push(message="before the import")
+    with in_view():
+        assert bpy.ops.in2n.import_capture("EXEC_DEFAULT", True, filepath=str(CAPTURE)) == {"FINISHED"}
+    yield 0.5
+    objects = len(bpy.data.objects)
+    assert scene().in2n.capture is not None and objects > len(photos())
+    area, main, _sidebar = view3d()
+    with bpy.context.temp_override(window=window(), area=area, region=main):
+        bpy.ops.view3d.view_all()
+    yield from pictures("03-imported")
+    yield from key("Z", ctrl=True)
+    yield 0.5
+    assert not bpy.data.objects and scene().in2n.capture is None, "an import is one undo step"
+    yield from key("Z", ctrl=True, shift=True)
+    yield 0.5
+    assert len(bpy.data.objects) == objects and scene().in2n.capture is not None
+    press(bpy.ops.in2n.look_through, direction="CURRENT")
+    yield 0.5
+
+
+def reconstruct():
+    preview = {"reconstruction/preview.png": str(photos()[2])}
+    image = ["artifact", {"kind": "image", "path": "{workspace}/reconstruction/preview.png"}]
+    answers(import_=normalised(), reconstruct={"copies": preview, "events": [progress(420, 2000, "Reconstructing", 245.0), image], "until_cancelled": True})
+    press(bpy.ops.in2n.reconstruct)
+    yield from until(lambda: tasks().current().image, what="the first picture")
+    yield from pictures("04-reconstructing")
+    yield from key("ESC")
+    yield from settled("the reconstruction")
+    assert "cancelled" in status(), status()
+    yield from pictures("05-cancelled-by-escape")
+    state = json.dumps({"done": True, "psnr_db": 27.3})
+    answers(reconstruct={"files": {"reconstruction/checkpoint.safetensors": "", "reconstruction/state.json": state}, "result": {"psnr_db": 27.3}})
+    press(bpy.ops.in2n.resume)
+    yield from settled("the resumed reconstruction")
+    assert "27.3" in status(), status()
+    yield from pictures("06-reconstructed")
+
+
+def preview():
+    scene().in2n.instruction = "Make it look like it just snowed"
+    looks = snowy("snowy")
+    answers(preview={"events": [progress(0, 4, "Editing", unit="pictures")], "until_cancelled": True})
+    press(bpy.ops.in2n.preview)
+    yield from until(lambda: tasks().current().progress is not None, what="the preview to begin")
+    folder = asked()[-1]
+    yield from pictures("07-preview-begins")
+    press(bpy.ops.in2n.cancel)
+    yield from settled("the preview")
+    record, copies = preview_record(looks)
+    answers(preview={"files": {f"previews/{scene().in2n.preview}/preview.json": record}, "copies": copies,
+                     "result": {"pictures": json.loads(record)["pictures"]}})
+    press(bpy.ops.in2n.preview)
+    yield from settled("the preview")
+    assert folder["instruction"] == scene().in2n.instruction
+    yield from pictures("08-previews")
+
+
+def preview_record(looks):
+    """preview.json as the engine writes it, and its pictures."""
+    pictures = [{"file": f"{text:g}-{image:g}.png", "guidance_text": text, "guidance_image": image} for text in (5, 7.5) for image in (1.2, 1.5)]
+    record = json.dumps({"instruction": scene().in2n.instruction, "view": photos()[0].stem, "pictures": pictures, "text_scales": [5, 7.5], "image_scales": [1.2, 1.5]})
+    return record, {f"previews/{scene().in2n.preview}/{p['file']}": looks for p in pictures}
+
+
+def edit():
+    name = photos()[0].stem
+    looks = snowy("snowy")
+    image = ["artifact", {"kind": "image", "path": "{workspace}/edits/{name}/preview.png"}]
+    record = json.dumps({"name": "x", "instruction": scene().in2n.instruction, "guidance_text": 7.5, "guidance_image": 1.5, "seed": 0, "editor": "miniature"})
+    files = {"edits/{name}/edit.json": record}
+    copies = {"edits/{name}/preview.png": looks, f"edits/{{name}}/dataset/{name}.png": looks}
+    answers(edit={"files": files, "copies": copies, "events": [progress(130, 800, "Edit 13 of 80, noise 0.74", 372.0), image], "until_cancelled": True})
+    press(bpy.ops.in2n.edit)
+    yield from until(lambda: tasks().current().image, what="the first edited view")
+    press(bpy.ops.in2n.extract_mesh)
+    yield from pictures("09-editing-and-a-job-that-waits")
+    press(bpy.ops.in2n.cancel_waiting, index=0)
+    press(bpy.ops.in2n.cancel)
+    yield from settled("the edit")
+    assert "cancelled" in status(), status()
+    yield from pictures("10-edit-cancelled")
+    answers(edit={"files": {**files, "edits/{name}/state.json": json.dumps({"done": True})}, "copies": copies})
+    press(bpy.ops.in2n.resume)
+    yield from settled("the resumed edit")
+    assert "is ready" in status() and len(scene().in2n.edits) == 1, status()
+    yield from pictures("11-edited")
+
+
+def results():
+    name = scene().in2n.edits[0].name
+    scene().frame_start, scene().frame_end = 1, 3
+    copies = {f"renders/{name}/Scene/{n:04d}.png": str(photos()[n]) for n in (1, 2, 3)}
+    answers(render={"copies": copies}, mesh={"files": {f"meshes/{name}.ply": PLY}})
+    press(bpy.ops.in2n.render_path)
+    press(bpy.ops.in2n.extract_mesh)
+    yield from settled("frames and mesh")
+    assert any(o.in2n.role == "MESH" for o in bpy.data.objects)
+    yield from pictures("12-results")
+
+
+def crash_and_log():
+    answers(edit={"crash": True, "events": [progress(40, 800, "Edit 4 of 80, noise 0.90", 372.0)]})
+    press(bpy.ops.in2n.edit, name="second")
+    yield from settled("the crash")
+    assert "stopped unexpectedly" in status(), status()
+    yield from pictures("13-crashed")
+    press(bpy.ops.in2n.show_log)
+    yield 1.0
+    yield from pictures("13b-log")
+    close_other_windows()
+    yield 0.5
+
+
+def save_and_reopen():
+    blend = Path(os.environ["IN2N_HOME"]).with_name("day.blend")
+    for old in (blend, blend.with_suffix(".in2n")):
+        shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
+    bpy.ops.wm.save_as_mainfile(filepath=str(blend))
+    press(bpy.ops.in2n.move_workspace)
+    yield from settled("moving the workspace")
+    assert scene().in2n.workspace == str(blend.with_suffix(".in2n")), scene().in2n.workspace
+    bpy.ops.wm.save_mainfile()
+    bpy.ops.wm.open_mainfile(filepath=str(blend))
+    yield 1.0
+    yield from show_tab("IN2N")
+    assert [e.name for e in scene().in2n.edits][:1] and scene().in2n.workspace == str(blend.with_suffix(".in2n"))
+    assert module("blender.operators.job").offered(scene()).label == "Edit"
+    yield from pictures("14-reopened")
+
+
+def engine_page(name):
+    """The add-on's preferences, in a window of their own, from the top and from the bottom."""
+    import addon_utils
+
+    bpy.ops.screen.userpref_show("INVOKE_DEFAULT")
+    yield 0.5
+    bpy.context.preferences.active_section = "ADDONS"
+    bpy.context.window_manager.addon_search = "IN2N"
+    for addon in addon_utils.modules():
+        if addon.__name__ == PACKAGE:
+            addon_utils.module_bl_info(addon)["show_expanded"] = True
+    yield 1.5
+    yield from pictures(name)
+    page = bpy.context.window_manager.windows[-1]
+    area = page.screen.areas[0]
+    region = next(r for r in area.regions if r.type == "WINDOW")
+    with bpy.context.temp_override(window=page, area=area, region=region):
+        for _ in range(12):
+            bpy.ops.view2d.scroll_down()
+    yield from pictures(f"{name}-below")
+    close_other_windows()
+    yield 0.5
+
+
+drive(day())

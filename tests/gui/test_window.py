@@ -1,0 +1,45 @@
+"""An artist's day in a Blender with a window. Runs when asked: python3 -m in2n_blender test --gui."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from window import SUITES, Unavailable, find_or_make
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+pytestmark = [pytest.mark.gui, pytest.mark.skipif(os.environ.get("IN2N_GUI") != "1", reason="a window takes minutes: python3 -m in2n_blender test --gui")]
+
+
+@pytest.fixture(scope="module", params=list(SUITES))
+def window(request):
+    wanted = os.environ.get("IN2N_GUI_SUITE", "sid")
+    if request.param not in wanted.split(","):
+        pytest.skip(f"not asked for: --gui-suite {request.param} ({SUITES[request.param]})")
+    folder = os.environ.get("IN2N_GUI_CHROOT")
+    try:
+        return find_or_make(request.param, Path(folder) if folder else None)
+    except Unavailable as reason:
+        pytest.skip(f"no window here: {reason}")
+
+
+@pytest.fixture(scope="module")
+def out(window):
+    return Path(os.environ.get("IN2N_GUI_OUT") or ROOT / "build" / "gui") / window.root.name
+
+
+@pytest.fixture(scope="module")
+def extension(window):
+    env = window.install_extension("profile")
+    capture = window.share / "capture"
+    shutil.rmtree(capture, ignore_errors=True)
+    shutil.copytree(ROOT / "in2n_blender" / "data" / "demo_capture", capture)
+    return {**env, "CAPTURE": "/share/capture", "IN2N_RECORDING": "/share/profile/recording.json"}
+
+
+def test_an_artists_day(window, extension, out):
+    said = window.run(HERE / "artists_day.py", extension, out)
+    assert "Traceback" not in said
+    assert len(list(out.glob("[0-9][0-9]*.png"))) >= 15
