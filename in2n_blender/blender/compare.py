@@ -47,6 +47,7 @@ def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
         file = photos.get(camera.in2n.photo)
         if file is not None and camera.data.library is None:
             cameras.show_photo(camera.data, file)
+            _read_again(camera.data)
     name = edit or ORIGINAL
     for mesh in children(capture, "MESH"):
         for layer in scene.view_layers:
@@ -56,6 +57,13 @@ def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
     if scene.camera is not None and scene.camera.type == "CAMERA":
         for background in results.frame_backgrounds(scene.camera.data):
             background.show_background_image = _edit_of(background) == name
+
+
+def _read_again(camera_data) -> None:
+    """Photos that are in memory may have changed on disk: an edit that was continued writes them anew."""
+    for background in camera_data.background_images:
+        if background.image is not None and background.image.get("in2n_photo") and background.image.has_data:
+            background.image.reload()
 
 
 def _edit_of(background) -> str:

@@ -327,6 +327,27 @@ def test_rename_in_the_list_and_by_operator(workspace, imported, scene):
     assert "cannot be used as a name" in reason(bpy.ops.in2n.rename_edit, edit="silver", name="../x")
 
 
+def test_renamed_its_photos_are_still_shown(workspace, imported, scene):
+    scene.in2n.shown = "AFTER"
+    scene.in2n.edits[0].title = "First snow"
+    shown = [b.image for c in cameras.children(imported, "CAMERA") for b in c.data.background_images]
+    assert all(Path(bpy.path.abspath(image.filepath)).is_file() for image in shown)
+    assert sum("First snow" in image.filepath for image in shown) == 2 and scene.in2n.shown_edit == "First snow"
+
+
+def test_photos_that_changed_on_disk_are_read_again(workspace, imported, scene, recording):
+    def brightness():
+        camera = cameras.children(imported, "CAMERA")[0]
+        image = next(b.image for b in camera.data.background_images if b.image.get("in2n_photo"))
+        return round(255 * image.pixels[0])
+
+    scene.in2n.shown = "AFTER"
+    assert brightness() == 200
+    picture(workspace.edit("snow") / "dataset" / "000.png", 40)
+    bpy.ops.in2n.continue_edit(edit="snow")
+    assert brightness() == 40
+
+
 def test_duplicate_and_remove(workspace, imported, scene):
     assert bpy.ops.in2n.duplicate_edit() == {"FINISHED"}
     assert [e.name for e in scene.in2n.edits] == ["snow", "gold", "snow-2"] and active_edit(scene) == "snow-2"

@@ -72,6 +72,7 @@ def rename_edit(scene, old: str, new: str) -> None:
     selected = active_edit(scene)
     workspaces.sync_edits(scene)
     workspaces.select_edit(scene, new if selected == old else selected or "")
+    compare.show_chosen(scene, force=True)  # its photos lie elsewhere now
 
 
 class IN2N_OT_rename_edit(_OnEdit, bpy.types.Operator):
