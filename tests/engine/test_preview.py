@@ -1,6 +1,8 @@
 """The grid of guidance scales on one photo, with the tiny random editor."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,6 +110,12 @@ def test_cancelled_it_keeps_what_it_made_and_goes_on_from_there(workspace, edito
     Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(tmp_path / "images" / "2.png")
     preview(request_for(workspace, editor), Reporter())
     assert all(p.stat().st_mtime_ns != then for p, then in made.items()), "pictures of another photo are not taken for this one's"
+
+    made = {p: p.stat().st_mtime_ns for p in folder.glob("text-*")}
+    for weights in Path(editor).glob("unet/*.safetensors"):
+        os.utime(weights, (1, 1))
+    preview(request_for(workspace, editor), Reporter())
+    assert all(p.stat().st_mtime_ns != then for p, then in made.items()), "nor those of other weights"
 
 
 def test_a_grid_lies_around_the_editors_own_scales():

@@ -77,7 +77,7 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
 
     cells = choose_cells(request, editor.guidance_text, editor.guidance_image)
     record = {
-        "instruction": request.instruction.strip(), "editor": editor.name, "view": view.name, "seed": request.seed,
+        "instruction": request.instruction.strip(), "editor": editor.name, "weights": weights_time(editor), "view": view.name, "seed": request.seed,
         "noise_level": NOISE_LEVEL, "steps": editor.steps, "image_size": list(photo.shape[1::-1]),
     }
     folder = Path(request.out) if request.out else workspace.root / "previews" / request.folder_name
@@ -101,6 +101,12 @@ def choose_cells(request: PreviewGrid, default_text: float, default_image: float
     if not request.grid:
         text, image = text[:1], image[:1]
     return [Cell(float(t), float(i)) for i in image for t in text]
+
+
+def weights_time(editor: Editor) -> int | None:
+    """When the editor's weights were written (seconds since the epoch): pictures of other weights are not taken for its own."""
+    folder = getattr(editor, "folder", None)
+    return max((int(file.stat().st_mtime) for file in folder.glob("unet/*.safetensors")), default=None) if folder else None
 
 
 def find_view(capture: PinholeCapture, name: str | None) -> View:
