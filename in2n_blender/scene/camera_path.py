@@ -126,7 +126,7 @@ def _walk(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     size = max(float(np.linalg.norm(positions - positions.mean(0), axis=1).max()), 1e-9)
     features = np.c_[positions / size, 0.5 * poses[:, :3, 2]]
     order = np.arange(len(poses))
-    neighbours = _nearest_neighbour_order(features)
+    neighbours = nearest_neighbour_order(features)
     if _length(features[neighbours]) < 0.6 * _length(features[order]):
         order = neighbours
     steps = np.linalg.norm(np.diff(features[order], axis=0), axis=1)
@@ -152,7 +152,7 @@ def _vertical(poses: np.ndarray) -> np.ndarray:
     return vertical * (np.sign(vertical @ mean_up) or 1.0)
 
 
-def _nearest_neighbour_order(features: np.ndarray) -> np.ndarray:
+def nearest_neighbour_order(features: np.ndarray) -> np.ndarray:
     """A short tour: from the point farthest from the mean, always on to the nearest that is left."""
     current = int(np.argmax(np.linalg.norm(features - features.mean(0), axis=1)))
     left = np.ones(len(features), bool)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...jobs.protocol import Reporter
 from ...scene.camera import Camera
+from ...scene.camera_path import nearest_neighbour_order
 from .clip_metrics import Clip, direction_consistency, direction_consistency_printed, direction_similarity
 from .image_metrics import LARGEST_PSNR, lpips, psnr, sequence_consistency, ssim
 
@@ -70,12 +71,7 @@ def neighbour_order(cameras: Sequence[Camera]) -> list[int]:
     poses = np.stack([np.asarray(camera.camera_to_world, np.float64) for camera in cameras])
     away = poses[:, :3, 3] - poses[:, :3, 3].mean(0)
     size = max(float(np.linalg.norm(away, axis=1).max()), 1e-9)
-    places = np.concatenate([away / size, 0.5 * poses[:, :3, 2]], 1)
-    left = set(range(len(places)))
-    order = [int(np.linalg.norm(away, axis=1).argmax())]
-    while left := left - {order[-1]}:
-        order.append(min(left, key=lambda i: float(np.linalg.norm(places[i] - places[order[-1]]))))
-    return order
+    return [int(i) for i in nearest_neighbour_order(np.concatenate([away / size, 0.5 * poses[:, :3, 2]], 1))]
 
 
 def _against_truth(views, truths, note, report: Reporter) -> dict:
