@@ -5,6 +5,7 @@ Drawing never changes anything. A step that cannot be taken yet is greyed out an
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import bpy
@@ -190,11 +191,10 @@ class IN2N_PT_capture(_Panel, bpy.types.Panel):
 
     def _draw_capture(self, context, capture) -> None:
         scene, layout = context.scene, self.layout
-        if sum(o.in2n.role == "CAPTURE" for o in scene.objects) > 1:
+        captures, photos, points = _counts(scene.session_uid, capture.session_uid, len(bpy.data.objects))
+        if captures > 1:
             self.fields(layout).prop(scene.in2n, "capture")
-        parts = capture.children_recursive  # asked once: it looks at all objects
-        counts = iface("{count} photos").format(count=sum(o.in2n.role == "CAMERA" for o in parts))
-        points = sum(len(o.data.vertices) for o in parts if o.in2n.role == "POINTS")
+        counts = iface("{count} photos").format(count=photos)
         if points:
             counts += " · " + iface("{count} points").format(count=f"{points:,}")
         row = layout.row()
@@ -226,6 +226,24 @@ class IN2N_PT_capture(_Panel, bpy.types.Panel):
             _wrapped(self.layout, iface("A scratch folder: the .blend had not been saved when the capture was imported."), context, "INFO")
             if bpy.data.filepath:
                 self.layout.operator("in2n.move_workspace", text="Move Beside the .blend", icon="FILE_FOLDER")
+
+
+@functools.lru_cache(maxsize=8)
+def _counts(scene_uid: int, capture_uid: int, _objects: int) -> tuple[int, int, int]:
+    """The scene's captures, and the capture's photos and points: counted again only when there are more or fewer objects.
+
+    Counting looks at all objects, which panels are too often drawn for.
+    """
+    scene = next(s for s in bpy.data.scenes if s.session_uid == scene_uid)
+    parts = next(o for o in scene.objects if o.session_uid == capture_uid).children_recursive
+    photos = sum(o.in2n.role == "CAMERA" for o in parts)
+    return (sum(o.in2n.role == "CAPTURE" for o in scene.objects), photos,
+            sum(len(o.data.vertices) for o in parts if o.in2n.role == "POINTS"))
+
+
+@functools.lru_cache(maxsize=8)
+def _has_mesh(scene_uid: int, _objects: int) -> bool:
+    return any(o.in2n.role == "MESH" for s in bpy.data.scenes if s.session_uid == scene_uid for o in s.objects)
 
 
 def draw_photo_chooser(layout, scene) -> None:
@@ -486,7 +504,7 @@ class IN2N_PT_results(_Panel, bpy.types.Panel):
         if workspace.mesh(edit, ".ply").is_file():
             row.operator("in2n.load_mesh", text="Load").edit = edit or ORIGINAL
         shading = context.space_data.shading
-        if shading.type == "SOLID" and shading.color_type != "VERTEX" and any(o.in2n.role == "MESH" for o in context.scene.objects):
+        if shading.type == "SOLID" and shading.color_type != "VERTEX" and _has_mesh(context.scene.session_uid, len(bpy.data.objects)):
             box.operator("in2n.show_colors", icon="COLOR")
 
 

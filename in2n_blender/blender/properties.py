@@ -184,8 +184,10 @@ def detach() -> None:
 def active_capture(scene):
     """The Empty of the scene's active capture, or None. A capture that was deleted from the scene does not count."""
     chosen = scene.in2n.capture
-    if chosen is not None and scene in chosen.users_scene:
-        return chosen
+    if chosen is not None:
+        found = scene.objects.get(chosen.name)  # panels ask often, and `users_scene` looks at every object in Python
+        if found == chosen or (found is not None and scene in chosen.users_scene):
+            return chosen
     return next((o for o in scene.objects if o.in2n.role == "CAPTURE"), None)
 
 

@@ -2,8 +2,8 @@
 
 RECORDING: {"asked": file to append requests to, "answers": {method: {"events": [...], "result": {...}, "error": {...},
 "files": {path in the workspace: text}, "copies": {path in the workspace: file}, "until_cancelled": bool, "deaf": bool (it does
-not even stop then), "until_released": file to wait for, "repeat": {"times", "seconds" between two, "files": one of which is copied each
-time, "to": path in the workspace that is told as a picture}, "crash": bool, "say_pid": file to write the process id to}}}.
+not even stop then), "until_released": file to wait for, "repeat": {"times", "seconds" between two, "files": one of which is copied every
+"every"-th time, "to": path in the workspace that is told as a picture}, "crash": bool, "say_pid": file to write the process id to}}}.
 """
 
 import json
@@ -67,8 +67,9 @@ while True:
         say(method=method, params={"id": id, **event})
     for i in range(answer.get("repeat", {}).get("times", 0)):
         repeat = answer["repeat"]
-        shutil.copy(repeat["files"][i % len(repeat["files"])], place(repeat["to"], params))
-        say(method="artifact", params={"id": id, "kind": "image", "path": str(place(repeat["to"], params))})
+        if i % repeat.get("every", 1) == 0:
+            shutil.copy(repeat["files"][i % len(repeat["files"])], place(repeat["to"], params))
+            say(method="artifact", params={"id": id, "kind": "image", "path": str(place(repeat["to"], params))})
         say(method="progress", params={"id": id, "done": i, "total": repeat["times"], "unit": "steps", "message": "Working", "seconds_left": 60.0})
         time.sleep(repeat["seconds"])
     if answer.get("say_pid"):

@@ -74,7 +74,8 @@ class Window:
         for folder in (scripts, shots):
             shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(HERE, scripts, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy2(ROOT / "tests" / "blender" / "recorded_worker.py", scripts)
+        for extra in (ROOT / "tests" / "blender" / "recorded_worker.py", script):
+            shutil.copy2(extra, scripts)
         shots.mkdir()
         arguments = ["--window-geometry", "0", "0", "1280", "1400", "--no-window-focus", "--enable-event-simulate", "--python-exit-code", "3",
                      "--python", f"/share/gui/{script.name}"]

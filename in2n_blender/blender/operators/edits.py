@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import bpy
@@ -282,8 +283,14 @@ class IN2N_OT_load_frames(_Load, bpy.types.Operator):
 def rendered_paths(workspace: Workspace, edit: str | None) -> dict[str, list[int]]:
     """Frame numbers of the camera paths that an edit was rendered along, by the path's name; the last rendered last."""
     folders = [f for f in (workspace.root / "renders" / (edit or ORIGINAL)).glob("*") if f.is_dir()]
-    found = {f.name: sorted(int(p.stem) for p in f.glob("[0-9]*.png") if p.stem.isdigit()) for f in sorted(folders, key=lambda f: f.stat().st_mtime)}
+    found = {f.name: _frame_numbers(f, f.stat().st_mtime_ns) for f in sorted(folders, key=lambda f: f.stat().st_mtime)}
     return {name: numbers for name, numbers in found.items() if numbers}
+
+
+@functools.lru_cache(maxsize=64)
+def _frame_numbers(folder: Path, _changed: int) -> list[int]:
+    """Looked up again only when files have come or gone: panels ask at every redraw."""
+    return sorted(int(p.stem) for p in folder.glob("[0-9]*.png") if p.stem.isdigit())
 
 
 class IN2N_OT_load_mesh(_Load, bpy.types.Operator):
