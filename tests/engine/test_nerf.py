@@ -70,6 +70,13 @@ def test_warp_encoding_equals_torch(features, threads):
     assert ours_gradient.abs().sum() > 0
 
 
+def test_a_grid_too_fine_for_32_bits_is_hashed():
+    layout = GridLayout((16, 2048, 4096), (16**3, 2**10, 2**10))
+    encoding = GridEncoding(layout, 2, initial_range=1.0)
+    positions = torch.rand(100, 3)
+    assert torch.allclose(encoding(positions), encode_torch(positions, encoding.table, layout), atol=2e-3)
+
+
 @pytest.mark.parametrize("features", [1, 4])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_warp_encoding_has_torchs_gradient_of_the_positions(features, threads):

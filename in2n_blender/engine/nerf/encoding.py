@@ -80,14 +80,9 @@ def _warp():
 
 
 @lru_cache
-def encoding_kernels(features: int):
-    """(forward, backward, backward_positions) Warp kernels for a number of features a level.
-
-    The first two are launched over (points, levels), the last, which adds up all levels, over points.
-    """
+def grid_functions():
+    """Warp functions (lowest_corner, row, share): the lower corner of a point's cell, a corner's row of its level, and its weight along an axis."""
     wp = _warp()
-    vector = wp.types.vector(length=features, dtype=wp.float32)
-
     prime_y, prime_z = wp.constant(wp.uint32(_PRIMES[1])), wp.constant(wp.uint32(_PRIMES[2]))
 
     @wp.func
@@ -96,9 +91,14 @@ def encoding_kernels(features: int):
                         wp.clamp(wp.int32(p[2]), 0, resolution - 2))
 
     @wp.func
+    def is_hashed(resolution: wp.int32, size: wp.int32):
+        wide = wp.int64(resolution)  # 2048 cubed does not fit 32 bits
+        return wp.int64(size) < wide * wide * wide
+
+    @wp.func
     def row(x: wp.int32, y: wp.int32, z: wp.int32, resolution: wp.int32, size: wp.int32):
         index = (x * resolution + y) * resolution + z
-        if size < resolution * resolution * resolution:
+        if is_hashed(resolution, size):
             mixed = wp.uint32(x) ^ (wp.uint32(y) * prime_y) ^ (wp.uint32(z) * prime_z)
             index = wp.int32(mixed & wp.uint32(size - 1))
         return index
@@ -106,6 +106,20 @@ def encoding_kernels(features: int):
     @wp.func
     def share(high: wp.int32, fraction: wp.float32):
         return wp.where(high == 1, fraction, 1.0 - fraction)
+
+    return lowest_corner, row, share
+
+
+@lru_cache
+def encoding_kernels(features: int):
+    """(forward, backward, backward_positions) Warp kernels for a number of features a level.
+
+    The first two are launched over (points, levels), the last, which adds up all levels, over points.
+    """
+    wp = _warp()
+    vector = wp.types.vector(length=features, dtype=wp.float32)
+
+    lowest_corner, row, share = grid_functions()
 
     def forward(positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=vector), levels: wp.array(dtype=wp.vec3i),
                 first_level: wp.int32, encoded: wp.array2d(dtype=vector)):
