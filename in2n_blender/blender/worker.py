@@ -43,6 +43,11 @@ def engine_python() -> Path | None:
     return _installed_python(preferences.home_folder(), int(time.monotonic()))
 
 
+def look_again() -> None:
+    """An engine has come or gone: `engine_python` is not to answer from memory."""
+    _installed_python.cache_clear()
+
+
 def other_python() -> Path | None:
     """The interpreter that is named instead of the installed one, there or not; None when none is named."""
     named = os.environ.get("IN2N_ENGINE_PYTHON") or preferences.engine_python()
@@ -58,12 +63,12 @@ def _installed_python(home: Path, _second: int) -> Path | None:
     return planned.python if planned.ready else None
 
 
-def work(requests: list):
+def work(requests: list, python: Path | None = None):
     """A job (see `tasks`) that sends the requests in order and returns the last one's result, a dict.
 
-    Raises In2nError("no_engine") when no engine is installed.
+    python: an engine that will be there when the job runs; None: the installed one. Raises In2nError("no_engine") when none is.
     """
-    python = engine_python()
+    python = python or engine_python()
     if python is None:
         raise In2nError("no_engine", "The engine is not installed.", "Install it in Preferences > Add-ons > IN2N.")
 
@@ -144,9 +149,9 @@ class Device:
         return f"{self.name}, {self.memory_gb:.0f} GB" if self.memory_gb else self.name
 
 
-def find_devices():
-    """A job that asks the engine what it can compute on, remembers it, and returns a list of Device, best first."""
-    ask = work([FindDevices()])
+def find_devices(python: Path | None = None):
+    """A job that asks the engine (`work`) what it can compute on, remembers it, and returns a list of Device, best first."""
+    ask = work([FindDevices()], python)
     file = preferences.home_folder() / DEVICES_FILE
 
     def run(emit, cancelled):

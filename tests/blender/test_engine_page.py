@@ -48,10 +48,10 @@ def page(extension, home, tmp_path, monkeypatch):
     make_wheel(tmp_path / "wheels", "tiny", "1.0", {"tiny/__init__.py": "size = 1\n"})
     addon = bpy.context.preferences.addons.new()
     addon.module = preferences.base_package
-    worker._installed_python.cache_clear()
+    worker.look_again()
     yield addon.preferences
     worker.stop()
-    worker._installed_python.cache_clear()
+    worker.look_again()
     bpy.context.preferences.addons.remove(addon)
 
 
@@ -114,7 +114,6 @@ def test_install_verify_repair_remove(page, scene, home, tmp_path):
     assert bpy.ops.in2n.verify_engine() == {"FINISHED"}
 
     assert bpy.ops.in2n.remove_engine() == {"FINISHED"}
-    worker._installed_python.cache_clear()
     assert worker.engine_python() is None and not preferences.environment_folder().exists()
     assert "is not installed" in refused(bpy.ops.in2n.remove_engine)
 
@@ -129,7 +128,6 @@ def test_cancelled_an_installation_is_offered_to_be_continued(page, scene, home,
         time.sleep(0.01)
     job.cancel()
     assert job.wait(20) and isinstance(job.error, Cancelled)
-    worker._installed_python.cache_clear()
     assert worker.engine_python() is None
     assert "Continue Installing [in2n.install_engine]" in said(page)
     assert bpy.ops.in2n.install_engine() == {"FINISHED"}

@@ -57,11 +57,15 @@ class _Install(JobOperator):
 
     def prepare(self, context):
         home, wheelhouse, make = preferences.home_folder(), preferences.wheelhouse(), type(self).make
+        find_devices = worker.find_devices(environment.plan(GROUPS, home).python)
 
         def work(emit, cancelled):
             worker.stop()  # a running worker would keep files from being replaced
-            make(GROUPS, home, wheelhouse, Reporter(emit, cancelled))
-            return worker.find_devices()(emit, cancelled)
+            try:
+                make(GROUPS, home, wheelhouse, Reporter(emit, cancelled))
+            finally:
+                worker.look_again()
+            return find_devices(emit, cancelled)
 
         return work, _installed
 
@@ -101,7 +105,7 @@ class IN2N_OT_verify_engine(JobOperator, bpy.types.Operator):
         return poll_nothing_runs(cls) and poll_engine(cls)
 
     def prepare(self, context):
-        home, python = preferences.home_folder(), worker.other_python()
+        home, python, find_devices = preferences.home_folder(), worker.other_python(), worker.find_devices()
 
         def work(emit, cancelled):
             failing = environment.verify(GROUPS, home, Reporter(emit, cancelled), python)
@@ -109,7 +113,7 @@ class IN2N_OT_verify_engine(JobOperator, bpy.types.Operator):
                 module, error = next(iter(failing.items()))
                 more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
                 raise In2nError("broken_environment", f"{module} does not import: {error}{more}.", "Repair the engine in Preferences > Add-ons > IN2N.")
-            return worker.find_devices()(emit, cancelled)
+            return find_devices(emit, cancelled)
 
         def finish(context, scene, capture, devices):
             storage.measure()
@@ -142,7 +146,10 @@ class IN2N_OT_remove_engine(JobOperator, bpy.types.Operator):
 
         def work(emit, cancelled):
             worker.stop()
-            environment.remove(home, Reporter(emit, cancelled))
+            try:
+                environment.remove(home, Reporter(emit, cancelled))
+            finally:
+                worker.look_again()
 
         def finish(context, scene, capture, result):
             storage.measure()
