@@ -12,6 +12,7 @@ from in2n_blender.engine.nerf.camera_refinement import CameraRefinement
 from in2n_blender.engine.nerf.dataset import PixelBank, SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch
 from in2n_blender.engine.nerf.losses import PerceptualLoss, distortion_loss, interlevel_loss, nearness_loss, perceptual_loss
+from in2n_blender.engine.nerf.ray_marching import march
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.sampling import contract, distance_to_spacing, resample, spacing_to_distance, uniform_edges
 from in2n_blender.engine.nerf.settings import CPU, GPU, NerfSettings, with_options
@@ -97,8 +98,9 @@ def test_encoding_compiles_for_cuda_without_a_gpu(arch, tmp_path):
     import warp
 
     from in2n_blender.engine.nerf.encoding import encoding_kernels
+    from in2n_blender.engine.nerf.ray_marching import march_kernels
 
-    for kernel in encoding_kernels(4):
+    for kernel in (*encoding_kernels(4), *march_kernels(4)):
         warp.compile_aot_module(kernel.module, device=None, arch=arch, module_dir=str(tmp_path), use_ptx=True)
     assert list(tmp_path.glob("*.ptx"))
 
@@ -224,6 +226,39 @@ def test_a_ball_is_learnt_and_seen_from_a_new_view(trained):
     middle = rendered.depth[6:10, 10:14].mean()
     distance = np.linalg.norm(camera.position) - 0.6
     assert middle == pytest.approx(distance, abs=0.35), "depth is along z in capture units"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_marching_shows_what_the_model_in_torch_shows(trained, threads):
+    model = trained[0].model
+    bundle, _ = camera_bundle(look_at((2.2, 2.2, 0.6), size=(96, 64)), trained[0].bank.transform, "cpu")
+    for encoding in (model.field.encoding, model.proposal.encoding):
+        encoding.threads = threads
+    with torch.no_grad():
+        twin = model(bundle)
+        table = model.field.encoding.table.clone()
+        seen = march(model, bundle)
+        assert (seen.color - twin.color).abs().max() < 4e-3 and (seen.color - twin.color).abs().mean() < 1e-4
+        assert (seen.alpha - twin.alpha).abs().max() < 4e-3
+        assert ((seen.distance - twin.distance).abs() / twin.distance).median() < 1e-4
+        shown_through = (1 - twin.alpha)[:, None] * (seen.last_color - twin.last_color)
+        assert shown_through.abs().max() < 4e-3
+        model.field.encoding.table.add_(3.0)  # all of space is opaque: every ray ends at its first samples
+        seen, twin = march(model, bundle), model(bundle)
+        model.field.encoding.table.copy_(table)
+    assert torch.isfinite(seen.color).all() and (seen.color - twin.color).abs().max() < 1e-3
+
+
+def test_marching_knows_appearance_and_deeper_mlps():
+    torch.manual_seed(0)
+    settings = replace(with_options(TINY, True, False, 3), hidden_layers=2)
+    model = NerfModel(settings)
+    torch.nn.init.normal_(model.field.appearance)
+    bundle, _ = camera_bundle(ring()[0], SceneTransform.of(ring()), "cpu")
+    for views in (None, torch.full((len(bundle),), 2)):
+        bundle.views = views
+        with torch.no_grad():
+            assert torch.allclose(march(model, bundle).color, model(bundle).color, atol=2e-3)
 
 
 def test_rendering_is_the_same_in_any_chunks_and_cancels_between_them(trained):

@@ -8,6 +8,10 @@ from __future__ import annotations
 import torch
 
 
+# Of the whole weight, spread evenly over a proposal's intervals, so that no interval is lost for good.
+PADDING = 0.01
+
+
 def contract(positions: torch.Tensor) -> torch.Tensor:
     """Mip-NeRF 360's contraction with the infinity norm: the unit cube stays, all space beyond goes into [-2, 2].
 
@@ -42,7 +46,7 @@ def uniform_edges(rays: int, samples: int, device, jitter: torch.Generator | Non
 
 @torch.no_grad()
 def resample(edges: torch.Tensor, weights: torch.Tensor, samples: int, jitter: torch.Generator | None = None,
-             padding: float = 0.01) -> torch.Tensor:
+             padding: float = PADDING) -> torch.Tensor:
     """Inverse-transform sampling of a piecewise constant density.
 
     edges: (rays, n + 1) ascending in [0, 1]; weights: (rays, n) >= 0, padded so that no interval is lost for good.

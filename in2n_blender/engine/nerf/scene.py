@@ -16,6 +16,7 @@ from ...scene.errors import In2nError
 from ..device import pick_device
 from .checkpoint import model_weights, read_checkpoint
 from .dataset import SceneTransform, camera_bundle
+from .ray_marching import can_march, march
 from .rendering import NerfModel
 from .settings import NerfSettings
 
@@ -52,7 +53,7 @@ class Scene:
             part = type(bundle)(bundle.origins[first:first + chunk], bundle.directions[first:first + chunk])
             if view is not None:
                 part.views = torch.full((len(part),), view, device=self.device)
-            rendered = self.model(part)
+            rendered = march(self.model, part) if can_march(self.device) else self.model(part)
             parts.append((self.over_background(rendered).cpu(), rendered.alpha.cpu(), rendered.distance.cpu()))
         color, alpha, distance = (torch.cat(values) for values in zip(*parts))
         shape = (camera.intrinsics.height, camera.intrinsics.width)
