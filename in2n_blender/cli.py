@@ -163,6 +163,7 @@ def _add_parts(commands) -> None:
 
     edit = part("edit", edit_workspace, "edit a workspace's reconstruction by an instruction")
     edit.add_argument("--name", help="the edit's name (default: made from the instruction)")
+    edit.add_argument("--parent", metavar="NAME", help="an edit to build on (default: the unedited reconstruction)")
     _add_editing(edit)
     for add in (_add_preset, _add_seed, _add_device):
         add(edit)
@@ -349,14 +350,15 @@ def evaluate_workspace(args, interruption) -> None:
 def edit_name(args) -> str:
     """A name for an edit: the instruction's words, and a mark of all else that it depends on."""
     words = re.sub(r"[^a-z0-9]+", "-", args.instruction.lower()).strip("-")[:40].strip("-") or "edit"
-    mark = hashlib.sha256(repr((args.instruction, args.editor, args.guidance_text, args.guidance_image, args.seed, args.rounds,
-                                args.noise_schedule, args.perceptual)).encode()).hexdigest()
+    settings = (args.instruction, args.editor, args.guidance_text, args.guidance_image, args.seed, args.rounds, args.noise_schedule, args.perceptual)
+    parent = getattr(args, "parent", None)
+    mark = hashlib.sha256(repr(settings + ((parent,) if parent else ())).encode()).hexdigest()
     return f"{words}-{mark[:4]}"
 
 
 def _edit_request(args, workspace: str, name: str, restart: bool = False) -> Edit:
     return Edit(workspace, name, args.instruction, args.editor, args.guidance_text, args.guidance_image, args.seed, args.preset, args.device,
-                args.rounds, args.noise_schedule, args.perceptual, restart)
+                args.rounds, args.noise_schedule, args.perceptual, restart, getattr(args, "parent", None))
 
 
 def _edit_or_none(name: str | None) -> str | None:

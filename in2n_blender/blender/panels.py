@@ -456,8 +456,11 @@ class IN2N_PT_edits(_Panel, bpy.types.Panel):
             row = box.row()
             row.active = False
             row.label(text=text, translate=False)
-        if not pictures.read(folder / "edits" / edit / "state.json").get("done") and not tasks.running():
-            self.layout.operator("in2n.continue_edit", icon="PLAY")
+        if not pictures.read(folder / "edits" / edit / "state.json").get("done"):
+            if not tasks.running():
+                self.layout.operator("in2n.continue_edit", icon="PLAY")
+        elif context.scene.in2n.instruction.strip():
+            self.layout.operator("in2n.edit", text="Build on This Edit", icon="ADD").parent = edit
 
 
 class IN2N_PT_results(_Panel, bpy.types.Panel):

@@ -107,6 +107,7 @@ _GERMAN_BUTTONS = {
     "Remove Edit": "Bearbeitung entfernen",
     "Use Its Settings": "Einstellungen übernehmen",
     "Continue Edit": "Bearbeitung fortsetzen",
+    "Build on This Edit": "Auf dieser Bearbeitung aufbauen",
     "Toggle Before/After": "Vorher/Nachher umschalten",
     "Open Folder": "Ordner öffnen",
     "Render Frames": "Bilder rendern",

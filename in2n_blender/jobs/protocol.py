@@ -48,7 +48,7 @@ class Reconstruct:
 
 @dataclass(frozen=True)
 class Edit:
-    """Edit the reconstruction by an instruction. Guidance None: the editor's own default."""
+    """Edit the reconstruction by an instruction. Guidance None: the editor's own default. parent: the name of an edit to build on."""
 
     method: ClassVar[str] = "edit"
     workspace: str
@@ -64,6 +64,7 @@ class Edit:
     noise_schedule: str = "falling"  # one of NOISE_SCHEDULES; see engine/editing/dataset_update.py
     perceptual: str = "auto"  # one of PERCEPTUAL; see engine/nerf/losses.py
     restart: bool = False
+    parent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,8 @@ def check_request(request) -> None:
     instruction = getattr(request, "instruction", None)
     if instruction is not None and not instruction.strip():
         raise In2nError("empty_instruction", "The instruction is empty.", "Say what to change, for example “make it look like autumn”.")
+    if getattr(request, "parent", None) is not None and request.parent == request.name:
+        raise In2nError("own_parent", f"The edit “{request.name}” cannot build on itself.", "Give the new edit another name.")
     preset = getattr(request, "preset", None)
     if preset is not None and preset not in PRESETS:
         raise In2nError("unknown_preset", f"There is no preset “{preset}”.", f"Choose one of: {', '.join(PRESETS)}.")

@@ -348,6 +348,16 @@ def test_photos_that_changed_on_disk_are_read_again(workspace, imported, scene, 
     assert brightness() == 40
 
 
+def test_building_on_the_selected_edit(workspace, scene, recording):
+    assert "in2n.edit" not in Read(panels.IN2N_PT_edits).buttons(), "there is no instruction yet"
+    scene.in2n.instruction = "Make it night"
+    assert Read(panels.IN2N_PT_edits).arguments("in2n.edit") == [{"parent": "snow"}]
+    bpy.ops.in2n.edit(parent="snow")
+    assert [asked["params"]["parent"] for asked in recording.asked if asked["method"] == "edit"] == ["snow"]
+    scene.in2n.active_edit = 1
+    assert "in2n.edit" not in Read(panels.IN2N_PT_edits).buttons(), "gold is not finished"
+
+
 def test_duplicate_and_remove(workspace, imported, scene):
     assert bpy.ops.in2n.duplicate_edit() == {"FINISHED"}
     assert [e.name for e in scene.in2n.edits] == ["snow", "gold", "snow-2"] and active_edit(scene) == "snow-2"

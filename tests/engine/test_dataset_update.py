@@ -139,6 +139,34 @@ def test_a_name_that_belongs_to_another_edit_is_refused_unless_restarted(made):
     assert state["seed"] == 8
 
 
+def test_an_edit_builds_on_another(made):
+    workspace, editor = made
+    dataset_update.edit(request_for(workspace, editor, "first", rounds=1), Reporter())
+    dataset_update.edit(request_for(workspace, editor, "second", rounds=1, seed=8, parent="first"), Reporter())
+    dataset_update.edit(request_for(workspace, editor, "alone", rounds=1, seed=8), Reporter())
+    assert json.loads((Workspace(workspace).edit("second") / "edit.json").read_text())["parent"] == "first"
+    first, second, alone = (read_checkpoint(Workspace(workspace).edit(name))[0]["dataset"].float() for name in ("first", "second", "alone"))
+    assert (second - first).abs().mean() > 1 and (second - alone).abs().mean() > 1, "the first edit's photos were edited again"
+
+
+def test_building_on_an_edit_resumes_exactly_and_needs_it_finished(made):
+    workspace, editor = made
+    dataset_update.edit(request_for(workspace, editor, "ground", rounds=1), Reporter())
+    straight = dataset_update.edit(request_for(workspace, editor, "on-straight", rounds=1, parent="ground"), Reporter())
+    previews = iter(range(2))
+    reporter, _ = stop_when(lambda event: isinstance(event, Artifact) and next(previews, None) is None)
+    with pytest.raises(Cancelled):
+        dataset_update.edit(request_for(workspace, editor, "on-stopped", rounds=1, parent="ground"), reporter)
+    for parent, code in (("on-stopped", "no_parent"), ("nowhere", "no_parent"), ("x", "own_parent")):
+        with pytest.raises(In2nError) as refused:
+            dataset_update.edit(request_for(workspace, editor, "x", parent=parent), Reporter())
+        assert refused.value.code == code
+    resumed = dataset_update.edit(request_for(workspace, editor, "on-stopped", rounds=1, parent="ground"), Reporter())
+    assert resumed["unet_evaluations"] == straight["unet_evaluations"]
+    one, other = (read_checkpoint(Workspace(workspace).edit(name))[0] for name in ("on-straight", "on-stopped"))
+    assert all(torch.allclose(one[name].float(), other[name].float(), atol=2 if name == "dataset" else 1e-3) for name in one)
+
+
 def test_an_edit_needs_a_finished_reconstruction_and_an_instruction(made, tmp_path):
     workspace, editor = made
     with pytest.raises(In2nError) as refused:
@@ -161,7 +189,7 @@ def test_a_cancelled_reconstruction_goes_on(made, tmp_path):
     assert read_checkpoint(Workspace(copy).reconstruction)[1]["step"] == 13
     seen = []
     state = reconstruct(Reconstruct(str(copy), "draft", "cpu", steps=30), Reporter(seen.append))
-    assert min(e.done for e in seen if isinstance(e, Progress)) == 13 and state["done"]
+    assert min(e.done for e in seen if isinstance(e, Progress) and e.unit == "step") == 13 and state["done"]
     whole = read_checkpoint(Workspace(workspace).reconstruction)[0]
     for name, value in read_checkpoint(Workspace(copy).reconstruction)[0].items():
         assert torch.allclose(value.float(), whole[name].float(), atol=1e-3), name

@@ -32,6 +32,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
     preset: EnumProperty(name="Preset", description="How long the edit runs; left out: the scene's preset", items=PRESET_ITEMS, options={"SKIP_SAVE"})
     device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
     rounds: IntProperty(name="Rounds", description="How often every photo is edited; 0: as often as the preset wants", default=0, min=0, options={"SKIP_SAVE"})
+    parent: StringProperty(name="Build on", description="An edit whose scene and photos are edited further; left out: the unedited reconstruction", options={"SKIP_SAVE"})
     restart: BoolProperty(name="Start over", description="Throw an edit of the same name away and begin again", default=False, options={"SKIP_SAVE"})
 
     @classmethod
@@ -64,6 +65,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             device=self.device if given("device") else settings.device,
             rounds=self.rounds or None,
             restart=self.restart,
+            parent=self.parent or None,
         )
 
         instructions.remember(instruction)

@@ -77,6 +77,7 @@ class Schedule:
 def edit(request: Edit, report: Reporter, method: type["DatasetUpdate"] | None = None) -> dict:
     """Edit the workspace's reconstruction by an instruction, from the edit's checkpoint if there is one.
 
+    With a parent, its scene and its edited photos take the place of the reconstruction and the original photos.
     method: `DatasetUpdate`, or one of the methods that it is measured against (`baselines`).
     Returns edits/<name>/state.json: rounds, unet_evaluations, seconds, cpu_seconds, peak_memory_mb, editor, instruction, device.
     Raises In2nError, Cancelled (after saving).
@@ -94,6 +95,7 @@ def edit(request: Edit, report: Reporter, method: type["DatasetUpdate"] | None =
     settings = replace(NerfSettings(**reconstruction[1]["settings"]), **_editing_sizes(settings_for(request.preset, device.type)))
     if request.perceptual != "auto":
         settings = replace(settings, perceptual=request.perceptual)
+    parent = _parent(request, workspace, reconstruction[1])
     schedule = method.Schedule(len(images), request.rounds or settings.edit_rounds, settings.edit_rate, request.seed, request.noise_schedule)
     record = _record(request, editor, reconstruction[1], schedule, method)
     found = _resumable(folder, record, request.restart)
@@ -101,6 +103,9 @@ def edit(request: Edit, report: Reporter, method: type["DatasetUpdate"] | None =
         return found[1]
 
     bank = training_bank(capture, images, device)
+    if parent:
+        bank.colors.copy_(parent[0]["dataset"])
+        images = [bank.image(view).cpu().numpy() for view in range(len(bank))]
     state = {**{k: reconstruction[1][k] for k in ("transform", "near", "has_alpha")}, **record, "settings": settings.to_json(),
              "device": describe_device(device), **dict.fromkeys(COSTS, 0), "edits_done": 0, "done": False}
     model, transform = build_model(state)
@@ -110,9 +115,9 @@ def edit(request: Edit, report: Reporter, method: type["DatasetUpdate"] | None =
         bank.colors.copy_(found[0]["dataset"])
         state.update({key: found[1][key] for key in (*COSTS, "edits_done")})
     else:
-        model.load_state_dict(model_weights(reconstruction[0]))
+        model.load_state_dict(model_weights((parent or reconstruction)[0]))
         write_json(folder / "edit.json", record)
-    del reconstruction, found
+    del reconstruction, parent, found
     scene = Scene(model, transform, capture, device, bank.has_alpha)
     method(request, report, folder, editor, schedule, trainer, scene, images, state).run()
     return state
@@ -229,9 +234,25 @@ def _record(request: Edit, editor: Editor, reconstruction: dict, schedule: Sched
         "name": request.name, "method": method.name, "instruction": request.instruction.strip(), "editor": editor.name, "seed": request.seed,
         "guidance_text": choose(request.guidance_text, editor.guidance_text),
         "guidance_image": choose(request.guidance_image, editor.guidance_image),
-        "rounds": schedule.rounds, "noise_schedule": schedule.noise, "perceptual": request.perceptual, "preset": request.preset, "parent": None,
-        "reconstruction": {key: reconstruction[key] for key in ("capture", "seed", "total_steps")}, "region": None,
+        "rounds": schedule.rounds, "noise_schedule": schedule.noise, "perceptual": request.perceptual, "preset": request.preset, "parent": request.parent,
+        "reconstruction": _made_from(reconstruction), "region": None,
     }
+
+
+def _parent(request: Edit, workspace: Workspace, reconstruction: dict):
+    """The checkpoint of the edit to build on, None without one. Raises In2nError("no_parent", "other_reconstruction")."""
+    if request.parent is None:
+        return None
+    found = read_checkpoint(workspace.edit(request.parent))
+    if found is None or not found[1]["done"]:
+        raise In2nError("no_parent", f"The edit “{request.parent}” to build on is not there or not finished.", "Finish that edit first, or choose another.")
+    if found[1]["reconstruction"] != _made_from(reconstruction):
+        raise In2nError("other_reconstruction", f"The edit “{request.parent}” was made from an earlier reconstruction.", "Edit it again before you build on it.")
+    return found
+
+
+def _made_from(reconstruction: dict) -> dict:
+    return {key: reconstruction[key] for key in ("capture", "seed", "total_steps")}
 
 
 def _resumable(folder: Path, record: dict, restart: bool):
