@@ -353,7 +353,7 @@ def test_building_on_the_selected_edit(workspace, scene, recording):
     scene.in2n.instruction = "Make it night"
     assert Read(panels.IN2N_PT_edits).arguments("in2n.edit") == [{"parent": "snow"}]
     bpy.ops.in2n.edit(parent="snow")
-    assert [asked["params"]["parent"] for asked in recording.asked if asked["method"] == "edit"] == ["snow"]
+    assert [asked["parent"] for asked in recording.asked if asked["method"] == "edit"] == ["snow"]
     scene.in2n.active_edit = 1
     assert "in2n.edit" not in Read(panels.IN2N_PT_edits).buttons(), "gold is not finished"
 
