@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from in2n_blender.engine.evaluation.image_metrics import psnr
+from in2n_blender.engine.nerf.checkpoint import read_checkpoint, save_checkpoint
 from in2n_blender.engine.nerf.camera_refinement import CameraRefinement
 from in2n_blender.engine.nerf.dataset import PixelBank, SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch
@@ -16,9 +17,13 @@ from in2n_blender.engine.nerf.ray_marching import march
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.sampling import contract, distance_to_spacing, resample, spacing_to_distance, uniform_edges
 from in2n_blender.engine.nerf.settings import CPU, GPU, NerfSettings, with_options
-from in2n_blender.engine.nerf.scene import Scene, bytes_a_ray, rays_a_chunk
-from in2n_blender.engine.nerf.training import Trainer
+from in2n_blender.engine.nerf.scene import Scene, bytes_a_ray, load_scene, rays_a_chunk
+from in2n_blender.engine.nerf.training import Trainer, reconstruct
+from in2n_blender.jobs.protocol import Reconstruct, Reporter
+from in2n_blender.jobs.workspace import write_json
 from in2n_blender.scene.camera import Camera, Intrinsics
+from in2n_blender.scene.capture import PinholeCapture, View
+from in2n_blender.scene.errors import Cancelled
 
 TINY = NerfSettings(levels=3, coarsest=8, finest=32, log2_table=12, features=2, hidden=16, proposal_levels=2, proposal_finest=16,
                     proposal_samples=24, samples=12, rays=256, steps=60)
@@ -262,9 +267,6 @@ def test_marching_knows_appearance_and_deeper_mlps():
 
 
 def test_rendering_is_the_same_in_any_chunks_and_cancels_between_them(trained):
-    from in2n_blender.jobs.protocol import Reporter
-    from in2n_blender.scene.errors import Cancelled
-
     _, scene = trained
     camera = ring()[0]
     assert torch.allclose(scene.render(camera).rgb_srgb, scene.render(camera, chunk=37).rgb_srgb, atol=1e-5)
@@ -392,6 +394,60 @@ def test_views_own_parameters_resume_exactly_and_rest_while_editing():
         editing.step()
     for name, value in own.items():
         assert torch.equal(editing.model.state_dict()[name], value)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """Six small photos of the ball, one of them held out."""
+    from PIL import Image
+
+    cameras = ring(6)
+    views = tuple(View(f"{i}", f"images/{i}.png", camera, held_out=i == 2) for i, camera in enumerate(cameras))
+    (tmp_path / "images").mkdir()
+    for view in views:
+        Image.fromarray((sphere_image(view.camera) * 255).round().astype(np.uint8)).save(tmp_path / view.image)
+    write_json(tmp_path / "capture.json", PinholeCapture("ball", ".", "draft", views).to_json())
+    return tmp_path
+
+
+def test_a_reconstruction_with_options_is_stored_resumed_and_loaded(workspace):
+    request = Reconstruct(str(workspace), "draft", "cpu", steps=6, appearance=True, refine_cameras=True)
+    asked = 0
+
+    def after_some_steps():
+        nonlocal asked
+        asked += 1
+        return asked > 5 + 3
+
+    with pytest.raises(Cancelled):
+        reconstruct(request, Reporter(cancelled=after_some_steps))
+    halfway, state = read_checkpoint(workspace / "reconstruction")
+    assert 0 < state["step"] < 6 and not state["done"]
+    reconstruct(request, Reporter())
+    resumed, state = read_checkpoint(workspace / "reconstruction")
+    assert state["done"] and state["settings"]["views"] == 5
+    reconstruct(replace(request, restart=True), Reporter())
+    straight, _ = read_checkpoint(workspace / "reconstruction")
+    assert {"model.field.appearance", "model.refinement.raw"} < set(straight)
+    for name, value in straight.items():
+        assert torch.allclose(value, resumed[name], atol=1e-6), name
+    scene = load_scene(str(workspace), None, "cpu")
+    assert scene.model.refinement.raw.abs().sum() > 0
+    assert torch.isfinite(scene.render(ring()[0], view=1).rgb_srgb).all()
+
+
+def test_a_checkpoint_from_before_a_setting_came_still_counts(workspace):
+    request = Reconstruct(str(workspace), "draft", "cpu", steps=2)
+    reconstruct(request, Reporter())
+    tensors, state = read_checkpoint(workspace / "reconstruction")
+    for name in ("appearance", "refine_cameras", "views", "learning_rate_appearance", "learning_rate_cameras"):
+        del state["settings"][name]
+    save_checkpoint(workspace / "reconstruction", tensors, state)
+    said = []
+    reconstruct(request, Reporter(said.append))
+    assert not said
+    reconstruct(replace(request, steps=3), Reporter(said.append))
+    assert any("starts anew" in str(event) for event in said)
 
 
 def test_without_options_a_model_is_what_it_was():
