@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, os.path.dirname(__file__))
 
 import bpy
-from driver import click, drive, in_view, key, log, press, redraw, shot, show_tab, until, view3d, window
+from driver import click_text, drive, key, press, redraw, shot, show_tab, type_text, until, view3d, window
 
 PACKAGE = "bl_ext.user_default.in2n_blender"
 RECORDING = Path(os.environ["IN2N_HOME"]).with_name("recording.json")
@@ -140,9 +140,16 @@ def day():
 
 def import_capture():
     bpy.ops.ed.undo_push(message="before the import")
-    with in_view():
-        assert bpy.ops.in2n.import_capture("EXEC_DEFAULT", True, filepath=str(CAPTURE)) == {"FINISHED"}
+    yield from click_text("Import Capture…")
     yield 0.5
+    browser = bpy.context.window_manager.windows[-1]
+    files = browser.screen.areas[0].spaces.active
+    yield from until(lambda: files.params is not None, what="the file browser")
+    files.params.directory, files.params.filename = f"{CAPTURE}/".encode(), "transforms.json"
+    shot("02c-file-browser")
+    with bpy.context.temp_override(window=browser, area=browser.screen.areas[0]):
+        bpy.ops.file.execute()
+    yield 1.0
     objects = len(bpy.data.objects)
     assert scene().in2n.capture is not None and objects > len(photos())
     area, main, _sidebar = view3d()
@@ -163,8 +170,8 @@ def reconstruct():
     preview = {"reconstruction/preview.png": str(photos()[2])}
     image = ["artifact", {"kind": "image", "path": "{workspace}/reconstruction/preview.png"}]
     answers(import_=normalised(), reconstruct={"copies": preview, "events": [progress(420, 2000, "Reconstructing", 245.0), image], "until_cancelled": True})
-    press(bpy.ops.in2n.reconstruct)
-    yield from until(lambda: tasks().current().image, what="the first picture")
+    yield from click_text("Reconstruct", which=1)  # the first is the panel's title
+    yield from until(lambda: tasks().current() and tasks().current().image, what="the first picture")
     yield from pictures("04-reconstructing")
     yield from key("ESC")
     yield from settled("the reconstruction")
@@ -172,29 +179,35 @@ def reconstruct():
     yield from pictures("05-cancelled-by-escape")
     state = json.dumps({"done": True, "psnr_db": 27.3})
     answers(reconstruct={"files": {"reconstruction/checkpoint.safetensors": "", "reconstruction/state.json": state}, "result": {"psnr_db": 27.3}})
-    press(bpy.ops.in2n.resume)
+    yield from click_text("Resume")
     yield from settled("the resumed reconstruction")
     assert "27.3" in status(), status()
     yield from pictures("06-reconstructed")
 
 
 def preview():
-    scene().in2n.instruction = "Make it look like it just snowed"
+    yield from click_text("Make it look like autumn")  # what the empty field says
+    yield from type_text("make it look like it just snowed")
+    assert scene().in2n.instruction == "make it look like it just snowed", scene().in2n.instruction
     looks = snowy("snowy")
     answers(preview={"events": [progress(0, 4, "Editing", unit="pictures")], "until_cancelled": True})
-    press(bpy.ops.in2n.preview)
-    yield from until(lambda: tasks().current().progress is not None, what="the preview to begin")
+    yield from click_text("Preview Grid")
+    yield from until(lambda: tasks().running() and tasks().current().progress is not None, what="the preview to begin")
     folder = asked()[-1]
     yield from pictures("07-preview-begins")
-    press(bpy.ops.in2n.cancel)
+    yield from click_text("Cancel")
     yield from settled("the preview")
+    assert "cancelled" in status(), status()
     record, copies = preview_record(looks)
     answers(preview={"files": {f"previews/{scene().in2n.preview}/preview.json": record}, "copies": copies,
                      "result": {"pictures": json.loads(record)["pictures"]}})
-    press(bpy.ops.in2n.preview)
+    yield from click_text("Preview Grid")
     yield from settled("the preview")
     assert folder["instruction"] == scene().in2n.instruction
     yield from pictures("08-previews")
+    yield from click_text("7.5 · 1.2")
+    settings = scene().in2n
+    assert not settings.use_default_guidance and round(settings.guidance_image, 3) == 1.2, "a click on a picture takes its guidance"
 
 
 def preview_record(looks):
@@ -212,17 +225,18 @@ def edit():
     files = {"edits/{name}/edit.json": record}
     copies = {"edits/{name}/preview.png": looks, f"edits/{{name}}/dataset/{name}.png": looks}
     answers(edit={"files": files, "copies": copies, "events": [progress(130, 800, "Edit 13 of 80, noise 0.74", 372.0), image], "until_cancelled": True})
-    press(bpy.ops.in2n.edit)
+    yield from click_text("Start Edit")
     yield from until(lambda: tasks().current().image, what="the first edited view")
     press(bpy.ops.in2n.extract_mesh)
     yield from pictures("09-editing-and-a-job-that-waits")
     press(bpy.ops.in2n.cancel_waiting, index=0)
-    press(bpy.ops.in2n.cancel)
+    yield from click_text("Cancel")
     yield from settled("the edit")
     assert "cancelled" in status(), status()
     yield from pictures("10-edit-cancelled")
     answers(edit={"files": {**files, "edits/{name}/state.json": json.dumps({"done": True})}, "copies": copies})
-    press(bpy.ops.in2n.resume)
+    assert abs(asked()[-1]["guidance_image"] - 1.2) < 1e-6
+    yield from click_text("Resume")
     yield from settled("the resumed edit")
     assert "is ready" in status() and len(scene().in2n.edits) == 1, status()
     yield from pictures("11-edited")
@@ -233,7 +247,7 @@ def results():
     scene().frame_start, scene().frame_end = 1, 3
     copies = {f"renders/{name}/Scene/{n:04d}.png": str(photos()[n]) for n in (1, 2, 3)}
     answers(render={"copies": copies}, mesh={"files": {f"meshes/{name}.ply": PLY}})
-    press(bpy.ops.in2n.render_path)
+    yield from click_text("Render Frames")
     press(bpy.ops.in2n.extract_mesh)
     yield from settled("frames and mesh")
     assert any(o.in2n.role == "MESH" for o in bpy.data.objects)
