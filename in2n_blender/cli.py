@@ -242,7 +242,7 @@ def _add_testbed(commands) -> None:
                        "Render the scenes, edit them by every method, measure against the truth. Stopped, the same command goes on.")
     testbed.add_argument("--out", required=True, metavar="DIR", help="folder for result.json, table.md, the sheets and the workspaces")
     testbed.add_argument("--method", action="append", default=[], metavar="NAME",
-                         help="per-frame, one-time, score-distillation or iterative; several times for several (default: all)")
+                         help="unedited, per-frame, one-time, score-distillation or iterative; several times for several (default: all)")
     testbed.add_argument("--scene", action="append", default=[], metavar="NAME", help="one of the scenes; several times for several (default: all)")
     testbed.add_argument("--instruction", action="append", metavar="TEXT", help="of the miniature's; several times for several (default: snow, sunset and gold)")
     testbed.add_argument("--editor", default="miniature", metavar="NAME", help="miniature, a model's name or a folder in diffusers' format (default: %(default)s)")

@@ -154,6 +154,11 @@ def per_frame(request: Edit, report: Reporter) -> EditedScene:
     return EditedScene(PerFrameScene(scene, editor, request), {}, editor)
 
 
+def unedited(request: Edit, report: Reporter) -> EditedScene:
+    """The reconstruction as it is: what doing nothing scores. Raises In2nError("not_trained")."""
+    return EditedScene(load_scene(request.workspace, None, request.device), {})
+
+
 def _with_nerf(method: type[DatasetUpdate]):
     def run(request: Edit, report: Reporter) -> EditedScene:
         state = edit(request, report, method)
@@ -162,7 +167,7 @@ def _with_nerf(method: type[DatasetUpdate]):
     return run
 
 
-METHODS = {"per-frame": per_frame, **{method.name: _with_nerf(method) for method in (OneTimeUpdate, ScoreDistillation, DatasetUpdate)}}
+METHODS = {"unedited": unedited, "per-frame": per_frame, **{method.name: _with_nerf(method) for method in (OneTimeUpdate, ScoreDistillation, DatasetUpdate)}}
 
 
 def run_method(method: str, request: Edit, report: Reporter) -> EditedScene:
