@@ -15,7 +15,7 @@ from in2n_blender.engine.photos import Photos
 from in2n_blender.jobs.workspace import Workspace, atomic_path, write_json
 
 matplotlib.use("agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot, ticker  # noqa: E402
 
 SHEET_VIEWS = 2
 DEPTH_RANGE = (1, 99)  # percentiles of disparity that the depth maps' colours span
@@ -204,6 +204,8 @@ def plot_curves(path: Path, everything: list) -> None:
             points = curve(compared, result)
             panel.plot(*zip(*points), marker=".", label=who, linestyle="-" if who.startswith("this") else "--")
         panel.set(title=compared.name, xlabel="seconds of training", ylabel="held-out PSNR (dB)", xscale="log")
+        panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.xaxis.set_minor_formatter(ticker.NullFormatter())
         panel.grid(alpha=0.3, which="both")
         panel.legend(fontsize=8)
     for panel in panels[len(everything):]:
