@@ -65,7 +65,7 @@ JOBS = {
     "summary": ".output.sheets:summarise",
     "testbed": ".evaluation.testbed:run_testbed",
     "evaluate": ".evaluation.evaluate:evaluate",
-    "download": ".diffusion.download:download_model",
+    "download": ".diffusion.hub:download_model",
 }
 
 

@@ -8,7 +8,8 @@ import time
 import huggingface_hub.constants
 import pytest
 
-from in2n_blender.engine.diffusion.download import download, download_model
+from in2n_blender.engine.diffusion.download import download
+from in2n_blender.engine.diffusion.hub import UNWANTED, WANTED, download_model
 from in2n_blender.jobs.models import find_models
 from in2n_blender.jobs.protocol import DownloadModel, Progress, Reporter
 from in2n_blender.scene.errors import Cancelled, In2nError
@@ -113,14 +114,14 @@ def test_cancelled_it_leaves_what_is_whole_and_goes_on_later(hub, tmp_path):
         return bool(cancelled_at)
 
     with pytest.raises(Cancelled):
-        download(NAME, Reporter(watch, cancelled))
+        download(NAME, Reporter(watch, cancelled), WANTED, UNWANTED)
     assert totals[-1][1] == 24 and totals[-1][0] >= 1
     assert not any(m.complete for m in find_models())
 
     assert not list(tmp_path.rglob("*.incomplete")), "nothing is left that nobody would take up again"
 
     hub.slow, hub.asked = 0.0, []
-    download(NAME, Reporter())
+    download(NAME, Reporter(), WANTED, UNWANTED)
     fetched = [path.rpartition(COMMIT)[2] for path in hub.asked if "/resolve/" in path]
     assert fetched == ["/unet/diffusion_pytorch_model.safetensors"], "what was whole is not fetched again"
     assert find_models()[0].complete
@@ -128,7 +129,7 @@ def test_cancelled_it_leaves_what_is_whole_and_goes_on_later(hub, tmp_path):
 
 def test_a_model_that_is_not_there(hub):
     with pytest.raises(In2nError) as error:
-        download("someone/else", Reporter())
+        download("someone/else", Reporter(), WANTED, UNWANTED)
     assert error.value.code == "no_network" and "someone/else" in error.value.message
     with pytest.raises(In2nError) as error:
         download_model(DownloadModel("no name"), Reporter())

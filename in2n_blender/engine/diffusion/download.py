@@ -10,9 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
-from ...jobs.protocol import DownloadModel, Reporter
+from ...jobs.protocol import Reporter
 from ...scene.errors import In2nError
-from .hub import UNWANTED, WANTED, is_hub_name
 
 _PROGRAM = """
 import json, os, sys
@@ -31,17 +30,10 @@ MEGABYTE = 2**20
 UNFINISHED = "*.incomplete"
 
 
-def download_model(request: DownloadModel, report: Reporter) -> dict:
-    """The job: the request itself is the user's leave. Returns {"folder"}. Raises In2nError("unknown_editor", "no_network"), Cancelled."""
-    if not is_hub_name(request.name):
-        raise In2nError("unknown_editor", f"“{request.name}” is not a model's name on the Hugging Face hub.", "Names look like owner/model.")
-    return {"folder": str(download(request.name, report))}
-
-
-def download(name: str, report: Reporter, wanted: list[str] = WANTED, unwanted: list[str] = UNWANTED) -> Path:
+def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]) -> Path:
     """Fetch a hub model into the local cache, all files that are not there yet; returns its folder.
 
-    wanted, unwanted: patterns of its files' names; an editor's, if not given.
+    wanted, unwanted: patterns of its files' names.
     It runs in a process of its own, because nothing else ends a download within a second. Progress is in megabytes.
     Raises In2nError("no_network"), Cancelled.
     """

@@ -6,8 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from ...jobs.protocol import Reporter
+from ...jobs.protocol import DownloadModel, Reporter
 from ...scene.errors import In2nError
+from .download import download
 
 ALLOW_DOWNLOAD = "IN2N_ALLOW_DOWNLOAD"
 
@@ -30,6 +31,13 @@ def downloads_allowed() -> bool:
     return os.environ.get(ALLOW_DOWNLOAD) == "1" and os.environ.get("HF_HUB_OFFLINE", "0") in ("", "0")
 
 
+def download_model(request: DownloadModel, report: Reporter) -> dict:
+    """The job: the request itself is the user's leave. Returns {"folder"}. Raises In2nError("unknown_editor", "no_network"), Cancelled."""
+    if not is_hub_name(request.name):
+        raise In2nError("unknown_editor", f"“{request.name}” is not a model's name on the Hugging Face hub.", "Names look like owner/model.")
+    return {"folder": str(download(request.name, report, WANTED, UNWANTED))}
+
+
 def find_on_hub(name: str, report: Reporter) -> Path:
     """The folder of a hub model in the local cache, downloaded first where that is allowed.
 
@@ -39,10 +47,8 @@ def find_on_hub(name: str, report: Reporter) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    from .download import download
-
     if downloads_allowed():
-        return download(name, report)
+        return download(name, report, WANTED, UNWANTED)
     try:
         folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED))
     except LocalEntryNotFoundError:
