@@ -96,19 +96,28 @@ def grid_functions():
         wide = wp.int64(resolution)  # 2048 cubed does not fit 32 bits
         return wp.int64(size) < wide * wide * wide
 
+    eight = wp.types.vector(length=8, dtype=wp.int32)
+
     @wp.func
-    def row(x: wp.int32, y: wp.int32, z: wp.int32, resolution: wp.int32, size: wp.int32):
-        index = (x * resolution + y) * resolution + z
+    def rows(low: wp.vec3i, resolution: wp.int32, size: wp.int32, offset: wp.int32):
+        found = eight()
         if is_hashed(resolution, size):
-            mixed = wp.uint32(x) ^ (wp.uint32(y) * prime_y) ^ (wp.uint32(z) * prime_z)
-            index = wp.int32(mixed & wp.uint32(size - 1))
-        return index
+            mask = wp.uint32(size - 1)
+            x0, y0, z0 = wp.uint32(low[0]), wp.uint32(low[1]) * prime_y, wp.uint32(low[2]) * prime_z
+            x1, y1, z1 = x0 + wp.uint32(1), y0 + prime_y, z0 + prime_z
+            found = eight(wp.int32((x0 ^ y0 ^ z0) & mask), wp.int32((x0 ^ y0 ^ z1) & mask), wp.int32((x0 ^ y1 ^ z0) & mask), wp.int32((x0 ^ y1 ^ z1) & mask),
+                          wp.int32((x1 ^ y0 ^ z0) & mask), wp.int32((x1 ^ y0 ^ z1) & mask), wp.int32((x1 ^ y1 ^ z0) & mask), wp.int32((x1 ^ y1 ^ z1) & mask))
+        else:
+            a = (low[0] * resolution + low[1]) * resolution + low[2]
+            b = a + resolution * resolution
+            found = eight(a, a + 1, a + resolution, a + resolution + 1, b, b + 1, b + resolution, b + resolution + 1)
+        return found + eight(offset)
 
     @wp.func
     def share(high: wp.int32, fraction: wp.float32):
         return wp.where(high == 1, fraction, 1.0 - fraction)
 
-    return lowest_corner, row, share, is_hashed
+    return lowest_corner, rows, share, is_hashed
 
 
 @lru_cache
@@ -120,7 +129,7 @@ def encoding_kernels(features: int):
     wp = _warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)
 
-    lowest_corner, row, share, _ = grid_functions()
+    lowest_corner, rows, share, _ = grid_functions()
 
     def forward(positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=vector), levels: wp.array(dtype=wp.vec3i),
                 first_level: wp.int32, encoded: wp.array2d(dtype=vector)):
@@ -129,11 +138,12 @@ def encoding_kernels(features: int):
         resolution, size, offset = levels[level][0], levels[level][1], levels[level][2]
         p = positions[point] * wp.float32(resolution - 1)
         low = lowest_corner(p, resolution)
+        at = rows(low, resolution, size, offset)
         total = vector()
         for corner in range(8):
             i, j, k = corner // 4, corner // 2 % 2, corner % 2
             weight = share(i, p[0] - wp.float32(low[0])) * share(j, p[1] - wp.float32(low[1])) * share(k, p[2] - wp.float32(low[2]))
-            total += weight * table[offset + row(low[0] + i, low[1] + j, low[2] + k, resolution, size)]
+            total += weight * table[at[corner]]
         encoded[point, level] = total
 
     def backward(positions: wp.array(dtype=wp.vec3), gradient: wp.array2d(dtype=vector), levels: wp.array(dtype=wp.vec3i),
@@ -143,10 +153,11 @@ def encoding_kernels(features: int):
         resolution, size, offset = levels[level][0], levels[level][1], levels[level][2]
         p = positions[point] * wp.float32(resolution - 1)
         low = lowest_corner(p, resolution)
+        at = rows(low, resolution, size, offset)
         for corner in range(8):
             i, j, k = corner // 4, corner // 2 % 2, corner % 2
             weight = share(i, p[0] - wp.float32(low[0])) * share(j, p[1] - wp.float32(low[1])) * share(k, p[2] - wp.float32(low[2]))
-            wp.atomic_add(table_gradient, offset + row(low[0] + i, low[1] + j, low[2] + k, resolution, size), weight * gradient[point, level])
+            wp.atomic_add(table_gradient, at[corner], weight * gradient[point, level])
 
     def backward_positions(positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=vector), gradient: wp.array2d(dtype=vector),
                            levels: wp.array(dtype=wp.vec3i), position_gradient: wp.array(dtype=wp.vec3)):
@@ -157,10 +168,11 @@ def encoding_kernels(features: int):
             scale = wp.float32(resolution - 1)
             p = positions[point] * scale
             low = lowest_corner(p, resolution)
+            at = rows(low, resolution, size, offset)
             for corner in range(8):
                 i, j, k = corner // 4, corner // 2 % 2, corner % 2
                 x, y, z = share(i, p[0] - wp.float32(low[0])), share(j, p[1] - wp.float32(low[1])), share(k, p[2] - wp.float32(low[2]))
-                slope = scale * wp.dot(gradient[point, level], table[offset + row(low[0] + i, low[1] + j, low[2] + k, resolution, size)])
+                slope = scale * wp.dot(gradient[point, level], table[at[corner]])
                 total += slope * wp.vec3(wp.float32(2 * i - 1) * y * z, x * wp.float32(2 * j - 1) * z, x * y * wp.float32(2 * k - 1))
         position_gradient[point] = total
 
