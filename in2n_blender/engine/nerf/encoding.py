@@ -266,13 +266,14 @@ class GridEncoding(nn.Module):
     """A table of features read at points in [0, 1]^3.
 
     forward: (points, 3) float32 -> (points, levels * features) float32, differentiable in points and table.
+    threads: on a CPU; None: as many as torch uses. The numbers are the same with any.
     """
 
-    def __init__(self, layout: GridLayout, features: int, initial_range: float = 1e-4, threads: int = 2):
+    def __init__(self, layout: GridLayout, features: int, initial_range: float = 1e-4, threads: int | None = None):
         super().__init__()
         self.layout = layout
         self.features = features
-        self.threads = threads
+        self.threads = threads or torch.get_num_threads()
         self.table = nn.Parameter(torch.empty(layout.rows, features).uniform_(-initial_range, initial_range))
         self._levels: dict[str, object] = {}
 
