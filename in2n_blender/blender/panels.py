@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import blf
 import bpy
 from bpy.app.translations import pgettext_iface as iface
 
@@ -83,14 +84,16 @@ def _draw_live(layout, context, job) -> None:
 
 def _wrapped(layout, text: str, context, icon: str = "NONE") -> None:
     """A text over as many lines as it needs; Blender's labels do not wrap."""
-    width = max(int((context.region.width / context.preferences.system.ui_scale - 60) / 6.2), 16)
+    scale = context.preferences.system.ui_scale
+    width = max(context.region.width - (80 if icon != "NONE" else 60) * scale, 100 * scale)
+    blf.size(0, bpy.context.preferences.ui_styles[0].widget.points * scale)
     line, lines = "", []
     for word in text.split():
-        if line and len(line) + 1 + len(word) > width:
+        longer = f"{line} {word}".strip()
+        if line and blf.dimensions(0, longer)[0] > width:
             lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
+            longer = word
+        line = longer
     column = layout.column(align=True)
     column.scale_y = 0.8
     for index, part in enumerate([*lines, line]):

@@ -23,7 +23,7 @@ PACKAGES = ("blender", "xvfb", "xauth", "libgl1-mesa-dri", "libegl1", "libgl1", 
             "python3-numpy", "python3-requests", "python3-cattr", "python3-zstandard", "ca-certificates")
 PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "LIBGL_ALWAYS_SOFTWARE": "1", "GALLIUM_DRIVER": "llvmpipe"}
 FIRST_PROCESS = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
-MAKE_SECONDS, RUN_SECONDS = 1800, 240
+MAKE_SECONDS, RUN_SECONDS = 1800, 480
 
 
 class Unavailable(Exception):
