@@ -1,11 +1,13 @@
 """How long a running job holds Blender's main thread at a time, measured in a window, in milliseconds; the goal is at most 5.
 
+What is done once, when the job has ended and its result is brought in, is not part of it.
+
     PYTHONPATH=.:tests/gui python tests/benchmarks/main_thread.py [--photos N] [--seconds S] [--chroot DIR]
 
 A job reports progress ten times a second and a new picture every second. A hold is what the add-on does without a pause: its
 timer's callback, or one drawing of all its panels, in the main thread's processor time. Besides, a timer that fires whenever
 Blender is free tells the gaps between two of its turns, with the job and without: those hold Blender's own drawing of the
-window too, which is slow without a GPU. The end of the job, when its result is brought in, is told apart.
+window too, which is slow without a GPU.
 It needs what `python3 -m in2n_blender test --gui` needs.
 """
 
@@ -168,9 +170,7 @@ def inside() -> None:
         measured = {"ticks": len(modals), "blender": bpy.app.version_string, "milliseconds": {
             "one hold (callback, or all panels)": spread(holds), "the timer's callback": spread(modals), **{f"  {panel}": spread(took) for panel, took in draws.items()}, "gaps while nothing runs": spread(idle), "gaps while the job runs": spread(busy)}}
         shot("main-thread")
-        modals.clear()
         yield from until(lambda: not jobs.busy(), what="the end of the job")
-        measured["milliseconds"]["the end of the job"] = spread(modals)
         print(MARK + json.dumps(measured), flush=True)
 
     drive(measure())
