@@ -113,15 +113,24 @@ def interpolation(features: int):
         e, f, g, h = a + 1, b + 1, c + 1, d + 1
         if is_hashed(resolution, size):
             mask = wp.uint32(size - 1)
-            x0, y0, z0 = wp.uint32(low[0]), wp.uint32(low[1]) * prime_y, wp.uint32(low[2]) * prime_z
-            x1, y1, z1 = x0 + wp.uint32(1), y0 + prime_y, z0 + prime_z
-            a, e = offset + wp.int32((x0 ^ y0 ^ z0) & mask), offset + wp.int32((x0 ^ y0 ^ z1) & mask)
-            b, f = offset + wp.int32((x0 ^ y1 ^ z0) & mask), offset + wp.int32((x0 ^ y1 ^ z1) & mask)
-            c, g = offset + wp.int32((x1 ^ y0 ^ z0) & mask), offset + wp.int32((x1 ^ y0 ^ z1) & mask)
-            d, h = offset + wp.int32((x1 ^ y1 ^ z0) & mask), offset + wp.int32((x1 ^ y1 ^ z1) & mask)
-        near_x = (1.0 - y) * ((1.0 - z) * table[a] + z * table[e]) + y * ((1.0 - z) * table[b] + z * table[f])
-        far_x = (1.0 - y) * ((1.0 - z) * table[c] + z * table[g]) + y * ((1.0 - z) * table[d] + z * table[h])
-        return (1.0 - x) * near_x + x * far_x
+            hx0, hy0, hz0 = wp.uint32(low[0]), wp.uint32(low[1]) * prime_y, wp.uint32(low[2]) * prime_z
+            hx1, hy1, hz1 = hx0 + wp.uint32(1), hy0 + prime_y, hz0 + prime_z
+            a, e = offset + wp.int32((hx0 ^ hy0 ^ hz0) & mask), offset + wp.int32((hx0 ^ hy0 ^ hz1) & mask)
+            b, f = offset + wp.int32((hx0 ^ hy1 ^ hz0) & mask), offset + wp.int32((hx0 ^ hy1 ^ hz1) & mask)
+            c, g = offset + wp.int32((hx1 ^ hy0 ^ hz0) & mask), offset + wp.int32((hx1 ^ hy0 ^ hz1) & mask)
+            d, h = offset + wp.int32((hx1 ^ hy1 ^ hz0) & mask), offset + wp.int32((hx1 ^ hy1 ^ hz1) & mask)
+        x1y0, x1y1 = x * (1.0 - y), x * y
+        x0y0, x0y1 = (1.0 - x) * (1.0 - y), (1.0 - x) * y
+        z0 = 1.0 - z
+        total = (x0y0 * z0) * table[a]
+        total += (x0y0 * z) * table[e]
+        total += (x0y1 * z0) * table[b]
+        total += (x0y1 * z) * table[f]
+        total += (x1y0 * z0) * table[c]
+        total += (x1y0 * z) * table[g]
+        total += (x1y1 * z0) * table[d]
+        total += (x1y1 * z) * table[h]
+        return total
 
     return interpolate
 
