@@ -186,17 +186,16 @@ def tune(bench: Bench, on: Compared, seconds: float) -> Variant:
     """The variant of nerfacto with the best held-out PSNR after `seconds` each, on up to QUICK_VIEWS held-out views."""
     from against_nerfacto.report import curve
 
-    variants, found = nerfacto_variants(bench.device), {}
+    variants, found = nerfacto_variants(bench.device), []
     if len(variants) == 1:
         return variants[0]
     for variant in variants:
         result = bench.nerfacto(f"{on.name}/tuning nerfacto, {variant.name}", on.data, variant, seconds, QUICK_VIEWS)
         if result:
-            found[variant] = curve(on, result)[-1][1]
             on.nerfacto[f"tuning: {variant.name}"] = result
-    for variant, psnr_db in found.items():
-        bench.notes.append(f"Tuning on {on.name}: nerfacto, {variant.name}: {psnr_db:.2f} dB after {seconds:.0f} s.")
-    return max(found, key=found.get) if found else variants[0]
+            found.append((curve(on, result)[-1][1], variant))
+            bench.notes.append(f"Tuning on {on.name}: nerfacto, {variant.name}: {found[-1][0]:.2f} dB after {seconds:.0f} s.")
+    return max(found, key=lambda pair: pair[0])[1] if found else variants[0]
 
 
 def compare(bench: Bench, on: Compared, variant: Variant, seconds: float, main: bool) -> None:

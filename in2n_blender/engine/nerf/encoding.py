@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-PRIMES = (1, 2654435761, 805459861)
+_PRIMES = (1, 2654435761, 805459861)
 _COMPILED: set = set()
 _POOL = ThreadPoolExecutor(max(os.cpu_count() or 1, 1), thread_name_prefix="encoding")
 
@@ -66,7 +66,7 @@ def encode_torch(positions: torch.Tensor, table: torch.Tensor, layout: GridLayou
 def _rows(corner: torch.Tensor, resolution: int, size: int) -> torch.Tensor:
     if size == resolution**3:
         return (corner[:, 0] * resolution + corner[:, 1]) * resolution + corner[:, 2]
-    mixed = corner[:, 0] * PRIMES[0] ^ corner[:, 1] * PRIMES[1] ^ corner[:, 2] * PRIMES[2]
+    mixed = corner[:, 0] * _PRIMES[0] ^ corner[:, 1] * _PRIMES[1] ^ corner[:, 2] * _PRIMES[2]
     return mixed & (size - 1)
 
 
@@ -81,10 +81,10 @@ def _warp():
 
 @lru_cache
 def grid_functions():
-    """Warp functions (lowest_corner, row, share, is_hashed): the lower corner of a point's cell, a corner's row of its level, its weight
-    along an axis, and how a level is stored."""
+    """Warp functions (lowest_corner, rows, share): the lower corner of a point's cell, the table's rows of the cell's eight corners
+    (x changes slowest), and a corner's weight along an axis."""
     wp = _warp()
-    prime_y, prime_z = wp.constant(wp.uint32(PRIMES[1])), wp.constant(wp.uint32(PRIMES[2]))
+    prime_y, prime_z = wp.constant(wp.uint32(_PRIMES[1])), wp.constant(wp.uint32(_PRIMES[2]))
 
     @wp.func
     def lowest_corner(p: wp.vec3, resolution: wp.int32):
@@ -117,7 +117,7 @@ def grid_functions():
     def share(high: wp.int32, fraction: wp.float32):
         return wp.where(high == 1, fraction, 1.0 - fraction)
 
-    return lowest_corner, rows, share, is_hashed
+    return lowest_corner, rows, share
 
 
 @lru_cache
@@ -129,7 +129,7 @@ def encoding_kernels(features: int):
     wp = _warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)
 
-    lowest_corner, rows, share, _ = grid_functions()
+    lowest_corner, rows, share = grid_functions()
 
     def forward(positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=vector), levels: wp.array(dtype=wp.vec3i),
                 first_level: wp.int32, encoded: wp.array2d(dtype=vector)):

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
-from .encoding import PRIMES, _grid_of, _launch_all, _rows_of, _vec3, _warp, grid_functions
+from .encoding import _grid_of, _launch_all, _rows_of, _vec3, _warp, grid_functions
 from .field import DENSITY_SCALE, DENSITY_SHIFT, spherical_harmonics
 from .rendering import FAR, NerfModel, RayBundle
 from .sampling import PADDING, distance_to_spacing
@@ -99,8 +99,7 @@ def interpolation(features: int):
     """A Warp function (table, point in the unit cube, level) -> trilinear features; what the corners share is computed once."""
     wp = _warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)
-    lowest_corner, _, _, is_hashed = grid_functions()
-    prime_y, prime_z = wp.constant(wp.uint32(PRIMES[1])), wp.constant(wp.uint32(PRIMES[2]))
+    lowest_corner, rows, _ = grid_functions()
 
     @wp.func
     def interpolate(table: wp.array(dtype=vector), unit: wp.vec3, level: wp.vec3i):
@@ -108,28 +107,18 @@ def interpolation(features: int):
         p = unit * wp.float32(resolution - 1)
         low = lowest_corner(p, resolution)
         x, y, z = p[0] - wp.float32(low[0]), p[1] - wp.float32(low[1]), p[2] - wp.float32(low[2])
-        first = offset + (low[0] * resolution + low[1]) * resolution + low[2]
-        a, b, c, d = first, first + resolution, first + resolution * resolution, first + resolution * resolution + resolution
-        e, f, g, h = a + 1, b + 1, c + 1, d + 1
-        if is_hashed(resolution, size):
-            mask = wp.uint32(size - 1)
-            hx0, hy0, hz0 = wp.uint32(low[0]), wp.uint32(low[1]) * prime_y, wp.uint32(low[2]) * prime_z
-            hx1, hy1, hz1 = hx0 + wp.uint32(1), hy0 + prime_y, hz0 + prime_z
-            a, e = offset + wp.int32((hx0 ^ hy0 ^ hz0) & mask), offset + wp.int32((hx0 ^ hy0 ^ hz1) & mask)
-            b, f = offset + wp.int32((hx0 ^ hy1 ^ hz0) & mask), offset + wp.int32((hx0 ^ hy1 ^ hz1) & mask)
-            c, g = offset + wp.int32((hx1 ^ hy0 ^ hz0) & mask), offset + wp.int32((hx1 ^ hy0 ^ hz1) & mask)
-            d, h = offset + wp.int32((hx1 ^ hy1 ^ hz0) & mask), offset + wp.int32((hx1 ^ hy1 ^ hz1) & mask)
+        at = rows(low, resolution, size, offset)
         x1y0, x1y1 = x * (1.0 - y), x * y
         x0y0, x0y1 = (1.0 - x) * (1.0 - y), (1.0 - x) * y
         z0 = 1.0 - z
-        total = (x0y0 * z0) * table[a]
-        total += (x0y0 * z) * table[e]
-        total += (x0y1 * z0) * table[b]
-        total += (x0y1 * z) * table[f]
-        total += (x1y0 * z0) * table[c]
-        total += (x1y0 * z) * table[g]
-        total += (x1y1 * z0) * table[d]
-        total += (x1y1 * z) * table[h]
+        total = (x0y0 * z0) * table[at[0]]
+        total += (x0y0 * z) * table[at[1]]
+        total += (x0y1 * z0) * table[at[2]]
+        total += (x0y1 * z) * table[at[3]]
+        total += (x1y0 * z0) * table[at[4]]
+        total += (x1y0 * z) * table[at[5]]
+        total += (x1y1 * z0) * table[at[6]]
+        total += (x1y1 * z) * table[at[7]]
         return total
 
     return interpolate
