@@ -140,6 +140,17 @@ def test_an_unfinished_edit_is_offered_and_gone_on_with(reconstructed, scene, re
         bpy.ops.in2n.resume()
 
 
+def test_an_edit_that_is_on_disk_is_gone_on_with_by_its_own_settings(reconstructed, scene, recording):
+    """Also by those that the operator has no argument for: the edit may have been begun from the command line."""
+    record = {"name": "snow", "instruction": "Make it snow", "noise_schedule": "uniform", "guidance_text": 2.0, "seed": 3}
+    recording.answers(edit={"files": {"edits/snow/edit.json": json.dumps(record)}, "crash": True})
+    for begin in (lambda: bpy.ops.in2n.edit(instruction="Make it snow", name="snow"), bpy.ops.in2n.resume):
+        with pytest.raises(RuntimeError, match="stopped unexpectedly"):
+            begin()
+    asked = recording.asked[-1]
+    assert {**asked, **record} == asked and jobs.offered(scene).label == "Edit"
+
+
 def test_an_offer_can_be_dismissed(reconstructed, scene, recording):
     recording.answers(mesh={"error": {"code": "bug", "message": "a mistake"}})
     with pytest.raises(RuntimeError, match="a mistake"):

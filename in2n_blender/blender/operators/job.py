@@ -114,6 +114,7 @@ class Attended:
             sentence = _drop_what_needed(self, sentence)
         _offered.cache_clear()
         if scene is not None and scene.library is None:
+            workspaces.sync_edits(scene)  # an edit that did not come to its end is one too
             scene.in2n.status = sentence
         operator.report({"ERROR"} if job.failed else {"INFO"}, sentence)
         if job.error is None and self.undo_step and in_window():
@@ -390,9 +391,12 @@ class IN2N_OT_resume(bpy.types.Operator):
         operator = getattr(bpy.ops.in2n, RESUMED_BY[request.method])
         default_guidance = settings.use_default_guidance
         try:
-            arguments = arguments_again(request, {p.identifier for p in operator.get_rna_type().properties}, workspaces.require(context.scene)[1])
-            if request.method == "edit":  # a guidance that is not given is the editor's own
-                settings.use_default_guidance = True
+            workspace = workspaces.require(context.scene)[1]
+            arguments = arguments_again(request, {p.identifier for p in operator.get_rna_type().properties}, workspace)
+            if request.method == "edit":
+                settings.use_default_guidance = True  # a guidance that is not given is the editor's own
+                if request.name in workspace.edits():  # its settings are on disk, those that the operator does not have too
+                    operator, arguments = bpy.ops.in2n.continue_edit, {"edit": request.name}
             return operator("EXEC_DEFAULT", **arguments)
         except In2nError as error:
             self.report({"ERROR"}, str(error))
