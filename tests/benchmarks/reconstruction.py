@@ -213,6 +213,7 @@ def compare(bench: Bench, on: Compared, variant: Variant, seconds: float, main: 
         result = bench.nerfacto(f"{on.name}/nerfacto, defaults", on.data, DEFAULTS, seconds, QUICK_VIEWS)
         if result:
             on.nerfacto["defaults"] = result
+            bench.notes.append(f"nerfacto, defaults: PSNR on {QUICK_VIEWS} of the held-out views alone.")
 
 
 def compare_quickly(bench: Bench, on: Compared) -> None:

@@ -64,10 +64,10 @@ class TimedRun:
 
     def result(self) -> dict:
         """points: [{"seconds", "steps", "file", "render_rays_per_second"}], rays_per_second, seconds, steps, peak_memory_mb of this process."""
-        counted = self.made - WARM_UP
+        warm, warm_seconds = (WARM_UP, self.warm_seconds) if self.made > WARM_UP else (0, 0.0)
         return {
             "points": self.points, "seconds": round(self.elapsed, 2), "steps": self.made, "rays_a_step": self.rays_a_step,
-            "rays_per_second": round(counted * self.rays_a_step / (self.elapsed - self.warm_seconds), 1) if counted > 0 else None,
+            "rays_per_second": round((self.made - warm) * self.rays_a_step / (self.elapsed - warm_seconds), 1),
             "peak_memory_mb": round(peak_memory_mb()),
         }
 
