@@ -68,10 +68,10 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(tmp_path, prediction
     torch.testing.assert_close(edited, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-def test_distillation_is_dreamfusions_gradient(tmp_path, prediction_type):
+@pytest.mark.parametrize("prediction_type, block_transform", [("epsilon", False), ("v_prediction", True), ("sample", True), ("v_prediction", False)])
+def test_distillation_is_dreamfusions_gradient(tmp_path, prediction_type, block_transform):
     """Against equation 3 written out with the folder's own networks, in pixels through the encoder's Jacobian."""
-    folder = small_editor_folder(tmp_path, prediction_type, block_transform=True)
+    folder = small_editor_folder(tmp_path, prediction_type, block_transform)
     editor = load_editor(str(folder), "cpu")
     editor.prepare(INSTRUCTION)
     editor.working_side = 32
@@ -80,14 +80,15 @@ def test_distillation_is_dreamfusions_gradient(tmp_path, prediction_type):
     (gradient,) = torch.autograd.grad(loss, render)
     assert editor.unet_evaluations == 3
 
-    unet, vae = UNet2DConditionModel.from_pretrained(folder / "unet"), BlockTransformAutoencoder.from_pretrained(folder / "vae")
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    vae = (BlockTransformAutoencoder if block_transform else AutoencoderKL).from_pretrained(folder / "vae")
     text_encoder, tokenizer = CLIPTextModel.from_pretrained(folder / "text_encoder"), CLIPTokenizer.from_pretrained(folder / "tokenizer")
     words = text_encoder(tokenizer([INSTRUCTION, "", ""], padding="max_length", return_tensors="pt").input_ids)[0]
     timestep = 399
     alpha = DDIMScheduler.from_pretrained(folder / "scheduler").alphas_cumprod[timestep]
-    latent = vae.encode(render * 2 - 1).latent_dist.mode()
+    latent = vae.encode(render * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
     condition = vae.encode(original * 2 - 1).latent_dist.mode()
-    noise = torch.randn(latent.shape, generator=noise_generator(3, 0, 0))
+    noise = torch.randn(latent.shape[1:], generator=noise_generator(3, 0, 0))[None]
     with torch.no_grad():
         noisy = alpha.sqrt() * latent + (1 - alpha).sqrt() * noise
         inputs = torch.cat([noisy.repeat(3, 1, 1, 1), torch.cat([condition, condition, 0 * condition])], 1)
@@ -96,6 +97,8 @@ def test_distillation_is_dreamfusions_gradient(tmp_path, prediction_type):
         predicted_noise = {"epsilon": guided, "v_prediction": alpha.sqrt() * guided + (1 - alpha).sqrt() * noisy,
                            "sample": (noisy - alpha.sqrt() * guided) / (1 - alpha).sqrt()}[prediction_type]
         direction = (1 - alpha) * (predicted_noise - noise) / latent.numel()
+        if block_transform:  # distances between images, by the bands' variances
+            direction = direction * (vae.deviations**2 / (vae.deviations**2).mean())[:, None, None]
     (expected,) = torch.autograd.grad(latent, render, direction)
     assert expected.abs().max() > 0
     torch.testing.assert_close(gradient, expected, atol=1e-6 * float(expected.abs().max()) + 1e-9, rtol=1e-3)

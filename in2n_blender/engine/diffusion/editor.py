@@ -106,6 +106,7 @@ class Editor(ABC):
             E[w(t) (eps_guided(z_t; instruction, original) - eps) dz/drender],   w(t) = 1 - a_t,
 
         where z is the render's latent and z_t that latent noised to `noise_level` in (0, 1). No gradient goes through the network.
+        An editor whose latent is not near to images in its distances may weight the latent's channels, by weights of mean 1.
         Arguments as in `edit`. Raises Cancelled, ValueError.
         """
 

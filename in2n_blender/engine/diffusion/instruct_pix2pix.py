@@ -141,7 +141,19 @@ class InstructPix2Pix(Editor):
             with torch.no_grad():
                 direction = self._distillation_direction(latent, original, noise_level, generators, self._guidance(guidance_text, guidance_image))
         # The gradient of half the squared distance to a constant `latent - direction` is `direction`.
-        return ((latent - (latent - direction).detach()) ** 2).mean() / 2
+        return (self._latent_metric() * (latent - (latent - direction).detach()) ** 2).mean() / 2
+
+    def _latent_metric(self) -> torch.Tensor | float:
+        """What a squared distance in each channel of the latent is worth, of mean 1.
+
+        The miniature's latent is scaled so that every frequency band has one size. Unweighted, its finest bands, hardly visible,
+        would make up nearly all of a gradient in pixels; with their variances it is the distance between the images.
+        """
+        deviations = getattr(self.vae, "deviations", None)
+        if deviations is None:
+            return 1.0
+        variances = deviations.to(self.device) ** 2
+        return (variances / variances.mean())[:, None, None]
 
     def _distillation_direction(self, latent, original: OriginalLatent, noise_level: float, generators, guidance) -> torch.Tensor:
         """w(t) (eps_guided - eps), of the latent's shape."""

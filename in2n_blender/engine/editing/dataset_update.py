@@ -23,7 +23,7 @@ from ..nerf.checkpoint import Saver, model_weights, read_checkpoint, save_checkp
 from ..nerf.dataset import training_bank
 from ..nerf.scene import Scene, build_model
 from ..nerf.settings import NerfSettings, settings_for
-from ..nerf.training import Trainer, load_capture_and_images
+from ..nerf.training import SETTLING, Trainer, load_capture_and_images
 from ..output.images import save_srgb
 
 NOISE_LEVELS = (0.02, 0.98)
@@ -55,9 +55,8 @@ class Schedule:
 
     @property
     def steps(self) -> int:
-        """NeRF steps: `edit_rate` for every edit, and a tenth more, so that the last edits are learnt as well as the others."""
-        updates = self.views * self.rounds
-        return updates * self.edit_rate + max(self.edit_rate, updates * self.edit_rate // 10)
+        """NeRF steps: `edit_rate` for every edit, and those in which all of them settle."""
+        return max(1, round(self.views * self.rounds * self.edit_rate / (1 - SETTLING)))
 
     def view(self, edit: int) -> int:
         """One random permutation of the views, cycled."""

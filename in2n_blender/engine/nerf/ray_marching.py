@@ -15,8 +15,8 @@ from .field import DENSITY_SCALE, DENSITY_SHIFT, spherical_harmonics
 from .rendering import FAR, NerfModel, RayBundle
 from .sampling import PADDING, distance_to_spacing
 
-# A ray ends when less than this of its light is left, far below what an 8-bit image can show.
-LEAST_TRANSMITTANCE = 1e-4
+# A ray ends when less than this of its light is left, a quarter of a step of an 8-bit image.
+LEAST_TRANSMITTANCE = 1e-3
 # Of so many rays the colour MLP's numbers stay in a CPU's caches.
 RAYS_IN_CACHE = 256
 
@@ -152,8 +152,12 @@ def march_kernels(features: int):
 
     @wp.func
     def density_of(total: wp.float32):
-        x = total - shift
-        return scale * wp.where(x > 20.0, x, wp.log(1.0 + wp.exp(wp.min(x, 20.0))))
+        softplus = total - shift
+        if softplus < -10.0:  # most of empty space: the logarithm would change nothing
+            softplus = wp.exp(softplus)
+        elif softplus < 20.0:
+            softplus = wp.log(1.0 + wp.exp(softplus))
+        return scale * softplus
 
     def propose(origins: wp.array(dtype=wp.vec3), directions: wp.array(dtype=wp.vec3), table: wp.array(dtype=single),
                 levels: wp.array(dtype=wp.vec3i), near: wp.float32, far: wp.float32, weights: wp.array2d(dtype=wp.float32),

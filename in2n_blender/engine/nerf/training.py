@@ -28,6 +28,8 @@ from .scene import Scene, build_model
 from .settings import NerfSettings, settings_for, with_options
 
 PATCH_SIDE = 32
+# The last part of an edit's steps: nothing is edited any more and the learning rate falls, so that the noise of its steps dies down.
+SETTLING = 0.2
 PER_VIEW = ("field.appearance", "refinement.raw")
 
 
@@ -121,7 +123,8 @@ class Trainer:
             done = min(1.0, self.step_count / max(self.total_steps, 1))
             factor = min(1.0, (self.step_count + 1) / 50) * self.settings.learning_rate_decay**done
         else:
-            factor = 1.0
+            settling = max(0.0, self.step_count / max(self.total_steps, 1) - (1 - SETTLING)) / SETTLING
+            factor = self.settings.learning_rate_decay ** min(1.0, settling)
         for group, base in zip(self.optimizer.param_groups, self._base_rates):
             group["lr"] = base * factor
 

@@ -34,6 +34,8 @@ GUIDANCE_TEXT, GUIDANCE_IMAGE = 1.0, 1.0
 DENOISING_STEPS = 2
 
 PREPARING_THREADS = 6
+# How far beyond the edit a drifted latent may lie, as a share of the way from the original to the edit.
+OVERSHOOT = 0.6
 LONGEST_STEP = 60.0
 
 
@@ -173,18 +175,19 @@ class Trainer:
         return ((prediction.float() - clean) ** 2 * self.band_weights).mean()
 
     def _drifted(self, clean: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """A latent between the original and its edit, with soft blotches, (batch, 48, h, w).
+        """A latent between the original and its edit, or beyond the edit, with soft blotches, (batch, 48, h, w).
 
-        What is noised in use is no true edit but a render part way to it, and later the network's own imperfect guess:
-        seeing such latents keeps it from taking their errors for the edit (input perturbation, Ning et al. 2023).
+        What is noised in use is no true edit but a render part way to it, one that was edited too far before, and later the
+        network's own imperfect guess: seeing such latents keeps it from taking their errors for the edit (input perturbation,
+        Ning et al. 2023), and edits of edits from running away.
         """
-        def per_item(scale: float) -> torch.Tensor:
-            return scale * torch.rand(len(clean), 1, 1, 1, generator=self.random, device=self.device)
+        def per_item(low: float, high: float) -> torch.Tensor:
+            return low + (high - low) * torch.rand(len(clean), 1, 1, 1, generator=self.random, device=self.device)
 
         cells = 2 ** int(torch.randint(1, 4, (), generator=self.random, device=self.device))
         coarse = torch.randn(*clean.shape[:2], cells, cells, generator=self.random, device=self.device)
         blotches = functional.interpolate(coarse, size=clean.shape[-2:], mode="bilinear")
-        return clean + per_item(1.0) * (condition - clean) + per_item(1.0) * blotches
+        return clean + per_item(-OVERSHOOT, 1.0) * (condition - clean) + per_item(0.0, 1.0) * blotches
 
     def _encode(self, images: torch.Tensor) -> torch.Tensor:
         return self.miniature.vae.encode(images.to(self.device) * 2 - 1).latent_dist.mode()
