@@ -15,8 +15,8 @@ from .field import DENSITY_SCALE, DENSITY_SHIFT, spherical_harmonics
 from .rendering import FAR, NerfModel, RayBundle
 from .sampling import PADDING, distance_to_spacing
 
-# A ray ends when less than this of its light is left, a quarter of a step of an 8-bit image.
-LEAST_TRANSMITTANCE = 1e-3
+# A ray ends when less than this of its light is left, far below what an 8-bit image can show.
+LEAST_TRANSMITTANCE = 1e-4
 # Of so many rays the colour MLP's numbers stay in a CPU's caches.
 RAYS_IN_CACHE = 256
 
