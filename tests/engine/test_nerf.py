@@ -9,7 +9,7 @@ import torch
 
 from in2n_blender.engine.evaluation.image_metrics import psnr
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint, save_checkpoint
-from in2n_blender.engine.nerf.camera_refinement import CameraRefinement
+from in2n_blender.engine.nerf.camera_refinement import CameraRefinement, rotation_matrices
 from in2n_blender.engine.nerf.dataset import PixelBank, SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch
 from in2n_blender.engine.nerf.losses import PerceptualLoss, distortion_loss, interlevel_loss, nearness_loss, perceptual_loss
@@ -352,6 +352,17 @@ def test_refinement_brings_a_wrong_pose_nearer():
     expected, _ = camera_bundle(refined[3], trainer.bank.transform, "cpu")
     rays = trainer.bank.rays(pixels)
     assert torch.allclose(rays.directions, expected.directions, atol=1e-5) and torch.allclose(rays.origins, expected.origins, atol=1e-5)
+
+
+def test_rotation_matrices_are_the_exponential_of_the_cross_product():
+    vectors = torch.cat([torch.randn(20, 3), torch.randn(5, 3) * 1e-4, torch.zeros(1, 3)]).requires_grad_()
+    x, y, z = vectors.detach().double().unbind(-1)
+    zero = torch.zeros_like(x)
+    expected = torch.matrix_exp(torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).view(-1, 3, 3))
+    found = rotation_matrices(vectors)
+    assert torch.allclose(found.double(), expected, atol=1e-5)
+    found[:, 0, 1].sum().backward()
+    assert torch.isfinite(vectors.grad).all() and vectors.grad[-1].tolist() == [0, 0, -1]
 
 
 def test_refinement_does_not_move_all_cameras_together():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -22,10 +24,7 @@ class CameraRefinement(nn.Module):
     def deltas(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Rotations (views, 3, 3) and translations (views, 3)."""
         delta = self.raw - self.raw.mean(0)
-        x, y, z = delta[:, :3].unbind(-1)
-        zero = torch.zeros_like(x)
-        skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).view(-1, 3, 3)
-        return torch.matrix_exp(skew), delta[:, 3:]
+        return rotation_matrices(delta[:, :3]), delta[:, 3:]
 
     def apply(self, views: torch.Tensor, origins: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """views: (rays,) indices; origins, directions: (rays, 3) of the poses as given. Returns those of the refined poses."""
@@ -43,3 +42,13 @@ class CameraRefinement(nn.Module):
             pose[:3, 3] += translation / scale
             refined.append(Camera(camera.intrinsics, pose))
         return refined
+
+
+def rotation_matrices(vectors: torch.Tensor) -> torch.Tensor:
+    """Rodrigues' formula: rotation vectors (n, 3) in radians -> (n, 3, 3); differentiable at zero too."""
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).view(-1, 3, 3)
+    angle = ((vectors**2).sum(-1) + 1e-20).sqrt()[:, None, None]
+    sine_over_angle, half = torch.sinc(angle / math.pi), torch.sinc(angle / (2 * math.pi))
+    return torch.eye(3, device=vectors.device) + sine_over_angle * cross + 0.5 * half**2 * (cross @ cross)
