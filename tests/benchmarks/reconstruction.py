@@ -22,6 +22,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Iterator
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
@@ -187,7 +188,8 @@ def tune(bench: Bench, on: Compared, seconds: float) -> Variant:
     from against_nerfacto.report import curve
 
     variants, found = nerfacto_variants(bench.device), []
-    if len(variants) == 1:
+    if len(variants) == 1 or not seconds:
+        bench.notes.append(f"Nerfacto was not tuned here: {variants[0].name}, {variants[0].threads} threads.")
         return variants[0]
     for variant in variants:
         result = bench.nerfacto(f"{on.name}/tuning nerfacto, {variant.name}", on.data, variant, seconds, QUICK_VIEWS)
@@ -198,22 +200,27 @@ def tune(bench: Bench, on: Compared, seconds: float) -> Variant:
     return max(found, key=lambda pair: pair[0])[1] if found else variants[0]
 
 
-def compare(bench: Bench, on: Compared, variant: Variant, seconds: float, main: bool) -> None:
-    """Both sides on one capture; on the main one also the draft preset and nerfacto as it comes."""
+def compare(bench: Bench, on: Compared, variant: Variant, seconds: float, main: bool) -> Iterator[None]:
+    """Both sides on one capture, on the main one also the draft preset; yields after every part."""
     for preset in ("standard", "draft") if main else ("standard",):
         result = bench.engine(f"{on.name}/this engine, {preset}", on.workspace, preset)
         if result:
             on.engine[preset] = result
+            yield
     as_long = max([seconds, *(on.engine[p]["seconds"] for p in on.engine if p == "standard")])
     checkpoints = sorted({c for c in NERFACTO_CHECKPOINTS if c <= as_long} | {seconds}) if main else [seconds]
     result = bench.nerfacto(f"{on.name}/nerfacto, {variant.name}", on.data, variant, as_long, checkpoints=checkpoints)
     if result:
         on.nerfacto[variant.name], on.best = result, variant.name
-    if main and variant.overrides:
-        result = bench.nerfacto(f"{on.name}/nerfacto, defaults", on.data, DEFAULTS, seconds, QUICK_VIEWS)
-        if result:
-            on.nerfacto["defaults"] = result
-            bench.notes.append(f"nerfacto, defaults: PSNR on {QUICK_VIEWS} of the held-out views alone.")
+        yield
+
+
+def run_defaults(bench: Bench, on: Compared, seconds: float) -> None:
+    """Nerfacto as it comes, for reference."""
+    result = bench.nerfacto(f"{on.name}/nerfacto, defaults", on.data, DEFAULTS, seconds, QUICK_VIEWS)
+    if result:
+        on.nerfacto["defaults"] = result
+        bench.notes.append(f"nerfacto, defaults: PSNR on {QUICK_VIEWS} of the held-out views alone.")
 
 
 def compare_quickly(bench: Bench, on: Compared) -> None:
@@ -298,10 +305,13 @@ def benchmark(args, out: Path) -> int:
         else:
             if number == 0:
                 variant = tune(bench, on, args.tuning_seconds)
-            compare(bench, on, variant, 60 * args.minutes, main=number == 0)
-        report()
+            for _ in compare(bench, on, variant, 60 * args.minutes, main=number == 0):
+                report()
     if not args.quick:
         growth += measure_growth(bench, everything[0])
+        report()
+        if variant.overrides:
+            run_defaults(bench, everything[0], 60 * args.minutes)
     found = report()
     print((out / "table.md").read_text(encoding="utf-8"))
     missed = [bar["name"] for bar in found if bar["holds"] is False]
@@ -317,7 +327,7 @@ def parser() -> argparse.ArgumentParser:
     given.add_argument("--sizes", type=int, nargs="+", default=[240, 480], metavar="PIXELS", help="longest sides that --capture is compared at (default: 240 480)")
     given.add_argument("--testbed", type=Path, metavar="FOLDER", help="compare on every capture in this folder too")
     given.add_argument("--minutes", type=float, default=20, help="of training for nerfacto, at least (default: %(default)s)")
-    given.add_argument("--tuning-seconds", type=float, default=180, help="for each setting that nerfacto's best is chosen from (default: %(default)s)")
+    given.add_argument("--tuning-seconds", type=float, default=180, help="for each setting that nerfacto's best is chosen from; 0: the likely best (default: %(default)s)")
     given.add_argument("--nerfstudio", default=os.environ.get("IN2N_NERFSTUDIO_PYTHON"), metavar="PYTHON",
                        help="a Python that has nerfstudio 1.1.5 (default: $IN2N_NERFSTUDIO_PYTHON, else one is installed)")
     given.add_argument("--nerfstudio-folder", type=Path, metavar="FOLDER", help="where it is installed, 7 GB (default: beside the engine's environment)")
