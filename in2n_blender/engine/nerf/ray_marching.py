@@ -18,7 +18,7 @@ from .sampling import PADDING, distance_to_spacing
 # A ray ends when less than this of its light is left, far below what an 8-bit image can show.
 LEAST_TRANSMITTANCE = 1e-4
 # Of so many rays the colour MLP's numbers stay in a CPU's caches.
-RAYS_IN_CACHE = 256
+RAYS_IN_CACHE = 512
 
 
 @dataclass
