@@ -35,7 +35,7 @@ from in2n_blender.jobs.workspace import read_json, write_json  # noqa: E402
 DRIVERS = HERE / "against_nerfacto"
 DEMO = REPOSITORY / "in2n_blender" / "data" / "demo_capture"
 ALL_VIEWS = 1000
-QUICK_SECONDS, QUICK_VIEWS = 600, 2
+QUICK_SECONDS, QUICK_TRAINING, QUICK_VIEWS = 600, 150, 2
 # Seconds of training after which the held-out views are rendered.
 NERFACTO_CHECKPOINTS = (60, 120, 300, 600, 900, 1200)
 ENGINE_CHECKPOINTS = (5, 10, 15, 20, 30, 45, 60, 75, 90, 105, 120, 135, 150, 180, 210, 240, 300, 360, 480, 600, 900, 1200, 1800)
@@ -224,14 +224,15 @@ def run_defaults(bench: Bench, on: Compared, seconds: float) -> None:
 
 
 def compare_quickly(bench: Bench, on: Compared) -> None:
-    """Within QUICK_SECONDS: nerfacto's likely best setting and the draft preset, on few held-out views."""
+    """Within QUICK_SECONDS: nerfacto's likely best setting and the draft preset, as long as each other at most, on few held-out views."""
     variant = nerfacto_variants(bench.device)[0]
-    result = bench.nerfacto(f"{on.name}/quick nerfacto, {variant.name}", on.data, variant, 100, QUICK_VIEWS, [50])
+    result = bench.nerfacto(f"{on.name}/quick nerfacto, {variant.name}", on.data, variant, QUICK_TRAINING, QUICK_VIEWS, [QUICK_TRAINING / 2])
     if result:
         on.nerfacto[variant.name], on.best = result, variant.name
-    result = bench.engine(f"{on.name}/quick this engine, draft", on.workspace, "draft", QUICK_VIEWS, 150)
+    result = bench.engine(f"{on.name}/quick this engine, draft", on.workspace, "draft", QUICK_VIEWS, QUICK_TRAINING)
     if result:
         on.engine["draft"] = result
+    bench.notes.append(f"Quick: at most {QUICK_TRAINING} s of training each, PSNR on {QUICK_VIEWS} held-out views.")
 
 
 def measure_growth(bench: Bench, on: Compared) -> list[dict]:
