@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from window import SUITES, Unavailable, find_or_make
+from window import SUITES, Unavailable, Window, find_or_make
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -43,3 +43,14 @@ def test_an_artists_day(window, extension, out):
     said = window.run(HERE / "artists_day.py", extension, out)
     assert "Traceback" not in said
     assert len(list(out.glob("[0-9][0-9]*.png"))) >= 15
+
+
+@pytest.mark.skipif(not os.environ.get("IN2N_GUI_ENGINE"), reason="IN2N_GUI_ENGINE names no Python of an engine's environment")
+def test_the_demo_with_the_real_engine(window, extension, out):
+    """The bundled capture from import to frames and mesh, every button pressed in the window, the engine computing beside it."""
+    python = Path(os.environ["IN2N_GUI_ENGINE"])
+    homes = {python.parents[1], python.resolve().parents[1]}  # the virtual environment, and the Python that it was made from
+    lent = Window(window.root, tuple(sorted(homes)))
+    said = lent.run(HERE / "newcomers_demo.py", {**extension, "IN2N_ENGINE_PYTHON": str(python)}, out / "demo", seconds=1500)
+    assert "Traceback" not in said
+    assert len(list((out / "demo").glob("*.png"))) >= 6

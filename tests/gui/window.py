@@ -35,6 +35,7 @@ class Window:
     """A made chroot. root: its folder. Scripts and results are exchanged through its /share."""
 
     root: Path
+    borrowed: tuple[Path, ...] = ()  # folders of this machine that are seen inside, at the same place
 
     @property
     def share(self) -> Path:
@@ -48,6 +49,10 @@ class Window:
         # Blender and the worker read /proc; the namespaces take it, and every process, away again at the end. Python is there to be the
         # first process: Xvfb does not tell the first process of a namespace that it is ready, and xvfb-run would wait for ever.
         inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", f"--root={self.root}", "--wd=/", "--mount-proc", "python3", "-c", FIRST_PROCESS, *command]
+        for folder in self.borrowed:
+            (self.root / folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
+            lend = 'mount --rbind "$1" "$2" && shift 2 && exec "$@"'
+            inside = ["unshare", "--mount", "sh", "-c", lend, "sh", str(folder), str(self.root / folder.relative_to("/")), *inside]
         return subprocess.run(inside, env={**PLAIN, **(env or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, errors="replace", timeout=seconds)
 
@@ -68,7 +73,7 @@ class Window:
         self.blender(["-b", "--python-expr", quiet], env)
         return env
 
-    def run(self, script: Path, env: dict[str, str], out: Path) -> str:
+    def run(self, script: Path, env: dict[str, str], out: Path, seconds: int = RUN_SECONDS) -> str:
         """Run a script in a window and fetch the pictures it took; returns what was printed. Raises AssertionError when it failed."""
         scripts, shots = self.share / "gui", self.share / "shots"
         for folder in (scripts, shots):
@@ -81,7 +86,7 @@ class Window:
                      "--python", f"/share/gui/{script.name}"]
         out.mkdir(parents=True, exist_ok=True)
         try:
-            done = self.blender(arguments, {**env, "SHOT_DIR": "/share/shots"}, screen=True)
+            done = self.blender(arguments, {**env, "SHOT_DIR": "/share/shots"}, screen=True, seconds=seconds)
         finally:
             for shot in sorted(shots.iterdir()):
                 shutil.copy2(shot, out)

@@ -1,0 +1,83 @@
+"""Runs in a Blender with a window: the bundled capture through the whole job, with the real engine. Nothing is recorded.
+
+CAPTURE: the folder of a capture. IN2N_ENGINE_PYTHON: a Python with the engine's packages.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import bpy
+from driver import click_text, drive, log, press, redraw, shot, show_tab, type_text, until
+
+PACKAGE = "bl_ext.user_default.in2n_blender"
+CAPTURE = Path(os.environ["CAPTURE"])
+INSTRUCTION = "make it look like it snowed"
+FRAMES = 6
+LONGEST = 700.0  # seconds for a job, on two slow cores
+
+
+def jobs():
+    return sys.modules[f"{PACKAGE}.blender.operators.job"]
+
+
+def running():
+    return sys.modules[f"{PACKAGE}.blender.tasks"].current()
+
+
+def picture(name):
+    redraw()
+    yield 1.0
+    redraw()
+    yield 0.5
+    shot(name)
+
+
+def job(name, seconds=LONGEST):
+    """A picture once the job shows one of its own, then its end."""
+    yield from until(lambda: not jobs().busy() or (running() and running().image), seconds, f"a picture of {name}")
+    if jobs().busy():
+        yield 4.0
+        yield from picture(f"{name}-at-work")
+    yield from until(lambda: not jobs().busy(), seconds, f"the end of {name}")
+    yield 0.5
+    log(name, bpy.context.scene.in2n.status)
+    yield from picture(f"{name}-done")
+
+
+def demo():
+    for thing in list(bpy.data.objects):
+        bpy.data.objects.remove(thing)
+    blend = Path(os.environ["IN2N_HOME"]).with_name("demo.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=str(blend))
+    yield from show_tab("IN2N")
+    assert bpy.ops.in2n.import_capture(filepath=str(CAPTURE / "transforms.json")) == {"FINISHED"}
+    settings = bpy.context.scene.in2n
+    settings.preset = "draft"
+    press(bpy.ops.in2n.look_through, direction="CURRENT")
+    yield from picture("1-imported")
+    yield from click_text("Reconstruct", which=1)
+    yield from job("2-reconstruction")
+    yield from click_text("Make it look like autumn")
+    yield from type_text(INSTRUCTION)
+    yield from click_text("Start Edit")
+    yield from job("3-edit")
+    assert "is ready" in settings.status, settings.status
+    scene = bpy.context.scene
+    scene.frame_start, scene.frame_end = 1, FRAMES
+    scene.render.resolution_x = scene.render.resolution_y = 160
+    yield from click_text("Render Frames")
+    yield from job("4-frames")
+    press(bpy.ops.in2n.extract_mesh)
+    yield from job("5-mesh")
+    (mesh,) = [o for o in bpy.data.objects if o.in2n.role == "MESH"]
+    assert len(mesh.data.vertices) > 1000
+    edit = settings.edits[0].name
+    frames = sorted((blend.with_suffix(".in2n") / "renders" / edit).glob("*/*.png"))
+    assert len(frames) == FRAMES, frames
+    bpy.ops.wm.save_mainfile()
+
+
+drive(demo())
