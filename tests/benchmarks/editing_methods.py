@@ -1,6 +1,6 @@
 """The paper's ablations on the testbed: `python -m tests.benchmarks.editing_methods --out DIR [options of testbed]`.
 
-Runs all methods on all scenes (about 80 minutes on two cores), and writes to DIR/bars.json whether the iterative update is the
+Runs all methods on all scenes (about an hour on two cores), and writes to DIR/bars.json whether the iterative update is the
 best of the methods with a NeRF against the truth, and more consistent than editing frames by themselves.
 """
 
