@@ -43,7 +43,8 @@ def test_rows_hold_quality_and_cost(ran):
         (text, method) for text in ("make it look like it snowed", "make it gold") for method in METHODS]
     for row in rows:
         assert row["scene"] == "courtyard" and 3 < row["psnr_db"] < 60 and 0 < row["ssim"] < 1 and row["consistency"] > 5
-        assert (row["unet_evaluations"] > 0) == (row["method"] != "unedited") and row["seconds"] > 0 and row["cpu_seconds"] > 0 and row["peak_memory_mb"] > 100
+        assert (row["unet_evaluations"] > 0) == (row["method"] != "unedited") and row["peak_memory_mb"] > 100
+        assert row["seconds"] > 0 and row["cpu_seconds"] > 0 or row["method"] == "unedited", "three tiny frames may take no time at all"
         assert row["clip_direction"] is None
         assert row["nerf_steps"] == 0 if row["method"] in ("unedited", "per-frame") else row["nerf_steps"] > 0
     assert all(method in result["table"] for method in METHODS)

@@ -191,8 +191,8 @@ def _row(case: Case, edited: EditedScene, scores: Scores, cost: CostMeter) -> Ro
     return Row(
         case.method, case.scene, case.instruction.text, **dataclasses.asdict(scores),
         unet_evaluations=edited.unet_evaluations, nerf_steps=edited.state.get("step", 0),
-        seconds=round(edited.state.get("seconds", 0.0) + cost.seconds, 1),
-        cpu_seconds=round(edited.state.get("cpu_seconds", 0.0) + cost.cpu_seconds, 1),
+        seconds=round(edited.state.get("seconds", 0.0) + cost.seconds, 2),
+        cpu_seconds=round(edited.state.get("cpu_seconds", 0.0) + cost.cpu_seconds, 2),
         peak_memory_mb=round(max(edited.state.get("peak_memory_mb", 0), cost.peak_memory_mb)))
 
 
