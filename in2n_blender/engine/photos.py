@@ -83,6 +83,11 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
     return capture
 
 
+def opaque(image: np.ndarray) -> np.ndarray:
+    """(height, width, 3), over white where the image has straight alpha: as scenes of captures with alpha are rendered."""
+    return image if image.shape[-1] == 3 else image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
+
+
 def load_images(workspace: Workspace, capture: PinholeCapture, views: tuple[View, ...] | None = None) -> list[np.ndarray]:
     """The images of the given views, or of all, in order: float32 (height, width, 3), or 4 with straight alpha, in [0, 1], sRGB.
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 
 from ...jobs.protocol import Edit, Reporter
 from ...scene.camera import Camera
@@ -19,7 +17,7 @@ from ...scene.errors import Cancelled, In2nError
 from ..diffusion.editor import Editor, load_editor, noise_generator
 from ..nerf.dataset import camera_bundle
 from ..nerf.scene import RenderedView, Scene, load_scene
-from .dataset_update import NOISE_LEVELS, DatasetUpdate, Schedule, edit, only_checks
+from .dataset_update import DatasetUpdate, Schedule, edit, only_checks, resized
 
 # Score distillation needs the gradient of a whole view, so it renders small ones, of about this many times the rays of a step.
 DISTILLATION_RAYS = 4
@@ -67,8 +65,7 @@ class DistillationSchedule(Schedule):
 
     def noise_level(self, edit: int) -> float:
         """Uniform in the paper's range for every step (`edit` counts them)."""
-        drawn = np.random.default_rng(np.random.SeedSequence([self.seed, 1, edit])).random()
-        return NOISE_LEVELS[0] + (NOISE_LEVELS[1] - NOISE_LEVELS[0]) * drawn
+        return self.uniform_level(edit)
 
 
 class ScoreDistillation(DatasetUpdate):
@@ -100,7 +97,7 @@ class ScoreDistillation(DatasetUpdate):
         rendered = trainer.model(bundle, trainer.generator)
         color = self.scene.over_background(rendered).view(*size, 3).permute(2, 0, 1)[None]
         loss = self.editor.distillation_loss(
-            color, _resized(self.photo(view), size), noise_level=self.schedule.noise_level(number),
+            color, resized(self.photo(view), size), noise_level=self.schedule.noise_level(number),
             generators=[noise_generator(self.schedule.seed, view, number)], guidance_text=self.request.guidance_text,
             guidance_image=self.request.guidance_image, report=only_checks(self.report))
         trainer.descend(loss + trainer.regularisers(rendered))
@@ -182,8 +179,3 @@ def _with_pixels(camera: Camera, count: int) -> Camera:
     k = camera.intrinsics
     shrink = min(1.0, (count / (k.width * k.height)) ** 0.5)
     return Camera(k.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink))), camera.camera_to_world)
-
-
-def _resized(photo: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(1, 3, *size) of a (height, width, 3) photo."""
-    return torch.nn.functional.interpolate(photo.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True)

@@ -25,6 +25,7 @@ from ..nerf.scene import Scene, build_model
 from ..nerf.settings import NerfSettings, settings_for
 from ..nerf.training import SETTLING, Trainer, load_capture_and_images
 from ..output.images import save_srgb
+from ..photos import opaque
 
 NOISE_LEVELS = (0.02, 0.98)
 # How far down its range "falling" goes. Lower levels keep what a render shows, half-way edits included.
@@ -64,13 +65,20 @@ class Schedule:
         return int(order[edit % self.views])
 
     def noise_level(self, edit: int) -> float:
-        low, high = NOISE_LEVELS
-        drawn = np.random.default_rng(np.random.SeedSequence([self.seed, 1, edit])).random()
         if self.noise == "uniform":
-            return low + (high - low) * drawn
+            return self.uniform_level(edit)
+        low, high = NOISE_LEVELS
         # Round by round from the top to the bottom of the range, spread within the round so that no two are alike.
-        position = (edit // self.views + drawn) / max(self.rounds, 1)
+        position = (edit // self.views + self._drawn(edit)) / max(self.rounds, 1)
         return high - (high - low) * FALL * position
+
+    def uniform_level(self, number: int) -> float:
+        low, high = NOISE_LEVELS
+        return low + (high - low) * self._drawn(number)
+
+    def _drawn(self, number: int) -> float:
+        """Uniform in [0, 1)."""
+        return np.random.default_rng(np.random.SeedSequence([self.seed, 1, number])).random()
 
 
 def edit(request: Edit, report: Reporter, method: type["DatasetUpdate"] | None = None) -> dict:
@@ -179,8 +187,7 @@ class DatasetUpdate:
 
     def show(self, view: int, *images: torch.Tensor) -> None:
         """Photo, render and edit side by side: what an artist wants to watch. images: (height, width, 3) each, of one size."""
-        height, width = images[0].shape[:2]
-        photo = torch.nn.functional.interpolate(self.photo(view).permute(2, 0, 1)[None], (height, width), mode="bilinear", antialias=True)
+        photo = resized(self.photo(view), images[0].shape[:2])
         save_srgb(self.folder / "preview.png", torch.cat([photo[0].permute(1, 2, 0), *images], 1))
         self.report.artifact("image", self.folder / "preview.png")
 
@@ -212,8 +219,12 @@ class DatasetUpdate:
 
     def photo(self, view: int) -> torch.Tensor:
         """(height, width, 3) the original photo, over white where it has alpha."""
-        image = torch.from_numpy(self.images[view])
-        return image if image.shape[-1] == 3 else image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
+        return torch.from_numpy(opaque(self.images[view]))
+
+
+def resized(photo: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(1, 3, *size) of a (height, width, 3) photo."""
+    return torch.nn.functional.interpolate(photo.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True)
 
 
 def only_checks(report: Reporter) -> Reporter:

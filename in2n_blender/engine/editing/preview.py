@@ -25,7 +25,7 @@ from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, load_editor, noise_generator
 from ..output.images import save_srgb, to_bytes
 from ..output.sheets import BACKGROUND, GAP, INK, LABEL_HEIGHT, contact_strip
-from ..photos import load_images
+from ..photos import load_images, opaque
 
 RECORD, PHOTO, SHEET = "preview.json", "photo.png", "sheet.png"
 NOISE_LEVEL = 1.0
@@ -122,9 +122,7 @@ def find_view(capture: PinholeCapture, name: str | None) -> View:
 
 def small_photo(image: np.ndarray) -> np.ndarray:
     """(height, width, 3) float32 sRGB in [0, 1] over white, at most LONGEST_SIDE pixels long."""
-    if image.shape[-1] == 4:
-        image = image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
-    picture = Image.fromarray(to_bytes(image))
+    picture = Image.fromarray(to_bytes(opaque(image)))
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     return np.asarray(picture, np.float32) / 255
 

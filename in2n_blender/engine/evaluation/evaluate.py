@@ -19,7 +19,7 @@ from ..diffusion.miniature.instructions import INSTRUCTIONS, match_instruction
 from ..diffusion.miniature.operations import OPERATIONS
 from ..nerf.scene import RenderedView, Scene, load_scene
 from ..output.sheets import contact_sheet, spread
-from ..photos import UnreadablePhoto, decode, load_images
+from ..photos import UnreadablePhoto, decode, load_images, opaque
 from .clip_metrics import DEFAULT_CLIP, load_clip
 from .results import Row, table, write_results
 from .scoring import score_views
@@ -128,11 +128,6 @@ def write_sheet(out: Path, instruction: str, photos: list[np.ndarray], edited: l
     with atomic_path(path) as temporary:
         sheet.save(temporary)
     return path
-
-
-def opaque(image: np.ndarray) -> np.ndarray:
-    """(height, width, 3), over white where the image has straight alpha: as scenes of captures with alpha are rendered."""
-    return image if image.shape[-1] == 3 else image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
 
 
 def _read_truths(folder: Path, views: tuple[View, ...], note: Callable[[str], None]) -> list[np.ndarray | None]:

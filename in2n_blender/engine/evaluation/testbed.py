@@ -29,7 +29,6 @@ from ...scene.camera_path import through_views
 from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
 from ..diffusion.miniature.instructions import INSTRUCTIONS, Instruction, match_instruction
-from ..diffusion.miniature.operations import OPERATIONS
 from ..diffusion.miniature.pairs import PACKAGE_PARENT, blender_command
 from ..editing.baselines import METHODS, EditedScene, run_method
 from ..nerf.scene import RenderedView, load_scene
@@ -39,6 +38,7 @@ from ..output.sheets import contact_sheet
 from ..photos import load_images, normalise_capture
 from .clip_metrics import load_clip
 from .cost import CostMeter
+from .evaluate import find_truths, render_all
 from .results import RESULT_FILE, Row, markdown_table, mean_rows, table, write_results
 from .scoring import Scores, score_views
 
@@ -92,7 +92,7 @@ class Bench:
     def truth(self, instruction: Instruction) -> list[np.ndarray]:
         """What the held-out cameras should see after the edit: (height, width, 3) sRGB each."""
         if not instruction.rendered:
-            return [_operated(photo, instruction.name) for photo in self.photos]
+            return find_truths(None, instruction.text, (), self.photos)
         return [_read(self.folder / "truth" / instruction.name / f"{Path(name).stem}.png") for name in self.held_out]
 
 
@@ -161,7 +161,7 @@ def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
     path = [frame.camera for frame in through_views(capture, PATH_FRAMES).frames[:SEQUENCE_FRAMES]]
     held_out = {view.name: view.camera for view in capture.held_out_views}
     cameras = [*held_out.values(), *path]
-    before = [_rendered(unedited, cameras, i, report) for i in range(len(cameras))]
+    before = render_all(unedited, cameras, "Rendering", report)
     return Bench(scene, folder, workspace, held_out, load_images(workspace, capture, capture.held_out_views), path, before)
 
 
@@ -172,7 +172,8 @@ def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter)
     cameras = [*bench.held_out.values(), *bench.path]
     with CostMeter(request.device) as cost:
         # All methods are compared by the depth of the unedited scene: the edits of the testbed change no shapes.
-        views = [RenderedView(_rendered(edited, cameras, i, report).rgb_srgb, bench.before[i].alpha, bench.before[i].depth) for i in range(len(cameras))]
+        views = [RenderedView(view.rgb_srgb, before.alpha, before.depth)
+                 for view, before in zip(render_all(edited, cameras, "Rendering", report), bench.before)]
     count = len(bench.held_out)
     for name, view in zip(bench.held_out, views):
         save_srgb(_picture(Path(request.out), case, name), view.rgb_srgb)
@@ -194,11 +195,6 @@ def _row(case: Case, edited: EditedScene, scores: Scores, cost: CostMeter) -> Ro
         seconds=round(edited.state.get("seconds", 0.0) + cost.seconds, 2),
         cpu_seconds=round(edited.state.get("cpu_seconds", 0.0) + cost.cpu_seconds, 2),
         peak_memory_mb=round(max(edited.state.get("peak_memory_mb", 0), cost.peak_memory_mb)))
-
-
-def _rendered(scene, cameras: list[Camera], index: int, report: Reporter) -> RenderedView:
-    report.progress(index, len(cameras), "view", "Rendering")
-    return scene.render(cameras[index], report)
 
 
 # --- pictures of the scenes and of the results -----------------------------------------------------------------------
@@ -262,10 +258,6 @@ def _no_blender(request: Testbed, why: str) -> In2nError:
 def _read(path: Path) -> np.ndarray:
     """(height, width, 3) float32 sRGB in [0, 1]."""
     return np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
-
-
-def _operated(photo: np.ndarray, name: str) -> np.ndarray:
-    return OPERATIONS[name](torch.from_numpy(photo).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
 
 
 def _picture(out: Path, case: Case, view: str) -> Path:

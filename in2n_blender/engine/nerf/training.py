@@ -19,7 +19,7 @@ from ...scene.errors import Cancelled, In2nError
 from ..device import describe_device, pick_device
 from ..evaluation.image_metrics import psnr
 from ..output.images import save_srgb
-from ..photos import Photos
+from ..photos import Photos, opaque
 from .checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
 from .dataset import PixelBank, SceneTransform, training_bank
 from .losses import distortion_loss, interlevel_loss, nearness_loss, perceptual_loss
@@ -268,10 +268,7 @@ def held_out_psnr(scene: Scene, workspace_root: Path, report: Reporter) -> float
         return None
     values = []
     for view, image in zip(views, Photos(Workspace(workspace_root), views)):
-        image = torch.from_numpy(image)
-        if image.shape[-1] == 4:
-            image = image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
-        values.append(psnr(scene.render(view.camera, report).rgb_srgb, image))
+        values.append(psnr(scene.render(view.camera, report).rgb_srgb, opaque(image)))
     return round(float(np.mean(values)), 3)
 
 
