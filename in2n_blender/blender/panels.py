@@ -274,6 +274,7 @@ class IN2N_PT_reconstruct(_Panel, bpy.types.Panel):
         column = self.fields(layout)
         column.prop(settings, "preset")
         column.prop(settings, "device")
+        self._draw_corrections(layout, settings)
         if self.draw_running(context, *RECONSTRUCT_JOBS):
             return
         if self.draw_outcome(context, *RECONSTRUCT_JOBS):
@@ -287,6 +288,15 @@ class IN2N_PT_reconstruct(_Panel, bpy.types.Panel):
             layout.operator("in2n.reconstruct", text="Reconstruct Again", icon="FILE_REFRESH").restart = True
         else:
             _big(layout, "in2n.reconstruct", text="Continue Reconstruction", icon="PLAY")
+
+    def _draw_corrections(self, layout, settings) -> None:
+        header, body = layout.panel("in2n_corrections", default_closed=True)
+        header.label(text="Corrections")
+        if body is None:
+            return
+        column = self.fields(body)
+        column.prop(settings, "appearance")
+        column.prop(settings, "refine_cameras")
 
 
 class IN2N_PT_edit(_Panel, bpy.types.Panel):

@@ -96,6 +96,9 @@ class In2nEdit(bpy.types.PropertyGroup):
 
     title: StringProperty(name="Name", description="The edit's name; double-click to rename it", get=_title, set=_set_title, options={"SKIP_SAVE"})
     name: StringProperty(name="Name", description="The edit's name and its folder in the workspace", options={"HIDDEN"})
+    appearance: BoolProperty(name="Even out exposure", description="For photos of different exposure or white balance: each photo's own is learnt, and the scene is shown with their mean", default=False)
+    refine_cameras: BoolProperty(name="Refine cameras", description="For poses that are a little off: they are corrected while the scene is learnt", default=False)
+
     instruction: StringProperty(name="Instruction", description="The instruction that this edit follows", options={"HIDDEN"})
 
 

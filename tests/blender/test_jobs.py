@@ -56,13 +56,14 @@ def reconstructed(imported, normalised, recording):
 
 def test_reconstruct_imports_first(imported, scene, normalised, recording, capture_folder, capsys):
     recording.answers(import_=normalised, reconstruct=RECONSTRUCTED)
-    scene.in2n.device, scene.in2n.seed = "cpu", 7
-    assert bpy.ops.in2n.reconstruct(steps=30) == {"FINISHED"}
+    scene.in2n.device, scene.in2n.seed, scene.in2n.appearance = "cpu", 7, True
+    assert bpy.ops.in2n.reconstruct(steps=30, refine_cameras=True) == {"FINISHED"}
     first, second = recording.asked
     wanted = {"method": "import", "workspace": scene.in2n.workspace, "source": str(capture_folder), "preset": "standard"}
     assert wanted.items() <= first.items()
     assert second["method"] == "reconstruct"
     assert (second["steps"], second["device"], second["seed"], second["restart"]) == (30, "cpu", 7, False)
+    assert second["appearance"] and second["refine_cameras"]
     assert scene.in2n.status == "Reconstructed: 27.3 dB on the held-out photos."
     assert "Training (50 / 100)" in capsys.readouterr().out
     shown = {Path(bpy.path.abspath(c.data.background_images[0].image.filepath)).parent for c in cameras.children(imported, "CAMERA")}
@@ -70,6 +71,7 @@ def test_reconstruct_imports_first(imported, scene, normalised, recording, captu
 
     bpy.ops.in2n.reconstruct()
     assert [r["method"] for r in recording.asked] == ["import", "reconstruct", "reconstruct"]
+    assert recording.asked[2]["appearance"] and not recording.asked[2]["refine_cameras"]
 
 
 def test_edit_sends_what_the_scene_says(reconstructed, scene, recording):

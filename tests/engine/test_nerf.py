@@ -10,12 +10,15 @@ import torch
 from in2n_blender.engine.evaluation.image_metrics import psnr
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint, save_checkpoint
 from in2n_blender.engine.nerf.camera_refinement import CameraRefinement, rotation_matrices
+from in2n_blender.engine.nerf.compositing import compositing_kernels, ray_weights, ray_weights_torch
 from in2n_blender.engine.nerf.dataset import PixelBank, SceneTransform, camera_bundle
-from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch
-from in2n_blender.engine.nerf.losses import PerceptualLoss, distortion_loss, interlevel_loss, nearness_loss, perceptual_loss
-from in2n_blender.engine.nerf.ray_marching import march
+from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch, encoding_kernels
+from in2n_blender.engine.nerf.losses import (PerceptualLoss, distortion_loss, interlevel_loss, loss_kernel, nearness_loss, perceptual_loss,
+                                             ray_losses)
+from in2n_blender.engine.nerf.ray_marching import march, march_kernels
 from in2n_blender.engine.nerf.rendering import NerfModel
-from in2n_blender.engine.nerf.sampling import contract, distance_to_spacing, resample, spacing_to_distance, uniform_edges
+from in2n_blender.engine.nerf.sampling import (contract, distance_to_spacing, place_samples, place_samples_torch, resample, resample_torch,
+                                               sampling_kernels, spacing_to_distance, uniform_edges)
 from in2n_blender.engine.nerf.settings import CPU, GPU, NerfSettings, with_options
 from in2n_blender.engine.nerf.scene import Scene, bytes_a_ray, load_scene, rays_a_chunk
 from in2n_blender.engine.nerf.training import Trainer, reconstruct
@@ -98,16 +101,81 @@ def test_warp_encoding_has_torchs_gradient_of_the_positions(features, threads):
     assert ours[0][:-1].abs().sum() > 0 and ours[0][-1, :2].tolist() == [0, 0]
 
 
+def jittered_rays(rays=600, samples=20):
+    generator = torch.Generator().manual_seed(3)
+    directions = torch.nn.functional.normalize(torch.randn((rays, 3), generator=generator), dim=-1)
+    return torch.randn((rays, 3), generator=generator), directions, uniform_edges(rays, samples, "cpu", generator)
+
+
+def test_samples_are_placed_as_in_torch():
+    origins, directions, edges = jittered_rays()
+    ours, twin = place_samples(origins, directions, edges, 0.07), place_samples_torch(origins, directions, edges, 0.07)
+    assert torch.allclose(ours.points, twin.points, atol=1e-6) and ours.points.shape == (600 * 20, 3)
+    assert torch.allclose(ours.starts, twin.starts, rtol=1e-5) and torch.allclose(ours.ends, twin.ends, rtol=1e-5)
+    assert ours.starts.min() < 0.2 and ours.ends.max() > 900
+
+
+def test_samples_of_rays_that_are_learnt_have_a_gradient():
+    origins, directions, edges = jittered_rays()
+    points = place_samples(origins.requires_grad_(), directions, edges, 0.07).points
+    (gradient,) = torch.autograd.grad(points.sum(), origins)
+    assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("padding", [0.0, 0.01])
+def test_resampling_equals_torch(padding):
+    _, _, edges = jittered_rays()
+    weights = torch.rand(600, 20) ** 8
+    weights[:50] = 0
+    weights[50:100, 3:] = 0
+    padding = max(padding, 1e-6)  # rays without any weight have only that
+    jitter, shifts = torch.Generator().manual_seed(5), torch.rand((600, 1), generator=torch.Generator().manual_seed(5))
+    ours, twin = resample(edges, weights, 13, jitter, padding), resample_torch(edges, weights, 13, shifts, padding)
+    assert ours.shape == (600, 14) and (ours.diff(dim=-1) >= 0).all()
+    # An edge at the very end of a long empty interval may fall to either of its ends.
+    assert ((ours - twin).abs() < 1e-4).float().mean() > 0.995
+
+
+def test_weights_along_rays_equal_nerfaccs_forward_and_backward():
+    origins, directions, edges = jittered_rays(rays=700)
+    samples = place_samples(origins, directions, edges, 0.05)
+    densities = torch.rand(700, 20) ** 4 * 30
+    densities[:20], densities[20:40] = 0, 1e4
+    densities.requires_grad_()
+    wanted = torch.randn(700, 20)
+    values, gradients = [], []
+    for function in (ray_weights, ray_weights_torch):
+        values.append(function(samples.starts, samples.ends, densities))
+        gradients.append(torch.autograd.grad((values[-1] * wanted).sum(), densities)[0])
+    assert torch.allclose(*values, atol=1e-6)
+    ours, twin = (gradient / (samples.ends - samples.starts) for gradient in gradients)  # an interval's width, up to 900, scales its errors
+    assert torch.allclose(ours, twin, rtol=1e-4, atol=1e-6) and ours.abs().sum() > 0
+
+
+def test_losses_of_rays_equal_torch_forward_and_backward():
+    _, _, proposal_edges = jittered_rays()
+    edges = resample(proposal_edges, torch.rand(600, 20) ** 6, 13, torch.Generator().manual_seed(1))
+    weights, proposal_weights = (torch.rand(600, count) ** 3 / count for count in (13, 20))
+    weights[:30], proposal_weights[30:60] = 0, 0
+    leaves = weights.requires_grad_(), proposal_weights.requires_grad_()
+    ours = ray_losses(edges, weights, proposal_edges, proposal_weights)
+    # In doubles: the twin's sums are differences of cumulative ones, whose rounding is all there is of very small weights.
+    given = [values.double() for values in (edges, weights, proposal_edges, proposal_weights)]
+    twin = torch.stack([interlevel_loss(*given), distortion_loss(*given[:2]), nearness_loss(*given[:2])])
+    assert torch.allclose(ours.double(), twin, rtol=1e-4, atol=1e-7) and (ours > 0).all()
+    mixed = torch.tensor([0.7, 1.3, -0.4])
+    for a, b in zip(torch.autograd.grad((ours * mixed).sum(), leaves), torch.autograd.grad((twin * mixed).sum(), leaves)):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-7) and a.abs().sum() > 0
+
+
 @pytest.mark.parametrize("arch", [75, 86, 90, 120])
-def test_encoding_compiles_for_cuda_without_a_gpu(arch, tmp_path):
+def test_kernels_compile_for_cuda_without_a_gpu(arch, tmp_path):
     import warp
 
-    from in2n_blender.engine.nerf.encoding import encoding_kernels
-    from in2n_blender.engine.nerf.ray_marching import march_kernels
-
-    for kernel in (*encoding_kernels(4), *march_kernels(4)):
+    kernels = (*encoding_kernels(4), *march_kernels(4), *sampling_kernels(), *compositing_kernels(), loss_kernel())
+    for kernel in kernels:
         warp.compile_aot_module(kernel.module, device=None, arch=arch, module_dir=str(tmp_path), use_ptx=True)
-    assert list(tmp_path.glob("*.ptx"))
+    assert len(list(tmp_path.glob("*.ptx"))) == len(kernels)
 
 
 def test_nerfacc_never_loads_its_cuda_backend():

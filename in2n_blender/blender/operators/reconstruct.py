@@ -24,6 +24,8 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
     device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
     seed: IntProperty(name="Seed", description="The seed of everything random; left out: the scene's seed", min=0, options={"SKIP_SAVE"})
     steps: IntProperty(name="Steps", description="Training steps; 0: as many as the preset wants", default=0, min=0, options={"SKIP_SAVE"})
+    appearance: BoolProperty(name="Even out exposure", description="For photos of different exposure; left out: the scene's setting", options={"SKIP_SAVE"})
+    refine_cameras: BoolProperty(name="Refine cameras", description="For poses that are a little off; left out: the scene's setting", options={"SKIP_SAVE"})
     restart: BoolProperty(name="Start over", description="Throw the checkpoint away and begin again", default=False, options={"SKIP_SAVE"})
 
     @classmethod
@@ -40,18 +42,12 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
     def prepare(self, context):
         settings = context.scene.in2n
         capture, workspace = workspaces.require(context.scene)
-        given = self.properties.is_property_set
+        chosen = {name: getattr(self if self.properties.is_property_set(name) else settings, name)
+                  for name in ("preset", "device", "seed", "appearance", "refine_cameras")}
         requests = []
         if not workspaces.has_photos(workspace):
             requests.append(ImportCapture(str(workspace.root), bpy.path.abspath(capture.in2n.source), capture.in2n.preset))
-        requests.append(Reconstruct(
-            workspace=str(workspace.root),
-            preset=self.preset if given("preset") else settings.preset,
-            device=self.device if given("device") else settings.device,
-            seed=self.seed if given("seed") else settings.seed,
-            steps=self.steps or None,
-            restart=self.restart,
-        ))
+        requests.append(Reconstruct(workspace=str(workspace.root), steps=self.steps or None, restart=self.restart, **chosen))
         return worker.work(requests), _finish
 
 

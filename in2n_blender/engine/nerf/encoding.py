@@ -4,17 +4,15 @@ Levels whose grid fits into the table are stored densely, finer ones are hashed.
 `encode_torch` is its twin in plain torch, used where Warp has no device (a Mac's GPU) and in tests.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import nn
 
+from .kernels import available, launch_all, vec3s, vectors, warp
+
 _PRIMES = (1, 2654435761, 805459861)
-_COMPILED: set = set()
-_POOL = ThreadPoolExecutor(max(os.cpu_count() or 1, 1), thread_name_prefix="encoding")
 
 
 @dataclass(frozen=True)
@@ -71,19 +69,10 @@ def _rows(corner: torch.Tensor, resolution: int, size: int) -> torch.Tensor:
 
 
 @lru_cache
-def _warp():
-    import warp
-
-    warp.config.quiet = True
-    warp.init()
-    return warp
-
-
-@lru_cache
 def grid_functions():
     """Warp functions (lowest_corner, rows, share): the lower corner of a point's cell, the table's rows of the cell's eight corners
     (x changes slowest), and a corner's weight along an axis."""
-    wp = _warp()
+    wp = warp()
     prime_y, prime_z = wp.constant(wp.uint32(_PRIMES[1])), wp.constant(wp.uint32(_PRIMES[2]))
 
     @wp.func
@@ -121,30 +110,52 @@ def grid_functions():
 
 
 @lru_cache
+def interpolation(features: int):
+    """A Warp function (table, point in the unit cube, level) -> trilinear features; what the corners share is computed once."""
+    wp = warp()
+    vector = wp.types.vector(length=features, dtype=wp.float32)
+    lowest_corner, rows, _ = grid_functions()
+
+    @wp.func
+    def interpolate(table: wp.array(dtype=vector), unit: wp.vec3, level: wp.vec3i):
+        resolution, size, offset = level[0], level[1], level[2]
+        p = unit * wp.float32(resolution - 1)
+        low = lowest_corner(p, resolution)
+        x, y, z = p[0] - wp.float32(low[0]), p[1] - wp.float32(low[1]), p[2] - wp.float32(low[2])
+        at = rows(low, resolution, size, offset)
+        x1y0, x1y1 = x * (1.0 - y), x * y
+        x0y0, x0y1 = (1.0 - x) * (1.0 - y), (1.0 - x) * y
+        z0 = 1.0 - z
+        total = (x0y0 * z0) * table[at[0]]
+        total += (x0y0 * z) * table[at[1]]
+        total += (x0y1 * z0) * table[at[2]]
+        total += (x0y1 * z) * table[at[3]]
+        total += (x1y0 * z0) * table[at[4]]
+        total += (x1y0 * z) * table[at[5]]
+        total += (x1y1 * z0) * table[at[6]]
+        total += (x1y1 * z) * table[at[7]]
+        return total
+
+    return interpolate
+
+
+@lru_cache
 def encoding_kernels(features: int):
     """(forward, backward, backward_positions) Warp kernels for a number of features a level.
 
     The first two are launched over (points, levels), the last, which adds up all levels, over points.
     """
-    wp = _warp()
+    wp = warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)
 
     lowest_corner, rows, share = grid_functions()
+    interpolate = interpolation(features)
 
     def forward(positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=vector), levels: wp.array(dtype=wp.vec3i),
                 first_level: wp.int32, encoded: wp.array2d(dtype=vector)):
         point, shifted = wp.tid()
         level = first_level + shifted
-        resolution, size, offset = levels[level][0], levels[level][1], levels[level][2]
-        p = positions[point] * wp.float32(resolution - 1)
-        low = lowest_corner(p, resolution)
-        at = rows(low, resolution, size, offset)
-        total = vector()
-        for corner in range(8):
-            i, j, k = corner // 4, corner // 2 % 2, corner % 2
-            weight = share(i, p[0] - wp.float32(low[0])) * share(j, p[1] - wp.float32(low[1])) * share(k, p[2] - wp.float32(low[2]))
-            total += weight * table[at[corner]]
-        encoded[point, level] = total
+        encoded[point, level] = interpolate(table, positions[point], levels[level])
 
     def backward(positions: wp.array(dtype=wp.vec3), gradient: wp.array2d(dtype=vector), levels: wp.array(dtype=wp.vec3i),
                  first_level: wp.int32, table_gradient: wp.array(dtype=vector)):
@@ -189,8 +200,8 @@ class _WarpEncoding(torch.autograd.Function):
         kernel = encoding_kernels(table.shape[1])[0]
         parts = threads if positions.device.type == "cpu" and positions.shape[0] >= 4096 else 1
         chunks = zip(positions.detach().chunk(parts), encoded.chunk(parts))
-        _launch_all(kernel, [
-            ((len(p), level_count), [_vec3(p), _rows_of(table.detach()), levels, 0, _grid_of(e)]) for p, e in chunks if len(p)
+        launch_all(kernel, [
+            ((len(p), level_count), [vec3s(p), vectors(table.detach()), levels, 0, vectors(e)]) for p, e in chunks if len(p)
         ], positions.device)
         ctx.save_for_backward(positions.detach(), table)
         ctx.levels, ctx.threads = levels, threads
@@ -212,8 +223,8 @@ class _WarpEncoding(torch.autograd.Function):
         split = positions.device.type == "cpu" and ctx.threads > 1
         # Levels never share rows, so splitting by level needs no atomics between threads.
         parts = [(level, 1) for level in reversed(range(levels))] if split else [(0, levels)]
-        _launch_all(kernel, [
-            ((positions.shape[0], count), [_vec3(positions), _grid_of(gradient), ctx.levels, first, _rows_of(table_gradient)])
+        launch_all(kernel, [
+            ((positions.shape[0], count), [vec3s(positions), vectors(gradient), ctx.levels, first, vectors(table_gradient)])
             for first, count in parts
         ], positions.device, ctx.threads)
         return table_gradient
@@ -224,42 +235,10 @@ class _WarpEncoding(torch.autograd.Function):
         kernel = encoding_kernels(table.shape[1])[2]
         parts = ctx.threads if positions.device.type == "cpu" and positions.shape[0] >= 4096 else 1
         chunks = zip(positions.chunk(parts), gradient.chunk(parts), position_gradient.chunk(parts))
-        _launch_all(kernel, [
-            (len(p), [_vec3(p), _rows_of(table.detach()), _grid_of(g), ctx.levels, _vec3(out)]) for p, g, out in chunks if len(p)
+        launch_all(kernel, [
+            (len(p), [vec3s(p), vectors(table.detach()), vectors(g), ctx.levels, vec3s(out)]) for p, g, out in chunks if len(p)
         ], positions.device, ctx.threads)
         return position_gradient
-
-
-def _launch_all(kernel, launches, device, threads: int = 2) -> None:
-    wp = _warp()
-    # Torch's own stream, or the kernel would race with torch's work on the same tensors.
-    stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
-
-    def launch(one):
-        size, inputs = one
-        wp.launch(kernel, dim=size, inputs=inputs, device=str(device), stream=stream, record_tape=False)
-
-    if launches and (key := (kernel, str(device))) not in _COMPILED:
-        launch(launches.pop(0))  # compiles: two threads must not compile the same kernel
-        _COMPILED.add(key)
-    if len(launches) <= 1 or threads == 1:
-        for one in launches:
-            launch(one)
-    else:
-        list(_POOL.map(launch, launches))
-
-
-def _vec3(positions):
-    return _warp().from_torch(positions, dtype=_warp().vec3)
-
-
-def _rows_of(table):
-    wp = _warp()
-    return wp.from_torch(table, dtype=wp.types.vector(length=table.shape[-1], dtype=wp.float32))
-
-
-def _grid_of(encoded):
-    return _rows_of(encoded)
 
 
 class GridEncoding(nn.Module):
@@ -282,7 +261,7 @@ class GridEncoding(nn.Module):
         return len(self.layout.sizes) * self.features
 
     def forward(self, positions: torch.Tensor) -> torch.Tensor:
-        if positions.device.type not in ("cpu", "cuda"):
+        if not available(positions.device):
             return encode_torch(positions, self.table, self.layout)
         positions = positions.contiguous().clamp(0, 1)
         return _WarpEncoding.apply(positions, self.table, self._level_shapes(positions.device), len(self.layout.sizes), self.threads)
@@ -290,7 +269,7 @@ class GridEncoding(nn.Module):
     def _level_shapes(self, device):
         key = str(device)
         if key not in self._levels:
-            wp = _warp()
+            wp = warp()
             rows = list(zip(self.layout.resolutions, self.layout.sizes, self.layout.offsets))
             self._levels[key] = wp.array(rows, dtype=wp.vec3i, device=key)
         return self._levels[key]

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from .encoding import GridEncoding, GridLayout
-from .sampling import to_unit_cube
 from .settings import NerfSettings
 
 # Density is read linearly from grid features, which trains far faster on a CPU than through an MLP;
@@ -30,15 +29,15 @@ def spherical_harmonics(directions: torch.Tensor) -> torch.Tensor:
 
 
 class ProposalField(nn.Module):
-    """Density alone, from one feature a level: points (n, 3) in normalised scene units -> (n,)."""
+    """Density alone, from one feature a level: points (n, 3) in the unit cube -> (n,)."""
 
     def __init__(self, settings: NerfSettings):
         super().__init__()
         layout = GridLayout.growing(settings.proposal_levels, settings.coarsest, settings.proposal_finest, settings.log2_table)
         self.encoding = GridEncoding(layout, 1)
 
-    def forward(self, positions: torch.Tensor) -> torch.Tensor:
-        return _density(self.encoding(to_unit_cube(positions)).sum(-1))
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        return _density(self.encoding(points).sum(-1))
 
 
 class RadianceField(nn.Module):
@@ -59,26 +58,28 @@ class RadianceField(nn.Module):
             layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
         self.color = nn.Sequential(*layers, nn.Linear(widths[-1], 3))
 
-    def forward(self, positions: torch.Tensor, directions: torch.Tensor, views: torch.Tensor | None = None):
-        """positions (n, 3) in normalised scene units, directions (n, 3) unit -> density (n,), sRGB colour (n, 3).
+    def forward(self, points: torch.Tensor, directions: torch.Tensor, views: torch.Tensor | None = None):
+        """points (n, 3) in the unit cube, directions (rays, 3) unit -> density (n,), sRGB colour (n, 3).
 
-        directions may also be (rays, 3) with n a multiple of rays, samples of a ray lying together; views (rays,) with them.
-        views None: the mean of the training views' appearances, a constant.
+        n is a multiple of rays, the samples of a ray lie together; views (rays,), None: the mean of the training views' appearances,
+        a constant.
         """
-        encoded = self.encoding(to_unit_cube(positions))
-        density = _density(encoded.sum(-1))
-        harmonics = spherical_harmonics(directions)
-        if harmonics.shape[0] != encoded.shape[0]:
-            harmonics = harmonics.repeat_interleave(encoded.shape[0] // harmonics.shape[0], 0)
-        inputs = [encoded, harmonics]
+        encoded = self.encoding(points)
+        colors = self.colors(encoded.view(len(directions), -1, self.encoding.width), self.along_ray(directions, views))
+        return _density(encoded.sum(-1)), colors.flatten(0, 1)
+
+    def density(self, points: torch.Tensor) -> torch.Tensor:
+        return _density(self.encoding(points).sum(-1))
+
+    def along_ray(self, directions: torch.Tensor, views: torch.Tensor | None) -> torch.Tensor:
+        """(rays, hidden): what is the same all along a ray, direction and appearance, adds to the first layer of the colour MLP, with its bias."""
+        inputs = [spherical_harmonics(directions)]
         if self.appearance is not None:
-            inputs.append(self._appearances(views, encoded.shape[0]))
-        return density, torch.sigmoid(self.color(torch.cat(inputs, -1)))
+            mean = lambda: self.appearance.detach().mean(0).expand(len(directions), -1)  # noqa: E731
+            inputs.append(mean() if views is None else self.appearance[views])
+        return F.linear(torch.cat(inputs, -1), self.color[0].weight[:, self.encoding.width:], self.color[0].bias)
 
-    def _appearances(self, views: torch.Tensor | None, points: int) -> torch.Tensor:
-        if views is None:
-            return self.appearance.detach().mean(0).expand(points, -1)
-        return self.appearance[views].repeat_interleave(points // views.shape[0], 0)
-
-    def density(self, positions: torch.Tensor) -> torch.Tensor:
-        return _density(self.encoding(to_unit_cube(positions)).sum(-1))
+    def colors(self, encoded: torch.Tensor, along_ray: torch.Tensor) -> torch.Tensor:
+        """encoded (rays, samples, width), along_ray (rays, hidden) -> sRGB (rays, samples, 3)."""
+        units = F.linear(encoded, self.color[0].weight[:, :self.encoding.width]).add_(along_ray[:, None])
+        return torch.sigmoid(self.color[1:](units))

@@ -1,19 +1,17 @@
-"""Rendering rays: proposal sampling, the field, and nerfacc's dense rendering integrals."""
+"""Rendering rays: proposal sampling, the field, and what its samples add up to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import nerfacc
 import torch
 from torch import nn
 
 from .camera_refinement import CameraRefinement
+from .compositing import ray_weights
 from .field import ProposalField, RadianceField
-from .sampling import distance_to_spacing, resample, spacing_to_distance, uniform_edges
+from .sampling import place_samples, resample, uniform_edges
 from .settings import NerfSettings
-
-FAR = 1000.0
 
 
 @dataclass
@@ -33,17 +31,23 @@ class RayBundle:
 
 @dataclass
 class Rendered:
-    """What a bundle shows. color (rays, 3) sRGB without background, alpha (rays,), distance (rays,) to the median weight;
-    edges (rays, n + 1) in spacing, weights (rays, n) of the field, and the same of the proposal for its loss."""
+    """What a bundle shows. color (rays, 3) sRGB without background, alpha (rays,), last_color (rays, 3) of the last samples;
+    edges (rays, n + 1) in spacing, starts, ends, weights (rays, n) of the field, and the proposal's for its loss."""
 
     color: torch.Tensor
     alpha: torch.Tensor
-    distance: torch.Tensor
     last_color: torch.Tensor
     edges: torch.Tensor
+    starts: torch.Tensor
+    ends: torch.Tensor
     weights: torch.Tensor
     proposal_edges: torch.Tensor
     proposal_weights: torch.Tensor
+
+    @property
+    def distance(self) -> torch.Tensor:
+        """(rays,) to the median weight."""
+        return _median(self.weights, self.starts, self.ends)
 
 
 class NerfModel(nn.Module):
@@ -60,29 +64,17 @@ class NerfModel(nn.Module):
     def forward(self, bundle: RayBundle, jitter: torch.Generator | None = None, anneal: float = 1.0) -> Rendered:
         """anneal: exponent on the proposal's weights, below 1 early in training (Mip-NeRF 360, section 4)."""
         proposal_edges = uniform_edges(len(bundle), self.settings.proposal_samples, bundle.origins.device, jitter)
-        positions, starts, ends = self._samples(bundle, proposal_edges)
         # The proposal only follows the field: what it has not learnt yet says nothing about a camera's pose.
-        proposal_density = self.proposal(positions.detach()).view(starts.shape)
-        proposal_weights, _, _ = nerfacc.render_weight_from_density(starts, ends, proposal_density)
+        coarse = place_samples(bundle.origins.detach(), bundle.directions.detach(), proposal_edges, self.near)
+        proposal_weights = ray_weights(coarse.starts, coarse.ends, self.proposal(coarse.points).view_as(coarse.starts))
         weights = proposal_weights.detach()
         edges = resample(proposal_edges, weights**anneal if anneal != 1 else weights, self.settings.samples, jitter)
-        positions, starts, ends = self._samples(bundle, edges)
-        density, color = self.field(positions, bundle.directions, bundle.views)
-        weights, _, _ = nerfacc.render_weight_from_density(starts, ends, density.view(starts.shape))
+        fine = place_samples(bundle.origins, bundle.directions, edges, self.near)
+        density, color = self.field(fine.points, bundle.directions, bundle.views)
+        weights = ray_weights(fine.starts, fine.ends, density.view_as(fine.starts))
         color = color.view(*weights.shape, 3)
-        return Rendered(
-            nerfacc.accumulate_along_rays(weights, color), weights.sum(-1).clamp(max=1), _median(weights, starts, ends), color[:, -1],
-            edges, weights, proposal_edges, proposal_weights,
-        )
-
-    def _samples(self, bundle: RayBundle, edges: torch.Tensor):
-        near = distance_to_spacing(torch.tensor(self.near))
-        far = distance_to_spacing(torch.tensor(FAR))
-        distances = spacing_to_distance(near + edges * (far - near))
-        starts, ends = distances[:, :-1], distances[:, 1:]
-        middle = (starts + ends) / 2
-        positions = bundle.origins[:, None] + bundle.directions[:, None] * middle[..., None]
-        return positions.reshape(-1, 3), starts.contiguous(), ends.contiguous()
+        return Rendered((weights[:, None] @ color)[:, 0], weights.sum(-1).clamp(max=1), color[:, -1], edges, fine.starts, fine.ends, weights,
+                        proposal_edges, proposal_weights)
 
 
 @torch.no_grad()

@@ -16,8 +16,10 @@ from ...scene.errors import In2nError
 from ..device import pick_device
 from .checkpoint import model_weights, read_checkpoint
 from .dataset import SceneTransform, camera_bundle
-from .ray_marching import can_march, march
+from .kernels import available
+from .ray_marching import march
 from .rendering import NerfModel
+from .sampling import to_unit_cube
 from .settings import NerfSettings
 
 
@@ -53,7 +55,7 @@ class Scene:
             part = type(bundle)(bundle.origins[first:first + chunk], bundle.directions[first:first + chunk])
             if view is not None:
                 part.views = torch.full((len(part),), view, device=self.device)
-            rendered = march(self.model, part) if can_march(self.device) else self.model(part)
+            rendered = march(self.model, part) if available(self.device) else self.model(part)
             parts.append((self.over_background(rendered).cpu(), rendered.alpha.cpu(), rendered.distance.cpu()))
         color, alpha, distance = (torch.cat(values) for values in zip(*parts))
         shape = (camera.intrinsics.height, camera.intrinsics.width)
@@ -68,13 +70,16 @@ class Scene:
     @torch.no_grad()
     def density(self, points: torch.Tensor) -> torch.Tensor:
         """Points (n, 3) in capture coordinates -> density (n,) per capture unit."""
-        return (self.model.field.density(self.transform.apply(points.to(self.device))) * self.transform.scale).cpu()
+        return (self.model.field.density(self._in_unit_cube(points)) * self.transform.scale).cpu()
 
     @torch.no_grad()
     def color(self, points: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
         """Points and unit directions (n, 3) in capture coordinates -> sRGB (n, 3)."""
-        _, color = self.model.field(self.transform.apply(points.to(self.device)), directions.to(self.device))
+        _, color = self.model.field(self._in_unit_cube(points), directions.to(self.device))
         return color.cpu()
+
+    def _in_unit_cube(self, points: torch.Tensor) -> torch.Tensor:
+        return to_unit_cube(self.transform.apply(points.to(self.device)))
 
     def bounds(self) -> np.ndarray:
         """(2, 3) box in capture coordinates around what the photos show, within the uncontracted region.

@@ -42,10 +42,11 @@ class NerfSettings:
         return asdict(self)
 
 
+_CPU = NerfSettings(log2_table=18, samples=24, proposal_samples=48)
 CPU = {
-    "draft": NerfSettings(steps=1500, samples=24, proposal_samples=48, edit_rounds=2),
-    "standard": NerfSettings(steps=6000, finest=1024, levels=6, edit_rounds=4),
-    "full": NerfSettings(steps=15000, rays=2048, finest=2048, levels=7, samples=48, edit_rounds=6),
+    "draft": replace(_CPU, steps=1500, edit_rounds=2),
+    "standard": replace(_CPU, steps=8000, finest=1024, levels=6, edit_rounds=4),
+    "full": replace(_CPU, steps=15000, rays=2048, finest=2048, levels=7, log2_table=19, samples=48, proposal_samples=64, edit_rounds=6),
 }
 _GPU = NerfSettings(levels=8, finest=1024, features=4, hidden_layers=2, proposal_levels=5, proposal_finest=256, proposal_samples=96,
                     samples=48, rays=8192, learning_rate_grid=2e-2, perceptual="lpips", patches=4)

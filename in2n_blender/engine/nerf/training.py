@@ -22,7 +22,7 @@ from ..output.images import save_srgb
 from ..photos import Photos, opaque
 from .checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
 from .dataset import PixelBank, SceneTransform, training_bank
-from .losses import distortion_loss, interlevel_loss, nearness_loss, perceptual_loss
+from .losses import perceptual_loss, ray_losses
 from .rendering import NerfModel
 from .scene import Scene, build_model
 from .settings import NerfSettings, settings_for, with_options
@@ -87,9 +87,8 @@ class Trainer:
 
     def regularisers(self, rendered) -> torch.Tensor:
         """The proposal's loss and the weighted penalties on the rays' weights, a scalar."""
-        loss = interlevel_loss(rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights)
-        loss = loss + self.settings.distortion * distortion_loss(rendered.edges, rendered.weights)
-        return loss + self.settings.nearness * nearness_loss(rendered.edges, rendered.weights)
+        interlevel, distortion, nearness = ray_losses(rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights)
+        return interlevel + self.settings.distortion * distortion + self.settings.nearness * nearness
 
     def descend(self, loss: torch.Tensor) -> None:
         """One optimiser step down `loss`, counted."""

@@ -1,0 +1,72 @@
+"""Warp kernels on torch tensors: one source serves CPU and CUDA. On a CPU a launch is split over threads, since Warp takes one."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import torch
+
+_COMPILED: set = set()
+_POOL = ThreadPoolExecutor(max(os.cpu_count() or 1, 1), thread_name_prefix="kernels")
+# Fewer rays than this are not worth a second thread.
+FEWEST_RAYS = 256
+
+
+@lru_cache
+def warp():
+    """The warp module, initialised without its greeting."""
+    import warp
+
+    warp.config.quiet = True
+    warp.init()
+    return warp
+
+
+def available(device: torch.device) -> bool:
+    """Whether Warp has this kind of device."""
+    return device.type in ("cpu", "cuda")
+
+
+def launch_all(kernel, launches: list[tuple], device: torch.device, threads: int = 2) -> None:
+    """Launch a kernel once for every (size, inputs), side by side on a CPU: they must not write to the same place."""
+    wp = warp()
+    # Torch's own stream, or the kernel would race with torch's work on the same tensors.
+    stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
+
+    def launch(one):
+        size, inputs = one
+        wp.launch(kernel, dim=size, inputs=inputs, device=str(device), stream=stream, record_tape=False)
+
+    if launches and (key := (kernel, str(device))) not in _COMPILED:
+        launch(launches.pop(0))  # compiles: two threads must not compile the same kernel
+        _COMPILED.add(key)
+    if len(launches) <= 1 or threads == 1:
+        for one in launches:
+            launch(one)
+    else:
+        list(_POOL.map(launch, launches))
+
+
+def launch_over_rays(kernel, tensors: list[tuple], rest: list, threads: int | None = None) -> None:
+    """Launch a kernel over rays. tensors: (tensor, how it is handed over), each with a row a ray; rest: what all rays share."""
+    first = tensors[0][0]
+    parts = (threads or torch.get_num_threads()) if first.device.type == "cpu" and len(first) >= FEWEST_RAYS else 1
+    pieces = zip(*(tensor.chunk(parts) for tensor, _ in tensors))
+    launch_all(kernel, [(len(piece[0]), [hand(part) for part, (_, hand) in zip(piece, tensors)] + rest) for piece in pieces],
+               first.device, parts)
+
+
+def vec3s(values: torch.Tensor):
+    """(n, 3) float32 as an array of vec3."""
+    return warp().from_torch(values, dtype=warp().vec3)
+
+
+def vectors(values: torch.Tensor):
+    """(…, k) float32 as an array of vectors of length k."""
+    wp = warp()
+    return wp.from_torch(values, dtype=wp.types.vector(length=values.shape[-1], dtype=wp.float32))
+
+
+def numbers(values: torch.Tensor):
+    """float32 of any shape as an array of numbers."""
+    return warp().from_torch(values, dtype=warp().float32)
