@@ -20,7 +20,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Iterator
 
@@ -114,15 +115,16 @@ class Bench:
         return {**read_json(folder / "result.json"), "folder": str(folder)}
 
     def engine(self, name: str, workspace: Path, preset: str, views: int = ALL_VIEWS, seconds: float | None = None,
-               checkpoints=ENGINE_CHECKPOINTS, **overrides) -> dict | None:
+               checkpoints=ENGINE_CHECKPOINTS, threads: int | None = None, **overrides) -> dict | None:
         return self.run(name, "engine.py", {"workspace": str(workspace), "preset": preset, "overrides": overrides, "seed": 0,
-                                            "seconds": seconds, "checkpoints": list(checkpoints), "views": views})
+                                            "seconds": seconds, "checkpoints": list(checkpoints), "views": views}, threads)
 
-    def nerfacto(self, name: str, data: Path, variant: Variant, seconds: float, views: int = ALL_VIEWS, checkpoints=()) -> dict | None:
+    def nerfacto(self, name: str, data: Path, variant: Variant, seconds: float | None, views: int = ALL_VIEWS, checkpoints=(),
+                 steps: int | None = None) -> dict | None:
         if self.nerfstudio is None:
             return None
         return self.run(name, "nerfacto.py", {
-            "data": str(data), "overrides": variant.overrides, "decay_over_run": variant.decay_over_run, "seconds": seconds, "steps": None,
+            "data": str(data), "overrides": variant.overrides, "decay_over_run": variant.decay_over_run, "seconds": seconds, "steps": steps,
             "checkpoints": list(checkpoints), "views": views}, variant.threads)
 
 
@@ -181,6 +183,16 @@ def prepared(bench: Bench, source: Path, side: int | None) -> Compared:
     return compared
 
 
+def prepared_with_fewer(bench: Bench, of: Compared, views: int) -> Compared:
+    from against_nerfacto.captures import fewer, write_for_nerfstudio
+
+    name = f"{of.name}-{views}-views"
+    workspace = bench.out / "captures" / name
+    compared = Compared(name, workspace, fewer(of.capture, of.workspace, workspace, views))
+    write_for_nerfstudio(compared.capture, workspace, compared.data)
+    return compared
+
+
 def tune(bench: Bench, on: Compared, seconds: float) -> Variant:
     """The variant of nerfacto with the best held-out PSNR after `seconds` each, on up to QUICK_VIEWS held-out views."""
     from against_nerfacto.report import curve
@@ -198,19 +210,39 @@ def tune(bench: Bench, on: Compared, seconds: float) -> Variant:
     return max(found, key=lambda pair: pair[0])[1] if found else variants[0]
 
 
-def compare(bench: Bench, on: Compared, variant: Variant, seconds: float, main: bool) -> Iterator[None]:
-    """Both sides on one capture, on the main one also the draft preset; yields after every part."""
-    for preset in ("standard", "draft") if main else ("standard",):
+def compare(bench: Bench, on: Compared, variant: Variant, seconds: float) -> Iterator[None]:
+    """Both sides on the main capture, the draft preset too; yields after every part."""
+    for preset in ("standard", "draft"):
         result = bench.engine(f"{on.name}/this engine, {preset}", on.workspace, preset)
         if result:
             on.engine[preset] = result
             yield
     as_long = max([seconds, *(on.engine[p]["seconds"] for p in on.engine if p == "standard")])
-    checkpoints = sorted({c for c in NERFACTO_CHECKPOINTS if c <= as_long} | {seconds}) if main else [seconds]
+    checkpoints = sorted({c for c in NERFACTO_CHECKPOINTS if c <= as_long} | {seconds})
     result = bench.nerfacto(f"{on.name}/nerfacto, {variant.name}", on.data, variant, as_long, checkpoints=checkpoints)
     if result:
         on.nerfacto[variant.name], on.best = result, variant.name
         yield
+
+
+def compare_others(bench: Bench, others: list[Compared], variant: Variant, steps: int | None, at_once: int) -> Iterator[None]:
+    """The standard preset and `steps` of nerfacto (None: nerfacto is left out) on the other captures, `at_once` of them side by side."""
+    threads = max(1, variant.threads // at_once)
+    alone = {"alone": at_once == 1}
+
+    def run(on: Compared) -> None:
+        result = bench.engine(f"{on.name}/this engine, standard", on.workspace, "standard", checkpoints=(), threads=threads)
+        if result:
+            on.engine["standard"] = {**result, **alone}
+        if steps:
+            result = bench.nerfacto(f"{on.name}/nerfacto, {variant.name}", on.data, replace(variant, threads=threads), None, steps=steps)
+            if result:
+                on.nerfacto[variant.name], on.best = {**result, **alone}, variant.name
+
+    with ThreadPoolExecutor(at_once) as pool:
+        for done in as_completed([pool.submit(run, on) for on in others]):
+            done.result()
+            yield
 
 
 def run_defaults(bench: Bench, on: Compared, seconds: float) -> None:
@@ -296,22 +328,24 @@ def benchmark(args, out: Path) -> int:
         write_report(out, everything, growth, found, bench.notes)
         return found
 
-    for number, (source, side) in enumerate(captures):
-        on = prepared(bench, source, side)
-        everything.append(on)
-        if args.quick:
-            compare_quickly(bench, on)
-        else:
-            if number == 0:
-                variant = tune(bench, on, args.tuning_seconds)
-            minutes = args.minutes if number == 0 else args.other_minutes
-            for _ in compare(bench, on, variant, 60 * minutes, main=number == 0):
-                report()
-    if not args.quick:
-        growth += measure_growth(bench, everything[0])
-        report()
+    everything += [prepared(bench, source, side) for source, side in captures]
+    main = everything[0]
+    if args.few_views and not args.quick:
+        everything.append(prepared_with_fewer(bench, main, args.few_views))
+    others = everything[1:]
+    if args.quick:
+        compare_quickly(bench, main)
+    else:
+        variant = tune(bench, main, args.tuning_seconds)
+        for _ in compare(bench, main, variant, 60 * args.minutes):
+            report()
+        growth += measure_growth(bench, main)
+        peer = main.nerfacto.get(variant.name)
+        steps = round(60 * args.other_minutes * peer["rays_per_second"] / peer["rays_a_step"]) if peer else None
+        for _ in compare_others(bench, others, variant, steps, args.at_once):
+            report()
         if variant.overrides:
-            run_defaults(bench, everything[0], 60 * args.minutes)
+            run_defaults(bench, main, 60 * args.minutes)
     found = report()
     print((out / "table.md").read_text(encoding="utf-8"))
     missed = [bar["name"] for bar in found if bar["holds"] is False]
@@ -326,8 +360,10 @@ def parser() -> argparse.ArgumentParser:
     given.add_argument("--capture", type=Path, action="append", default=[], metavar="FOLDER", help="compare on this capture; the bars in time are the first one's (default: the bundled capture alone)")
     given.add_argument("--sizes", type=int, nargs="+", default=[240, 480], metavar="PIXELS", help="longest sides that --capture is compared at (default: 240 480)")
     given.add_argument("--testbed", type=Path, metavar="FOLDER", help="compare on every capture in this folder too, but for the bundled one")
+    given.add_argument("--few-views", type=int, default=11, help="compare on so few of the first capture's photos too; 0: not (default: %(default)s)")
     given.add_argument("--minutes", type=float, default=20, help="of training for nerfacto on the first capture, at least (default: %(default)s)")
-    given.add_argument("--other-minutes", type=float, default=20, help="the same on the other captures (default: %(default)s)")
+    given.add_argument("--other-minutes", type=float, default=20, help="the same on the other captures, in steps (default: %(default)s)")
+    given.add_argument("--at-once", type=int, default=1, help="how many of the other captures are trained side by side (default: %(default)s)")
     given.add_argument("--tuning-seconds", type=float, default=180, help="for each setting that nerfacto's best is chosen from; 0: the likely best (default: %(default)s)")
     given.add_argument("--nerfstudio", default=os.environ.get("IN2N_NERFSTUDIO_PYTHON"), metavar="PYTHON",
                        help="a Python that has nerfstudio 1.1.5 (default: $IN2N_NERFSTUDIO_PYTHON, else one is installed)")

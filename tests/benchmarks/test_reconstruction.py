@@ -71,6 +71,14 @@ def test_nerfstudio_gets_the_same_images_cameras_and_split(tmp_path):
     assert written["val_filenames"] == [written["frames"][2]["file_path"]]
 
 
+def test_a_capture_of_fewer_views_keeps_the_held_out_ones(tmp_path):
+    capture = make_capture(tmp_path / "ws", 9)
+    few = captures.fewer(capture, tmp_path / "ws", tmp_path / "few", 3)
+    assert [view.name for view in few.held_out_views] == ["2"] and [view.name for view in few.training_views] == ["1", "5", "7"]
+    assert PinholeCapture.load(tmp_path / "few" / "capture.json").to_json() == few.to_json()
+    assert sorted(file.name for file in (tmp_path / "few" / "images").iterdir()) == ["1.png", "2.png", "5.png", "7.png"]
+
+
 def test_a_grown_capture_has_as_many_images_as_asked_for(tmp_path):
     capture = make_capture(tmp_path / "ws")
     captures.grown(capture, tmp_path / "ws", tmp_path / "grown", 12, 60)
@@ -165,6 +173,33 @@ def test_a_part_is_run_once_and_its_failure_is_noted(tmp_path, monkeypatch):
     assert len(started) == 2, "another job is another result"
     assert bench.engine("b", tmp_path, "broken") is None and "failed with exit code 1" in bench.notes[0]
     assert bench.nerfacto("c", tmp_path, reconstruction.DEFAULTS, 10) is None and len(started) == 3
+
+
+def test_other_captures_are_trained_side_by_side_for_as_many_steps(tmp_path, monkeypatch):
+    started = []
+
+    def run_process(command, log, threads, seconds):
+        job = json.loads(Path(command[2]).read_text())
+        started.append((Path(command[1]).name, job["steps"] if "steps" in job else job["preset"], threads))
+        write_json(Path(job["out"]) / "result.json", {"points": [], "seconds": 9})
+        return ""
+
+    monkeypatch.setattr(reconstruction, "run_process", run_process)
+    bench = reconstruction.Bench(tmp_path, Path("python"), "cpu", None)
+    others = [reconstruction.Compared(name, tmp_path / name, None) for name in ("a", "b")]
+    variant = reconstruction.Variant("small", 2, reconstruction.SMALL)
+    assert len(list(reconstruction.compare_others(bench, others, variant, 50, at_once=2))) == 2
+    assert sorted(started, key=str) == [("engine.py", "standard", 1)] * 2 + [("nerfacto.py", 50, 1)] * 2
+    assert all(on.best == "small" and not on.nerfacto["small"]["alone"] and not on.engine["standard"]["alone"] for on in others)
+
+
+def test_times_are_not_said_of_runs_that_were_not_alone(tmp_path):
+    on = compared(tmp_path, 0.01, 0.02)
+    on.engine["standard"]["alone"] = False
+    beside, alone = (report.row(on, who, result) for who, result in report.runs(on))
+    assert beside["seconds"] is None and beside["training_rays_per_second"] is None and beside["psnr_db"] == 40
+    assert alone["seconds"] == 1200
+    assert "| – | 2 | – | – | 40.00 |" in report.table([beside], [], [])
 
 
 def test_a_process_that_takes_too_long_is_ended(tmp_path):

@@ -17,6 +17,8 @@ from in2n_blender.scene.camera import Camera
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.presets import PRESETS, Preset
 
+from .timed_run import spread
+
 
 def imported(source: Path, longest_side: int, root: Path) -> PinholeCapture:
     """The capture in the workspace `root`, its photos at most longest_side pixels; every 8th view held out where the files name none."""
@@ -42,6 +44,21 @@ def write_for_nerfstudio(capture: PinholeCapture, workspace: Path, folder: Path)
         "camera_model": "PINHOLE", "frames": frames, "train_filenames": [place(view) for view in capture.training_views],
         "val_filenames": held_out, "test_filenames": held_out,
     })
+
+
+def fewer(capture: PinholeCapture, workspace: Path, root: Path, count: int) -> PinholeCapture:
+    """A workspace of `count` of the training views, evenly spread, and all held-out ones."""
+    training = capture.training_views
+    kept = {training[i].name for i in spread(len(training), count)}
+    views = tuple(view for view in capture.views if view.held_out or view.name in kept)
+    found = replace(capture, views=views)
+    if not (root / "capture.json").is_file():
+        shutil.rmtree(root, ignore_errors=True)
+        (root / "images").mkdir(parents=True)
+        for view in views:
+            os.link(workspace / view.image, root / view.image)
+        write_json(root / "capture.json", found.to_json())
+    return found
 
 
 def grown(capture: PinholeCapture, workspace: Path, root: Path, images: int, longest_side: int, seed: int = 0) -> None:

@@ -80,9 +80,9 @@ def training_step(trainer, job: dict):
         nonlocal number, started
         if number == 1:
             started = time.perf_counter()
-        if number == STEPS_TO_ESTIMATE and job["decay_over_run"] and job["seconds"]:
+        if number == STEPS_TO_ESTIMATE and job["decay_over_run"]:
             a_step = (time.perf_counter() - started) / (number - 1)
-            decay_within(trainer, round(job["seconds"] / a_step))
+            decay_within(trainer, job["steps"] or round(job["seconds"] / a_step))
         trainer.step = number
         trainer.pipeline.train()
         for callback in trainer.callbacks:

@@ -164,19 +164,21 @@ def write_report(out: Path, everything: list, growth: list[dict], found: list[di
         temporary.write_text(table(rows, found, notes), encoding="utf-8")
     shown = [compared for compared in everything if runs(compared)]
     if shown:
-        plot_curves(out / "psnr_against_time.png", shown)
+        plot_curves(out / "psnr_against_time.png", [c for c in shown if all(result.get("alone", True) for _, result in runs(c))])
         write_sheet(out / "sheet.png", shown)
     if growth:
         plot_growth(out / "growth.png", growth)
 
 
 def row(compared, who: str, result: dict) -> dict:
+    """What a run was like; its times are None where others ran beside it."""
     k = compared.capture.views[0].camera.intrinsics
+    timed = result.get("alone", True)
     return {
         "capture": compared.name, "size": f"{k.width}x{k.height}", "images": len(compared.capture.training_views), "method": who,
-        "seconds": result["seconds"], "steps": result["steps"], "psnr_db": round(curve(compared, result)[-1][1], 2),
-        "training_rays_per_second": result["rays_per_second"], "rendering_rays_per_second": render_rays(result),
-        "peak_memory_mb": result["peak_memory_mb"],
+        "seconds": result["seconds"] if timed else None, "steps": result["steps"], "psnr_db": round(curve(compared, result)[-1][1], 2),
+        "training_rays_per_second": result["rays_per_second"] if timed else None,
+        "rendering_rays_per_second": render_rays(result) if timed else None, "peak_memory_mb": result["peak_memory_mb"],
     }
 
 
