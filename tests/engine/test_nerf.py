@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from in2n_blender.engine.evaluation.image_metrics import psnr
+from in2n_blender.engine.nerf import compositing, encoding as encoding_module, losses, sampling
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint, save_checkpoint
 from in2n_blender.engine.nerf.camera_refinement import CameraRefinement, rotation_matrices
 from in2n_blender.engine.nerf.compositing import compositing_kernels, ray_weights, ray_weights_torch
@@ -166,6 +167,29 @@ def test_losses_of_rays_equal_torch_forward_and_backward():
     mixed = torch.tensor([0.7, 1.3, -0.4])
     for a, b in zip(torch.autograd.grad((ours * mixed).sum(), leaves), torch.autograd.grad((twin * mixed).sum(), leaves)):
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-7) and a.abs().sum() > 0
+
+
+def test_the_model_is_the_same_in_plain_torch(monkeypatch):
+    torch.manual_seed(2)
+    model = NerfModel(TINY)
+    for encoding in (model.field.encoding, model.proposal.encoding):
+        torch.nn.init.uniform_(encoding.table, -1, 2)
+    bundle, _ = camera_bundle(ring()[0], SceneTransform.of(ring()), "cpu")
+
+    def seen_and_gradients():
+        rendered = model(bundle, torch.Generator().manual_seed(4), anneal=0.7)
+        loss = (rendered.color**2).sum() + ray_losses(rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights).sum()
+        return rendered, torch.autograd.grad(loss, list(model.parameters()))
+
+    ours, gradients = seen_and_gradients()
+    for module in (encoding_module, sampling, compositing, losses):
+        monkeypatch.setattr(module, "available", lambda device: False)
+    twin, twin_gradients = seen_and_gradients()
+    for name in ("color", "alpha", "distance", "last_color", "weights", "proposal_weights"):
+        a, b = getattr(ours, name), getattr(twin, name)
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4), name
+    for a, b in zip(gradients, twin_gradients):
+        assert (a - b).abs().max() < 1e-3 * b.abs().max()
 
 
 @pytest.mark.parametrize("arch", [75, 86, 90, 120])

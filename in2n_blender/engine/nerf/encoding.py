@@ -264,9 +264,10 @@ class GridEncoding(nn.Module):
         if not available(positions.device):
             return encode_torch(positions, self.table, self.layout)
         positions = positions.contiguous().clamp(0, 1)
-        return _WarpEncoding.apply(positions, self.table, self._level_shapes(positions.device), len(self.layout.sizes), self.threads)
+        return _WarpEncoding.apply(positions, self.table, self.levels_on(positions.device), len(self.layout.sizes), self.threads)
 
-    def _level_shapes(self, device):
+    def levels_on(self, device):
+        """Every level's (resolution, size, offset) as a Warp array on a device."""
         key = str(device)
         if key not in self._levels:
             wp = warp()

@@ -1,7 +1,7 @@
 """Rendering without gradients: what `NerfModel.forward` shows, with two Warp kernels over rays that end where nothing more is seen.
 
 Nothing is looked up behind an opaque surface, and what torch would write to memory between its operations stays in registers;
-CPU and CUDA from one source. The twin in plain torch is `NerfModel.forward`.
+CPU and CUDA from one source. Their twin is `NerfModel.forward`, each of whose own kernels has one in plain torch.
 """
 
 from dataclasses import dataclass
@@ -45,10 +45,10 @@ def march(model: NerfModel, bundle: RayBundle) -> Seen:
     rays_given = [(bundle.origins.contiguous(), vec3s), (bundle.directions.contiguous(), vec3s)]
     launch_over_rays(propose, [*rays_given, (proposal_weights, numbers), (edges, numbers)],
                      [numbers(uniform_edges(1, settings.proposal_samples, device).contiguous()), vectors(proposal.table.detach()),
-                      proposal._level_shapes(device), near, far], encoding.threads)
+                      proposal.levels_on(device), near, far], encoding.threads)
     launch_over_rays(see, [*rays_given, (edges, numbers), (weights, numbers), (alpha, numbers), (distance, numbers),
                            (encoded.view(rays, settings.samples, -1, encoding.features), vectors)],
-                     [vectors(encoding.table.detach()), encoding._level_shapes(device), near, far], encoding.threads)
+                     [vectors(encoding.table.detach()), encoding.levels_on(device), near, far], encoding.threads)
     color, last_color = _colors(model, bundle, weights, encoded)
     return Seen(color, alpha.clamp(max=1), distance, last_color)
 
