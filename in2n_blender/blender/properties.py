@@ -96,9 +96,6 @@ class In2nEdit(bpy.types.PropertyGroup):
 
     title: StringProperty(name="Name", description="The edit's name; double-click to rename it", get=_title, set=_set_title, options={"SKIP_SAVE"})
     name: StringProperty(name="Name", description="The edit's name and its folder in the workspace", options={"HIDDEN"})
-    appearance: BoolProperty(name="Even out exposure", description="For photos of different exposure or white balance: each photo's own is learnt, and the scene is shown with their mean", default=False)
-    refine_cameras: BoolProperty(name="Refine cameras", description="For poses that are a little off: they are corrected while the scene is learnt", default=False)
-
     instruction: StringProperty(name="Instruction", description="The instruction that this edit follows", options={"HIDDEN"})
 
 
@@ -138,6 +135,8 @@ class In2nScene(bpy.types.PropertyGroup):
     preset: EnumProperty(name="Preset", description="How large photos and training are", items=PRESET_ITEMS, default="standard")
     device: EnumProperty(name="Device", description="What the engine computes on", items=DEVICE_ITEMS, default="auto")
     seed: IntProperty(name="Seed", description="The same seed gives the same result on the same device", default=0, min=0)
+    appearance: BoolProperty(name="Even out exposure", description="For photos of different exposure or white balance: each photo's own is learnt, and the scene is shown with their mean", default=False)
+    refine_cameras: BoolProperty(name="Refine cameras", description="For poses that are a little off: they are corrected while the scene is learnt", default=False)
 
     instruction: StringProperty(name="Instruction", description="What to change, as you would tell a person: “Make it look like autumn”", search=_suggest_instructions, search_options={"SUGGESTION"})
     editor: EnumProperty(name="Editor", description="The model that edits the photos", items=EDITOR_ITEMS, default="miniature")

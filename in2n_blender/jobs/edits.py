@@ -13,10 +13,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..scene.errors import In2nError
+from .moving import copy_files
 from .protocol import Reporter
 from .workspace import ORIGINAL, Workspace, read_json, safe_name, write_error, write_json
-
-COPY_BYTES = 8 * 2**20  # copied between two looks at whether the job was cancelled
 
 
 def facts(workspace: Workspace, name: str) -> dict:
@@ -63,22 +62,13 @@ def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | Non
 
     Raises In2nError("bad_name", "no_edit", "edit_exists", "disk_full", "cannot_write"), Cancelled; nothing is left then.
     """
-    report = report or Reporter()
     _require_free(workspace, copy)
     folder = _existing(workspace, name)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".writing-"))
-    total, done = sum(path.stat().st_size for path in files), 0
     try:
         with tempfile.TemporaryDirectory(prefix=".copying-", dir=workspace.root, ignore_cleanup_errors=True) as temporary:
             target = Path(temporary) / copy
-            for file in files:
-                to = target / file.relative_to(folder)
-                to.parent.mkdir(parents=True, exist_ok=True)
-                with open(file, "rb") as source, open(to, "wb") as sink:
-                    while chunk := source.read(COPY_BYTES):
-                        report.progress(done // 2**20, max(total // 2**20, 1), "MB", f"Copying “{name}”")
-                        sink.write(chunk)
-                        done += len(chunk)
+            copy_files(folder, files, target, report or Reporter(), f"Copying “{name}”")
             write_json(target / "edit.json", {**_read(target / "edit.json"), "name": copy})
             os.rename(target, workspace.edit(copy))
     except OSError as error:

@@ -43,22 +43,26 @@ def _other_disk(source: Path, target: Path) -> bool:
 
 
 def _move_by_copying(source: Path, target: Path, report: Reporter) -> None:
-    files = [f for f in sorted(source.rglob("*")) if f.is_file()]
-    total, done = sum(f.stat().st_size for f in files), 0
     copy = Path(tempfile.mkdtemp(prefix=".moving-", dir=target.parent))
     try:
-        for file in files:
-            to = copy / file.relative_to(source)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            with open(file, "rb") as read, open(to, "wb") as written:
-                while chunk := read.read(COPY_BYTES):
-                    report.progress(done // 2**20, max(total // 2**20, 1), "MB", f"Moving {file.name}")
-                    written.write(chunk)
-                    done += len(chunk)
-            shutil.copystat(file, to)  # edits are listed by their age
+        copy_files(source, [f for f in sorted(source.rglob("*")) if f.is_file()], copy, report, f"Moving {source.name}")
         os.rename(copy, target)
     except OSError as error:
         raise write_error(target, error) from error
     finally:
         shutil.rmtree(copy, ignore_errors=True)
     shutil.rmtree(source, ignore_errors=True)
+
+
+def copy_files(folder: Path, files: list[Path], target: Path, report: Reporter, message: str) -> None:
+    """Copy files of `folder` to the same places in `target`, their times with them; progress in MB. Raises OSError, Cancelled."""
+    total, done = sum(file.stat().st_size for file in files), 0
+    for file in files:
+        to = target / file.relative_to(folder)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "rb") as source, open(to, "wb") as sink:
+            while chunk := source.read(COPY_BYTES):
+                report.progress(done // 2**20, max(total // 2**20, 1), "MB", message)
+                sink.write(chunk)
+                done += len(chunk)
+        shutil.copystat(file, to)  # edits are listed by their age

@@ -9,7 +9,6 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, St
 
 from ...jobs import edits
 from ...jobs.protocol import Edit
-from ...scene.errors import In2nError
 from .. import compare, instructions, worker, workspaces
 from ..properties import DEVICE_ITEMS, PRESET_ITEMS
 from .job import JobOperator, edits_to_come, poll_capture, poll_engine, poll_queue, poll_reconstruction
@@ -42,16 +41,13 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
     def prepare(self, context):
         settings = context.scene.in2n
         _capture, workspace = workspaces.require(context.scene)
-        given = self.properties.is_property_set
-        instruction = (self.instruction if given("instruction") else settings.instruction).strip()
-        if not instruction:
-            raise In2nError("empty_instruction", "The instruction is empty.", "Type what to change, for example “Make it look like autumn”.")
+        instruction = self.chosen_instruction(settings)
         name = self.name or edit_name(instruction, workspace, edits_to_come(workspace.root))
 
         def guidance(which):
-            if given(which):
-                return getattr(self, which)
-            return None if settings.use_default_guidance else getattr(settings, which)
+            if settings.use_default_guidance and not self.properties.is_property_set(which):
+                return None
+            return self.chosen(settings, which)[which]
 
         request = Edit(
             workspace=str(workspace.root),
@@ -60,12 +56,10 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             editor=self.editor or settings.editor_id(),
             guidance_text=guidance("guidance_text"),
             guidance_image=guidance("guidance_image"),
-            seed=self.seed if given("seed") else settings.seed,
-            preset=self.preset if given("preset") else settings.preset,
-            device=self.device if given("device") else settings.device,
             rounds=self.rounds or None,
             restart=self.restart,
             parent=self.parent or None,
+            **self.chosen(settings, "seed", "preset", "device"),
         )
 
         instructions.remember(instruction)

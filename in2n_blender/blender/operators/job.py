@@ -15,6 +15,7 @@ import bpy
 from bpy.props import IntProperty
 
 from ...jobs import journal
+from ...jobs.protocol import ImportCapture
 from ...jobs.workspace import ORIGINAL
 from ...scene.camera_path import CameraPath
 from ...scene.errors import In2nError
@@ -52,6 +53,18 @@ class JobOperator:
         """
         raise NotImplementedError
 
+    def chosen(self, settings, *names: str) -> dict:
+        """The operator's own arguments of these names where they were given, else the scene's settings."""
+        given = self.properties.is_property_set
+        return {name: getattr(self if given(name) else settings, name) for name in names}
+
+    def chosen_instruction(self, settings) -> str:
+        """Raises In2nError("empty_instruction")."""
+        instruction = self.chosen(settings, "instruction")["instruction"].strip()
+        if not instruction:
+            raise In2nError("empty_instruction", "The instruction is empty.", "Type what to change, for example “Make it look like autumn”.")
+        return instruction
+
     def execute(self, context):
         try:
             work, finish = self.prepare(context)
@@ -70,6 +83,13 @@ class JobOperator:
         attended.job.start()
         _follow()
         return {"FINISHED"}
+
+
+def photos_first(capture, workspace) -> list[ImportCapture]:
+    """The request that brings the photos into the workspace, where they are not there yet."""
+    if workspaces.has_photos(workspace):
+        return []
+    return [ImportCapture(str(workspace.root), bpy.path.abspath(capture.in2n.source), capture.in2n.preset)]
 
 
 def in_window() -> bool:

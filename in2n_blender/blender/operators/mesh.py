@@ -31,13 +31,12 @@ class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
     def prepare(self, context):
         settings = context.scene.in2n
         _capture, workspace = workspaces.require(context.scene)
-        given = self.properties.is_property_set
         edit = chosen_edit(context.scene, self.edit)
         request = ExtractMesh(
             workspace=str(workspace.root),
             edit=edit,
-            resolution=self.resolution if given("resolution") else settings.mesh_resolution,
-            device=self.device if given("device") else settings.device,
+            resolution=self.resolution if self.properties.is_property_set("resolution") else settings.mesh_resolution,
+            **self.chosen(settings, "device"),
         )
         file = workspace.mesh(edit, ".ply")
 

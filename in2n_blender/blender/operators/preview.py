@@ -7,11 +7,11 @@ import re
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
-from ...jobs.protocol import ImportCapture, PreviewGrid
+from ...jobs.protocol import PreviewGrid
 from ...scene.errors import In2nError
 from .. import instructions, worker, workspaces
 from ..properties import DEVICE_ITEMS, children
-from .job import JobOperator, poll_capture, poll_engine, poll_queue
+from .job import JobOperator, photos_first, poll_capture, poll_engine, poll_queue
 
 
 class IN2N_OT_preview(JobOperator, bpy.types.Operator):
@@ -38,10 +38,7 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
     def prepare(self, context):
         settings = context.scene.in2n
         capture, workspace = workspaces.require(context.scene)
-        given = self.properties.is_property_set
-        instruction = (self.instruction if given("instruction") else settings.instruction).strip()
-        if not instruction:
-            raise In2nError("empty_instruction", "The instruction is empty.", "Type what to change, for example “Make it look like autumn”.")
+        instruction = self.chosen_instruction(settings)
         set_here = not self.grid and not settings.use_default_guidance
 
         request = PreviewGrid(
@@ -52,16 +49,12 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
             grid=self.grid,
             text_scales=_numbers(self.text_scales) or ([round(settings.guidance_text, 4)] if set_here else None),
             image_scales=_numbers(self.image_scales) or ([round(settings.guidance_image, 4)] if set_here else None),
-            seed=self.seed if given("seed") else settings.seed,
-            device=self.device if given("device") else settings.device,
             restart=self.restart,
+            **self.chosen(settings, "seed", "device"),
         )
-        requests = [request]
-        if not workspaces.has_photos(workspace):
-            requests.insert(0, ImportCapture(str(workspace.root), bpy.path.abspath(capture.in2n.source), capture.in2n.preset))
         settings.preview = request.folder_name
         instructions.remember(instruction)
-        return worker.work(requests), _finish
+        return worker.work([*photos_first(capture, workspace), request]), _finish
 
 
 def _finish(context, scene, capture, result) -> str:

@@ -6,10 +6,10 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 from bpy.props import BoolProperty, EnumProperty, IntProperty
 
-from ...jobs.protocol import ImportCapture, Reconstruct
+from ...jobs.protocol import Reconstruct
 from .. import cameras, worker, workspaces
 from ..properties import DEVICE_ITEMS, PRESET_ITEMS
-from .job import JobOperator, poll_capture, poll_engine, poll_queue
+from .job import JobOperator, photos_first, poll_capture, poll_engine, poll_queue
 
 
 class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
@@ -42,12 +42,9 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
     def prepare(self, context):
         settings = context.scene.in2n
         capture, workspace = workspaces.require(context.scene)
-        chosen = {name: getattr(self if self.properties.is_property_set(name) else settings, name)
-                  for name in ("preset", "device", "seed", "appearance", "refine_cameras")}
-        requests = []
-        if not workspaces.has_photos(workspace):
-            requests.append(ImportCapture(str(workspace.root), bpy.path.abspath(capture.in2n.source), capture.in2n.preset))
-        requests.append(Reconstruct(workspace=str(workspace.root), steps=self.steps or None, restart=self.restart, **chosen))
+        requests = photos_first(capture, workspace)
+        requests.append(Reconstruct(workspace=str(workspace.root), steps=self.steps or None, restart=self.restart,
+                                    **self.chosen(settings, "preset", "device", "seed", "appearance", "refine_cameras")))
         return worker.work(requests), _finish
 
 

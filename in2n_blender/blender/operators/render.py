@@ -39,19 +39,13 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
     def prepare(self, context):
         scene = context.scene
         capture, workspace = workspaces.require(scene)
-        given = self.properties.is_property_set
         edit = chosen_edit(scene, self.edit)
         name = self.name or cameras.path_name(scene)
-        path = cameras.camera_path_from_scene(
-            scene, capture, name,
-            self.frame_start if given("frame_start") else scene.frame_start,
-            self.frame_end if given("frame_end") else scene.frame_end,
-            self.frame_step if given("frame_step") else scene.frame_step,
-        )
+        frames = self.chosen(scene, "frame_start", "frame_end", "frame_step")
+        path = cameras.camera_path_from_scene(scene, capture, name, *frames.values())
         file = workspace.camera_path(name)
         write_json(file, path.to_json())
         numbers = [frame.number for frame in path.frames]
-        device = self.device if given("device") else scene.in2n.device
         folder = workspace.renders(edit, name)
 
         def finish(context, scene, capture, result):
@@ -59,7 +53,7 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
             compare.show_result(scene, edit)
             return f"Rendered {len(numbers)} frames of “{edit or ORIGINAL}” to {folder.relative_to(workspace.root)}."
 
-        return worker.work([RenderPath(str(workspace.root), str(file), edit, device)]), finish
+        return worker.work([RenderPath(str(workspace.root), str(file), edit, **self.chosen(scene.in2n, "device"))]), finish
 
 
 CLASSES = (IN2N_OT_render_path,)
