@@ -196,7 +196,9 @@ def test_the_model_is_the_same_in_plain_torch(monkeypatch):
 def test_kernels_compile_for_cuda_without_a_gpu(arch, tmp_path):
     import warp
 
-    kernels = (*encoding_kernels(4), *march_kernels(4), *sampling_kernels(), *compositing_kernels(), loss_kernel())
+    model = NerfModel(GPU["standard"])
+    layouts = model.field.encoding.layout, model.proposal.encoding.layout
+    kernels = (*encoding_kernels(4), *march_kernels(4, *layouts), *sampling_kernels(), *compositing_kernels(), loss_kernel())
     for kernel in kernels:
         warp.compile_aot_module(kernel.module, device=None, arch=arch, module_dir=str(tmp_path), use_ptx=True)
     assert len(list(tmp_path.glob("*.ptx"))) == len(kernels)
@@ -561,7 +563,7 @@ def test_without_options_a_model_is_what_it_was():
 
 def test_chunks_fit_the_memory_they_may_take(monkeypatch):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert all(rays_a_chunk(settings, cpu) == 4096 for settings in CPU.values())
+    assert all(rays_a_chunk(settings, cpu) == 16384 for settings in CPU.values())
     assert rays_a_chunk(GPU["full"], cuda, memory_mb=10) == 10 * 2**20 // bytes_a_ray(GPU["full"]) < 4096
     assert rays_a_chunk(GPU["draft"], cuda, memory_mb=1e6) == 65536
     assert rays_a_chunk(GPU["full"], cpu, memory_mb=0) == 1

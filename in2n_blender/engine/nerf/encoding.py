@@ -41,6 +41,11 @@ class GridLayout:
     def rows(self) -> int:
         return sum(self.sizes)
 
+    @property
+    def levels(self) -> list[tuple[int, int, int]]:
+        """(resolution, size, offset) of every level."""
+        return list(zip(self.resolutions, self.sizes, self.offsets))
+
 
 def encode_torch(positions: torch.Tensor, table: torch.Tensor, layout: GridLayout) -> torch.Tensor:
     """Trilinear interpolation at every level, in plain torch.
@@ -264,13 +269,11 @@ class GridEncoding(nn.Module):
         if not available(positions.device):
             return encode_torch(positions, self.table, self.layout)
         positions = positions.contiguous().clamp(0, 1)
-        return _WarpEncoding.apply(positions, self.table, self.levels_on(positions.device), len(self.layout.sizes), self.threads)
+        return _WarpEncoding.apply(positions, self.table, self._levels_on(positions.device), len(self.layout.sizes), self.threads)
 
-    def levels_on(self, device):
-        """Every level's (resolution, size, offset) as a Warp array on a device."""
+    def _levels_on(self, device):
         key = str(device)
         if key not in self._levels:
             wp = warp()
-            rows = list(zip(self.layout.resolutions, self.layout.sizes, self.layout.offsets))
-            self._levels[key] = wp.array(rows, dtype=wp.vec3i, device=key)
+            self._levels[key] = wp.array(self.layout.levels, dtype=wp.vec3i, device=key)
         return self._levels[key]

@@ -1,13 +1,15 @@
 """Warp kernels on torch tensors: one source serves CPU and CUDA. On a CPU a launch is split over threads, since Warp takes one."""
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Callable, Iterable
 
 import torch
 
 _COMPILED: set = set()
-_POOL = ThreadPoolExecutor(max(os.cpu_count() or 1, 1), thread_name_prefix="kernels")
+_COMPILING = threading.Lock()
 # Fewer rays than this are not worth a second thread.
 FEWEST_RAYS = 256
 
@@ -38,13 +40,30 @@ def launch_all(kernel, launches: list[tuple], device: torch.device, threads: int
         wp.launch(kernel, dim=size, inputs=inputs, device=str(device), stream=stream, record_tape=False)
 
     if launches and (key := (kernel, str(device))) not in _COMPILED:
-        launch(launches.pop(0))  # compiles: two threads must not compile the same kernel
-        _COMPILED.add(key)
+        with _COMPILING:  # two threads must not compile the same kernel
+            launch(launches.pop(0))
+            _COMPILED.add(key)
     if len(launches) <= 1 or threads == 1:
         for one in launches:
             launch(one)
     else:
-        list(_POOL.map(launch, launches))
+        side_by_side(launch, launches)
+
+
+@lru_cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads in which torch takes one thread: they are as many as the processors already."""
+    count, usual = max(os.cpu_count() or 1, 1), torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, "kernels", initializer=torch.set_num_threads, initargs=(1,))
+    all_started = threading.Barrier(count)
+    list(pool.map(lambda _: all_started.wait(), range(count)))
+    torch.set_num_threads(usual)  # threads that come later take what was set last, by whichever thread
+    return pool
+
+
+def side_by_side(function: Callable, pieces: Iterable) -> list:
+    """`function` of every piece, on a CPU's threads at once; torch takes one thread in each."""
+    return list(_pool().map(function, pieces))
 
 
 def launch_over_rays(kernel, tensors: list[tuple], rest: list, threads: int | None = None) -> None:

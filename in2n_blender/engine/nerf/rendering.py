@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import nn
@@ -27,6 +28,11 @@ class RayBundle:
 
     def __len__(self) -> int:
         return self.origins.shape[0]
+
+    def split(self, rays: int) -> list["RayBundle"]:
+        """Bundles of at most so many rays, in order."""
+        views = repeat(None) if self.views is None else self.views.split(rays)
+        return [RayBundle(*part) for part in zip(self.origins.split(rays), self.directions.split(rays), views)]
 
 
 @dataclass

@@ -47,14 +47,12 @@ class Scene:
         chunk: rays; None: what `rays_a_chunk` says. view: the training view whose appearance it gets; None: their mean.
         """
         bundle, cosine = camera_bundle(camera, self.transform, self.device)
-        chunk = chunk or rays_a_chunk(self.model.settings, self.device)
+        if view is not None:
+            bundle.views = torch.full((len(bundle),), view, device=self.device)
         parts = []
-        for first in range(0, len(bundle), chunk):
+        for part in bundle.split(chunk or rays_a_chunk(self.model.settings, self.device)):
             if report is not None:
                 report.check()
-            part = type(bundle)(bundle.origins[first:first + chunk], bundle.directions[first:first + chunk])
-            if view is not None:
-                part.views = torch.full((len(part),), view, device=self.device)
             rendered = march(self.model, part) if available(self.device) else self.model(part)
             parts.append((self.over_background(rendered).cpu(), rendered.alpha.cpu(), rendered.distance.cpu()))
         color, alpha, distance = (torch.cat(values) for values in zip(*parts))
@@ -109,7 +107,7 @@ class Scene:
 
 
 # Rays of a view that are rendered at once at most: more bring no speed.
-MOST_RAYS = {"cpu": 4096}
+MOST_RAYS = {"cpu": 16384}
 MOST_RAYS_GPU = 65536
 
 
