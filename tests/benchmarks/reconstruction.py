@@ -41,7 +41,7 @@ QUICK_SECONDS, QUICK_TRAINING, QUICK_VIEWS = 600, 150, 2
 # Seconds of training after which the held-out views are rendered.
 NERFACTO_CHECKPOINTS = (60, 120, 300, 600, 900, 1200)
 ENGINE_CHECKPOINTS = (5, 10, 15, 20, 30, 45, 60, 75, 90, 105, 120, 135, 150, 180, 210, 240, 300, 360, 480, 600, 900, 1200, 1800)
-GROWTH_IMAGES, GROWTH_SIDES, GROWTH_STEPS = (10, 30, 100, 300, 500), (120, 240, 480, 960), 25
+GROWTH_IMAGES, GROWTH_SIDES, GROWTH_STEPS = (10, 30, 100, 300, 500), (120, 240, 480, 960), 150
 GROWTH_SIDE, GROWTH_COUNT = 240, 50
 
 # What nerfacto can do in minutes on a CPU: a smaller grid, fewer samples, smaller batches; held-out poses are exact, so poses stay.
