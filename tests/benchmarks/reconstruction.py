@@ -330,19 +330,18 @@ def benchmark(args, out: Path) -> int:
 
     everything += [prepared(bench, source, side) for source, side in captures]
     main = everything[0]
-    if args.few_views and not args.quick:
-        everything.append(prepared_with_fewer(bench, main, args.few_views))
-    others = everything[1:]
     if args.quick:
         compare_quickly(bench, main)
     else:
+        if args.few_views:
+            everything.append(prepared_with_fewer(bench, main, args.few_views))
         variant = tune(bench, main, args.tuning_seconds)
         for _ in compare(bench, main, variant, 60 * args.minutes):
             report()
         growth += measure_growth(bench, main)
         peer = main.nerfacto.get(variant.name)
         steps = round(60 * args.other_minutes * peer["rays_per_second"] / peer["rays_a_step"]) if peer else None
-        for _ in compare_others(bench, others, variant, steps, args.at_once):
+        for _ in compare_others(bench, everything[1:], variant, steps, args.at_once):
             report()
         if variant.overrides:
             run_defaults(bench, main, 60 * args.minutes)

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from .kernels import available, launch_all, vec3s, vectors, warp
+from .kernels import available, launch_all, launch_over_rays, vec3s, vectors, warp
 
 _PRIMES = (1, 2654435761, 805459861)
 
@@ -175,8 +175,8 @@ def encoding_kernels(features: int):
             weight = share(i, p[0] - wp.float32(low[0])) * share(j, p[1] - wp.float32(low[1])) * share(k, p[2] - wp.float32(low[2]))
             wp.atomic_add(table_gradient, at[corner], weight * gradient[point, level])
 
-    def backward_positions(positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=vector), gradient: wp.array2d(dtype=vector),
-                           levels: wp.array(dtype=wp.vec3i), position_gradient: wp.array(dtype=wp.vec3)):
+    def backward_positions(positions: wp.array(dtype=wp.vec3), gradient: wp.array2d(dtype=vector), position_gradient: wp.array(dtype=wp.vec3),
+                           table: wp.array(dtype=vector), levels: wp.array(dtype=wp.vec3i)):
         point = wp.tid()
         total = wp.vec3()
         for level in range(levels.shape[0]):
@@ -237,12 +237,8 @@ class _WarpEncoding(torch.autograd.Function):
     @staticmethod
     def _position_gradient(ctx, positions, table, gradient):
         position_gradient = torch.empty_like(positions)
-        kernel = encoding_kernels(table.shape[1])[2]
-        parts = ctx.threads if positions.device.type == "cpu" and positions.shape[0] >= 4096 else 1
-        chunks = zip(positions.chunk(parts), gradient.chunk(parts), position_gradient.chunk(parts))
-        launch_all(kernel, [
-            (len(p), [vec3s(p), vectors(table.detach()), vectors(g), ctx.levels, vec3s(out)]) for p, g, out in chunks if len(p)
-        ], positions.device, ctx.threads)
+        launch_over_rays(encoding_kernels(table.shape[1])[2], [(positions, vec3s), (gradient, vectors), (position_gradient, vec3s)],
+                         [vectors(table.detach()), ctx.levels], ctx.threads)
         return position_gradient
 
 

@@ -67,7 +67,7 @@ def side_by_side(function: Callable, pieces: Iterable) -> list:
 
 
 def launch_over_rays(kernel, tensors: list[tuple], rest: list, threads: int | None = None) -> None:
-    """Launch a kernel over rays. tensors: (tensor, how it is handed over), each with a row a ray; rest: what all rays share."""
+    """Launch a kernel over rays, or points. tensors: (tensor, how it is handed over), each with a row a ray; rest: what all rays share."""
     first = tensors[0][0]
     parts = (threads or torch.get_num_threads()) if first.device.type == "cpu" and len(first) >= FEWEST_RAYS else 1
     pieces = zip(*(tensor.chunk(parts) for tensor, _ in tensors))
