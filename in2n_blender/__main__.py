@@ -5,10 +5,12 @@ import sys
 
 def main():
     if sys.version_info < (3, 11):
-        sys.stderr.write("in2n_blender needs Python 3.11 or 3.13, Blender's own versions; this is Python %d.%d.\n"
-                         "  Run python3.11 -m in2n_blender ...\n" % sys.version_info[:2])
+        sys.stderr.write(
+            "in2n_blender needs Python 3.11 or 3.13, Blender's own versions; this is Python %d.%d.\n"
+            "  Run python3.11 -m in2n_blender ...\n" % sys.version_info[:2]
+        )
         return 2
-    from .cli import main as run
+    from .cli.main import main as run
 
     return run()
 

@@ -1,7 +1,8 @@
-"""One part of the extension's life in any Blender: `blender -b --python extension_life.py -- PART ZIP WORKER`, or the same with a bpy wheel's Python.
+"""One part of the extension's life in any Blender: `blender -b --python extension_life.py -- PART ZIP WORKER`, or the
+same with a bpy wheel's Python.
 
-BLENDER_USER_RESOURCES is the profile that the parts share and IN2N_HOME the home folder; each part is a Blender of its own,
-so that the extension is also found enabled when Blender starts. WORKER: the recorded worker. Prints PART: done.
+BLENDER_USER_RESOURCES is the profile that the parts share and IN2N_HOME the home folder; each part is a Blender of its
+own, so that the extension is also found enabled when Blender starts. WORKER: the recorded worker. Prints PART: done.
 """
 
 import functools
@@ -65,7 +66,9 @@ def upgrade(zip_file: Path, worker: Path) -> None:
     install_file(zip_file)
     check_ended(job, process)
     check_enabled()
-    assert module("").__version__ != before and module("jobs.stages").NEWER, "the new version is the one that runs, in every room"
+    assert module("").__version__ != before and module("workspace.stages").NEWER, (
+        "the new version is the one that runs, in every room"
+    )
     assert bpy.context.scene.in2n.capture is not None
     import_capture()
 
@@ -87,7 +90,9 @@ def uninstall(zip_file: Path, worker: Path) -> None:
 
 
 def install_file(zip_file: Path) -> None:
-    done = bpy.ops.extensions.package_install_files(filepath=str(zip_file), repo="user_default", enable_on_install=True, overwrite=True)
+    done = bpy.ops.extensions.package_install_files(
+        filepath=str(zip_file), repo="user_default", enable_on_install=True, overwrite=True
+    )
     assert done == {"FINISHED"}, done
 
 
@@ -112,7 +117,11 @@ def check_gone() -> None:
     assert MODULE not in bpy.context.preferences.addons
     assert not [name for name in dir(bpy.types) if name.startswith(("IN2N_", "In2n"))]
     assert not hasattr(bpy.types.Scene, "in2n") and not hasattr(bpy.types.Object, "in2n")
-    handlers = (getattr(bpy.app.handlers, name) for name in dir(bpy.app.handlers) if isinstance(getattr(bpy.app.handlers, name), list))
+    handlers = (
+        getattr(bpy.app.handlers, name)
+        for name in dir(bpy.app.handlers)
+        if isinstance(getattr(bpy.app.handlers, name), list)
+    )
     assert not [f for functions in handlers for f in functions if f.__module__.startswith(MODULE)]
 
 
@@ -125,7 +134,7 @@ def import_capture() -> None:
 
 
 def check_uv() -> None:
-    environment = module("jobs.environment")
+    environment = module("environment")
     home = environment.home_folder()
     uv = environment._find_uv(home)
     assert uv and Path(uv).is_relative_to(home / "tools"), uv
@@ -139,9 +148,11 @@ def check_command() -> None:
 
 def start_job(worker: Path):
     """A job that runs, in the recorded worker, until it is cancelled. Returns the job and the worker's process."""
-    tasks, engine, protocol, client = (module(name) for name in ("blender.tasks", "blender.worker", "jobs.protocol", "jobs.client"))
+    tasks, engine, protocol, client = (
+        module(name) for name in ("blender.tasks", "blender.worker", "link.requests", "link.client")
+    )
     engine.Client = functools.partial(client.Client, worker=worker)
-    work = engine.work([protocol.Edit(str(module("jobs.environment").home_folder() / "workspace"), "edit", "wait")])
+    work = engine.work([protocol.Edit(str(module("environment").home_folder() / "workspace"), "edit", "wait")])
     job = tasks.begin(tasks.Job("Edit", work))
     job.start()
     deadline = time.monotonic() + 60

@@ -1,4 +1,5 @@
-"""The command line: arguments, errors, progress, and whole runs against the real worker with jobs that need no torch."""
+"""The command line: arguments, errors, progress, and whole runs against the real worker with jobs that need no
+torch."""
 
 import errno
 import io
@@ -7,17 +8,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from in2n_blender import cli
-from in2n_blender.jobs import client, workspace
-from in2n_blender.jobs.protocol import Progress
+from in2n_blender.cli import main as cli
+from in2n_blender.link import client
+from in2n_blender.scene.reporting import Progress
+from in2n_blender.workspace import files, layout
 
 ROOT = Path(__file__).resolve().parents[1]
-FAKE = ROOT / "tests" / "jobs" / "fake_worker.py"
+FAKE = ROOT / "tests" / "link" / "fake_worker.py"
 TESTS = ROOT / "tests"
 
 
@@ -47,8 +48,11 @@ def test_run_does_every_stage_and_hands_their_results_to_the_summary(engine, cap
     out = tmp_path / "out"
     assert run(capture, out) == 0
     asked = json.loads((out / "report.json").read_text())
-    assert set(asked["results"]) == {"import", "reconstruct", "edit", "render", "mesh"} and asked["results"]["reconstruct"]["psnr_db"] == 30.0
-    place = workspace.Workspace(asked["workspace"])
+    assert (
+        set(asked["results"]) == {"import", "reconstruct", "edit", "render", "mesh"}
+        and asked["results"]["reconstruct"]["psnr_db"] == 30.0
+    )
+    place = layout.Workspace(asked["workspace"])
     assert place.root.parent == out and (place.renders(asked["edit"], asked["camera_path"]) / "0002.exr").exists()
     assert place.mesh(asked["edit"], ".glb").exists()
 
@@ -67,7 +71,10 @@ def test_run_with_another_seed_reconstructs_anew_but_another_instruction_does_no
     assert run(capture, out) == 0
     assert run(capture, out, instruction="make it autumn") == 0
     assert run(capture, out, "--seed", "3") == 0
-    assert (out / "workspace" / "calls.txt").read_text().splitlines() == ["reconstruct restart=False", "reconstruct restart=True"]
+    assert (out / "workspace" / "calls.txt").read_text().splitlines() == [
+        "reconstruct restart=False",
+        "reconstruct restart=True",
+    ]
     assert len(list((out / "workspace" / "edits").iterdir())) == 3
 
 
@@ -88,16 +95,25 @@ def test_the_parts_alone(engine, capture, tmp_path, capsys):
     assert cli.main(["edit", place, "--instruction", "make it snow", "--name", "snow"]) == 0
     assert cli.main(["render", place, "--edit", "snow", "--frames", "2"]) == 0
     assert cli.main(["mesh", place, "--edit", "snow"]) == 0
-    assert workspace.Workspace(place).mesh("snow", ".glb").exists()
+    assert layout.Workspace(place).mesh("snow", ".glb").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_ctrl_c_cancels_and_ends_the_worker(home, capture, tmp_path):
-    script = (f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom in2n_blender import cli\nfrom in2n_blender.jobs import client\n"
-              f"cli.Client = lambda python: client.Client(python, {str(tmp_path / 'log')!r}, {str(FAKE)!r})\n"
-              f"sys.exit(cli.main(['run', {str(capture)!r}, '--out', {str(tmp_path / 'out')!r}, '--instruction', 'wait', '--editor', 'any']))")
-    process = subprocess.Popen([sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "IN2N_ENGINE_PYTHON": sys.executable})
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom in2n_blender.cli import main as cli\nfrom "
+        "in2n_blender.link import client\n"
+        f"cli.Client = lambda python: client.Client(python, {str(tmp_path / 'log')!r}, {str(FAKE)!r})\n"
+        f"sys.exit(cli.main(['run', {str(capture)!r}, '--out', {str(tmp_path / 'out')!r}, '--instruction', 'wait', "
+        "'--editor', 'any']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "IN2N_ENGINE_PYTHON": sys.executable},
+    )
     for line in process.stdout:
         if "waiting" in line:
             break
@@ -135,7 +151,9 @@ def test_an_instruction_that_the_miniature_does_not_know_costs_no_time(engine, c
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("option, value", [("--preset", "huge"), ("--device", "abacus"), ("--frames", "0"), ("--seed", "x")])
+@pytest.mark.parametrize(
+    "option, value", [("--preset", "huge"), ("--device", "abacus"), ("--frames", "0"), ("--seed", "x")]
+)
 def test_options_that_do_not_exist(engine, capture, tmp_path, capsys, option, value):
     with pytest.raises(SystemExit) as ended:
         run(capture, tmp_path / "out", option, value)
@@ -164,7 +182,7 @@ def test_a_full_disk_leaves_nothing_half_written(engine, capture, tmp_path, caps
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(workspace.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     assert run(capture, out) == 2
     assert "disk is full" in sentence_and_hint(capsys)
     assert not out.exists()
@@ -199,7 +217,9 @@ def test_no_network(home, capture, tmp_path, capsys, monkeypatch):
     assert "could not be downloaded" in sentence_and_hint(capsys)
 
 
-@pytest.mark.parametrize("command", ["demo", "run", "import", "reconstruct", "edit", "render", "mesh", "test", "install", "train-miniature"])
+@pytest.mark.parametrize(
+    "command", ["demo", "run", "import", "reconstruct", "edit", "render", "mesh", "test", "install", "train-miniature"]
+)
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
@@ -210,14 +230,23 @@ def test_every_command_has_help(command, capsys):
 
 
 def named(instruction="Make it SNOW, please!", **changes):
-    arguments = {"editor": "miniature", "guidance_text": None, "guidance_image": None, "seed": 0, "rounds": None, "noise_schedule": "falling", "perceptual": "auto", **changes}
+    arguments = {
+        "editor": "miniature",
+        "guidance_text": None,
+        "guidance_image": None,
+        "seed": 0,
+        "rounds": None,
+        "noise_schedule": "falling",
+        "perceptual": "auto",
+        **changes,
+    }
     return cli.edit_name(type("Arguments", (), {"instruction": instruction, **arguments}))
 
 
 def test_edit_names_are_readable_valid_and_tell_edits_apart():
     assert named().startswith("make-it-snow-please-") and named() == named()
     assert named(seed=1) != named() != named(guidance_text=7.5)
-    assert workspace.safe_name(named("雪")) and workspace.safe_name(named("x" * 500))
+    assert layout.safe_name(named("雪")) and layout.safe_name(named("x" * 500))
 
 
 def test_tests_with_and_without_bpy_run_apart():
@@ -228,8 +257,10 @@ def test_tests_with_and_without_bpy_run_apart():
 
 def test_paths_choose_their_process():
     assert cli.split_test_paths(["tests/scene", "-q"], TESTS) == [(["tests/scene"], ["-q"])]
-    assert cli.split_test_paths(["tests/blender/conftest.py::x", "tests/jobs", "-k", "tests"], TESTS) == [
-        (["tests/jobs"], ["-k", "tests"]), (["tests/blender/conftest.py::x"], ["-k", "tests"])]
+    assert cli.split_test_paths(["tests/blender/conftest.py::x", "tests/link", "-k", "tests"], TESTS) == [
+        (["tests/link"], ["-k", "tests"]),
+        (["tests/blender/conftest.py::x"], ["-k", "tests"]),
+    ]
     assert len(cli.split_test_paths(["tests"], TESTS)) == 2
 
 

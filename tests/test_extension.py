@@ -1,6 +1,7 @@
 """The extension: what a build makes, what it refuses, and a life in Blender from installing to uninstalling.
 
-IN2N_BLENDERS names more interpreters with a bpy wheel, or Blender executables, to live that life in, separated as PATH is.
+IN2N_BLENDERS names more interpreters with a bpy wheel, or Blender executables, to live that life in, separated as PATH
+is.
 """
 
 import hashlib
@@ -17,16 +18,19 @@ from pathlib import Path
 
 import pytest
 
-from in2n_blender import cli, extension
-from in2n_blender.jobs.environment import blender_platform, uv_wheels
-from in2n_blender.jobs.protocol import Reporter
+from in2n_blender.cli import extension
+from in2n_blender.cli import main as cli
+from in2n_blender.environment import blender_platform, uv_wheels
 from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Reporter
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = blender_platform()
 BLENDERS = [sys.executable, *filter(None, os.environ.get("IN2N_BLENDERS", "").split(os.pathsep))]
 
-needs_bpy = pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="no bpy wheel in this environment, and with it no tool of Blender's")
+needs_bpy = pytest.mark.skipif(
+    importlib.util.find_spec("bpy") is None, reason="no bpy wheel in this environment, and with it no tool of Blender's"
+)
 
 
 def copy_checkout(folder: Path, version: str) -> Path:
@@ -37,7 +41,7 @@ def copy_checkout(folder: Path, version: str) -> Path:
     for file in (folder / extension.MANIFEST, folder / "in2n_blender" / "__init__.py"):
         text = re.sub(r'(?m)^(version|__version__) = ".*"', rf'\1 = "{version}"', file.read_text(encoding="utf-8"))
         file.write_text(text, encoding="utf-8")
-    stages = folder / "in2n_blender" / "jobs" / "stages.py"
+    stages = folder / "in2n_blender" / "workspace" / "stages.py"
     stages.write_text(f"{stages.read_text(encoding='utf-8')}\n\nNEWER = True\n", encoding="utf-8")
     return folder
 
@@ -77,7 +81,7 @@ def test_the_zip_holds_what_belongs_and_nothing_else(built):
         names = set(archive.namelist())
         manifest = tomllib.loads(archive.read(extension.MANIFEST).decode())
     wheel = f"wheels/{uv_wheels()[HERE]['file']}"
-    assert {"__init__.py", "LICENSE", "jobs/engine_versions.json", wheel} <= names
+    assert {"__init__.py", "LICENSE", "environment/engine_versions.json", wheel} <= names
     assert any(n.startswith("data/") and n.endswith("/transforms.json") for n in names)
     assert "engine/diffusion/miniature/weights/unet/diffusion_pytorch_model.safetensors" in names
     assert not [n for n in names if re.search(r"(^|/)(\.|__pycache__|tests?/)|\.pyc$|\.zip$", n)]
@@ -90,7 +94,10 @@ def test_the_index_makes_the_folder_a_repository(built):
     (file,) = built.glob("*.zip")
     (entry,) = json.loads((built / "index.json").read_text())["data"]
     assert entry["id"] == "in2n_blender" and entry["platforms"] == [HERE] and entry["archive_url"] == f"./{file.name}"
-    assert entry["archive_hash"] == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}" and entry["archive_size"] == file.stat().st_size
+    assert (
+        entry["archive_hash"] == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+        and entry["archive_size"] == file.stat().st_size
+    )
     assert entry["license"] == ["SPDX:GPL-3.0-or-later"] and set(entry["permissions"]) == {"files", "network"}
     assert entry["blender_version_min"] == "4.2.0"
 
@@ -121,7 +128,9 @@ def test_what_blender_refuses_leaves_the_build_before_alone(built, tmp_path, whe
 def test_cancelled_between_two_steps_it_leaves_nothing(tmp_path, wheels):
     said = []
     with pytest.raises(Cancelled):
-        extension.build(tmp_path, sys.executable, Reporter(said.append, lambda: any("building" in e.message for e in said)), [HERE])
+        extension.build(
+            tmp_path, sys.executable, Reporter(said.append, lambda: any("building" in e.message for e in said)), [HERE]
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -130,7 +139,7 @@ def test_the_command_says_what_it_made(tmp_path, wheels, monkeypatch, capsys):
     monkeypatch.setenv("IN2N_ENGINE_PYTHON", sys.executable)
     assert cli.main(["build", "--out", str(tmp_path / "dist"), "--platform", HERE]) == 0
     said = capsys.readouterr().out
-    assert f"in2n_blender-" in said and "MB)" in said and "steps" in said
+    assert "in2n_blender-" in said and "MB)" in said and "steps" in said
 
 
 def test_a_checkout_is_needed(tmp_path):
@@ -147,7 +156,16 @@ def test_without_bpy_it_says_what_to_install(tmp_path):
 def test_staging_leaves_out_what_a_workshop_gathers(tmp_path):
     checkout = tmp_path / "checkout"
     package = checkout / "in2n_blender"
-    for name in ("__init__.py", "jobs/x.py", "__pycache__/x.pyc", ".DS_Store", "jobs/x.py~", "jobs/x.py.orig", "data/scene.blend1", "data/scene.blend"):
+    for name in (
+        "__init__.py",
+        "jobs/x.py",
+        "__pycache__/x.pyc",
+        ".DS_Store",
+        "jobs/x.py~",
+        "jobs/x.py.orig",
+        "data/scene.blend1",
+        "data/scene.blend",
+    ):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("")
     for name in ("LICENSE", extension.MANIFEST):
@@ -155,10 +173,23 @@ def test_staging_leaves_out_what_a_workshop_gathers(tmp_path):
     wheel = tmp_path / "uv-1-py3-none-any.whl"
     wheel.write_bytes(b"")
     extension.stage(checkout, tmp_path / "staged", {"linux-x64": wheel, "macos-x64": wheel})
-    staged = {path.relative_to(tmp_path / "staged").as_posix() for path in (tmp_path / "staged").rglob("*") if path.is_file()}
-    assert staged == {"__init__.py", "jobs/x.py", "data/scene.blend", "LICENSE", extension.MANIFEST, f"wheels/{wheel.name}"}
+    staged = {
+        path.relative_to(tmp_path / "staged").as_posix() for path in (tmp_path / "staged").rglob("*") if path.is_file()
+    }
+    assert staged == {
+        "__init__.py",
+        "jobs/x.py",
+        "data/scene.blend",
+        "LICENSE",
+        extension.MANIFEST,
+        f"wheels/{wheel.name}",
+    }
     manifest = tomllib.loads((tmp_path / "staged" / extension.MANIFEST).read_text())
-    assert manifest["platforms"] == ["linux-x64", "macos-x64"] and manifest["id"] == "in2n_blender" and manifest["permissions"]
+    assert (
+        manifest["platforms"] == ["linux-x64", "macos-x64"]
+        and manifest["id"] == "in2n_blender"
+        and manifest["permissions"]
+    )
 
 
 # --- uv's wheels
@@ -166,7 +197,8 @@ def test_staging_leaves_out_what_a_workshop_gathers(tmp_path):
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """pip finds only what is in this folder, and uv 1.0 for this machine is locked to the wheel that is offered there."""
+    """pip finds only what is in this folder, and uv 1.0 for this machine is locked to the wheel that is offered
+    there."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -174,7 +206,9 @@ def index(tmp_path, monkeypatch):
     wheel = folder / "uv-1.0-py3-none-manylinux_2_17_x86_64.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("uv-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: uv\nVersion: 1.0\n")
-        archive.writestr("uv-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-manylinux_2_17_x86_64\n")
+        archive.writestr(
+            "uv-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-manylinux_2_17_x86_64\n"
+        )
         archive.writestr("uv-1.0.dist-info/RECORD", "")
     locked = {"file": wheel.name, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}
     monkeypatch.setattr(extension, "uv_wheels", lambda: {"linux-x64": locked})
@@ -211,10 +245,12 @@ def test_another_file_of_that_name_is_not_taken(index, tmp_path):
 
 
 def test_the_lock_is_whole():
-    pins = json.loads((ROOT / "in2n_blender" / "jobs" / "engine_versions.json").read_text())["uv"]
+    pins = json.loads((ROOT / "in2n_blender" / "environment" / "engine_versions.json").read_text())["uv"]
     assert set(pins["wheels"]) == {"windows-x64", "windows-arm64", "linux-x64", "macos-arm64", "macos-x64"}
     for locked in pins["wheels"].values():
-        assert locked["file"].startswith(f"uv-{pins['version']}-py3-none-") and re.fullmatch("[0-9a-f]{64}", locked["sha256"])
+        assert locked["file"].startswith(f"uv-{pins['version']}-py3-none-") and re.fullmatch(
+            "[0-9a-f]{64}", locked["sha256"]
+        )
 
 
 # --- a life in Blender
@@ -223,14 +259,32 @@ def test_the_lock_is_whole():
 def in_blender(program: str, part: str, zip_file: Path, tmp_path: Path) -> str:
     """Run one part of tests/extension_life.py and return what was printed. A line of an error fails the test."""
     blender = Path(program).stem.startswith("blender")
-    command = [program, "--background", "--python", "tests/extension_life.py", "--"] if blender else [program, "tests/extension_life.py"]
+    command = (
+        [program, "--background", "--python", "tests/extension_life.py", "--"]
+        if blender
+        else [program, "tests/extension_life.py"]
+    )
     for folder in ("profile", "home"):
         (tmp_path / folder).mkdir(exist_ok=True)
-    environment = {**os.environ, "BLENDER_USER_RESOURCES": str(tmp_path / "profile"), "IN2N_HOME": str(tmp_path / "home"), "IN2N_ENGINE_PYTHON": sys.executable}
-    done = subprocess.run([*command, part, str(zip_file), str(ROOT / "tests" / "jobs" / "fake_worker.py")],
-                          cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+    environment = {
+        **os.environ,
+        "BLENDER_USER_RESOURCES": str(tmp_path / "profile"),
+        "IN2N_HOME": str(tmp_path / "home"),
+        "IN2N_ENGINE_PYTHON": sys.executable,
+    }
+    done = subprocess.run(
+        [*command, part, str(zip_file), str(ROOT / "tests" / "link" / "fake_worker.py")],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0 and f"{part}: done" in done.stdout, done.stdout
-    errors = [line for line in done.stdout.splitlines() if re.search(r"error|traceback|exception|warn|fail|leak", line, re.I)]
+    errors = [
+        line for line in done.stdout.splitlines() if re.search(r"error|traceback|exception|warn|fail|leak", line, re.I)
+    ]
     assert not errors, done.stdout
     return done.stdout
 

@@ -19,13 +19,31 @@ STANDARD = set(sys.stdlib_module_names)
 # rooms of the package that each room may import from
 ROOMS = {
     "scene": ("scene",),
-    "jobs": ("jobs", "scene"),
-    "engine": ("engine", "jobs.protocol", "jobs.workspace", "scene"),
-    "blender": ("blender", "jobs", "scene", "cli"),  # `blender --command in2n` is the command line
+    "workspace": ("workspace", "link.requests", "scene"),
+    "link": ("link", "environment", "workspace", "scene"),
+    "environment": ("environment", "link", "workspace", "scene"),
+    "models": ("models", "environment", "scene"),
+    "engine": ("engine", "link.requests", "link.process", "workspace", "scene"),
+    "blender": (
+        "blender",
+        "environment",
+        "models",
+        "link",
+        "workspace",
+        "scene",
+        "cli",
+    ),  # `blender --command in2n` is the command line
 }
 # distribution -> the name it imports as, where the two differ
-IMPORT_NAMES = {"warp-lang": "warp", "scikit-image": "skimage", "pillow": "PIL", "openexr": "OpenEXR", "huggingface-hub": "huggingface_hub",
-                "fast-simplification": "fast_simplification", "opencv-python-headless": "cv2"}
+IMPORT_NAMES = {
+    "warp-lang": "warp",
+    "scikit-image": "skimage",
+    "pillow": "PIL",
+    "openexr": "OpenEXR",
+    "huggingface-hub": "huggingface_hub",
+    "fast-simplification": "fast_simplification",
+    "opencv-python-headless": "cv2",
+}
 
 
 def files(room):
@@ -57,23 +75,40 @@ def inside(file: Path) -> set[str]:
 
 def test_the_parser_of_this_test_sees_imports():
     file = PACKAGE / "engine" / "worker.py"
-    assert "jobs.protocol.Reporter" in inside(file) and "torch" in outside(file)
+    assert "link.requests.REQUESTS" in inside(file) and "torch" in outside(file)
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_import_one_way(room):
     assert files(room)
-    wrong = {f"{file.relative_to(ROOT)}: {name}" for file in files(room) for name in inside(file)
-             if not any(name == allowed or name.startswith(allowed + ".") for allowed in ROOMS[room]) and not name.startswith("__")}
+    wrong = {
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in files(room)
+        for name in inside(file)
+        if not any(name == allowed or name.startswith(allowed + ".") for allowed in ROOMS[room])
+        and not name.startswith("__")
+    }
     assert not wrong
 
 
-@pytest.mark.parametrize("room, allowed", [("jobs", set()), ("scene", {"numpy"})])
+@pytest.mark.parametrize(
+    "room, allowed",
+    [("workspace", set()), ("link", set()), ("environment", set()), ("models", set()), ("scene", {"numpy"})],
+)
 def test_rooms_that_need_nothing_else(room, allowed):
     assert not {f"{file.relative_to(ROOT)}: {name}" for file in files(room) for name in outside(file) - allowed}
 
 
-@pytest.mark.parametrize("room, forbidden", [("blender", HEAVY), ("engine", BLENDER), ("scene", HEAVY | BLENDER), ("jobs", HEAVY | BLENDER)])
+@pytest.mark.parametrize(
+    "room, forbidden",
+    [
+        ("blender", HEAVY),
+        ("engine", BLENDER),
+        ("scene", HEAVY | BLENDER),
+        ("link", HEAVY | BLENDER),
+        ("workspace", HEAVY | BLENDER),
+    ],
+)
 def test_walls(room, forbidden):
     assert not {f"{file.relative_to(ROOT)}: {name}" for file in files(room) for name in outside(file) & forbidden}
 
@@ -83,13 +118,21 @@ def test_relative_imports_only_inside_the_package():
     wrong = set()
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            names = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            wrong.update(f"{file.relative_to(ROOT)}: {name}" for name in names if name and name.split(".")[0] == "in2n_blender")
+            names = (
+                [node.module]
+                if isinstance(node, ast.ImportFrom) and not node.level
+                else [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else []
+            )
+            wrong.update(
+                f"{file.relative_to(ROOT)}: {name}" for name in names if name and name.split(".")[0] == "in2n_blender"
+            )
     assert not wrong
 
 
 def test_what_the_engine_imports_is_pinned():
-    pins = json.loads((PACKAGE / "jobs" / "engine_versions.json").read_text())
+    pins = json.loads((PACKAGE / "environment" / "engine_versions.json").read_text())
     listed = [*pins["groups"]["engine"], *pins["python"]["3.11"]["engine"]]
     names = {requirement.split("==")[0] for requirement in listed}
     pinned = {IMPORT_NAMES.get(name, name) for name in names}
@@ -99,13 +142,19 @@ def test_what_the_engine_imports_is_pinned():
 def imported_by(statement: str) -> set[str]:
     """Modules loaded in a fresh process after a statement."""
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {statement}; print('\\n' + '\\n'.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_WAIT_POLICY": "passive"})
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive"},
+    )
     assert done.returncode == 0, done.stderr
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
 def test_the_command_line_needs_only_the_standard_library():
-    loaded = imported_by("import in2n_blender.cli; in2n_blender.cli.build_parser()")
+    loaded = imported_by("import in2n_blender.cli.main as cli; cli.build_parser()")
     assert not loaded & (HEAVY | BLENDER | {"numpy"})
 
 

@@ -1,6 +1,8 @@
-"""Placing a capture in the scene by what the user knows of it: which way is up, where the ground is, how long something is.
+"""Placing a capture in the scene by what the user knows of it: which way is up, where the ground is, how long something
+is.
 
-Everything acts on the capture's Empty, so that cameras, points and meshes follow. Points are (n, 3) in world coordinates.
+Everything acts on the capture's Empty, so that cameras, points and meshes follow. Points are (n, 3) in world
+coordinates.
 """
 
 from __future__ import annotations
@@ -26,9 +28,14 @@ def picked_points(context, capture) -> np.ndarray:
             chosen, places = np.zeros(len(vertices), bool), np.zeros(3 * len(vertices), np.float32)
             vertices.foreach_get("select", chosen)
             vertices.foreach_get("co", places)
-            points.append(places.reshape(-1, 3)[chosen] @ np.array(edited.matrix_world)[:3, :3].T + np.array(edited.matrix_world.translation))
+            points.append(
+                places.reshape(-1, 3)[chosen] @ np.array(edited.matrix_world)[:3, :3].T
+                + np.array(edited.matrix_world.translation)
+            )
         return np.concatenate(points).astype(np.float64)
-    return np.array([o.matrix_world.translation for o in context.selected_objects if o != capture], np.float64).reshape(-1, 3)
+    return np.array([o.matrix_world.translation for o in context.selected_objects if o != capture], np.float64).reshape(
+        -1, 3
+    )
 
 
 def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -51,7 +58,9 @@ def plane_through(points: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np
     center = points.mean(0)
     _u, sizes, axes = np.linalg.svd(points - center)
     if len(points) < 3 or sizes[1] < 1e-6 * max(sizes[0], 1e-12):
-        raise In2nError("no_plane", "The chosen points lie on a line.", "Select three or more points that span the ground.")
+        raise In2nError(
+            "no_plane", "The chosen points lie on a line.", "Select three or more points that span the ground."
+        )
     normal = axes[2]
     return center, normal if normal @ (above - center) >= 0 else -normal
 
@@ -72,5 +81,7 @@ def camera_directions(capture) -> tuple[np.ndarray, np.ndarray]:
     matrices = [np.array(camera.matrix_world) for camera in children(capture, "CAMERA")]
     ups = [m[:3, 1] / np.linalg.norm(m[:3, 1]) for m in matrices]
     if not ups or np.linalg.norm(np.mean(ups, 0)) < 0.1:
-        raise In2nError("no_up", "The photos do not say which way is up.", "Choose an axis, or set the ground from selected points.")
+        raise In2nError(
+            "no_up", "The photos do not say which way is up.", "Choose an axis, or set the ground from selected points."
+        )
     return np.mean(ups, 0), np.mean([m[:3, 3] for m in matrices], 0)

@@ -1,7 +1,7 @@
 """Cameras between a capture and Blender: photos in, camera paths out.
 
-A capture's coordinates and Blender's differ by one object, the capture's Empty: a camera's matrix relative to the Empty is
-its camera-to-world in the capture. Both use OpenGL axes (x right, y up, looks along -z), so no axis is flipped.
+A capture's coordinates and Blender's differ by one object, the capture's Empty: a camera's matrix relative to the Empty
+is its camera-to-world in the capture. Both use OpenGL axes (x right, y up, looks along -z), so no axis is flipped.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from ..jobs.workspace import Workspace
-from ..scene.camera import BlenderLens, Camera, Intrinsics, blender_lens, intrinsics_from_blender
+from ..scene.blender_lens import BlenderLens, blender_lens, intrinsics_from_blender
+from ..scene.camera import Camera, Intrinsics
 from ..scene.camera_path import CameraPath, PathFrame
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
+from ..workspace.layout import Workspace
 from . import look
 from .properties import children
 
@@ -42,7 +43,11 @@ def intrinsics_of(camera_data, render) -> Intrinsics:
     Raises In2nError("not_perspective") for orthographic, panoramic and custom cameras.
     """
     if camera_data.type != "PERSP":
-        raise In2nError("not_perspective", f"The camera “{camera_data.name}” is not a perspective camera.", "Set its lens type to Perspective.")
+        raise In2nError(
+            "not_perspective",
+            f"The camera “{camera_data.name}” is not a perspective camera.",
+            "Set its lens type to Perspective.",
+        )
     lens = BlenderLens(**{name: getattr(camera_data, name) for name in LENS_PROPERTIES})
     return intrinsics_from_blender(lens, *render_size(render), render.pixel_aspect_x, render.pixel_aspect_y)
 
@@ -57,22 +62,32 @@ def set_resolution(scene, k: Intrinsics) -> None:
 
 def render_size(render) -> tuple[int, int]:
     """Width and height of the scene's renders in pixels, as Blender rounds them."""
-    return tuple(max(side * render.resolution_percentage // 100, 1) for side in (render.resolution_x, render.resolution_y))
+    return tuple(
+        max(side * render.resolution_percentage // 100, 1) for side in (render.resolution_x, render.resolution_y)
+    )
 
 
 def relative_pose(camera_world: np.ndarray, capture_world: np.ndarray) -> np.ndarray:
     """The camera-to-world in the capture's coordinates of a camera placed in Blender's.
 
-    camera_world, capture_world: (4, 4) matrices of the camera and of the capture's Empty, which may be moved, rotated and
-    scaled evenly. Returns (4, 4) float64, rigid; the camera's own scale is dropped as Blender drops it when rendering.
-    Raises In2nError("uneven_scale") when the Empty is stretched or mirrored, because then no pinhole camera in the capture
-    sees what the Blender camera sees.
+    camera_world, capture_world: (4, 4) matrices of the camera and of the capture's Empty, which may be moved, rotated
+    and scaled evenly. Returns (4, 4) float64, rigid; the camera's own scale is dropped as Blender drops it when
+    rendering. Raises In2nError("uneven_scale") when the Empty is stretched or mirrored, because then no pinhole camera
+    in the capture sees what the Blender camera sees.
     """
     axes = np.asarray(capture_world, np.float64)[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
-    if lengths.min() < 1e-12 or np.abs((axes / lengths).T @ (axes / lengths) - np.eye(3)).max() > SHEAR_TOLERANCE \
-            or lengths.max() / lengths.min() > 1 + SHEAR_TOLERANCE or np.linalg.det(axes) < 0:
-        raise In2nError("uneven_scale", "The capture's Empty is scaled unevenly or mirrored.", "Give it the same positive scale on all three axes.")
+    if (
+        lengths.min() < 1e-12
+        or np.abs((axes / lengths).T @ (axes / lengths) - np.eye(3)).max() > SHEAR_TOLERANCE
+        or lengths.max() / lengths.min() > 1 + SHEAR_TOLERANCE
+        or np.linalg.det(axes) < 0
+    ):
+        raise In2nError(
+            "uneven_scale",
+            "The capture's Empty is scaled unevenly or mirrored.",
+            "Give it the same positive scale on all three axes.",
+        )
     relative = np.linalg.inv(np.asarray(capture_world, np.float64)) @ np.asarray(camera_world, np.float64)
     pose = np.eye(4)
     u, _, vt = np.linalg.svd(relative[:3, :3] / np.linalg.norm(relative[:3, :3], axis=0))
@@ -81,7 +96,9 @@ def relative_pose(camera_world: np.ndarray, capture_world: np.ndarray) -> np.nda
     return pose
 
 
-def camera_path_from_scene(scene, capture_empty, name: str, frame_start: int, frame_end: int, step: int = 1) -> CameraPath:
+def camera_path_from_scene(
+    scene, capture_empty, name: str, frame_start: int, frame_end: int, step: int = 1
+) -> CameraPath:
     """The scene's camera at every frame, in the capture's coordinates, as Blender itself would render it.
 
     Animation, drivers, constraints, parents and cameras bound to markers count; the current frame is restored.
@@ -89,7 +106,11 @@ def camera_path_from_scene(scene, capture_empty, name: str, frame_start: int, fr
     """
     frames = range(frame_start, frame_end + 1, step)
     if not frames:
-        raise In2nError("no_frames", f"There is no frame from {frame_start} to {frame_end}.", "Let the last frame come after the first.")
+        raise In2nError(
+            "no_frames",
+            f"There is no frame from {frame_start} to {frame_end}.",
+            "Let the last frame come after the first.",
+        )
     before = scene.frame_current, scene.frame_subframe
     try:
         with bpy.context.temp_override(scene=scene, view_layer=scene.view_layers[0]):
@@ -102,13 +123,22 @@ def camera_path_from_scene(scene, capture_empty, name: str, frame_start: int, fr
 def _camera_at(scene, capture_empty, number: int) -> Camera:
     scene.frame_set(number)
     if scene.camera is None:
-        raise In2nError("no_camera", f"The scene has no camera at frame {number}.", "Choose one in the scene's properties.")
+        raise In2nError(
+            "no_camera", f"The scene has no camera at frame {number}.", "Choose one in the scene's properties."
+        )
     depsgraph = bpy.context.evaluated_depsgraph_get()
     camera = scene.camera.evaluated_get(depsgraph)
     if camera.type != "CAMERA":
-        raise In2nError("not_perspective", f"The scene renders from “{scene.camera.name}”, which is not a camera.", "Choose a camera in the scene's properties.")
+        raise In2nError(
+            "not_perspective",
+            f"The scene renders from “{scene.camera.name}”, which is not a camera.",
+            "Choose a camera in the scene's properties.",
+        )
     empty = capture_empty.evaluated_get(depsgraph)
-    return Camera(intrinsics_of(camera.data, scene.render), relative_pose(np.array(camera.matrix_world), np.array(empty.matrix_world)))
+    return Camera(
+        intrinsics_of(camera.data, scene.render),
+        relative_pose(np.array(camera.matrix_world), np.array(empty.matrix_world)),
+    )
 
 
 def path_name(scene) -> str:

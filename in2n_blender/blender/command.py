@@ -1,7 +1,7 @@
 """`blender --command in2n …`: the command line from inside Blender, for farms and scripts.
 
-It is that of `python3 -m in2n_blender`, with the home folder, the wheels and the engine's Python of the add-on's preferences,
-and with Blender's setting for online access.
+It is that of `python3 -m in2n_blender`, with the home folder, the wheels and the engine's Python of the add-on's
+preferences, and with Blender's setting for online access.
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ _handle = None
 
 def run(arguments: list[str]) -> int:
     """The exit code of the command line (see `cli`)."""
-    from .. import cli
+    from ..cli import main
 
     with _environment():
         try:
-            return cli.main(arguments, prog=f"blender --command {NAME}")
-        except SystemExit as ended:  # --help, or arguments that cannot be read: to Blender it would be an error with a traceback
+            return main.main(arguments, prog=f"blender --command {NAME}")
+        except (
+            SystemExit
+        ) as ended:  # --help, or arguments that cannot be read: to Blender it would be an error with a traceback
             return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
 
 
 @contextmanager
 def _environment():
     """The preferences as the environment variables that the command line and what it starts go by."""
-    chosen = {"IN2N_HOME": preferences.home_folder(), "IN2N_WHEELHOUSE": preferences.wheelhouse(),
-              "IN2N_ENGINE_PYTHON": os.environ.get("IN2N_ENGINE_PYTHON") or preferences.engine_python(),
-              "IN2N_OFFLINE": None if bpy.app.online_access else "1"}
+    chosen = {
+        "IN2N_HOME": preferences.home_folder(),
+        "IN2N_WHEELHOUSE": preferences.wheelhouse(),
+        "IN2N_ENGINE_PYTHON": os.environ.get("IN2N_ENGINE_PYTHON") or preferences.engine_python(),
+        "IN2N_OFFLINE": None if bpy.app.online_access else "1",
+    }
     before = {name: os.environ.get(name) for name in chosen}
     os.environ.update({name: str(value) for name, value in chosen.items() if value})
     try:

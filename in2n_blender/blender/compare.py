@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..jobs.workspace import ORIGINAL, Workspace
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
+from ..workspace.layout import ORIGINAL, Workspace
 from . import cameras, results, workspaces
 from .properties import active_capture, active_edit, children
 

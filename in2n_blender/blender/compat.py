@@ -13,8 +13,11 @@ def material_nodes(material):
 
 
 def fcurves(animated) -> list:
-    """The F-curves of an object's or datablock's own action. From 4.4 on they are in layers; `action.fcurves` went in 5.0."""
+    """The F-curves of an object's or datablock's own action. From 4.4 on they are in layers; `action.fcurves` went in
+    5.0."""
     action = animated.animation_data.action
     if bpy.app.version < (4, 4, 0):
         return list(action.fcurves)
-    return [curve for layer in action.layers for strip in layer.strips for bag in strip.channelbags for curve in bag.fcurves]
+    return [
+        curve for layer in action.layers for strip in layer.strips for bag in strip.channelbags for curve in bag.fcurves
+    ]

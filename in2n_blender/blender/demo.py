@@ -2,10 +2,11 @@
 
     python -m in2n_blender.blender.demo --out DIR
 
-Starts from an empty .blend, imports the capture as cameras, reconstructs it, edits it by an instruction, animates a camera,
-renders the frames before and after, extracts the mesh and brings everything back. The engine runs in its own process, as it
-does in the window. Leaves in DIR: demo.blend, demo.in2n/ (the workspace), frames/edited/, before_after.gif, mesh.glb,
-contact_sheet.png and report.json. A run that was stopped goes on where it stood; demo.json remembers how far it was.
+Starts from an empty .blend, imports the capture as cameras, reconstructs it, edits it by an instruction, animates a
+camera, renders the frames before and after, extracts the mesh and brings everything back. The engine runs in its own
+process, as it does in the window. Leaves in DIR: demo.blend, demo.in2n/ (the workspace), frames/edited/,
+before_after.gif, mesh.glb, contact_sheet.png and report.json. A run that was stopped goes on where it stood; demo.json
+remembers how far it was.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ..jobs.protocol import Edit, Summarise, check_request
-from ..jobs.stages import Stages
-from ..jobs.workspace import Workspace
-from ..scene.capture import load_capture
+from ..link.requests import Edit, Summarise, check_request
 from ..scene.camera import look_at_point
 from ..scene.errors import Cancelled, In2nError
+from ..scene.readers import read as read_capture
+from ..workspace.layout import Workspace
+from ..workspace.stages import Stages
 from . import compat
 
 CAPTURE = Path(__file__).resolve().parents[1] / "data" / "demo_capture"
@@ -75,26 +76,53 @@ def run_demo(settings: DemoSettings) -> dict:
         if not stages.run(stage_name, chosen, work, there.exists):
             print("done before", flush=True)
 
-    stage("reconstruct", {"preset": settings.preset, "seed": settings.seed, "steps": settings.steps},
-          workspace.reconstruction / "checkpoint.safetensors", bpy.ops.in2n.reconstruct, steps=settings.steps)
-    stage("edit", {"instruction": settings.instruction, "editor": settings.editor, "rounds": settings.rounds},
-          workspace.edit(EDIT) / "checkpoint.safetensors", bpy.ops.in2n.edit,
-          name=EDIT, instruction=settings.instruction, editor=settings.editor, rounds=settings.rounds)
+    stage(
+        "reconstruct",
+        {"preset": settings.preset, "seed": settings.seed, "steps": settings.steps},
+        workspace.reconstruction / "checkpoint.safetensors",
+        bpy.ops.in2n.reconstruct,
+        steps=settings.steps,
+    )
+    stage(
+        "edit",
+        {"instruction": settings.instruction, "editor": settings.editor, "rounds": settings.rounds},
+        workspace.edit(EDIT) / "checkpoint.safetensors",
+        bpy.ops.in2n.edit,
+        name=EDIT,
+        instruction=settings.instruction,
+        editor=settings.editor,
+        rounds=settings.rounds,
+    )
     if "Orbit camera" not in bpy.context.scene.objects or bpy.context.scene.frame_end != settings.frames:
         animate_orbit(bpy.context.scene, settings.frames)
         look_through_camera()
         save(blend)
-    stage("render", {"frames": settings.frames}, workspace.renders(EDIT, PATH), bpy.ops.in2n.render_path, edit=EDIT, name=PATH)
-    stage("mesh", {"resolution": settings.mesh_resolution}, workspace.mesh(EDIT, ".glb"), bpy.ops.in2n.extract_mesh,
-          edit=EDIT, resolution=settings.mesh_resolution)
+    stage(
+        "render",
+        {"frames": settings.frames},
+        workspace.renders(EDIT, PATH),
+        bpy.ops.in2n.render_path,
+        edit=EDIT,
+        name=PATH,
+    )
+    stage(
+        "mesh",
+        {"resolution": settings.mesh_resolution},
+        workspace.mesh(EDIT, ".glb"),
+        bpy.ops.in2n.extract_mesh,
+        edit=EDIT,
+        resolution=settings.mesh_resolution,
+    )
     print("--- summary", flush=True)
     return summarise(Summarise(str(workspace.root), EDIT, PATH, str(out), settings.device, stages.results))
 
 
 def check(settings: DemoSettings, out: Path) -> None:
     """Raises In2nError for what is wrong before anything is made."""
-    check_request(Edit(str(out), EDIT, settings.instruction, settings.editor, preset=settings.preset, device=settings.device))
-    load_capture(settings.capture)
+    check_request(
+        Edit(str(out), EDIT, settings.instruction, settings.editor, preset=settings.preset, device=settings.device)
+    )
+    read_capture(settings.capture)
     if settings.frames < 1:
         raise In2nError("no_frames", "The demo needs at least one frame.", "Give --frames a number from 1 upwards.")
 
@@ -104,7 +132,9 @@ def enable_add_on() -> None:
     import addon_utils
 
     package = sys.modules[__package__.rpartition(".")[0]]
-    package.__time__ = os.path.getmtime(package.__file__)  # else Blender takes it for changed on disk and loads it again
+    package.__time__ = os.path.getmtime(
+        package.__file__
+    )  # else Blender takes it for changed on disk and loads it again
     if addon_utils.enable(package.__name__) is None:
         raise RuntimeError("the add-on could not be enabled; its traceback is above")
 
@@ -165,11 +195,12 @@ def import_capture(settings: DemoSettings, blend: Path) -> None:
 
 # --- the camera path -------------------------------------------------------------------------------------------------
 
+
 def animate_orbit(scene, frames: int) -> bpy.types.Object:
     """An animated camera once around what the photos look at, with keyframes a user would set.
 
-    The camera hangs on an Empty that turns, tracks a second Empty in the middle, rises and sinks, and zooms in and back.
-    Replaces an orbit made before. Returns the camera.
+    The camera hangs on an Empty that turns, tracks a second Empty in the middle, rises and sinks, and zooms in and
+    back. Replaces an orbit made before. Returns the camera.
     """
     for name in ("Orbit", "Orbit target", "Orbit camera"):
         if name in bpy.data.objects:
@@ -216,7 +247,13 @@ def _key_orbit(turning, camera, frames: int, radius: float, height: float, lens:
 
 def look_through_camera() -> None:
     """Let the .blend open looking through the camera, meshes in their vertex colours."""
-    for space in (space for screen in bpy.data.screens for area in screen.areas for space in area.spaces if space.type == "VIEW_3D"):
+    for space in (
+        space
+        for screen in bpy.data.screens
+        for area in screen.areas
+        for space in area.spaces
+        if space.type == "VIEW_3D"
+    ):
         space.region_3d.view_perspective = "CAMERA"
         space.shading.type, space.shading.light, space.shading.color_type = "SOLID", "FLAT", "VERTEX"
 
@@ -233,7 +270,8 @@ def viewed_center(poses: np.ndarray) -> tuple[np.ndarray, float, float]:
 
 
 def summarise(request: Summarise) -> dict:
-    """frames/edited/, mesh.glb, before_after.gif, contact_sheet.png and report.json, made by the engine; returns the report."""
+    """frames/edited/, mesh.glb, before_after.gif, contact_sheet.png and report.json, made by the engine; returns the
+    report."""
     from . import tasks, worker
 
     job = tasks.begin(tasks.Job("Summary", worker.work([request])))
@@ -246,16 +284,33 @@ def summarise(request: Summarise) -> dict:
 def parse(arguments: list[str] | None = None) -> DemoSettings:
     default = DemoSettings(Path("demo"))
     parser = argparse.ArgumentParser(prog="in2n_blender demo", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=default.out, help="folder for everything the demo makes (default: ./demo)")
+    parser.add_argument(
+        "--out", type=Path, default=default.out, help="folder for everything the demo makes (default: ./demo)"
+    )
     parser.add_argument("--capture", type=Path, default=default.capture, help="another capture than the bundled one")
     parser.add_argument("--instruction", default=default.instruction, help="what to change (default: “%(default)s”)")
-    parser.add_argument("--editor", default=default.editor, help="miniature, timbrooks/instruct-pix2pix or a folder (default: %(default)s)")
+    parser.add_argument(
+        "--editor",
+        default=default.editor,
+        help="miniature, timbrooks/instruct-pix2pix or a folder (default: %(default)s)",
+    )
     parser.add_argument("--preset", default=default.preset, help="draft, standard or full (default: %(default)s)")
     parser.add_argument("--device", default=default.device, help="auto, cpu, cuda or mps (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=default.seed, help="the same seed gives the same result (default: %(default)s)")
-    for name, what in (("steps", "training steps of the reconstruction; 0: the preset's"), ("rounds", "rounds of editing; 0: the preset's"),
-                       ("frames", "frames along the camera path"), ("mesh-resolution", "grid cells along the mesh's longest side")):
-        parser.add_argument(f"--{name}", type=int, default=getattr(default, name.replace("-", "_")), help=f"{what} (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=default.seed, help="the same seed gives the same result (default: %(default)s)"
+    )
+    for name, what in (
+        ("steps", "training steps of the reconstruction; 0: the preset's"),
+        ("rounds", "rounds of editing; 0: the preset's"),
+        ("frames", "frames along the camera path"),
+        ("mesh-resolution", "grid cells along the mesh's longest side"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            default=getattr(default, name.replace("-", "_")),
+            help=f"{what} (default: %(default)s)",
+        )
     return DemoSettings(**vars(parser.parse_args(arguments)))
 
 
@@ -272,7 +327,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (Cancelled, KeyboardInterrupt):
         print("Stopped. Run the same command again to go on.", file=sys.stderr)
         return 130
-    print(f"Done in {(time.monotonic() - started) / 60:.1f} min: {settings.out}/contact_sheet.png, before_after.gif, demo.blend")
+    print(
+        f"Done in {(time.monotonic() - started) / 60:.1f} min: {settings.out}/contact_sheet.png, before_after.gif, "
+        "demo.blend"
+    )
     psnr = report.get("reconstruction", {}).get("psnr_db")
     if psnr is not None:
         print(f"Reconstruction: {psnr:.1f} dB on held-out photos.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..jobs.workspace import read_json, write_json
 from ..scene.errors import In2nError
+from ..workspace.files import read_json, write_json
 from . import pictures
 from .preferences import home_folder
 

@@ -10,7 +10,8 @@ COLOR_ATTRIBUTE = "Col"  # what Blender's PLY import calls vertex colours
 
 
 def vertex_color_material():
-    """The material that shows vertex colours as they are: emission, because the light of the capture is in them already."""
+    """The material that shows vertex colours as they are: emission, because the light of the capture is in them
+    already."""
     material = next((m for m in bpy.data.materials if m.get("in2n_vertex_colors") and m.library is None), None)
     if material is not None:
         return material
@@ -29,7 +30,8 @@ def vertex_color_material():
 
 
 def show_as_points(mesh_object, radius: float) -> None:
-    """Draw the vertices as coloured discs of a radius in the object's units, by a Geometry Nodes modifier that can be removed."""
+    """Draw the vertices as coloured discs of a radius in the object's units, by a Geometry Nodes modifier that can be
+    removed."""
     modifier = mesh_object.modifiers.new("Points", "NODES")
     modifier.node_group = _points_group(radius)
 
@@ -38,7 +40,10 @@ def _points_group(radius: float):
     group = bpy.data.node_groups.new("IN2N points", "GeometryNodeTree")
     group.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     group.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
-    nodes = [group.nodes.new(kind) for kind in ("NodeGroupInput", "GeometryNodeMeshToPoints", "GeometryNodeSetMaterial", "NodeGroupOutput")]
+    nodes = [
+        group.nodes.new(kind)
+        for kind in ("NodeGroupInput", "GeometryNodeMeshToPoints", "GeometryNodeSetMaterial", "NodeGroupOutput")
+    ]
     for index, node in enumerate(nodes):
         node.location = (200 * index, 0)
     _entry, points, material, _exit = nodes

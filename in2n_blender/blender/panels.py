@@ -12,7 +12,7 @@ import blf
 import bpy
 from bpy.app.translations import pgettext_iface as iface
 
-from ..jobs.workspace import ORIGINAL, Workspace
+from ..workspace.layout import ORIGINAL, Workspace
 from . import instructions, pictures, results, tasks, worker, workspaces
 from .operators import job as jobs
 from .operators.edits import rendered_paths
@@ -20,7 +20,12 @@ from .operators.presets import IN2N_PT_edit_presets
 from .properties import active_capture, active_edit
 
 # Which panel shows a job, by the job's label; a job that is not listed here shows in the first panel.
-RECONSTRUCT_JOBS, EDIT_JOBS, LIST_JOBS, RESULT_JOBS = ("Reconstruct",), ("Edit", "Preview"), ("Duplicate edit",), ("Render frames", "Extract mesh")
+RECONSTRUCT_JOBS, EDIT_JOBS, LIST_JOBS, RESULT_JOBS = (
+    ("Reconstruct",),
+    ("Edit", "Preview"),
+    ("Duplicate edit",),
+    ("Render frames", "Extract mesh"),
+)
 ELSEWHERE = ("Import", *RECONSTRUCT_JOBS, *EDIT_JOBS, *LIST_JOBS, *RESULT_JOBS)
 UNIT = 20  # pixels of a button's height, before the interface's scale
 
@@ -147,7 +152,11 @@ def what_is_missing(context, reconstruction: bool) -> str:
         return "Import a capture first."
     if worker.engine_python() is None:
         return "Install the engine first."
-    if reconstruction and not _is_reconstructed(context.scene) and not jobs.reconstruction_to_come(workspaces.workspace_of(context.scene)):
+    if (
+        reconstruction
+        and not _is_reconstructed(context.scene)
+        and not jobs.reconstruction_to_come(workspaces.workspace_of(context.scene))
+    ):
         return "Reconstruct the capture first."
     return ""
 
@@ -203,7 +212,12 @@ class IN2N_PT_capture(_Panel, bpy.types.Panel):
         row = layout.row()
         row.label(text=counts, icon="CAMERA_DATA", translate=False)
         if capture.in2n.missing:
-            row.operator("in2n.show_missing", text=iface("{count} missing").format(count=capture.in2n.missing), icon="ERROR", translate=False)
+            row.operator(
+                "in2n.show_missing",
+                text=iface("{count} missing").format(count=capture.in2n.missing),
+                icon="ERROR",
+                translate=False,
+            )
         draw_photo_chooser(layout, scene)
 
     def _draw_placing(self, layout) -> None:
@@ -226,22 +240,31 @@ class IN2N_PT_capture(_Panel, bpy.types.Panel):
         if folder.is_dir():
             row.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(folder)
         if workspaces.is_scratch(folder):
-            _wrapped(self.layout, iface("A scratch folder: the .blend had not been saved when the capture was imported."), context, "INFO")
+            _wrapped(
+                self.layout,
+                iface("A scratch folder: the .blend had not been saved when the capture was imported."),
+                context,
+                "INFO",
+            )
             if bpy.data.filepath:
                 self.layout.operator("in2n.move_workspace", text="Move Beside the .blend", icon="FILE_FOLDER")
 
 
 @functools.lru_cache(maxsize=8)
 def _counts(scene_uid: int, capture_uid: int, _objects: int) -> tuple[int, int, int]:
-    """The scene's captures, and the capture's photos and points: counted again only when there are more or fewer objects.
+    """The scene's captures, and the capture's photos and points: counted again only when there are more or fewer
+    objects.
 
     Counting looks at all objects, which panels are too often drawn for.
     """
     scene = next(s for s in bpy.data.scenes if s.session_uid == scene_uid)
     parts = next(o for o in scene.objects if o.session_uid == capture_uid).children_recursive
     photos = sum(o.in2n.role == "CAMERA" for o in parts)
-    return (sum(o.in2n.role == "CAPTURE" for o in scene.objects), photos,
-            sum(len(o.data.vertices) for o in parts if o.in2n.role == "POINTS"))
+    return (
+        sum(o.in2n.role == "CAPTURE" for o in scene.objects),
+        photos,
+        sum(len(o.data.vertices) for o in parts if o.in2n.role == "POINTS"),
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -378,7 +401,7 @@ def draw_previews(context, layout) -> None:
     rows = box.column(align=True)
     for start in range(0, len(cells), columns):
         row = rows.row(align=True)
-        for cell in cells[start:start + columns]:
+        for cell in cells[start : start + columns]:
             _draw_preview(row.column(align=True), settings, folder, cell, scale)
 
 
@@ -400,7 +423,11 @@ def _draw_preview(column, settings, folder: Path, cell: dict, scale: float) -> N
         waiting = column.row()
         waiting.alignment, waiting.active, waiting.scale_y = "CENTER", False, scale
         waiting.label(text="", icon="SORTTIME")
-    chosen = not settings.use_default_guidance and abs(settings.guidance_text - text) < 1e-3 and abs(settings.guidance_image - image) < 1e-3
+    chosen = (
+        not settings.use_default_guidance
+        and abs(settings.guidance_text - text) < 1e-3
+        and abs(settings.guidance_image - image) < 1e-3
+    )
     button = column.operator("in2n.use_guidance", text=f"{text:g} · {image:g}", translate=False, depress=chosen)
     button.guidance_text, button.guidance_image = text, image
 
@@ -427,7 +454,9 @@ class IN2N_MT_edit_specials(bpy.types.Menu):
         layout.operator("in2n.use_edit_settings", icon="SETTINGS")
         folder, edit = workspaces.workspace_of(context.scene), active_edit(context.scene)
         if folder is not None and edit is not None:
-            layout.operator("wm.path_open", text="Open Folder", icon="FILEBROWSER").filepath = str(folder / "edits" / edit)
+            layout.operator("wm.path_open", text="Open Folder", icon="FILEBROWSER").filepath = str(
+                folder / "edits" / edit
+            )
         layout.separator()
         layout.operator("in2n.compare", icon="ARROW_LEFTRIGHT")
 
@@ -465,7 +494,8 @@ class IN2N_PT_edits(_Panel, bpy.types.Panel):
         _wrapped(box, f"“{facts.get('instruction', edit)}”", context)
         if {"guidance_text", "guidance_image", "seed"} <= set(facts):
             text = iface("Text {text:g} · Image {image:g} · Seed {seed}").format(
-                text=facts["guidance_text"], image=facts["guidance_image"], seed=facts["seed"])
+                text=facts["guidance_text"], image=facts["guidance_image"], seed=facts["seed"]
+            )
             row = box.row()
             row.active = False
             row.label(text=text, translate=False)
@@ -490,15 +520,26 @@ class IN2N_PT_results(_Panel, bpy.types.Panel):
             self.draw_outcome(context, *RESULT_JOBS)
         edit = active_edit(scene) if settings.shown == "AFTER" else None
         row = layout.row()
-        row.label(text=iface("Of “{name}”").format(name=edit) if edit else iface("Of the unedited capture"), icon="BRUSH_DATA" if edit else "CAMERA_DATA", translate=False)
+        row.label(
+            text=iface("Of “{name}”").format(name=edit) if edit else iface("Of the unedited capture"),
+            icon="BRUSH_DATA" if edit else "CAMERA_DATA",
+            translate=False,
+        )
         self._draw_frames(context, edit)
         self._draw_mesh(context, edit)
 
     def _draw_frames(self, context, edit: str | None) -> None:
         scene, workspace = context.scene, Workspace(workspaces.workspace_of(context.scene))
         box = self.layout.box()
-        box.label(text=iface("Frames {first}–{last}, {camera}").format(
-            first=scene.frame_start, last=scene.frame_end, camera=scene.camera.name if scene.camera else iface("no camera")), icon="RENDER_ANIMATION", translate=False)
+        box.label(
+            text=iface("Frames {first}–{last}, {camera}").format(
+                first=scene.frame_start,
+                last=scene.frame_end,
+                camera=scene.camera.name if scene.camera else iface("no camera"),
+            ),
+            icon="RENDER_ANIMATION",
+            translate=False,
+        )
         row = box.row(align=True)
         row.operator("in2n.render_path", text="Render Frames", icon="RENDER_ANIMATION").edit = edit or ORIGINAL
         for name, numbers in rendered_paths(workspace, edit).items():
@@ -520,7 +561,11 @@ class IN2N_PT_results(_Panel, bpy.types.Panel):
         if workspace.mesh(edit, ".ply").is_file():
             row.operator("in2n.load_mesh", text="Load").edit = edit or ORIGINAL
         shading = context.space_data.shading
-        if shading.type == "SOLID" and shading.color_type != "VERTEX" and _has_mesh(context.scene.session_uid, len(bpy.data.objects)):
+        if (
+            shading.type == "SOLID"
+            and shading.color_type != "VERTEX"
+            and _has_mesh(context.scene.session_uid, len(bpy.data.objects))
+        ):
             box.operator("in2n.show_colors", icon="COLOR")
 
 
@@ -533,9 +578,14 @@ class IN2N_MT_capture(bpy.types.Menu):
     def draw(self, context):
         layout = self.layout
         layout.operator_context = "INVOKE_DEFAULT"
-        for operators in (("import_capture", "look_through"), ("set_up", "set_ground", "set_scale"), ("reconstruct", "preview", "edit"),
-                          ("compare", "continue_edit", "rename_edit", "duplicate_edit", "remove_edit", "use_edit_settings"),
-                          ("render_path", "load_frames", "extract_mesh", "load_mesh"), ("cancel", "show_log")):
+        for operators in (
+            ("import_capture", "look_through"),
+            ("set_up", "set_ground", "set_scale"),
+            ("reconstruct", "preview", "edit"),
+            ("compare", "continue_edit", "rename_edit", "duplicate_edit", "remove_edit", "use_edit_settings"),
+            ("render_path", "load_frames", "extract_mesh", "load_mesh"),
+            ("cancel", "show_log"),
+        ):
             for name in operators:
                 layout.operator(f"in2n.{name}")
             layout.separator()
@@ -546,7 +596,16 @@ def _menu_entry(self, context):
     self.layout.menu("IN2N_MT_capture")
 
 
-CLASSES = (IN2N_PT_capture, IN2N_PT_reconstruct, IN2N_PT_edit, IN2N_UL_edits, IN2N_MT_edit_specials, IN2N_PT_edits, IN2N_PT_results, IN2N_MT_capture)
+CLASSES = (
+    IN2N_PT_capture,
+    IN2N_PT_reconstruct,
+    IN2N_PT_edit,
+    IN2N_UL_edits,
+    IN2N_MT_edit_specials,
+    IN2N_PT_edits,
+    IN2N_PT_results,
+    IN2N_MT_capture,
+)
 
 
 def attach() -> None:

@@ -1,4 +1,5 @@
-"""The extension's preferences: the engine, where gigabytes go and how they get there, the models, and when memory is let go."""
+"""The extension's preferences: the engine, where gigabytes go and how they get there, the models, and when memory is
+let go."""
 
 from __future__ import annotations
 
@@ -26,11 +27,38 @@ def _places_changed(_self, _context) -> None:
 class In2nPreferences(bpy.types.AddonPreferences):
     bl_idname = base_package
 
-    home: StringProperty(name="Home Folder", description="Where the engine and scratch workspaces go: several gigabytes. Empty: the default place", subtype="DIR_PATH", update=_places_changed)
-    wheelhouse: StringProperty(name="Offline Wheels", description="A folder with the engine's packages as wheel files, to install without a network", subtype="DIR_PATH")
-    engine_python: StringProperty(name="Engine's Python", description="Another Python that already has the engine's packages, instead of the one installed here", subtype="FILE_PATH")
-    models: StringProperty(name="Model Folder", description="A folder with an InstructPix2Pix model in the diffusers layout, or with several such folders", subtype="DIR_PATH", update=_places_changed)
-    idle_minutes: IntProperty(name="Keep Engine", description="Minutes without a job after which the engine is ended and its memory, the GPU's too, is free again. 0: it stays until Blender quits", default=10, min=0, soft_max=120)
+    home: StringProperty(
+        name="Home Folder",
+        description="Where the engine and scratch workspaces go: several gigabytes. Empty: the default place",
+        subtype="DIR_PATH",
+        update=_places_changed,
+    )
+    wheelhouse: StringProperty(
+        name="Offline Wheels",
+        description="A folder with the engine's packages as wheel files, to install without a network",
+        subtype="DIR_PATH",
+    )
+    engine_python: StringProperty(
+        name="Engine's Python",
+        description="Another Python that already has the engine's packages, instead of the one installed here",
+        subtype="FILE_PATH",
+    )
+    models: StringProperty(
+        name="Model Folder",
+        description="A folder with an InstructPix2Pix model in the diffusers layout, or with several such folders",
+        subtype="DIR_PATH",
+        update=_places_changed,
+    )
+    idle_minutes: IntProperty(
+        name="Keep Engine",
+        description=(
+            "Minutes without a job after which the engine is ended and its memory, the GPU's too, is free "
+            "again. 0: it stays until Blender quits"
+        ),
+        default=10,
+        min=0,
+        soft_max=120,
+    )
 
     def draw(self, context):
         from . import storage
@@ -52,7 +80,12 @@ class In2nPreferences(bpy.types.AddonPreferences):
         other = worker.other_python()
         if other is not None:
             there = other.exists()
-            _row(box, "Status", "Another Python is used" if there else "The Python named below does not exist", "CHECKMARK" if there else "ERROR")
+            _row(
+                box,
+                "Status",
+                "Another Python is used" if there else "The Python named below does not exist",
+                "CHECKMARK" if there else "ERROR",
+            )
             _place(box, other.parent)
         else:
             self._draw_installed(box, stored)
@@ -83,19 +116,26 @@ class In2nPreferences(bpy.types.AddonPreferences):
             row.operator("in2n.verify_engine", icon="CHECKMARK")
             row.operator("in2n.repair_engine", icon="TOOL_SETTINGS")
         else:
-            label = {"missing": "Install Engine", "incomplete": "Continue Installing", "outdated": "Update Engine"}[condition]
+            label = {"missing": "Install Engine", "incomplete": "Continue Installing", "outdated": "Update Engine"}[
+                condition
+            ]
             row.operator("in2n.install_engine", text=label, icon="IMPORT")
         if condition != "missing":
             row.operator("in2n.remove_engine", icon="TRASH")
 
     def _draw_models(self, box, stored) -> None:
-        from ..jobs.models import INSTRUCT_PIX2PIX, hub_cache
+        from ..models.catalogue import INSTRUCT_PIX2PIX, hub_cache
 
         box.label(text="Models", icon="BRUSH_DATA")
         _row(box, "Miniature", "Comes with the add-on", "CHECKMARK")
         found = stored.models if stored else ()
         for model in found:
-            row = _row(box, model.name, _megabytes(model.megabytes) if model.complete else f"{_megabytes(model.megabytes)}, incomplete", "CHECKMARK" if model.complete else "ERROR")
+            row = _row(
+                box,
+                model.name,
+                _megabytes(model.megabytes) if model.complete else f"{_megabytes(model.megabytes)}, incomplete",
+                "CHECKMARK" if model.complete else "ERROR",
+            )
             row.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(model.folder)
             if model.downloaded:
                 if not model.complete:
@@ -146,7 +186,7 @@ def _megabytes(megabytes: int) -> str:
 
 def _condition() -> str:
     """A key of CONDITIONS, or a sentence when this Blender's Python has no engine at all."""
-    from ..jobs import environment
+    from .. import environment
     from ..scene.errors import In2nError
 
     try:
@@ -167,14 +207,14 @@ def _folder(name: str) -> Path | None:
 
 def home_folder() -> Path:
     """Where gigabytes go: the preference, else $IN2N_HOME, else the default place."""
-    from ..jobs import environment
+    from .. import environment
 
     return environment.home_folder(_folder("home"))
 
 
 def environment_folder() -> Path:
     """Where the engine's packages go."""
-    from ..jobs import environment
+    from .. import environment
 
     return environment.environment_folder(home_folder())
 
@@ -188,7 +228,8 @@ def engine_python() -> Path | None:
 
 
 def model_folders() -> tuple[Path, ...]:
-    """Folders in which models are looked for besides the Hugging Face cache: the preference's and those that scenes name."""
+    """Folders in which models are looked for besides the Hugging Face cache: the preference's and those that scenes
+    name."""
     named = {Path(bpy.path.abspath(s.in2n.editor_folder)) for s in bpy.data.scenes if s.in2n.editor_folder}
     preferred = _folder("models")
     return (*((preferred,) if preferred else ()), *sorted(named))

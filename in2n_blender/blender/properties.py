@@ -18,12 +18,13 @@ from bpy.props import (
     StringProperty,
 )
 
-from ..jobs.workspace import ORIGINAL
 from ..scene.errors import In2nError
 from ..scene.presets import PRESETS
+from ..workspace.layout import ORIGINAL
 
 PRESET_ITEMS = tuple(
-    (p.name, p.name.capitalize(), f"Photos scaled down to at most {p.longest_side} pixels on the longer side") for p in PRESETS.values()
+    (p.name, p.name.capitalize(), f"Photos scaled down to at most {p.longest_side} pixels on the longer side")
+    for p in PRESETS.values()
 )
 DEVICE_ITEMS = (
     ("auto", "Automatic", "Use the fastest device that the engine finds"),
@@ -32,8 +33,16 @@ DEVICE_ITEMS = (
     ("mps", "Metal", "Use the GPU of an Apple computer"),
 )
 EDITOR_ITEMS = (
-    ("miniature", "Miniature", "The small editing model that comes with the add-on: quick, works offline, knows few instructions"),
-    ("timbrooks/instruct-pix2pix", "InstructPix2Pix", "The editing model of the paper; several gigabytes, downloaded on first use"),
+    (
+        "miniature",
+        "Miniature",
+        "The small editing model that comes with the add-on: quick, works offline, knows few instructions",
+    ),
+    (
+        "timbrooks/instruct-pix2pix",
+        "InstructPix2Pix",
+        "The editing model of the paper; several gigabytes, downloaded on first use",
+    ),
     ("folder", "Folder", "An InstructPix2Pix model in a folder on this computer"),
 )
 SHOWN_ITEMS = (
@@ -56,18 +65,50 @@ def _is_capture(_self, candidate) -> bool:
 class In2nObject(bpy.types.PropertyGroup):
     """The marker on an object that belongs to a capture; which fields are used depends on the role."""
 
-    role: EnumProperty(name="Role", description="What the object is in a capture", items=ROLE_ITEMS, default="NONE", options={"HIDDEN"})
+    role: EnumProperty(
+        name="Role", description="What the object is in a capture", items=ROLE_ITEMS, default="NONE", options={"HIDDEN"}
+    )
     # CAPTURE
-    source: StringProperty(name="Source", description="The folder or file that the capture was imported from", subtype="FILE_PATH", options={"HIDDEN"})
-    preset: StringProperty(name="Preset", description="The preset that the cameras' resolution was chosen by", options={"HIDDEN"})
-    workspace: StringProperty(name="Workspace", description="The folder of the reconstruction and its edits, relative to the .blend file where it can be", options={"HIDDEN"})
-    workspace_absolute: StringProperty(name="Workspace (absolute)", description="Where the workspace was when it was chosen; used when it is not found beside the .blend file", options={"HIDDEN"})
-    missing: IntProperty(name="Missing photos", description="How many photos the capture lists that are not there", options={"HIDDEN"})
+    source: StringProperty(
+        name="Source",
+        description="The folder or file that the capture was imported from",
+        subtype="FILE_PATH",
+        options={"HIDDEN"},
+    )
+    preset: StringProperty(
+        name="Preset", description="The preset that the cameras' resolution was chosen by", options={"HIDDEN"}
+    )
+    workspace: StringProperty(
+        name="Workspace",
+        description="The folder of the reconstruction and its edits, relative to the .blend file where it can be",
+        options={"HIDDEN"},
+    )
+    workspace_absolute: StringProperty(
+        name="Workspace (absolute)",
+        description="Where the workspace was when it was chosen; used when it is not found beside the .blend file",
+        options={"HIDDEN"},
+    )
+    missing: IntProperty(
+        name="Missing photos", description="How many photos the capture lists that are not there", options={"HIDDEN"}
+    )
     # CAMERA
     photo: StringProperty(name="Photo", description="The photo's name in the capture", options={"HIDDEN"})
-    held_out: BoolProperty(name="Held out", description="This photo is not trained on; it is kept for measuring", options={"HIDDEN"})
-    image_size: IntVectorProperty(name="Image size", description="Width and height of the capture's undistorted photo in pixels", size=2, options={"HIDDEN"})
-    intrinsics: FloatVectorProperty(name="Intrinsics", description="fx, fy, cx, cy of the capture in pixels of the undistorted photo", size=4, precision=4, options={"HIDDEN"})
+    held_out: BoolProperty(
+        name="Held out", description="This photo is not trained on; it is kept for measuring", options={"HIDDEN"}
+    )
+    image_size: IntVectorProperty(
+        name="Image size",
+        description="Width and height of the capture's undistorted photo in pixels",
+        size=2,
+        options={"HIDDEN"},
+    )
+    intrinsics: FloatVectorProperty(
+        name="Intrinsics",
+        description="fx, fy, cx, cy of the capture in pixels of the undistorted photo",
+        size=4,
+        precision=4,
+        options={"HIDDEN"},
+    )
     # MESH
     edit: StringProperty(name="Edit", description="The edit that this mesh was extracted from", options={"HIDDEN"})
 
@@ -84,7 +125,9 @@ def _set_title(edit, title: str) -> None:
     scene = edit.id_data
     try:
         if busy():
-            raise In2nError("busy", "An edit cannot be renamed while a job is running.", "Wait for it to end or cancel it.")
+            raise In2nError(
+                "busy", "An edit cannot be renamed while a job is running.", "Wait for it to end or cancel it."
+            )
         rename_edit(scene, edit.name, title.strip())
         scene.in2n.tell("")
     except In2nError as error:
@@ -94,9 +137,17 @@ def _set_title(edit, title: str) -> None:
 class In2nEdit(bpy.types.PropertyGroup):
     """One edit of the active capture's workspace, as its edit.json tells."""
 
-    title: StringProperty(name="Name", description="The edit's name; double-click to rename it", get=_title, set=_set_title, options={"SKIP_SAVE"})
+    title: StringProperty(
+        name="Name",
+        description="The edit's name; double-click to rename it",
+        get=_title,
+        set=_set_title,
+        options={"SKIP_SAVE"},
+    )
     name: StringProperty(name="Name", description="The edit's name and its folder in the workspace", options={"HIDDEN"})
-    instruction: StringProperty(name="Instruction", description="The instruction that this edit follows", options={"HIDDEN"})
+    instruction: StringProperty(
+        name="Instruction", description="The instruction that this edit follows", options={"HIDDEN"}
+    )
 
 
 def _workspace(scene_settings) -> str:
@@ -128,31 +179,113 @@ def _remember_whose_status(scene_settings, _context) -> None:
 class In2nScene(bpy.types.PropertyGroup):
     """The settings of a scene (`scene.in2n`)."""
 
-    capture: PointerProperty(name="Capture", description="The capture that the buttons below work on", type=bpy.types.Object, poll=_is_capture)
-    workspace: StringProperty(name="Workspace", description="The folder of the active capture's reconstruction, edits and results", get=_workspace)
+    capture: PointerProperty(
+        name="Capture",
+        description="The capture that the buttons below work on",
+        type=bpy.types.Object,
+        poll=_is_capture,
+    )
+    workspace: StringProperty(
+        name="Workspace",
+        description="The folder of the active capture's reconstruction, edits and results",
+        get=_workspace,
+    )
 
-    capture_path: StringProperty(name="Path", description="A capture's folder, its transforms.json or its COLMAP model", subtype="FILE_PATH")
-    preset: EnumProperty(name="Preset", description="How large photos and training are", items=PRESET_ITEMS, default="standard")
+    capture_path: StringProperty(
+        name="Path", description="A capture's folder, its transforms.json or its COLMAP model", subtype="FILE_PATH"
+    )
+    preset: EnumProperty(
+        name="Preset", description="How large photos and training are", items=PRESET_ITEMS, default="standard"
+    )
     device: EnumProperty(name="Device", description="What the engine computes on", items=DEVICE_ITEMS, default="auto")
-    seed: IntProperty(name="Seed", description="The same seed gives the same result on the same device", default=0, min=0)
-    appearance: BoolProperty(name="Even out exposure", description="For photos of different exposure or white balance: each photo's own is learnt, and the scene is shown with their mean", default=False)
-    refine_cameras: BoolProperty(name="Refine cameras", description="For poses that are a little off: they are corrected while the scene is learnt", default=False)
+    seed: IntProperty(
+        name="Seed", description="The same seed gives the same result on the same device", default=0, min=0
+    )
+    appearance: BoolProperty(
+        name="Even out exposure",
+        description=(
+            "For photos of different exposure or white balance: each photo's own is learnt, and the scene "
+            "is shown with their mean"
+        ),
+        default=False,
+    )
+    refine_cameras: BoolProperty(
+        name="Refine cameras",
+        description="For poses that are a little off: they are corrected while the scene is learnt",
+        default=False,
+    )
 
-    instruction: StringProperty(name="Instruction", description="What to change, as you would tell a person: “Make it look like autumn”", search=_suggest_instructions, search_options={"SUGGESTION"})
-    editor: EnumProperty(name="Editor", description="The model that edits the photos", items=EDITOR_ITEMS, default="miniature")
-    editor_folder: StringProperty(name="Model folder", description="A folder with an InstructPix2Pix model in the diffusers layout", subtype="DIR_PATH")
-    use_default_guidance: BoolProperty(name="Default guidance", description="Use the guidance scales that the editor was made for", default=True)
-    guidance_text: FloatProperty(name="Text", description="How strongly the edit follows the instruction; higher changes more", default=7.5, min=0.0, soft_min=1.0, soft_max=15.0, max=50.0)
-    guidance_image: FloatProperty(name="Image", description="How strongly the edit stays with the photo; higher changes less", default=1.5, min=0.0, soft_max=3.0, max=20.0)
+    instruction: StringProperty(
+        name="Instruction",
+        description="What to change, as you would tell a person: “Make it look like autumn”",
+        search=_suggest_instructions,
+        search_options={"SUGGESTION"},
+    )
+    editor: EnumProperty(
+        name="Editor", description="The model that edits the photos", items=EDITOR_ITEMS, default="miniature"
+    )
+    editor_folder: StringProperty(
+        name="Model folder",
+        description="A folder with an InstructPix2Pix model in the diffusers layout",
+        subtype="DIR_PATH",
+    )
+    use_default_guidance: BoolProperty(
+        name="Default guidance", description="Use the guidance scales that the editor was made for", default=True
+    )
+    guidance_text: FloatProperty(
+        name="Text",
+        description="How strongly the edit follows the instruction; higher changes more",
+        default=7.5,
+        min=0.0,
+        soft_min=1.0,
+        soft_max=15.0,
+        max=50.0,
+    )
+    guidance_image: FloatProperty(
+        name="Image",
+        description="How strongly the edit stays with the photo; higher changes less",
+        default=1.5,
+        min=0.0,
+        soft_max=3.0,
+        max=20.0,
+    )
 
     edits: CollectionProperty(name="Edits", description="The edits of the active capture's workspace", type=In2nEdit)
-    active_edit: IntProperty(name="Active edit", description="The edit that is shown and that results are made of", default=0, min=0, update=_show_chosen)
-    shown: EnumProperty(name="Shown", description="Whether photos, meshes and frames show the capture or the selected edit", items=SHOWN_ITEMS, default="BEFORE", update=_show_chosen)
-    shown_edit: StringProperty(name="Shown edit", description="The edit that is shown now; empty: the unedited capture", options={"HIDDEN"})
-    preview: StringProperty(name="Preview", description="The folder of the guidance previews that the sidebar shows, in the workspace's previews", options={"HIDDEN"})
-    mesh_resolution: IntProperty(name="Resolution", description="Grid cells along the longest side of the mesh's region", default=192, min=16, max=1024)
-    status: StringProperty(name="Status", description="How the last job ended", options={"HIDDEN"}, update=_remember_whose_status)
-    status_of: StringProperty(name="Status of", description="The job that the status is about; empty: none", options={"HIDDEN"})
+    active_edit: IntProperty(
+        name="Active edit",
+        description="The edit that is shown and that results are made of",
+        default=0,
+        min=0,
+        update=_show_chosen,
+    )
+    shown: EnumProperty(
+        name="Shown",
+        description="Whether photos, meshes and frames show the capture or the selected edit",
+        items=SHOWN_ITEMS,
+        default="BEFORE",
+        update=_show_chosen,
+    )
+    shown_edit: StringProperty(
+        name="Shown edit", description="The edit that is shown now; empty: the unedited capture", options={"HIDDEN"}
+    )
+    preview: StringProperty(
+        name="Preview",
+        description="The folder of the guidance previews that the sidebar shows, in the workspace's previews",
+        options={"HIDDEN"},
+    )
+    mesh_resolution: IntProperty(
+        name="Resolution",
+        description="Grid cells along the longest side of the mesh's region",
+        default=192,
+        min=16,
+        max=1024,
+    )
+    status: StringProperty(
+        name="Status", description="How the last job ended", options={"HIDDEN"}, update=_remember_whose_status
+    )
+    status_of: StringProperty(
+        name="Status of", description="The job that the status is about; empty: none", options={"HIDDEN"}
+    )
 
     def tell(self, sentence: str, about: str = "") -> None:
         """Set the status to something that is not about a job."""

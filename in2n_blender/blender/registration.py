@@ -5,7 +5,20 @@ from __future__ import annotations
 import bpy
 
 from . import command, panels, pictures, preferences, properties, storage, translations, worker, workspaces
-from .operators import capture, edit, edits, engine, job, mesh, place, presets, preview, reconstruct, render, workspace
+from .operators import (
+    capture,
+    edit,
+    edits,
+    engine,
+    job,
+    mesh,
+    place,
+    presets,
+    preview,
+    reconstruct,
+    render,
+    workspace,
+)
 
 # Property groups come before the classes that hold them.
 CLASSES = (

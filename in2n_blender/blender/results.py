@@ -11,6 +11,7 @@ from . import look
 from .look import COLOR_ATTRIBUTE
 from .properties import children
 
+
 def import_mesh(context, scene, capture, file: Path, edit: str):
     """Bring a PLY with vertex colours in as a child of the capture's Empty, so that capture coordinates fit.
 
@@ -86,15 +87,21 @@ def load_frames(scene, folder: Path, edit: str, path_name: str, numbers: list[in
 def _cameras_used(scene, numbers: list[int]) -> list:
     """The cameras that the scene's markers switch to within the frames, and its own camera."""
     bound = sorted((m for m in scene.timeline_markers if m.camera), key=lambda m: m.frame)
-    used = [m.camera for i, m in enumerate(bound)
-            if m.frame <= numbers[-1] and (i + 1 == len(bound) or bound[i + 1].frame > numbers[0])]
+    used = [
+        m.camera
+        for i, m in enumerate(bound)
+        if m.frame <= numbers[-1] and (i + 1 == len(bound) or bound[i + 1].frame > numbers[0])
+    ]
     cameras = used or [scene.camera]
     return list({c.data.name_full: c for c in cameras if c is not None and c.type == "CAMERA"}.values())
 
 
 def _show_sequence(camera_data, image, numbers: list[int]) -> None:
     """Show the image in front of the camera and hide the frames of other edits."""
-    shown = next((b for b in frame_backgrounds(camera_data) if b.image == image), None) or camera_data.background_images.new()
+    shown = (
+        next((b for b in frame_backgrounds(camera_data) if b.image == image), None)
+        or camera_data.background_images.new()
+    )
     shown.image = image
     shown.alpha = 1.0
     shown.display_depth = "FRONT"

@@ -1,4 +1,5 @@
-"""How much room the engine, its models and scratch workspaces take on disk: measured in a thread, so that no panel waits for it."""
+"""How much room the engine, its models and scratch workspaces take on disk: measured in a thread, so that no panel
+waits for it."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import bpy
 
-from ..jobs import environment, models
+from .. import environment
+from ..models import catalogue
 from . import preferences
 
 POLL_SECONDS = 0.25
@@ -20,7 +22,7 @@ class Storage:
 
     environment_mb: int
     scratch_mb: int
-    models: tuple[models.Model, ...]
+    models: tuple[catalogue.Model, ...]
 
 
 class _Measuring:
@@ -37,7 +39,7 @@ class _Measuring:
         self.storage = Storage(
             environment.folder_mb(environment.environment_folder(home), cancelled),
             environment.folder_mb(home / "scratch", cancelled),
-            tuple(models.find_models(folders, cancelled)),
+            tuple(catalogue.find_models(folders, cancelled)),
         )
 
     @property

@@ -1,8 +1,9 @@
 """A job's life seen from Blender's main thread, without bpy.
 
 A job is a plain function `work(emit, cancelled) -> result` that never touches Blender: it calls `emit` with Progress,
-Artifact and str (a log line), and stops with Cancelled soon after `cancelled()` has become true. In a window it runs in a thread and the
-main thread drains its events; in background mode it is called right where it is. At most one job runs at a time.
+Artifact and str (a log line), and stops with Cancelled soon after `cancelled()` has become true. In a window it runs in
+a thread and the main thread drains its events; in background mode it is called right where it is. At most one job runs
+at a time.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import threading
 import time
 import traceback
 from collections import deque
-from typing import Callable
+from collections.abc import Callable
 
-from ..jobs.protocol import Artifact, Progress
 from ..scene.errors import Cancelled, In2nError
+from ..scene.reporting import Artifact, Progress
 
 LOG_LINES = 500
 
@@ -25,9 +26,14 @@ HINTS = {
     "worker_not_started": "Verify or repair the engine in Preferences > Add-ons > IN2N.",
     "no_environment": "Install the engine in Preferences > Add-ons > IN2N.",
     "broken_environment": "Repair the engine in Preferences > Add-ons > IN2N.",
-    "editor_missing": "Download it in Preferences > Add-ons > IN2N, choose a folder that holds the model, or choose the miniature.",
+    "editor_missing": (
+        "Download it in Preferences > Add-ons > IN2N, choose a folder that holds the model, or choose the miniature."
+    ),
     "disk_full": "Free some space, then start it again: it goes on from where it stopped.",
-    "no_network": "Check the network and the proxy settings, or name a folder with wheels in Preferences > Add-ons > IN2N. Started again, it goes on.",
+    "no_network": (
+        "Check the network and the proxy settings, or name a folder with wheels in Preferences > "
+        "Add-ons > IN2N. Started again, it goes on."
+    ),
     "wrong_python": "",
 }
 
@@ -55,7 +61,7 @@ class Job:
         self._thread = threading.Thread(target=self._run, name=f"in2n {self.label}", daemon=True)
         self._thread.start()
 
-    def run_here(self, on_change: Callable[["Job"], None] = lambda job: None) -> None:
+    def run_here(self, on_change: Callable[[Job], None] = lambda job: None) -> None:
         """Run to the end in the calling thread; on_change is called after every event. Ctrl+C cancels."""
 
         def emit(event):

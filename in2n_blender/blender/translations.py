@@ -1,7 +1,7 @@
 """The sidebar's words in other languages, by Blender's own mechanism.
 
-Keys are (context, English text) as `bpy.app.translations` wants them: "Operator" for buttons, "*" for all else. A language
-is added by a dictionary beside GERMAN; what a dictionary lacks stays English.
+Keys are (context, English text) as `bpy.app.translations` wants them: "Operator" for buttons, "*" for all else. A
+language is added by a dictionary beside GERMAN; what a dictionary lacks stays English.
 """
 
 from __future__ import annotations
@@ -27,22 +27,31 @@ _GERMAN_TEXTS = {
     "Import a capture first.": "Zuerst eine Aufnahme importieren.",
     "Install the engine first.": "Zuerst die Engine installieren.",
     "Reconstruct the capture first.": "Zuerst die Aufnahme rekonstruieren.",
-    "The engine is not installed yet. It reconstructs and edits.": "Die Engine ist noch nicht installiert. Sie rekonstruiert und bearbeitet.",
-    "Or drop a transforms.json or a COLMAP file into the viewport.": "Oder eine transforms.json oder eine COLMAP-Datei in die Ansicht ziehen.",
-    "A scratch folder: the .blend had not been saved when the capture was imported.":
-        "Ein vorläufiger Ordner: Die .blend-Datei war beim Importieren noch nicht gespeichert.",
+    "The engine is not installed yet. It reconstructs and edits.": (
+        "Die Engine ist noch nicht installiert. Sie rekonstruiert und bearbeitet."
+    ),
+    "Or drop a transforms.json or a COLMAP file into the viewport.": (
+        "Oder eine transforms.json oder eine COLMAP-Datei in die Ansicht ziehen."
+    ),
+    "A scratch folder: the .blend had not been saved when the capture was imported.": (
+        "Ein vorläufiger Ordner: Die .blend-Datei war beim Importieren noch nicht gespeichert."
+    ),
     "Type what to change.": "Eintippen, was sich ändern soll.",
     "No edit yet: type an instruction above.": "Noch keine Bearbeitung: oben eine Anweisung eintippen.",
     "Make it look like autumn": "Make it look like autumn",  # the editing models read English
     "On {photo}. Below each: text · image": "Auf {photo}. Jeweils darunter: Text · Bild",
-    "Its frames and its mesh are removed from the disk too. This cannot be undone.":
-        "Auch ihre Bilder und ihr Mesh werden von der Festplatte entfernt. Das kann nicht rückgängig gemacht werden.",
+    "Its frames and its mesh are removed from the disk too. This cannot be undone.": (
+        "Auch ihre Bilder und ihr Mesh werden von der Festplatte entfernt. Das kann nicht rückgängig gemacht werden."
+    ),
     "Remove “{name}”?": "„{name}“ entfernen?",
     "Remove": "Entfernen",
-    "Edit with text guidance {text:g} and image guidance {image:g}, as in this picture":
-        "Mit Textführung {text:g} und Bildführung {image:g} bearbeiten, wie in diesem Bild",
+    "Edit with text guidance {text:g} and image guidance {image:g}, as in this picture": (
+        "Mit Textführung {text:g} und Bildführung {image:g} bearbeiten, wie in diesem Bild"
+    ),
     "Reconstruct again?": "Neu rekonstruieren?",
-    "The reconstruction that is there is replaced. Edits stay as they are.": "Die vorhandene Rekonstruktion wird ersetzt. Bearbeitungen bleiben, wie sie sind.",
+    "The reconstruction that is there is replaced. Edits stay as they are.": (
+        "Die vorhandene Rekonstruktion wird ersetzt. Bearbeitungen bleiben, wie sie sind."
+    ),
     # labels
     "{count} photos": "{count} Fotos",
     "{count} points": "{count} Punkte",
@@ -123,8 +132,10 @@ _GERMAN_BUTTONS = {
     "Resume": "Fortsetzen",
     "Show Log": "Protokoll zeigen",
 }
-GERMAN = {**{("*", text): german for text, german in _GERMAN_TEXTS.items()},
-          **{("Operator", text): german for text, german in _GERMAN_BUTTONS.items()}}
+GERMAN = {
+    **{("*", text): german for text, german in _GERMAN_TEXTS.items()},
+    **{("Operator", text): german for text, german in _GERMAN_BUTTONS.items()},
+}
 
 # A language's code without a country serves all of its countries.
 TRANSLATIONS = {"de": GERMAN}

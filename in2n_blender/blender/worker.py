@@ -1,4 +1,5 @@
-"""The one worker process of this Blender: which Python runs it, requests sent to it one after another, and when it is let go.
+"""The one worker process of this Blender: which Python runs it, requests sent to it one after another, and when it is
+let go.
 
 A worker keeps the models that it has loaded, and their GPU memory, for the next job; after some idle time it is ended.
 """
@@ -15,11 +16,11 @@ from pathlib import Path
 
 import bpy
 
-from ..jobs import environment
-from ..jobs.client import Client
-from ..jobs.protocol import FindDevices
-from ..jobs.workspace import write_json
+from .. import environment
+from ..link.client import Client
+from ..link.requests import FindDevices
 from ..scene.errors import Cancelled, In2nError
+from ..workspace.files import write_json
 from . import preferences
 
 IDLE_CHECK_SECONDS = 20.0
@@ -33,7 +34,8 @@ _used = 0.0  # when the last of them ended
 
 
 def engine_python() -> Path | None:
-    """The Python that runs the engine: $IN2N_ENGINE_PYTHON, else the one named in the preferences, else the installed one.
+    """The Python that runs the engine: $IN2N_ENGINE_PYTHON, else the one named in the preferences, else the installed
+    one.
 
     None when there is none. Panels ask at every redraw, so the answer is looked up on disk once a second at most.
     """
@@ -66,7 +68,8 @@ def _installed_python(home: Path, _second: int) -> Path | None:
 def work(requests: list, python: Path | None = None):
     """A job (see `tasks`) that sends the requests in order and returns the last one's result, a dict.
 
-    python: an engine that will be there when the job runs; None: the installed one. Raises In2nError("no_engine") when none is.
+    python: an engine that will be there when the job runs; None: the installed one. Raises In2nError("no_engine") when
+    none is.
     """
     python = python or engine_python()
     if python is None:
@@ -150,7 +153,8 @@ class Device:
 
 
 def find_devices(python: Path | None = None):
-    """A job that asks the engine (`work`) what it can compute on, remembers it, and returns a list of Device, best first."""
+    """A job that asks the engine (`work`) what it can compute on, remembers it, and returns a list of Device, best
+    first."""
     ask = work([FindDevices()], python)
     file = preferences.home_folder() / DEVICES_FILE
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import bpy
 
-from ..jobs.workspace import Workspace, read_json
 from ..scene.errors import In2nError
+from ..workspace.files import read_json
+from ..workspace.layout import Workspace
 from .preferences import home_folder
 from .properties import active_capture, active_edit
 
@@ -88,7 +89,9 @@ def require(scene) -> tuple[object, Workspace]:
     capture = active_capture(scene)
     folder = resolve(capture) if capture else None
     if folder is None:
-        raise In2nError("no_capture", "The scene has no capture.", "Import one first: File > Import > Capture for Editing (IN2N).")
+        raise In2nError(
+            "no_capture", "The scene has no capture.", "Import one first: File > Import > Capture for Editing (IN2N)."
+        )
     return capture, Workspace(folder)
 
 
@@ -102,7 +105,8 @@ def has_reconstruction(workspace: Workspace) -> bool:
 
 
 def sync_edits(scene) -> None:
-    """Make the scene's list of edits what its workspace holds, keeping the selection. Changes nothing when it is so already."""
+    """Make the scene's list of edits what its workspace holds, keeping the selection. Changes nothing when it is so
+    already."""
     folder = workspace_of(scene)
     found = [(name, _instruction(Workspace(folder), name)) for name in Workspace(folder).edits()] if folder else []
     settings = scene.in2n
@@ -131,7 +135,8 @@ def _sync_all(*_) -> None:
 
 
 def attach() -> None:
-    """Keep the lists of edits true after Undo, Redo and opening a file: edits live in the workspace, not in the .blend."""
+    """Keep the lists of edits true after Undo, Redo and opening a file: edits live in the workspace, not in the
+    .blend."""
     for handlers in _handlers():
         handlers.append(_sync_all)
 

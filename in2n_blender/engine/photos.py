@@ -7,24 +7,27 @@ import struct
 import threading
 import time
 import uuid
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Iterator, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..jobs.protocol import ImportCapture, Reporter
-from ..jobs.workspace import Workspace, atomic_path, write_json
-from ..scene.capture import Frame, PinholeCapture, View, load_capture, pinhole_capture
+from ..link.requests import ImportCapture
 from ..scene.camera import Intrinsics
+from ..scene.capture import Frame, PinholeCapture, View, pinhole_capture
 from ..scene.errors import Cancelled, In2nError
 from ..scene.lens import Lens, photo_pixels, pinhole_for
 from ..scene.presets import PRESETS
+from ..scene.readers import read as read_capture
 from ..scene.readers.listing import check_enough
+from ..scene.reporting import Reporter
+from ..workspace.files import atomic_path, write_json
+from ..workspace.layout import Workspace
 
 THREADS = 2
 BAND_PIXELS = 1 << 19  # undistorted at a time: bounds the memory and how long a cancelled import goes on
@@ -33,8 +36,13 @@ BAND_PIXELS = 1 << 19  # undistorted at a time: bounds the memory and how long a
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 
 _TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -51,14 +59,19 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
     Raises In2nError (see scene.readers, pinhole_capture, atomic_path; "unknown_preset") and Cancelled.
     """
     if request.preset not in PRESETS:
-        raise In2nError("unknown_preset", f"There is no preset “{request.preset}”.", f"Use one of {', '.join(PRESETS)}.")
+        raise In2nError(
+            "unknown_preset", f"There is no preset “{request.preset}”.", f"Use one of {', '.join(PRESETS)}."
+        )
     workspace = Workspace(request.workspace)
-    read = load_capture(request.source)
+    read = read_capture(request.source)
     reporter.check()
     capture = pinhole_capture(read, PRESETS[request.preset].longest_side, request.hold_out_every, request.preset)
     capture = replace(capture, source=_source(Path(capture.source), workspace))
     if read.missing:
-        reporter.log(f"{len(read.missing)} of {len(read.frames) + len(read.missing) + len(read.unreadable)} photos are missing and are left out.")
+        reporter.log(
+            f"{len(read.missing)} of {len(read.frames) + len(read.missing) + len(read.unreadable)} photos are "
+            "missing and are left out."
+        )
     for name in read.unreadable:
         reporter.log(f"The photo of {name} cannot be read and is left out.")
 
@@ -78,26 +91,36 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
         shutil.rmtree(staging, ignore_errors=True)
         if new_workspace and workspace.root.is_dir() and not any(workspace.root.iterdir()):
             workspace.root.rmdir()
-    reporter.log(f"{len(capture.views)} photos imported, {len(capture.held_out_views)} of them held out, "
-                 f"{len(capture.missing)} left out, {len(capture.points)} sparse points.")
+    reporter.log(
+        f"{len(capture.views)} photos imported, {len(capture.held_out_views)} of them held out, "
+        f"{len(capture.missing)} left out, {len(capture.points)} sparse points."
+    )
     return capture
 
 
 def opaque(image: np.ndarray) -> np.ndarray:
-    """(height, width, 3), over white where the image has straight alpha: as scenes of captures with alpha are rendered."""
+    """(height, width, 3), over white where the image has straight alpha: as scenes of captures with alpha are
+    rendered."""
     return image if image.shape[-1] == 3 else image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
 
 
-def load_images(workspace: Workspace, capture: PinholeCapture, views: tuple[View, ...] | None = None) -> list[np.ndarray]:
-    """The images of the given views, or of all, in order: float32 (height, width, 3), or 4 with straight alpha, in [0, 1], sRGB.
+def load_images(
+    workspace: Workspace, capture: PinholeCapture, views: tuple[View, ...] | None = None
+) -> list[np.ndarray]:
+    """The images of the given views, or of all, in order: float32 (height, width, 3), or 4 with straight alpha, in [0,
+    1], sRGB.
 
     Raises In2nError("missing_file") or In2nError("bad_image").
     """
-    return [_load_image(workspace.root / view.image, view.camera.intrinsics) for view in (capture.views if views is None else views)]
+    return [
+        _load_image(workspace.root / view.image, view.camera.intrinsics)
+        for view in (capture.views if views is None else views)
+    ]
 
 
 class Photos(Sequence):
-    """The images of views as `load_images` gives them, each read when it is asked for, so that they are never all in memory."""
+    """The images of views as `load_images` gives them, each read when it is asked for, so that they are never all in
+    memory."""
 
     def __init__(self, workspace: Workspace, views: Sequence[View]):
         self._workspace, self._views = workspace, views
@@ -134,7 +157,9 @@ def decode(path: Path, orientation: int = 1) -> np.ndarray:
         raise UnreadablePhoto(str(error)) from None
 
 
-def normalise_photo(photo: np.ndarray, lens: Lens, target: Intrinsics, longest_side: int, check=lambda: None) -> np.ndarray:
+def normalise_photo(
+    photo: np.ndarray, lens: Lens, target: Intrinsics, longest_side: int, check=lambda: None
+) -> np.ndarray:
     """Undistort a photo at its full size, then scale it down.
 
     photo: (H, W, 3 or 4) uint8 as the lens describes it. target: `pinhole_for(lens).fitted(longest_side)`.
@@ -154,8 +179,14 @@ def normalise_photo(photo: np.ndarray, lens: Lens, target: Intrinsics, longest_s
     if not whole:
         box = full.fitted(longest_side)[1]
         check()
-        image = np.stack([np.asarray(Image.fromarray(channel).resize((target.width, target.height), Image.Resampling.LANCZOS, box))
-                          for channel in image])
+        image = np.stack(
+            [
+                np.asarray(
+                    Image.fromarray(channel).resize((target.width, target.height), Image.Resampling.LANCZOS, box)
+                )
+                for channel in image
+            ]
+        )
     if len(image) == 4:
         image[:3] *= 255 / np.maximum(image[3], 1e-3)
         image[:3, image[3] < 0.5] = 0
@@ -197,7 +228,9 @@ def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: P
         photo = decode(frame.photo, frame.orientation)
         expected = frame.lens.intrinsics
         if photo.shape[:2] != (expected.height, expected.width):
-            raise UnreadablePhoto(f"{photo.shape[1]} x {photo.shape[0]} pixels instead of {expected.width} x {expected.height}")
+            raise UnreadablePhoto(
+                f"{photo.shape[1]} x {photo.shape[0]} pixels instead of {expected.width} x {expected.height}"
+            )
         image = normalise_photo(photo, frame.lens, k, max(k.width, k.height), check)
         check()
         with atomic_path(staging / view.image) as temporary:
@@ -232,7 +265,8 @@ def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: P
 
 
 def _put_in_place(staging: Path, workspace: Workspace) -> None:
-    """Exchange images/ and capture.json for the staged ones. `_settle` finishes or undoes it after a kill in between."""
+    """Exchange images/ and capture.json for the staged ones. `_settle` finishes or undoes it after a kill in
+    between."""
     replaced = workspace.root / f".replaced-{staging.name}"
     had_images = workspace.images.exists()
     if had_images:
@@ -248,7 +282,8 @@ def _put_in_place(staging: Path, workspace: Workspace) -> None:
 
 
 def _settle(workspace: Workspace) -> None:
-    """Clear up after an import that was killed: the workspace holds either the earlier import or the later one, whole."""
+    """Clear up after an import that was killed: the workspace holds either the earlier import or the later one,
+    whole."""
     for staging in workspace.root.glob(".importing-*"):
         if (staging / "capture.json").exists() and not (staging / "images").exists():
             (staging / "capture.json").replace(workspace.capture_json)
@@ -272,6 +307,10 @@ def _load_image(path: Path, intrinsics: Intrinsics) -> np.ndarray:
     except UnreadablePhoto as error:
         raise In2nError("bad_image", f"{path} cannot be read ({error}).", "Import the capture again.") from None
     if image.shape[:2] != (intrinsics.height, intrinsics.width):
-        raise In2nError("bad_image", f"{path} has {image.shape[1]} x {image.shape[0]} pixels instead of "
-                        f"{intrinsics.width} x {intrinsics.height}.", "Import the capture again.")
+        raise In2nError(
+            "bad_image",
+            f"{path} has {image.shape[1]} x {image.shape[0]} pixels instead of "
+            f"{intrinsics.width} x {intrinsics.height}.",
+            "Import the capture again.",
+        )
     return image.astype(np.float32) / 255

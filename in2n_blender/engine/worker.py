@@ -2,11 +2,11 @@
 
     python -I <package>/engine/worker.py
 
-It is started by its file name, so that it does not matter what the package's folder is called or under which name Blender
-imported it. A thread reads stdin, so that a job can be cancelled while it runs; the end of stdin (the other side closed or
-died) cancels the job and ends the process, at the latest after a few seconds.
+It is started by its file name, so that it does not matter what the package's folder is called or under which name
+Blender imported it. A thread reads stdin, so that a job can be cancelled while it runs; the end of stdin (the other
+side closed or died) cancels the job and ends the process, at the latest after a few seconds.
 
-Besides the methods of `jobs.protocol` it answers `hello` (process id and versions, at once), `devices` (what torch can
+Besides the methods of `link.requests` it answers `hello` (process id and versions, at once), `devices` (what torch can
 compute on) and `cancel` (params: {"id": of the request to cancel}).
 """
 
@@ -16,9 +16,12 @@ import os
 import sys
 from pathlib import Path
 
-# must be known before torch is loaded: waiting threads would otherwise spin and slow the working ones (research: 0.8 -> 5.4 it/s)
+# must be known before torch is loaded: waiting threads would otherwise spin and slow the working ones (research: 0.8 ->
+# 5.4 it/s)
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages for torch's large blocks, on Linux: a fifth less time a training step
+os.environ.setdefault(
+    "THP_MEM_ALLOC_ENABLE", "1"
+)  # huge pages for torch's large blocks, on Linux: a fifth less time a training step
 if os.environ.get("IN2N_THREADS"):
     os.environ["OMP_NUM_THREADS"] = os.environ["IN2N_THREADS"]
 
@@ -27,7 +30,9 @@ if __name__ == "__main__" and not __package__:
     import importlib.util
 
     _folder = Path(__file__).resolve().parents[1]
-    _spec = importlib.util.spec_from_file_location("in2n_blender", _folder / "__init__.py", submodule_search_locations=[str(_folder)])
+    _spec = importlib.util.spec_from_file_location(
+        "in2n_blender", _folder / "__init__.py", submodule_search_locations=[str(_folder)]
+    )
     _package = importlib.util.module_from_spec(_spec)
     sys.modules["in2n_blender"] = _package
     _spec.loader.exec_module(_package)
@@ -44,8 +49,9 @@ import time
 import traceback
 from dataclasses import dataclass, field
 
-from ..jobs.protocol import REQUESTS, Artifact, Progress, Reporter, check_request, from_params
+from ..link.requests import REQUESTS, check_request, from_params
 from ..scene.errors import Cancelled, In2nError
+from ..scene.reporting import Artifact, Progress, Reporter
 
 PROTOCOL = 1
 PROGRESS_INTERVAL = 0.1  # seconds
@@ -74,14 +80,21 @@ def import_capture(request, report: Reporter) -> dict:
     from .photos import normalise_capture
 
     capture = normalise_capture(request, report)
-    return {"views": len(capture.views), "training_views": len(capture.training_views), "held_out_views": len(capture.held_out_views),
-            "missing": len(capture.missing), "points": len(capture.points), "preset": capture.preset}
+    return {
+        "views": len(capture.views),
+        "training_views": len(capture.training_views),
+        "held_out_views": len(capture.held_out_views),
+        "missing": len(capture.missing),
+        "points": len(capture.points),
+        "preset": capture.preset,
+    }
 
 
 def path_through_views(request, report: Reporter) -> dict:
-    from ..jobs.workspace import Workspace, read_json, write_json
     from ..scene.camera_path import through_views
     from ..scene.capture import PinholeCapture
+    from ..workspace.files import read_json, write_json
+    from ..workspace.layout import Workspace
 
     workspace = Workspace(request.workspace)
     capture = PinholeCapture.from_json(read_json(workspace.capture_json))
@@ -92,7 +105,7 @@ def path_through_views(request, report: Reporter) -> dict:
 
 @dataclass
 class Job:
-    """What waits or runs. id: as the other side gave it. request: of `jobs.protocol`; None for "devices"."""
+    """What waits or runs. id: as the other side gave it. request: of `link.requests`; None for "devices"."""
 
     id: object
     method: str
@@ -207,10 +220,18 @@ class Worker:
             if known is not error:
                 _log(getattr(job.request, "workspace", None), job.method, trace)
             if known:
-                self._error(job.id, JOB_FAILED, known.message, known.code, known.hint, trace if known is not error else None)
+                self._error(
+                    job.id, JOB_FAILED, known.message, known.code, known.hint, trace if known is not error else None
+                )
             else:
-                self._error(job.id, JOB_FAILED, f"{type(error).__name__}: {error}", "bug",
-                            "This is a mistake in the program; the log has the details.", trace)
+                self._error(
+                    job.id,
+                    JOB_FAILED,
+                    f"{type(error).__name__}: {error}",
+                    "bug",
+                    "This is a mistake in the program; the log has the details.",
+                    trace,
+                )
 
     # -- writing
 
@@ -234,7 +255,8 @@ class Worker:
 
 
 class _Throttle:
-    """Sends a job's events; progress at most every tenth of a second, with an estimate of the time left where the job gives none."""
+    """Sends a job's events; progress at most every tenth of a second, with an estimate of the time left where the job
+    gives none."""
 
     def __init__(self, worker: Worker, id, clock=time.monotonic):
         self._worker = worker
@@ -262,8 +284,17 @@ class _Throttle:
             return
         self._sent = now
         left = event.seconds_left if event.seconds_left is not None else self._seconds_left(event, now)
-        self._worker.notify("progress", {"id": self._id, "done": event.done, "total": event.total, "unit": event.unit,
-                                         "message": event.message, "seconds_left": left})
+        self._worker.notify(
+            "progress",
+            {
+                "id": self._id,
+                "done": event.done,
+                "total": event.total,
+                "unit": event.unit,
+                "message": event.message,
+                "seconds_left": left,
+            },
+        )
 
     def _seconds_left(self, event: Progress, now: float) -> float | None:
         began, done_then = self._began
@@ -277,10 +308,23 @@ def as_user_error(error: Exception) -> In2nError | None:
     if isinstance(error, In2nError):
         return error
     text = str(error).lower()
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "out of memory" in text or "can't allocate memory" in text:
-        return In2nError("out_of_memory", "There was not enough memory for this.", "Close other programs, choose a smaller preset, or set the device to cpu. What was saved is kept.")
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "out of memory" in text
+        or "can't allocate memory" in text
+    ):
+        return In2nError(
+            "out_of_memory",
+            "There was not enough memory for this.",
+            "Close other programs, choose a smaller preset, or set the device to cpu. What was saved is kept.",
+        )
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "no space left on device" in text:
-        return In2nError("disk_full", "The disk is full.", "Free some space or choose another workspace folder, then run again: it goes on from where it stopped.")
+        return In2nError(
+            "disk_full",
+            "The disk is full.",
+            "Free some space or choose another workspace folder, then run again: it goes on from where it stopped.",
+        )
     return None
 
 
@@ -295,8 +339,13 @@ def hello() -> dict:
             return None
 
     packages = ("torch", "torchvision", "diffusers", "transformers", "nerfacc", "warp-lang", "lpips", "numpy")
-    return {"pid": os.getpid(), "protocol": PROTOCOL, "python": platform.python_version(), "platform": platform.platform(),
-            "versions": {p: version(p) for p in packages}}
+    return {
+        "pid": os.getpid(),
+        "protocol": PROTOCOL,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {p: version(p) for p in packages},
+    }
 
 
 def devices() -> list[dict]:
@@ -306,10 +355,23 @@ def devices() -> list[dict]:
     found = []
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(i)
-        found.append({"device": f"cuda:{i}" if i else "cuda", "name": properties.name, "memory_gb": round(properties.total_memory / 2**30, 1)})
+        found.append(
+            {
+                "device": f"cuda:{i}" if i else "cuda",
+                "name": properties.name,
+                "memory_gb": round(properties.total_memory / 2**30, 1),
+            }
+        )
     if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
         found.append({"device": "mps", "name": "Apple GPU", "memory_gb": None})
-    return [*found, {"device": "cpu", "name": f"{platform.processor() or platform.machine()}, {os.cpu_count()} threads", "memory_gb": None}]
+    return [
+        *found,
+        {
+            "device": "cpu",
+            "name": f"{platform.processor() or platform.machine()}, {os.cpu_count()} threads",
+            "memory_gb": None,
+        },
+    ]
 
 
 def _load(job):

@@ -27,17 +27,17 @@ class Intrinsics:
         """Whether both focal lengths agree to a millionth, which is 0.001 pixels at the border of a photo."""
         return abs(self.fx - self.fy) <= 1e-6 * abs(self.fx)
 
-    def scaled_to(self, width: int, height: int) -> "Intrinsics":
+    def scaled_to(self, width: int, height: int) -> Intrinsics:
         """The same lens for the same photo resampled to width x height pixels."""
         sx, sy = width / self.width, height / self.height
         return Intrinsics(width, height, self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy)
 
-    def fitted(self, longest_side: int) -> tuple["Intrinsics", tuple[float, float, float, float]]:
+    def fitted(self, longest_side: int) -> tuple[Intrinsics, tuple[float, float, float, float]]:
         """The same lens for the photo scaled down, never up, to at most longest_side pixels.
 
-        Pixels keep their shape exactly: the shorter side is rounded down, and what that leaves over, less than one pixel of the
-        result, is cut off evenly from its two ends. Returns the intrinsics and the part of the photo that is kept, as
-        (left, top, right, bottom) in pixels of the photo.
+        Pixels keep their shape exactly: the shorter side is rounded down, and what that leaves over, less than one
+        pixel of the result, is cut off evenly from its two ends. Returns the intrinsics and the part of the photo that
+        is kept, as (left, top, right, bottom) in pixels of the photo.
         """
         longest = max(self.width, self.height)
         if longest <= longest_side:
@@ -45,7 +45,9 @@ class Intrinsics:
         width, height = (max(1, side * longest_side // longest) for side in (self.width, self.height))
         scale = max(width / self.width, height / self.height)
         left, top = max(0.0, (self.width - width / scale) / 2), max(0.0, (self.height - height / scale) / 2)
-        k = Intrinsics(width, height, self.fx * scale, self.fy * scale, (self.cx - left) * scale, (self.cy - top) * scale)
+        k = Intrinsics(
+            width, height, self.fx * scale, self.fy * scale, (self.cx - left) * scale, (self.cy - top) * scale
+        )
         return k, (left, top, self.width - left, self.height - top)
 
 
@@ -81,81 +83,28 @@ class Camera:
     def to_json(self) -> dict:
         k = self.intrinsics
         return {
-            "width": k.width, "height": k.height, "fx": k.fx, "fy": k.fy, "cx": k.cx, "cy": k.cy,
+            "width": k.width,
+            "height": k.height,
+            "fx": k.fx,
+            "fy": k.fy,
+            "cx": k.cx,
+            "cy": k.cy,
             "camera_to_world": np.asarray(self.camera_to_world, np.float64).tolist(),
         }
 
     @staticmethod
-    def from_json(data: dict) -> "Camera":
+    def from_json(data: dict) -> Camera:
         k = Intrinsics(int(data["width"]), int(data["height"]), *(float(data[n]) for n in ("fx", "fy", "cx", "cy")))
         return Camera(k, np.array(data["camera_to_world"], np.float64).reshape(4, 4))
 
 
-SENSOR_FITS = ("AUTO", "HORIZONTAL", "VERTICAL")
-
-
-@dataclass(frozen=True)
-class BlenderLens:
-    """The properties of a Blender camera that make its lens: millimetres, sensor fit, shifts in Blender's unit.
-
-    pixel_aspect_x, pixel_aspect_y belong to the render settings of the whole scene; they are (1, 1) for square pixels.
-    """
-
-    lens: float
-    sensor_width: float
-    sensor_height: float
-    sensor_fit: str
-    shift_x: float
-    shift_y: float
-    pixel_aspect_x: float = 1.0
-    pixel_aspect_y: float = 1.0
-
-
-def blender_lens(intrinsics: Intrinsics, sensor_width: float = 36.0, fit: str = "AUTO", sensor_height: float = 24.0) -> BlenderLens:
-    """The Blender camera that sees exactly what `intrinsics` sees, at its width and height and the returned pixel aspect.
-
-    sensor_width, sensor_height: millimetres; the height matters for the fit "VERTICAL" only.
-    Blender's own rule (BKE_camera_params_compute_viewplane): the sensor spans the width of the picture, or its height if
-    the fit is VERTICAL, or AUTO in portrait; one unit of either shift is that span.
-    """
-    k = intrinsics
-    aspect_x, aspect_y = max(1.0, k.fy / k.fx), max(1.0, k.fx / k.fy)
-    view, sensor = _blender_span(k.width * aspect_x, k.height * aspect_y, sensor_width, sensor_height, fit)
-    return BlenderLens(
-        lens=k.fx * aspect_x * sensor / view,
-        sensor_width=sensor_width, sensor_height=sensor_height, sensor_fit=fit,
-        shift_x=(k.width / 2 - k.cx) * aspect_x / view,
-        shift_y=(k.cy - k.height / 2) * aspect_y / view,
-        pixel_aspect_x=aspect_x, pixel_aspect_y=aspect_y,
-    )
-
-
-def intrinsics_from_blender(lens: BlenderLens, width: int, height: int,
-                            pixel_aspect_x: float | None = None, pixel_aspect_y: float | None = None) -> Intrinsics:
-    """The inverse of `blender_lens` for a picture of width x height pixels. Pixel aspect None: the lens's own."""
-    aspect_x = lens.pixel_aspect_x if pixel_aspect_x is None else pixel_aspect_x
-    aspect_y = lens.pixel_aspect_y if pixel_aspect_y is None else pixel_aspect_y
-    view, sensor = _blender_span(width * aspect_x, height * aspect_y, lens.sensor_width, lens.sensor_height, lens.sensor_fit)
-    focal = lens.lens * view / sensor
-    return Intrinsics(
-        int(width), int(height), focal / aspect_x, focal / aspect_y,
-        cx=width / 2 - lens.shift_x * view / aspect_x,
-        cy=height / 2 + lens.shift_y * view / aspect_y,
-    )
-
-
-def _blender_span(width: float, height: float, sensor_width: float, sensor_height: float, fit: str) -> tuple[float, float]:
-    """(extent of the picture that the sensor spans, in square pixels; the sensor size that spans it, in millimetres)."""
-    if fit not in SENSOR_FITS:
-        raise ValueError(f"sensor fit {fit!r} is none of {SENSOR_FITS}")
-    horizontal = fit == "HORIZONTAL" or (fit == "AUTO" and width >= height)
-    return (width if horizontal else height), (sensor_height if fit == "VERTICAL" else sensor_width)
-
-
 def look_at_point(positions: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """(3,) the point nearest to all optical axes: least squares, sum of (I - d d^T)(x - o) = 0; of parallel axes, one near the origin.
+    """(3,) the point nearest to all optical axes: least squares, sum of (I - d d^T)(x - o) = 0; of parallel axes, one
+    near the origin.
 
     positions: (n, 3) camera centres o. axes: (n, 3) unit directions d, forwards or backwards.
     """
     across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    return np.linalg.lstsq(across.sum(0) + 1e-6 * np.eye(3), (across @ positions[:, :, None]).sum(0)[:, 0], rcond=None)[0]
+    return np.linalg.lstsq(across.sum(0) + 1e-6 * np.eye(3), (across @ positions[:, :, None]).sum(0)[:, 0], rcond=None)[
+        0
+    ]

@@ -1,4 +1,5 @@
-"""A camera path: the frames to render, each with a full camera, and the frame rate; and one made from a capture alone."""
+"""A camera path: the frames to render, each with a full camera, and the frame rate; and one made from a capture
+alone."""
 
 from __future__ import annotations
 
@@ -29,16 +30,22 @@ class CameraPath:
     frames: tuple[PathFrame, ...]
 
     def to_json(self) -> dict:
-        return {"name": self.name, "fps": self.fps,
-                "frames": [{"number": f.number, **f.camera.to_json()} for f in self.frames]}
+        return {
+            "name": self.name,
+            "fps": self.fps,
+            "frames": [{"number": f.number, **f.camera.to_json()} for f in self.frames],
+        }
 
     @staticmethod
-    def from_json(data: dict) -> "CameraPath":
-        return CameraPath(data["name"], float(data["fps"]),
-                          tuple(PathFrame(int(f["number"]), Camera.from_json(f)) for f in data["frames"]))
+    def from_json(data: dict) -> CameraPath:
+        return CameraPath(
+            data["name"],
+            float(data["fps"]),
+            tuple(PathFrame(int(f["number"]), Camera.from_json(f)) for f in data["frames"]),
+        )
 
     @staticmethod
-    def load(path: Path) -> "CameraPath":
+    def load(path: Path) -> CameraPath:
         return CameraPath.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
@@ -48,8 +55,14 @@ CLOSED_GAP = np.radians(75.0)
 _STEPS = 1024  # of the dense path from which frames at an even pace are taken
 
 
-def through_views(capture: PinholeCapture, frame_count: int, fps: float = 24.0, width: int | None = None,
-                  height: int | None = None, name: str = "through-views") -> CameraPath:
+def through_views(
+    capture: PinholeCapture,
+    frame_count: int,
+    fps: float = 24.0,
+    width: int | None = None,
+    height: int | None = None,
+    name: str = "through-views",
+) -> CameraPath:
     """A smooth path near the training cameras, at an even pace, with their median lens.
 
     Where the cameras look at something in their midst it is an orbit around that: closed if they stand all around it
@@ -63,20 +76,25 @@ def through_views(capture: PinholeCapture, frame_count: int, fps: float = 24.0, 
     positions, forward, up, closed = _orbit(poses) or _walk(poses)
     forward, up = _unit(forward), _unit(up)
     extent = float(np.linalg.norm(poses[:, :3, 3] - poses[:, :3, 3].mean(0), axis=1).mean())
-    moved = np.linalg.norm(np.diff(positions, axis=0), axis=1) + 0.5 * max(extent, 1e-9) * np.linalg.norm(np.diff(forward, axis=0), axis=1)
+    moved = np.linalg.norm(np.diff(positions, axis=0), axis=1) + 0.5 * max(extent, 1e-9) * np.linalg.norm(
+        np.diff(forward, axis=0), axis=1
+    )
     distance = np.r_[0, np.cumsum(moved)]
     at = np.linspace(0, distance[-1], frame_count, endpoint=not closed) if frame_count > 1 else distance[-1:] / 2
     if distance[-1] <= 0:  # all photos from one place in one direction
         distance = np.linspace(0, 1, len(positions))
     along = lambda values: np.stack([np.interp(at, distance, values[:, i]) for i in range(3)], -1)  # noqa: E731
     intrinsics = _median_lens(views, width, height)
-    frames = tuple(PathFrame(i + 1, Camera(intrinsics, _look(*pose)))
-                   for i, pose in enumerate(zip(along(positions), along(forward), along(up))))
+    frames = tuple(
+        PathFrame(i + 1, Camera(intrinsics, _look(*pose)))
+        for i, pose in enumerate(zip(along(positions), along(forward), along(up)))
+    )
     return CameraPath(name, float(fps), frames)
 
 
 def _orbit(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool] | None:
-    """Dense positions, view and up directions (_STEPS + 1, 3) around what the cameras look at; None if they do not surround it.
+    """Dense positions, view and up directions (_STEPS + 1, 3) around what the cameras look at; None if they do not
+    surround it.
 
     Averages are taken in cylindrical coordinates around the vertical through the centre: there the average of cameras
     stays outside among them, while a plain average of positions would cut corners.
@@ -138,7 +156,8 @@ def _walk(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
 
 
 def _kernel_average(difference: np.ndarray, sigma: float, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Averages (n, v) of values (m, v) with Gaussian weights of the differences (n, m); far from all, the nearest one's."""
+    """Averages (n, v) of values (m, v) with Gaussian weights of the differences (n, m); far from all, the nearest
+    one's."""
     exponent = -0.5 * (difference / sigma) ** 2 + np.log(np.maximum(weight, 1e-6))
     weights = np.exp(exponent - exponent.max(1, keepdims=True))
     return weights @ values / weights.sum(1, keepdims=True)
@@ -171,10 +190,19 @@ def _median_lens(views: tuple[View, ...], width: int | None, height: int | None)
     lenses = [v.camera.intrinsics for v in views]
     sizes = [(k.width, k.height) for k in lenses]
     size = max(dict.fromkeys(sizes), key=sizes.count)
-    fx, fy, cx, cy = np.median([(k.fx, k.fy, k.cx, k.cy) for k in lenses if (k.width, k.height) == size], axis=0).tolist()
+    fx, fy, cx, cy = np.median(
+        [(k.fx, k.fy, k.cx, k.cy) for k in lenses if (k.width, k.height) == size], axis=0
+    ).tolist()
     width, height = width or size[0], height or size[1]
     scale = max(width / size[0], height / size[1])
-    return Intrinsics(width, height, fx * scale, fy * scale, width / 2 + (cx - size[0] / 2) * scale, height / 2 + (cy - size[1] / 2) * scale)
+    return Intrinsics(
+        width,
+        height,
+        fx * scale,
+        fy * scale,
+        width / 2 + (cx - size[0] / 2) * scale,
+        height / 2 + (cy - size[1] / 2) * scale,
+    )
 
 
 def _look(position: np.ndarray, forward: np.ndarray, up: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +35,8 @@ class Capture:
     """What a reader returns: every pose is camera-to-world, OpenGL axes, float64 (4, 4).
 
     points: (P, 3) float32 sparse points in the capture's units; point_colors: (P, 3) uint8.
-    missing: names of frames that the files list but whose photo is not there; unreadable: whose photo is there but broken.
+    missing: names of frames that the files list but whose photo is not there; unreadable: whose photo is there but
+    broken.
     """
 
     name: str
@@ -84,37 +84,44 @@ class PinholeCapture:
 
     def to_json(self) -> dict:
         return {
-            "name": self.name, "source": self.source, "preset": self.preset, "missing": list(self.missing),
-            "views": [{"name": v.name, "image": v.image, "held_out": v.held_out, **v.camera.to_json()} for v in self.views],
+            "name": self.name,
+            "source": self.source,
+            "preset": self.preset,
+            "missing": list(self.missing),
+            "views": [
+                {"name": v.name, "image": v.image, "held_out": v.held_out, **v.camera.to_json()} for v in self.views
+            ],
             "points": np.round(np.asarray(self.points, np.float64), 6).tolist(),
             "point_colors": np.asarray(self.point_colors).tolist(),
         }
 
     @staticmethod
-    def from_json(data: dict) -> "PinholeCapture":
+    def from_json(data: dict) -> PinholeCapture:
         return PinholeCapture(
-            data["name"], data["source"], data["preset"],
+            data["name"],
+            data["source"],
+            data["preset"],
             tuple(View(v["name"], v["image"], Camera.from_json(v), bool(v["held_out"])) for v in data["views"]),
-            np.array(data["points"], np.float32).reshape(-1, 3), np.array(data["point_colors"], np.uint8).reshape(-1, 3),
+            np.array(data["points"], np.float32).reshape(-1, 3),
+            np.array(data["point_colors"], np.uint8).reshape(-1, 3),
             tuple(data["missing"]),
         )
 
     @staticmethod
-    def load(path: Path) -> "PinholeCapture":
+    def load(path: Path) -> PinholeCapture:
         """Read capture.json. Raises In2nError("missing_file") or In2nError("bad_capture")."""
         try:
             return PinholeCapture.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         except FileNotFoundError:
-            raise In2nError("missing_file", f"{path} does not exist.", "Import a capture into this workspace first.") from None
+            raise In2nError(
+                "missing_file", f"{path} does not exist.", "Import a capture into this workspace first."
+            ) from None
         except (ValueError, KeyError, TypeError) as error:
-            raise In2nError("bad_capture", f"{path} cannot be read ({type(error).__name__}: {error}).", "Import the capture into this workspace again.") from None
-
-
-def load_capture(path: Path | str) -> Capture:
-    """Choose a reader for a folder or file and read it. Raises In2nError."""
-    from .readers import read
-
-    return read(Path(path))
+            raise In2nError(
+                "bad_capture",
+                f"{path} cannot be read ({type(error).__name__}: {error}).",
+                "Import the capture into this workspace again.",
+            ) from None
 
 
 def pinhole_capture(capture: Capture, longest_side: int, hold_out_every: int = 8, preset: str = "") -> PinholeCapture:
@@ -126,16 +133,27 @@ def pinhole_capture(capture: Capture, longest_side: int, hold_out_every: int = 8
     Raises In2nError: "bad_setting", "bad_intrinsics", "too_few_photos".
     """
     if longest_side < 1 or hold_out_every < 0 or hold_out_every == 1:
-        raise In2nError("bad_setting", f"Photos of {longest_side} pixels with every {hold_out_every}th view held out cannot be made.",
-                        "Hold out every second view at most, or 0 for none.")
+        raise In2nError(
+            "bad_setting",
+            f"Photos of {longest_side} pixels with every {hold_out_every}th view held out cannot be made.",
+            "Hold out every second view at most, or 0 for none.",
+        )
     held_out = _held_out(capture.frames, hold_out_every)
     if len(held_out) - sum(held_out) < 3:
-        raise In2nError("too_few_photos", f"Only {len(held_out) - sum(held_out)} photos of {capture.source} are left to train on; the others are held out.",
-                        "Hold out fewer views.")
+        raise In2nError(
+            "too_few_photos",
+            (
+                f"Only {len(held_out) - sum(held_out)} photos of {capture.source} are left to train on; the others are "
+                "held out."
+            ),
+            "Hold out fewer views.",
+        )
     pinholes = {frame.lens: None for frame in capture.frames}
     pinholes = {lens: pinhole_for(lens).fitted(longest_side)[0] for lens in pinholes}
-    views = tuple(View(f.name, f"images/{f.name}.png", Camera(pinholes[f.lens], f.camera_to_world), out)
-                  for f, out in zip(capture.frames, held_out))
+    views = tuple(
+        View(f.name, f"images/{f.name}.png", Camera(pinholes[f.lens], f.camera_to_world), out)
+        for f, out in zip(capture.frames, held_out)
+    )
     points, colors = capture.points, capture.point_colors
     if len(points) > MAXIMUM_POINTS:
         chosen = np.sort(np.random.default_rng(0).choice(len(points), MAXIMUM_POINTS, replace=False))
@@ -148,32 +166,3 @@ def _held_out(frames: tuple[Frame, ...], every: int) -> list[bool]:
     if any(f.held_out is not None for f in frames):
         return [bool(f.held_out) for f in frames]
     return [every > 0 and i % every == every // 2 for i in range(len(frames))]
-
-
-def unique_names(labels: list[str]) -> list[str]:
-    """A plain file name for each photo's path as the files list it: letters, digits, "_", "-" and ".", at most 64 long.
-
-    The photos' own names without extension where that is enough, else all with their folder before it (train_r_0,
-    test_r_0), and a number behind it where even that is not enough. Unique without regard to case, as Windows and macOS
-    need.
-    """
-    paths = [label.replace("\\", "/").lstrip("./") for label in labels]
-    paths = [re.sub(r"\.(png|jpe?g|tiff?|webp|bmp|exr)$", "", path, flags=re.IGNORECASE) for path in paths]
-    plain = [_plain(path.rsplit("/", 1)[-1]) for path in paths]
-    if len({name.lower() for name in plain}) < len(plain):
-        plain = [_plain("_".join(path.split("/")[-2:])) for path in paths]
-    names, taken = [], set()
-    for name in plain:
-        number, candidate = 1, name
-        while candidate.lower() in taken:
-            number += 1
-            candidate = f"{name[:58]}_{number}"
-        taken.add(candidate.lower())
-        names.append(candidate)
-    return names
-
-
-def _plain(text: str) -> str:
-    name = re.sub(r"[^A-Za-z0-9_.\-]", "_", text)[-64:].strip(".-")
-    # names that Windows keeps for devices
-    return f"view_{name}" if not name or re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name, re.IGNORECASE) else name

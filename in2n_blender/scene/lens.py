@@ -18,7 +18,8 @@ from .errors import In2nError
 MODELS = ("pinhole", "opencv", "brown", "opencv_fisheye")
 
 FISHEYE_HALF_ANGLE = math.radians(60.0)
-"""A pinhole view of a fisheye photo reaches at most this far from the axis, at its corners: beyond it stretches too much."""
+"""A pinhole view of a fisheye photo reaches at most this far from the axis, at its corners: beyond it stretches too
+much."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Lens:
         """Whether the photo already is what `pinhole_for` describes, so that no pixel has to move."""
         return self.is_pinhole and self.intrinsics.square_pixels
 
-    def scaled_to(self, width: int, height: int) -> "Lens":
+    def scaled_to(self, width: int, height: int) -> Lens:
         """The same lens for the same photo resampled to width x height pixels."""
         return replace(self, intrinsics=self.intrinsics.scaled_to(width, height))
 
@@ -104,7 +105,9 @@ def one_to_one_radius(lens: Lens) -> float:
         return math.inf
     numerator, denominator = (Polynomial(c) for c in _radial(lens))
     # d/dr of r N(r^2) / D(r^2), times D^2, as a polynomial of u = r^2
-    slope = numerator * denominator + Polynomial([0, 2]) * (numerator.deriv() * denominator - numerator * denominator.deriv())
+    slope = numerator * denominator + Polynomial([0, 2]) * (
+        numerator.deriv() * denominator - numerator * denominator.deriv()
+    )
     return math.sqrt(min(_first_positive_root(slope), _first_positive_root(denominator)))
 
 
@@ -114,7 +117,8 @@ def pinhole_for(lens: Lens) -> Intrinsics:
     It keeps the photo's size and the place of the principal point and has the shortest focal length with which every
     pixel still sees a part of the photo: no border without a picture, and as little as possible cut away (as OpenCV's
     alpha = 0, but without moving the centre). A lens that is already so is returned as it is. The view of a fisheye
-    photo is limited to FISHEYE_HALF_ANGLE at the corners. Raises In2nError("bad_intrinsics") if there is no such camera.
+    photo is limited to FISHEYE_HALF_ANGLE at the corners. Raises In2nError("bad_intrinsics") if there is no such
+    camera.
     """
     k = lens.intrinsics
     if lens.is_square_pinhole:
@@ -138,9 +142,12 @@ def pinhole_for(lens: Lens) -> Intrinsics:
             break
         valid *= 1.5
     else:
-        raise In2nError("bad_intrinsics", f"The lens of a {k.width} x {k.height} photo cannot be undistorted (fx {k.fx:g}, fy {k.fy:g}, "
-                        f"centre {k.cx:g}, {k.cy:g}, distortion {', '.join(f'{d:g}' for d in lens.distortion)}).",
-                        "Check the camera's intrinsics in the capture, or calibrate it again.")
+        raise In2nError(
+            "bad_intrinsics",
+            f"The lens of a {k.width} x {k.height} photo cannot be undistorted (fx {k.fx:g}, fy {k.fy:g}, "
+            f"centre {k.cx:g}, {k.cy:g}, distortion {', '.join(f'{d:g}' for d in lens.distortion)}).",
+            "Check the camera's intrinsics in the capture, or calibrate it again.",
+        )
     invalid = valid
     for _ in range(40):
         invalid /= 1.5
@@ -178,8 +185,10 @@ def _distorted(lens: Lens, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np
     _, _, p1, p2 = _padded(lens.distortion, 8)[:4]
     square = x * x + y * y
     radial = _horner(numerator, square) / _horner(denominator, square)
-    return (x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x),
-            y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y)
+    return (
+        x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x),
+        y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y,
+    )
 
 
 def _radial(lens: Lens) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -13,7 +13,8 @@ KINDS = ("box", "ellipsoid", "mesh")
 
 @dataclass(frozen=True)
 class Region:
-    """kind "box": the cube [-1, 1]^3; "ellipsoid": the unit ball; "mesh": a closed triangle mesh file, relative to the workspace.
+    """kind "box": the cube [-1, 1]^3; "ellipsoid": the unit ball; "mesh": a closed triangle mesh file, relative to the
+    workspace.
 
     matrix: (4, 4) float64, from the shape's own coordinates to the capture's.
     """
@@ -26,7 +27,7 @@ class Region:
         return {"kind": self.kind, "matrix": np.asarray(self.matrix, np.float64).tolist(), "mesh": self.mesh}
 
     @staticmethod
-    def from_json(data: dict) -> "Region":
+    def from_json(data: dict) -> Region:
         """Raises In2nError("bad_region")."""
         try:
             region = Region(data["kind"], np.array(data["matrix"], np.float64).reshape(4, 4), data.get("mesh"))

@@ -1,7 +1,7 @@
 """The paper's ablations on the testbed: `python -m tests.benchmarks.editing_methods --out DIR [options of testbed]`.
 
-Runs all methods on all scenes (about an hour on two cores), and writes to DIR/bars.json whether the iterative update is the
-best of the methods with a NeRF against the truth, and more consistent than editing frames by themselves.
+Runs all methods on all scenes (about an hour on two cores), and writes to DIR/bars.json whether the iterative update is
+the best of the methods with a NeRF against the truth, and more consistent than editing frames by themselves.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from in2n_blender import cli
+from in2n_blender.cli import main as cli
 from in2n_blender.engine.evaluation.results import Row, mean_rows
-from in2n_blender.jobs.workspace import read_json, write_json
+from in2n_blender.workspace.files import read_json, write_json
 
 ITERATIVE, PER_FRAME = "iterative", "per-frame"
 
@@ -26,7 +26,9 @@ def bars(rows: list[Row]) -> list[dict]:
         for other in means:
             if other != ITERATIVE:
                 value, bar = getattr(means[ITERATIVE], name), getattr(means[other], name)
-                found.append({"name": f"{name} of {ITERATIVE} above {other}'s", "value": value, "bar": bar, "holds": value > bar})
+                found.append(
+                    {"name": f"{name} of {ITERATIVE} above {other}'s", "value": value, "bar": bar, "holds": value > bar}
+                )
     return found
 
 

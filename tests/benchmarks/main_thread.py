@@ -1,13 +1,14 @@
-"""How long a running job holds Blender's main thread at a time, measured in a window, in milliseconds; the goal is at most 5.
+"""How long a running job holds Blender's main thread at a time, measured in a window, in milliseconds; the goal is at
+most 5.
 
 What is done once, when the job has ended and its result is brought in, is not part of it.
 
     PYTHONPATH=.:tests/gui python tests/benchmarks/main_thread.py [--photos N] [--seconds S] [--chroot DIR]
 
-A job reports progress ten times a second and a new picture every second. A hold is what the add-on does without a pause: its
-timer's callback, or one drawing of all its panels, in the main thread's processor time. Besides, a timer that fires whenever
-Blender is free tells the gaps between two of its turns, with the job and without: those hold Blender's own drawing of the
-window too, which is slow without a GPU.
+A job reports progress ten times a second and a new picture every second. A hold is what the add-on does without a
+pause: its timer's callback, or one drawing of all its panels, in the main thread's processor time. Besides, a timer
+that fires whenever Blender is free tells the gaps between two of its turns, with the job and without: those hold
+Blender's own drawing of the window too, which is slow without a GPU.
 It needs what `python3 -m in2n_blender test --gui` needs.
 """
 
@@ -30,7 +31,12 @@ def main() -> int:
     parser.add_argument("--photos", type=int, default=300, help="cameras of the capture (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=15.0, help="how long the job runs (default: %(default)s)")
     parser.add_argument("--chroot", type=Path, default=None, help="a chroot with Blender that is there already")
-    parser.add_argument("--out", type=Path, default=Path("main_thread"), help="folder for the log and a screenshot (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("main_thread"),
+        help="folder for the log and a screenshot (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     try:
         window = find_or_make("sid", arguments.chroot)
@@ -39,10 +45,18 @@ def main() -> int:
         return 2
     env = window.install_extension("profile")
     _lay_out(window.share / "capture", arguments.photos)
-    here = {**env, "CAPTURE": "/share/capture", "IN2N_RECORDING": "/share/profile/recording.json", "SECONDS": str(arguments.seconds)}
+    here = {
+        **env,
+        "CAPTURE": "/share/capture",
+        "IN2N_RECORDING": "/share/profile/recording.json",
+        "SECONDS": str(arguments.seconds),
+    }
     said = window.run(Path(__file__), here, arguments.out)
     measured = json.loads(next(line for line in said.splitlines() if line.startswith(MARK)).removeprefix(MARK))
-    print(f"{arguments.photos} photos, {measured['ticks']} ticks in {arguments.seconds:g} s, Blender {measured['blender']}; milliseconds")
+    print(
+        f"{arguments.photos} photos, {measured['ticks']} ticks in {arguments.seconds:g} s, Blender "
+        f"{measured['blender']}; milliseconds"
+    )
     print(f"{'':34}{'median':>9}{'99 %':>9}{'longest':>9}")
     for name, (median, high, longest) in measured["milliseconds"].items():
         print(f"{name:34}{median:9.2f}{high:9.2f}{longest:9.2f}")
@@ -66,7 +80,9 @@ def _lay_out(folder: Path, photos: int) -> None:
         shutil.copy2(source, folder / name)
         frames.append({**frame, "file_path": name})
     lists = [key for key in data if key.endswith("_filenames")]
-    (folder / "transforms.json").write_text(json.dumps({**{k: v for k, v in data.items() if k not in lists}, "frames": frames}), encoding="utf-8")
+    (folder / "transforms.json").write_text(
+        json.dumps({**{k: v for k, v in data.items() if k not in lists}, "frames": frames}), encoding="utf-8"
+    )
 
 
 def inside() -> None:
@@ -132,12 +148,18 @@ def inside() -> None:
 
     def spread(values):
         found = sorted(1000 * v for v in values)
-        return [found[len(found) // 2], found[min(int(0.99 * len(found)), len(found) - 1)], found[-1]] if found else [0, 0, 0]
+        return (
+            [found[len(found) // 2], found[min(int(0.99 * len(found)), len(found) - 1)], found[-1]]
+            if found
+            else [0, 0, 0]
+        )
 
     def measure():
         recording.write_text(json.dumps({"asked": str(recording.with_name("asked.jsonl")), "answers": {}}))
         worker = module("blender.worker")
-        worker.Client = functools.partial(worker.Client, worker=os.path.join(os.path.dirname(__file__), "recorded_worker.py"))
+        worker.Client = functools.partial(
+            worker.Client, worker=os.path.join(os.path.dirname(__file__), "recorded_worker.py")
+        )
         os.environ["IN2N_ENGINE_PYTHON"] = "/usr/bin/python3"
         yield from show_tab("IN2N")
         capture = Path(os.environ["CAPTURE"])
@@ -145,8 +167,18 @@ def inside() -> None:
             bpy.ops.in2n.import_capture("EXEC_DEFAULT", True, filepath=str(capture))
         yield 1.0
         photos = [str(p) for p in sorted((capture / "images").iterdir())[:8]]
-        repeat = {"times": int(10 * seconds), "seconds": 0.1, "files": photos, "to": "reconstruction/preview.png", "every": 10}
-        recording.write_text(json.dumps({"asked": str(recording.with_name("asked.jsonl")), "answers": {"reconstruct": {"repeat": repeat}}}))
+        repeat = {
+            "times": int(10 * seconds),
+            "seconds": 0.1,
+            "files": photos,
+            "to": "reconstruction/preview.png",
+            "every": 10,
+        }
+        recording.write_text(
+            json.dumps(
+                {"asked": str(recording.with_name("asked.jsonl")), "answers": {"reconstruct": {"repeat": repeat}}}
+            )
+        )
         worker.stop()
         jobs, panels = module("blender.operators.job"), module("blender.panels")
         jobs.IN2N_OT_attend.modal = timed_modal(jobs.IN2N_OT_attend.modal)
@@ -167,8 +199,17 @@ def inside() -> None:
         begun = len(beats)
         yield seconds - 2
         busy = gaps(begun)
-        measured = {"ticks": len(modals), "blender": bpy.app.version_string, "milliseconds": {
-            "one hold (callback, or all panels)": spread(holds), "the timer's callback": spread(modals), **{f"  {panel}": spread(took) for panel, took in draws.items()}, "gaps while nothing runs": spread(idle), "gaps while the job runs": spread(busy)}}
+        measured = {
+            "ticks": len(modals),
+            "blender": bpy.app.version_string,
+            "milliseconds": {
+                "one hold (callback, or all panels)": spread(holds),
+                "the timer's callback": spread(modals),
+                **{f"  {panel}": spread(took) for panel, took in draws.items()},
+                "gaps while nothing runs": spread(idle),
+                "gaps while the job runs": spread(busy),
+            },
+        }
         shot("main-thread")
         yield from until(lambda: not jobs.busy(), what="the end of the job")
         print(MARK + json.dumps(measured), flush=True)

@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from in2n_blender.engine.diffusion.miniature import train
-from in2n_blender.jobs.workspace import read_json, write_json
+from in2n_blender.testbed.miniature import train
+from in2n_blender.workspace.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 16_000_000
@@ -21,12 +21,18 @@ RESULT = "result.json"
 
 def bars(result: dict) -> list[dict]:
     """What the miniature has to reach, with what it reaches."""
-    weights = sum(path.stat().st_size for path in (ROOT / "in2n_blender/engine/diffusion/miniature/weights").rglob("*.safetensors"))
+    weights = sum(
+        path.stat().st_size
+        for path in (ROOT / "in2n_blender/engine/diffusion/miniature/weights").rglob("*.safetensors")
+    )
     paraphrases = [row["paraphrases_right_share"] for row in result["instructions"]]
-    return [_bar("mean_psnr_db", result["mean_psnr_db"], 25.0), _bar("lowest_psnr_db", result["lowest_psnr_db"], 18.0),
-            _bar("right_instruction_share", result["right_instruction_share"], 0.95),
-            _bar("paraphrases_right_share", round(sum(paraphrases) / len(paraphrases), 4), 0.95),
-            {"name": "safetensors_bytes", "value": weights, "bar": MOST_BYTES, "holds": weights <= MOST_BYTES}]
+    return [
+        _bar("mean_psnr_db", result["mean_psnr_db"], 25.0),
+        _bar("lowest_psnr_db", result["lowest_psnr_db"], 18.0),
+        _bar("right_instruction_share", result["right_instruction_share"], 0.95),
+        _bar("paraphrases_right_share", round(sum(paraphrases) / len(paraphrases), 4), 0.95),
+        {"name": "safetensors_bytes", "value": weights, "bar": MOST_BYTES, "holds": weights <= MOST_BYTES},
+    ]
 
 
 def _bar(name: str, value: float, least: float) -> dict:

@@ -1,12 +1,14 @@
-"""This engine beside nerfacto: `python3 tests/benchmarks/reconstruction.py --out DIR [--capture FOLDER] [--testbed FOLDER] [--quick]`.
+"""This engine beside nerfacto: `python3 tests/benchmarks/reconstruction.py --out DIR [--capture FOLDER] [--testbed
+FOLDER] [--quick]`.
 
-Installs nerfstudio into an environment of its own, trains nerfacto and this engine in turn on the same photos with the same views
-held out, and writes table.md, psnr_against_time.png, growth.png, sheet.png and result.json (every bar: name, value, bar, holds).
-Every part is kept in DIR as soon as it is done: stopped, the same command goes on. The whole takes hours on a CPU; --quick compares
-on the first capture, at the first size, within ten minutes.
+Installs nerfstudio into an environment of its own, trains nerfacto and this engine in turn on the same photos with the
+same views held out, and writes table.md, psnr_against_time.png, growth.png, sheet.png and result.json (every bar: name,
+value, bar, holds). Every part is kept in DIR as soon as it is done: stopped, the same command goes on. The whole takes
+hours on a CPU; --quick compares on the first capture, at the first size, within ten minutes.
 
-Time is training alone: neither side pays for loading or for evaluating. PSNR is computed here, by one function, from what either
-side rendered of the held-out views. Nerfacto gets --minutes, or as long as this engine's standard preset took where that is longer.
+Time is training alone: neither side pays for loading or for evaluating. PSNR is computed here, by one function, from
+what either side rendered of the held-out views. Nerfacto gets --minutes, or as long as this engine's standard preset
+took where that is longer.
 """
 
 from __future__ import annotations
@@ -20,18 +22,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Iterator
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 sys.path[:0] = [str(REPOSITORY), str(HERE)]
 
-from in2n_blender import cli  # noqa: E402
-from in2n_blender.jobs import environment  # noqa: E402
-from in2n_blender.jobs.workspace import read_json, write_json  # noqa: E402
+from in2n_blender import environment  # noqa: E402
+from in2n_blender.cli import main as cli  # noqa: E402
+from in2n_blender.workspace.files import read_json, write_json  # noqa: E402
 
 DRIVERS = HERE / "against_nerfacto"
 DEMO = REPOSITORY / "in2n_blender" / "data" / "demo_capture"
@@ -40,16 +42,47 @@ ALL_VIEWS = 1000
 QUICK_SECONDS, QUICK_TRAINING, QUICK_VIEWS = 600, 150, 2
 # Seconds of training after which the held-out views are rendered.
 NERFACTO_CHECKPOINTS = (60, 120, 300, 600, 900, 1200)
-ENGINE_CHECKPOINTS = (5, 10, 15, 20, 30, 45, 60, 75, 90, 105, 120, 135, 150, 180, 210, 240, 300, 360, 480, 600, 900, 1200, 1800)
+ENGINE_CHECKPOINTS = (
+    5,
+    10,
+    15,
+    20,
+    30,
+    45,
+    60,
+    75,
+    90,
+    105,
+    120,
+    135,
+    150,
+    180,
+    210,
+    240,
+    300,
+    360,
+    480,
+    600,
+    900,
+    1200,
+    1800,
+)
 GROWTH_IMAGES, GROWTH_SIDES, GROWTH_STEPS = (10, 30, 100, 300, 500), (120, 240, 480, 960), 150
 GROWTH_SIDE, GROWTH_COUNT = 240, 50
 
-# What nerfacto can do in minutes on a CPU: a smaller grid, fewer samples, smaller batches; held-out poses are exact, so poses stay.
+# What nerfacto can do in minutes on a CPU: a smaller grid, fewer samples, smaller batches; held-out poses are exact, so
+# poses stay.
 _MODEL, _DATA = "pipeline.model.", "pipeline.datamanager."
 SMALL = {
-    _MODEL + "num_levels": 8, _MODEL + "features_per_level": 4, _MODEL + "log2_hashmap_size": 17, _MODEL + "max_res": 512,
-    _MODEL + "num_proposal_iterations": 1, _MODEL + "num_proposal_samples_per_ray": [64], _MODEL + "num_nerf_samples_per_ray": 32,
-    _MODEL + "camera_optimizer.mode": "off", _DATA + "train_num_rays_per_batch": 1024,
+    _MODEL + "num_levels": 8,
+    _MODEL + "features_per_level": 4,
+    _MODEL + "log2_hashmap_size": 17,
+    _MODEL + "max_res": 512,
+    _MODEL + "num_proposal_iterations": 1,
+    _MODEL + "num_proposal_samples_per_ray": [64],
+    _MODEL + "num_nerf_samples_per_ray": 32,
+    _MODEL + "camera_optimizer.mode": "off",
+    _DATA + "train_num_rays_per_batch": 1024,
 }
 
 
@@ -89,7 +122,8 @@ class Bench:
         self.notes: list[str] = []
 
     def run(self, name: str, script: str, job: dict, threads: int | None = None) -> dict | None:
-        """The result of a part, from its folder where the same job was done before. None, and a note, where it fails."""
+        """The result of a part, from its folder where the same job was done before. None, and a note, where it
+        fails."""
         folder = self.out / "runs" / name
         job = {**job, "out": str(folder), "device": self.device, **({"threads": threads} if threads else {})}
         if (folder / "result.json").is_file() and read_json(folder / "job.json") == job:
@@ -103,7 +137,9 @@ class Bench:
         write_json(folder / "job.json", job)
         print(f"{name}", flush=True)
         python = self.nerfstudio if script == "nerfacto.py" else sys.executable
-        failure = run_process([str(python), str(DRIVERS / script), str(folder / "job.json")], folder / "log.txt", threads, left)
+        failure = run_process(
+            [str(python), str(DRIVERS / script), str(folder / "job.json")], folder / "log.txt", threads, left
+        )
         if failure:
             self.notes.append(f"{name}: {failure}; see {folder.relative_to(self.out) / 'log.txt'}.")
             print(f"  {failure}", flush=True)
@@ -114,28 +150,83 @@ class Bench:
     def _result(folder: Path) -> dict:
         return {**read_json(folder / "result.json"), "folder": str(folder)}
 
-    def engine(self, name: str, workspace: Path, preset: str, views: int = ALL_VIEWS, seconds: float | None = None,
-               checkpoints=ENGINE_CHECKPOINTS, threads: int | None = None, **overrides) -> dict | None:
-        return self.run(name, "engine.py", {"workspace": str(workspace), "preset": preset, "overrides": overrides, "seed": 0,
-                                            "seconds": seconds, "checkpoints": list(checkpoints), "views": views}, threads)
+    def engine(
+        self,
+        name: str,
+        workspace: Path,
+        preset: str,
+        views: int = ALL_VIEWS,
+        seconds: float | None = None,
+        checkpoints=ENGINE_CHECKPOINTS,
+        threads: int | None = None,
+        **overrides,
+    ) -> dict | None:
+        return self.run(
+            name,
+            "engine.py",
+            {
+                "workspace": str(workspace),
+                "preset": preset,
+                "overrides": overrides,
+                "seed": 0,
+                "seconds": seconds,
+                "checkpoints": list(checkpoints),
+                "views": views,
+            },
+            threads,
+        )
 
-    def nerfacto(self, name: str, data: Path, variant: Variant, seconds: float | None, views: int = ALL_VIEWS, checkpoints=(),
-                 steps: int | None = None) -> dict | None:
+    def nerfacto(
+        self,
+        name: str,
+        data: Path,
+        variant: Variant,
+        seconds: float | None,
+        views: int = ALL_VIEWS,
+        checkpoints=(),
+        steps: int | None = None,
+    ) -> dict | None:
         if self.nerfstudio is None:
             return None
-        return self.run(name, "nerfacto.py", {
-            "data": str(data), "overrides": variant.overrides, "decay_over_run": variant.decay_over_run, "seconds": seconds, "steps": steps,
-            "checkpoints": list(checkpoints), "views": views}, variant.threads)
+        return self.run(
+            name,
+            "nerfacto.py",
+            {
+                "data": str(data),
+                "overrides": variant.overrides,
+                "decay_over_run": variant.decay_over_run,
+                "seconds": seconds,
+                "steps": steps,
+                "checkpoints": list(checkpoints),
+                "views": views,
+            },
+            variant.threads,
+        )
 
 
 def run_process(command: list[str], log: Path, threads: int | None, seconds: float | None) -> str:
-    """Run a driver, its output in `log`, its progress on the terminal. Returns what went wrong, empty if nothing did."""
+    """Run a driver, its output in `log`, its progress on the terminal. Returns what went wrong, empty if nothing
+    did."""
     # Both sides get what makes torch fastest on a CPU: threads that do not spin, and huge pages.
-    env = {**os.environ, "OMP_WAIT_POLICY": "passive", "THP_MEM_ALLOC_ENABLE": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(REPOSITORY)}
+    env = {
+        **os.environ,
+        "OMP_WAIT_POLICY": "passive",
+        "THP_MEM_ALLOC_ENABLE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(REPOSITORY),
+    }
     if threads:
         env.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        process = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
         alarm = threading.Timer(seconds or 0, process.kill)
         if seconds:
             alarm.start()
@@ -206,7 +297,9 @@ def tune(bench: Bench, on: Compared, seconds: float) -> Variant:
         if result:
             on.nerfacto[f"tuning: {variant.name}"] = result
             found.append((curve(on, result)[-1][1], variant))
-            bench.notes.append(f"Tuning on {on.name}: nerfacto, {variant.name}: {found[-1][0]:.2f} dB after {seconds:.0f} s.")
+            bench.notes.append(
+                f"Tuning on {on.name}: nerfacto, {variant.name}: {found[-1][0]:.2f} dB after {seconds:.0f} s."
+            )
     return max(found, key=lambda pair: pair[0])[1] if found else variants[0]
 
 
@@ -225,17 +318,24 @@ def compare(bench: Bench, on: Compared, variant: Variant, seconds: float) -> Ite
         yield
 
 
-def compare_others(bench: Bench, others: list[Compared], variant: Variant, steps: int | None, at_once: int) -> Iterator[None]:
-    """The standard preset and `steps` of nerfacto (None: nerfacto is left out) on the other captures, `at_once` of them side by side."""
+def compare_others(
+    bench: Bench, others: list[Compared], variant: Variant, steps: int | None, at_once: int
+) -> Iterator[None]:
+    """The standard preset and `steps` of nerfacto (None: nerfacto is left out) on the other captures, `at_once` of them
+    side by side."""
     threads = max(1, variant.threads // at_once)
     alone = {"alone": at_once == 1}
 
     def run(on: Compared) -> None:
-        result = bench.engine(f"{on.name}/this engine, standard", on.workspace, "standard", checkpoints=(), threads=threads)
+        result = bench.engine(
+            f"{on.name}/this engine, standard", on.workspace, "standard", checkpoints=(), threads=threads
+        )
         if result:
             on.engine["standard"] = {**result, **alone}
         if steps:
-            result = bench.nerfacto(f"{on.name}/nerfacto, {variant.name}", on.data, replace(variant, threads=threads), None, steps=steps)
+            result = bench.nerfacto(
+                f"{on.name}/nerfacto, {variant.name}", on.data, replace(variant, threads=threads), None, steps=steps
+            )
             if result:
                 on.nerfacto[variant.name], on.best = {**result, **alone}, variant.name
 
@@ -254,9 +354,12 @@ def run_defaults(bench: Bench, on: Compared, seconds: float) -> None:
 
 
 def compare_quickly(bench: Bench, on: Compared) -> None:
-    """Within QUICK_SECONDS: nerfacto's likely best setting and the draft preset, as long as each other at most, on few held-out views."""
+    """Within QUICK_SECONDS: nerfacto's likely best setting and the draft preset, as long as each other at most, on few
+    held-out views."""
     variant = nerfacto_variants(bench.device)[0]
-    result = bench.nerfacto(f"{on.name}/quick nerfacto, {variant.name}", on.data, variant, QUICK_TRAINING, QUICK_VIEWS, [QUICK_TRAINING / 2])
+    result = bench.nerfacto(
+        f"{on.name}/quick nerfacto, {variant.name}", on.data, variant, QUICK_TRAINING, QUICK_VIEWS, [QUICK_TRAINING / 2]
+    )
     if result:
         on.nerfacto[variant.name], on.best = result, variant.name
     result = bench.engine(f"{on.name}/quick this engine, draft", on.workspace, "draft", QUICK_VIEWS, QUICK_TRAINING)
@@ -266,19 +369,29 @@ def compare_quickly(bench: Bench, on: Compared) -> None:
 
 
 def measure_growth(bench: Bench, on: Compared) -> list[dict]:
-    """Rays a second and peak memory of the standard preset: [{"images", "side", "pixels_mb", "rays_per_second", "peak_memory_mb"}]."""
+    """Rays a second and peak memory of the standard preset: [{"images", "side", "pixels_mb", "rays_per_second",
+    "peak_memory_mb"}]."""
     from against_nerfacto.captures import grown
 
     found = []
     for images, side in [(n, GROWTH_SIDE) for n in GROWTH_IMAGES] + [(GROWTH_COUNT, s) for s in GROWTH_SIDES]:
         root = bench.out / "captures" / f"grown-{images}-{side}"
         grown(on.capture, on.workspace, root, images, side)
-        result = bench.engine(f"growth/{images} images of {side} pixels", root, "standard", views=0, checkpoints=(), steps=GROWTH_STEPS)
+        result = bench.engine(
+            f"growth/{images} images of {side} pixels", root, "standard", views=0, checkpoints=(), steps=GROWTH_STEPS
+        )
         if result:
             k = on.capture.views[0].camera.intrinsics
             pixels = images * side * side * min(k.width, k.height) / max(k.width, k.height)
-            found.append({"images": images, "side": side, "pixels_mb": round(3 * pixels / 2**20, 1),
-                          "rays_per_second": result["rays_per_second"], "peak_memory_mb": result["peak_memory_mb"]})
+            found.append(
+                {
+                    "images": images,
+                    "side": side,
+                    "pixels_mb": round(3 * pixels / 2**20, 1),
+                    "rays_per_second": result["rays_per_second"],
+                    "peak_memory_mb": result["peak_memory_mb"],
+                }
+            )
         shutil.rmtree(root, ignore_errors=True)
     return found
 
@@ -302,6 +415,7 @@ def main() -> int:
 def benchmark(args, out: Path) -> int:
     from against_nerfacto.environment import NotInstalled, nerfstudio_python
     from against_nerfacto.report import bars, write_report
+
     from in2n_blender.engine.device import pick_device
 
     device, notes, python = pick_device(args.device).type, [], None
@@ -320,7 +434,11 @@ def benchmark(args, out: Path) -> int:
     elif args.capture:
         captures.append((DEMO, None))
     if args.testbed and not args.quick:
-        captures += [(file.parent.resolve(), None) for file in sorted(args.testbed.expanduser().glob("*/transforms.json")) if file.parent.name != DEMO_SCENE]
+        captures += [
+            (file.parent.resolve(), None)
+            for file in sorted(args.testbed.expanduser().glob("*/transforms.json"))
+            if file.parent.name != DEMO_SCENE
+        ]
     everything, growth = [], []
 
     def report() -> list[dict]:
@@ -354,20 +472,83 @@ def benchmark(args, out: Path) -> int:
 
 def parser() -> argparse.ArgumentParser:
     given = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    given.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results and for what is kept of every part")
-    given.add_argument("--quick", action="store_true", help="the first capture at the first size, within ten minutes; installs nothing")
-    given.add_argument("--capture", type=Path, action="append", default=[], metavar="FOLDER", help="compare on this capture; the bars in time are the first one's (default: the bundled capture alone)")
-    given.add_argument("--sizes", type=int, nargs="+", default=[240, 480], metavar="PIXELS", help="longest sides that --capture is compared at (default: 240 480)")
-    given.add_argument("--testbed", type=Path, metavar="FOLDER", help="compare on every capture in this folder too, but for the bundled one")
-    given.add_argument("--few-views", type=int, default=11, help="compare on so few of the first capture's photos too; 0: not (default: %(default)s)")
-    given.add_argument("--minutes", type=float, default=20, help="of training for nerfacto on the first capture, at least (default: %(default)s)")
-    given.add_argument("--other-minutes", type=float, default=20, help="the same on the other captures, in steps (default: %(default)s)")
-    given.add_argument("--at-once", type=int, default=1, help="how many of the other captures are trained side by side (default: %(default)s)")
-    given.add_argument("--tuning-seconds", type=float, default=180, help="for each setting that nerfacto's best is chosen from; 0: the likely best (default: %(default)s)")
-    given.add_argument("--nerfstudio", default=os.environ.get("IN2N_NERFSTUDIO_PYTHON"), metavar="PYTHON",
-                       help="a Python that has nerfstudio 1.1.5 (default: $IN2N_NERFSTUDIO_PYTHON, else one is installed)")
-    given.add_argument("--nerfstudio-folder", type=Path, metavar="FOLDER", help="where it is installed, 7 GB (default: beside the engine's environment)")
-    given.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="for both sides (default: %(default)s)")
+    given.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for the results and for what is kept of every part",
+    )
+    given.add_argument(
+        "--quick", action="store_true", help="the first capture at the first size, within ten minutes; installs nothing"
+    )
+    given.add_argument(
+        "--capture",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="compare on this capture; the bars in time are the first one's (default: the bundled capture alone)",
+    )
+    given.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[240, 480],
+        metavar="PIXELS",
+        help="longest sides that --capture is compared at (default: 240 480)",
+    )
+    given.add_argument(
+        "--testbed",
+        type=Path,
+        metavar="FOLDER",
+        help="compare on every capture in this folder too, but for the bundled one",
+    )
+    given.add_argument(
+        "--few-views",
+        type=int,
+        default=11,
+        help="compare on so few of the first capture's photos too; 0: not (default: %(default)s)",
+    )
+    given.add_argument(
+        "--minutes",
+        type=float,
+        default=20,
+        help="of training for nerfacto on the first capture, at least (default: %(default)s)",
+    )
+    given.add_argument(
+        "--other-minutes",
+        type=float,
+        default=20,
+        help="the same on the other captures, in steps (default: %(default)s)",
+    )
+    given.add_argument(
+        "--at-once",
+        type=int,
+        default=1,
+        help="how many of the other captures are trained side by side (default: %(default)s)",
+    )
+    given.add_argument(
+        "--tuning-seconds",
+        type=float,
+        default=180,
+        help="for each setting that nerfacto's best is chosen from; 0: the likely best (default: %(default)s)",
+    )
+    given.add_argument(
+        "--nerfstudio",
+        default=os.environ.get("IN2N_NERFSTUDIO_PYTHON"),
+        metavar="PYTHON",
+        help="a Python that has nerfstudio 1.1.5 (default: $IN2N_NERFSTUDIO_PYTHON, else one is installed)",
+    )
+    given.add_argument(
+        "--nerfstudio-folder",
+        type=Path,
+        metavar="FOLDER",
+        help="where it is installed, 7 GB (default: beside the engine's environment)",
+    )
+    given.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="for both sides (default: %(default)s)"
+    )
     return given
 
 

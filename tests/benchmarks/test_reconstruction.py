@@ -13,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import reconstruction  # noqa: E402
 from against_nerfacto import captures, environment, report, timed_run  # noqa: E402
-from in2n_blender.jobs.workspace import write_json  # noqa: E402
+
 from in2n_blender.scene.camera import Camera, Intrinsics  # noqa: E402
 from in2n_blender.scene.capture import PinholeCapture, View  # noqa: E402
+from in2n_blender.workspace.files import write_json  # noqa: E402
 
 
 @pytest.fixture
@@ -53,7 +54,14 @@ def make_capture(root: Path, count: int = 6) -> PinholeCapture:
         pose = np.eye(4)
         pose[:3, 3] = random.normal(size=3)
         Image.fromarray(random.integers(0, 255, (20, 30, 3), np.uint8)).save(root / "images" / f"{number}.png")
-        views.append(View(str(number), f"images/{number}.png", Camera(Intrinsics(30, 20, 25.0, 25.0, 14.0, 10.5), pose), number == 2))
+        views.append(
+            View(
+                str(number),
+                f"images/{number}.png",
+                Camera(Intrinsics(30, 20, 25.0, 25.0, 14.0, 10.5), pose),
+                number == 2,
+            )
+        )
     capture = PinholeCapture("noise", ".", "draft", tuple(views))
     write_json(root / "capture.json", capture.to_json())
     return capture
@@ -74,7 +82,11 @@ def test_nerfstudio_gets_the_same_images_cameras_and_split(tmp_path):
 def test_a_capture_of_fewer_views_keeps_the_held_out_ones(tmp_path):
     capture = make_capture(tmp_path / "ws", 9)
     few = captures.fewer(capture, tmp_path / "ws", tmp_path / "few", 3)
-    assert [view.name for view in few.held_out_views] == ["2"] and [view.name for view in few.training_views] == ["1", "5", "7"]
+    assert [view.name for view in few.held_out_views] == ["2"] and [view.name for view in few.training_views] == [
+        "1",
+        "5",
+        "7",
+    ]
     assert PinholeCapture.load(tmp_path / "few" / "capture.json").to_json() == few.to_json()
     assert sorted(file.name for file in (tmp_path / "few" / "images").iterdir()) == ["1.png", "2.png", "5.png", "7.png"]
 
@@ -101,11 +113,31 @@ def compared(tmp_path, engine_error: float, nerfacto_error: float) -> reconstruc
             file = tmp_path / name / f"{number}.npz"
             file.parent.mkdir(exist_ok=True)
             np.savez(file, **{"2/rgb": photo + share * error * inside, "2/depth": np.ones((20, 30)) + photo[..., 0]})
-            points.append({"seconds": seconds * number / 2, "steps": number, "file": file.name, "render_rays_per_second": 10 * speed})
-        return {"points": points, "seconds": seconds, "steps": 2, "rays_per_second": speed, "peak_memory_mb": 900, "folder": str(tmp_path / name)}
+            points.append(
+                {
+                    "seconds": seconds * number / 2,
+                    "steps": number,
+                    "file": file.name,
+                    "render_rays_per_second": 10 * speed,
+                }
+            )
+        return {
+            "points": points,
+            "seconds": seconds,
+            "steps": 2,
+            "rays_per_second": speed,
+            "peak_memory_mb": 900,
+            "folder": str(tmp_path / name),
+        }
 
-    return reconstruction.Compared("noise", tmp_path / "ws", capture, {"standard": result("own", engine_error, 100, 6000)},
-                                   {"small": result("peer", nerfacto_error, 1200, 1000), "tuning: x": result("tuned", nerfacto_error, 60, 900)}, "small")
+    return reconstruction.Compared(
+        "noise",
+        tmp_path / "ws",
+        capture,
+        {"standard": result("own", engine_error, 100, 6000)},
+        {"small": result("peer", nerfacto_error, 1200, 1000), "tuning: x": result("tuned", nerfacto_error, 60, 900)},
+        "small",
+    )
 
 
 def by_name(found: list[dict], words: str) -> dict:
@@ -114,20 +146,33 @@ def by_name(found: list[dict], words: str) -> dict:
 
 def test_bars_hold_and_fail_as_the_numbers_say(tmp_path):
     on = compared(tmp_path, engine_error=0.01, nerfacto_error=0.02)
-    growth = [{"images": n, "side": 240, "pixels_mb": n / 10, "rays_per_second": 5000 - n, "peak_memory_mb": 900 + n / 5} for n in (10, 100, 500)]
+    growth = [
+        {"images": n, "side": 240, "pixels_mb": n / 10, "rays_per_second": 5000 - n, "peak_memory_mb": 900 + n / 5}
+        for n in (10, 100, 500)
+    ]
     found = report.bars([on], growth, "cpu", 1200, quick=False)
     time_bar = by_name(found, "time to nerfacto's")
     assert time_bar["value"] == pytest.approx(50 / 1200, abs=1e-4) and time_bar["holds"], "0.02 off is reached half-way"
-    assert by_name(found, "training rays a second, times") == {"name": by_name(found, "training rays a second, times")["name"], "value": 6, "bar": 5, "holds": True}
+    assert by_name(found, "training rays a second, times") == {
+        "name": by_name(found, "training rays a second, times")["name"],
+        "value": 6,
+        "bar": 5,
+        "holds": True,
+    }
     assert by_name(found, "rendering rays")["holds"] is False
     gain = by_name(found, "held-out PSNR above")
     assert gain["value"] == pytest.approx(20 * np.log10(2), abs=0.01) and gain["holds"]
     assert by_name(found, "most images")["value"] == pytest.approx(4500 / 4990, abs=1e-3)
     assert by_name(found, "an added image")["value"] == pytest.approx(2)
-    assert by_name(found, "28 dB on a GPU")["holds"] is None and "not measured" in by_name(found, "28 dB on a GPU")["note"]
+    assert (
+        by_name(found, "28 dB on a GPU")["holds"] is None and "not measured" in by_name(found, "28 dB on a GPU")["note"]
+    )
 
     worse = report.bars([compared(tmp_path / "worse", 0.04, 0.01)], [], "cpu", 1200, quick=False)
-    assert by_name(worse, "time to nerfacto's")["holds"] is False and by_name(worse, "held-out PSNR above")["holds"] is False
+    assert (
+        by_name(worse, "time to nerfacto's")["holds"] is False
+        and by_name(worse, "held-out PSNR above")["holds"] is False
+    )
     assert by_name(worse, "most images")["holds"] is None
 
 
@@ -135,16 +180,24 @@ def test_without_nerfacto_its_bars_are_not_measured(tmp_path):
     on = compared(tmp_path, 0.01, 0.02)
     on.nerfacto.clear()
     found = report.bars([on], [], "cpu", 1200, quick=False)
-    assert all(by_name(found, words)["holds"] is None for words in ("time to nerfacto's", "training rays a second, times", "held-out PSNR above"))
+    assert all(
+        by_name(found, words)["holds"] is None
+        for words in ("time to nerfacto's", "training rays a second, times", "held-out PSNR above")
+    )
     assert by_name(found, "peak memory")["holds"] is True
 
 
 def test_report_writes_every_file(tmp_path):
     on = compared(tmp_path, 0.01, 0.02)
-    growth = [{"images": n, "side": 240, "pixels_mb": n / 10, "rays_per_second": 5000, "peak_memory_mb": 900} for n in (10, 100)]
+    growth = [
+        {"images": n, "side": 240, "pixels_mb": n / 10, "rays_per_second": 5000, "peak_memory_mb": 900}
+        for n in (10, 100)
+    ]
     found = report.bars([on], growth, "cpu", 1200, quick=False)
     report.write_report(tmp_path, [on], growth, found, ["A note."])
-    assert {"psnr_against_time.png", "growth.png", "sheet.png", "table.md", "result.json"} <= {p.name for p in tmp_path.iterdir()}
+    assert {"psnr_against_time.png", "growth.png", "sheet.png", "table.md", "result.json"} <= {
+        p.name for p in tmp_path.iterdir()
+    }
     table = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "this engine, standard" in table and "tuning" not in table and "- A note." in table
     written = json.loads((tmp_path / "result.json").read_text())
@@ -190,7 +243,9 @@ def test_other_captures_are_trained_side_by_side_for_as_many_steps(tmp_path, mon
     variant = reconstruction.Variant("small", 2, reconstruction.SMALL)
     assert len(list(reconstruction.compare_others(bench, others, variant, 50, at_once=2))) == 2
     assert sorted(started, key=str) == [("engine.py", "standard", 1)] * 2 + [("nerfacto.py", 50, 1)] * 2
-    assert all(on.best == "small" and not on.nerfacto["small"]["alone"] and not on.engine["standard"]["alone"] for on in others)
+    assert all(
+        on.best == "small" and not on.nerfacto["small"]["alone"] and not on.engine["standard"]["alone"] for on in others
+    )
 
 
 def test_times_are_not_said_of_runs_that_were_not_alone(tmp_path):
@@ -206,7 +261,10 @@ def test_a_process_that_takes_too_long_is_ended(tmp_path):
     command = [sys.executable, "-c", "import time; print('  1 s, step 1, 0 evaluations', flush=True); time.sleep(60)"]
     assert reconstruction.run_process(command, tmp_path / "log.txt", 1, 1.0) == "not finished in time"
     assert "step 1" in (tmp_path / "log.txt").read_text()
-    assert reconstruction.run_process([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log.txt", None, None) == "failed with exit code 3"
+    assert (
+        reconstruction.run_process([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log.txt", None, None)
+        == "failed with exit code 3"
+    )
 
 
 def test_nerfstudio_that_is_not_there_is_said(tmp_path):

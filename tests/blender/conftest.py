@@ -16,8 +16,7 @@ from PIL import Image  # noqa: E402
 
 import in2n_blender  # noqa: E402
 from in2n_blender.blender import tasks, worker  # noqa: E402
-from in2n_blender.jobs.client import Client  # noqa: E402
-
+from in2n_blender.link.client import Client  # noqa: E402
 
 ENGINE_PYTHON = os.environ.get("IN2N_ENGINE_PYTHON") or (sys.executable if importlib.util.find_spec("torch") else None)
 
@@ -73,7 +72,16 @@ def capture_folder(tmp_path):
         if i < 6:
             Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)).save(folder / f"images/{i:03d}.png")
         frames.append({"file_path": f"images/{i:03d}.png", "transform_matrix": ring_pose(0.7 * i).tolist()})
-    data = {"w": 64, "h": 48, "fl_x": 60.0, "fl_y": 60.0, "cx": 30.0, "cy": 25.0, "camera_model": "PINHOLE", "frames": frames}
+    data = {
+        "w": 64,
+        "h": 48,
+        "fl_x": 60.0,
+        "fl_y": 60.0,
+        "cx": 30.0,
+        "cy": 25.0,
+        "camera_model": "PINHOLE",
+        "frames": frames,
+    }
     (folder / "transforms.json").write_text(json.dumps(data))
     return folder
 
@@ -93,7 +101,9 @@ class Recording:
 
     @property
     def asked(self) -> list[dict]:
-        return [json.loads(line) for line in self.asked_file.read_text().splitlines()] if self.asked_file.exists() else []
+        return (
+            [json.loads(line) for line in self.asked_file.read_text().splitlines()] if self.asked_file.exists() else []
+        )
 
 
 @pytest.fixture
@@ -102,7 +112,9 @@ def recording(tmp_path, monkeypatch):
     made = Recording(tmp_path)
     monkeypatch.setenv("IN2N_RECORDING", str(made.file))
     monkeypatch.setenv("IN2N_ENGINE_PYTHON", sys.executable)
-    monkeypatch.setattr(worker, "Client", functools.partial(Client, worker=Path(__file__).with_name("recorded_worker.py")))
+    monkeypatch.setattr(
+        worker, "Client", functools.partial(Client, worker=Path(__file__).with_name("recorded_worker.py"))
+    )
     made.answers()
     yield made
     worker.stop()

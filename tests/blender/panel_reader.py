@@ -26,7 +26,8 @@ class Arguments:
 
 
 class Layout:
-    """Stands for `bpy.types.UILayout`. seen: (kind, what) in the order they were drawn; shared by all parts of a panel."""
+    """Stands for `bpy.types.UILayout`. seen: (kind, what) in the order they were drawn; shared by all parts of a
+    panel."""
 
     def __init__(self, seen=None, enabled=True):
         object.__setattr__(self, "seen", [] if seen is None else seen)
@@ -81,7 +82,11 @@ class Layout:
         self._see("picture", icon_value)
 
     def template_list(self, list_type, _id, data, name, active_data, active_name, rows=5):
-        assert hasattr(bpy.types, list_type) and name in data.bl_rna.properties and active_name in active_data.bl_rna.properties
+        assert (
+            hasattr(bpy.types, list_type)
+            and name in data.bl_rna.properties
+            and active_name in active_data.bl_rna.properties
+        )
         for item in getattr(data, name):
             panels.IN2N_UL_edits.draw_item(None, context(), self._part(), data, item, 0, active_data, active_name)
 
@@ -91,8 +96,12 @@ class Layout:
 
 def context(width=300):
     shading = SimpleNamespace(type="SOLID", color_type="MATERIAL")
-    return SimpleNamespace(scene=bpy.context.scene, region=SimpleNamespace(width=width), space_data=SimpleNamespace(shading=shading),
-                           preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)))
+    return SimpleNamespace(
+        scene=bpy.context.scene,
+        region=SimpleNamespace(width=width),
+        space_data=SimpleNamespace(shading=shading),
+        preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
+    )
 
 
 class Read:
@@ -100,7 +109,11 @@ class Read:
 
     def __init__(self, panel, width=300):
         layout = Layout()
-        own = {name: value for name, value in vars(panel).items() if not name.startswith("bl_") and not name.startswith("__")}
+        own = {
+            name: value
+            for name, value in vars(panel).items()
+            if not name.startswith("bl_") and not name.startswith("__")
+        }
         stand = type(panel.__name__, (panels._Panel,), {**own, "layout": layout})()
         if "draw_header_preset" in own:
             stand.draw_header_preset(context(width))
@@ -113,7 +126,11 @@ class Read:
 
     def buttons(self, enabled_only=False) -> list[str]:
         """The operators, whether their own poll allows them or not."""
-        return [what[0] for kind, what, enabled in self.seen if kind in ("operator", "pressed") and (enabled or not enabled_only)]
+        return [
+            what[0]
+            for kind, what, enabled in self.seen
+            if kind in ("operator", "pressed") and (enabled or not enabled_only)
+        ]
 
     def arguments(self, operator: str) -> list[dict]:
         return [what[2] for kind, what, _ in self.seen if kind in ("operator", "pressed") and what[0] == operator]

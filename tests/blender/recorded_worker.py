@@ -1,9 +1,10 @@
 """Stands for the engine's worker: speaks the protocol, does in no time what RECORDING (a JSON file beside it) says.
 
 RECORDING: {"asked": file to append requests to, "answers": {method: {"events": [...], "result": {...}, "error": {...},
-"files": {path in the workspace: text}, "copies": {path in the workspace: file}, "until_cancelled": bool, "deaf": bool (it does
-not even stop then), "until_released": file to wait for, "repeat": {"times", "seconds" between two, "files": one of which is copied every
-"every"-th time, "to": path in the workspace that is told as a picture}, "crash": bool, "say_pid": file to write the process id to}}}.
+"files": {path in the workspace: text}, "copies": {path in the workspace: file}, "until_cancelled": bool, "deaf": bool
+(it does not even stop then), "until_released": file to wait for, "repeat": {"times", "seconds" between two, "files":
+one of which is copied every "every"-th time, "to": path in the workspace that is told as a picture}, "crash": bool,
+"say_pid": file to write the process id to}}}.
 """
 
 import json
@@ -70,7 +71,17 @@ while True:
         if i % repeat.get("every", 1) == 0:
             shutil.copy(repeat["files"][i % len(repeat["files"])], place(repeat["to"], params))
             say(method="artifact", params={"id": id, "kind": "image", "path": str(place(repeat["to"], params))})
-        say(method="progress", params={"id": id, "done": i, "total": repeat["times"], "unit": "steps", "message": "Working", "seconds_left": 60.0})
+        say(
+            method="progress",
+            params={
+                "id": id,
+                "done": i,
+                "total": repeat["times"],
+                "unit": "steps",
+                "message": "Working",
+                "seconds_left": 60.0,
+            },
+        )
         time.sleep(repeat["seconds"])
     if answer.get("say_pid"):
         Path(answer["say_pid"]).write_text(str(os.getpid()))

@@ -24,7 +24,9 @@ LENSES = {
 }
 PLACEMENTS = {
     "at the origin": Matrix.Identity(4),
-    "moved, rotated, scaled": Matrix.LocRotScale(Vector((4.0, -2.0, 1.5)), Euler((0.4, -1.1, 2.0)), Vector((2.5, 2.5, 2.5))),
+    "moved, rotated, scaled": Matrix.LocRotScale(
+        Vector((4.0, -2.0, 1.5)), Euler((0.4, -1.1, 2.0)), Vector((2.5, 2.5, 2.5))
+    ),
 }
 
 
@@ -91,7 +93,9 @@ def test_round_trip(scene, lens, placement):
         near = (np.abs(wanted - (k.cx, k.cy)) < 2 * max(k.width, k.height)).all(1)
         assert near.sum() > 30
         assert np.abs(blender - wanted)[near].max() < 0.01
-        assert np.abs(project(frame.camera.intrinsics, frame.camera.camera_to_world, points) - wanted)[near].max() < 0.01
+        assert (
+            np.abs(project(frame.camera.intrinsics, frame.camera.camera_to_world, points) - wanted)[near].max() < 0.01
+        )
 
 
 def test_the_original_lens_stays_on_the_camera_whatever_its_name(scene):
@@ -158,7 +162,11 @@ def test_animated_lens_shift_and_place(animated):
         assert np.abs(blender - ours)[front].max() < 0.01
     first, middle, last = (f.camera.intrinsics for f in path.frames)
     assert first.fx < middle.fx < last.fx
-    assert first.cx == pytest.approx(320) and last.cx == pytest.approx(320 - 0.2 * 640) and last.cy == pytest.approx(240 - 0.1 * 640)
+    assert (
+        first.cx == pytest.approx(320)
+        and last.cx == pytest.approx(320 - 0.2 * 640)
+        and last.cy == pytest.approx(240 - 0.1 * 640)
+    )
 
 
 def test_constraints_and_parents_count(animated):
@@ -212,14 +220,17 @@ def test_resolution_percentage_scales_the_lens(animated):
     assert (k.width, k.height) == (320, 240) and k.fx == pytest.approx(320 * 35 / 36)
 
 
-@pytest.mark.parametrize("spoil, code", [
-    (lambda scene, empty, camera: setattr(camera.data, "type", "ORTHO"), "not_perspective"),
-    (lambda scene, empty, camera: setattr(camera.data, "type", "PANO"), "not_perspective"),
-    (lambda scene, empty, camera: setattr(scene, "camera", None), "no_camera"),
-    (lambda scene, empty, camera: setattr(scene, "camera", empty), "not_perspective"),
-    (lambda scene, empty, camera: setattr(empty, "scale", (1, 2, 1)), "uneven_scale"),
-    (lambda scene, empty, camera: setattr(empty, "scale", (-1, 1, 1)), "uneven_scale"),
-])
+@pytest.mark.parametrize(
+    "spoil, code",
+    [
+        (lambda scene, empty, camera: setattr(camera.data, "type", "ORTHO"), "not_perspective"),
+        (lambda scene, empty, camera: setattr(camera.data, "type", "PANO"), "not_perspective"),
+        (lambda scene, empty, camera: setattr(scene, "camera", None), "no_camera"),
+        (lambda scene, empty, camera: setattr(scene, "camera", empty), "not_perspective"),
+        (lambda scene, empty, camera: setattr(empty, "scale", (1, 2, 1)), "uneven_scale"),
+        (lambda scene, empty, camera: setattr(empty, "scale", (-1, 1, 1)), "uneven_scale"),
+    ],
+)
 def test_what_a_pinhole_cannot_do_is_refused(animated, spoil, code):
     scene, empty, camera = animated
     spoil(scene, empty, camera)

@@ -6,8 +6,8 @@ import sys
 import bpy
 import pytest
 
-from in2n_blender import cli
 from in2n_blender.blender import command, preferences
+from in2n_blender.cli import main as cli
 
 
 @pytest.fixture

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from in2n_blender.blender import cameras, demo
-from in2n_blender.blender.procedural import captured_scene
-from in2n_blender.blender.procedural.island import ISLAND, LOOK_AT
-from in2n_blender.scene.capture import load_capture
 from in2n_blender.scene.errors import In2nError
+from in2n_blender.scene.readers import read as read_capture
+from in2n_blender.testbed.scenes import captured_scene
+from in2n_blender.testbed.scenes.island import ISLAND, LOOK_AT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_the_bundled_capture_has_training_and_held_out_views_and_points():
-    capture = load_capture(demo.CAPTURE)
+    capture = read_capture(demo.CAPTURE)
     held_out = [frame for frame in capture.frames if frame.held_out]
     assert (len(capture.frames) - len(held_out), len(held_out), capture.missing) == (40, 8, ())
     assert len(capture.points) == len(capture.point_colors) == 2000
@@ -31,7 +31,7 @@ def test_the_bundled_capture_has_training_and_held_out_views_and_points():
 
 def test_the_photos_are_what_blender_sees_through_the_imported_cameras(tmp_path):
     """Rendering the scene through a camera made by the add-on's own mapping gives the photo; a degree off does not."""
-    frame = next(f for f in load_capture(demo.CAPTURE).frames if f.held_out)
+    frame = next(f for f in read_capture(demo.CAPTURE).frames if f.held_out)
     scene = captured_scene.build_scene(ISLAND)
     camera = captured_scene.set_up_render(scene, ISLAND, 160, 12)
     cameras.set_lens(camera.data, frame.lens.intrinsics)
@@ -45,8 +45,9 @@ def test_the_photos_are_what_blender_sees_through_the_imported_cameras(tmp_path)
 
 
 def test_the_points_lie_on_what_the_photos_show():
-    """Seen from the camera it was found in, a point's colour is the photo's; here: the nearest colour over all photos that see it."""
-    capture = load_capture(demo.CAPTURE)
+    """Seen from the camera it was found in, a point's colour is the photo's; here: the nearest colour over all photos
+    that see it."""
+    capture = read_capture(demo.CAPTURE)
     points, colors = capture.points[:200].astype(float), capture.point_colors[:200].astype(float)
     nearest = np.full(len(points), np.inf)
     for frame in capture.frames:
@@ -66,7 +67,12 @@ def test_an_unknown_edit_of_the_capture_is_refused():
 
 
 def test_the_viewed_center_is_where_the_optical_axes_meet():
-    poses = np.array([captured_scene.look_from(LOOK_AT, azimuth, elevation, 3.0) for azimuth, elevation in ((0, 20), (100, 40), (220, 20), (300, 35))])
+    poses = np.array(
+        [
+            captured_scene.look_from(LOOK_AT, azimuth, elevation, 3.0)
+            for azimuth, elevation in ((0, 20), (100, 40), (220, 20), (300, 35))
+        ]
+    )
     center, radius, height = demo.viewed_center(poses)
     assert np.allclose(center, LOOK_AT, atol=1e-5)
     assert radius == pytest.approx(3.0, abs=1e-5)
@@ -93,13 +99,16 @@ def test_the_orbit_looks_at_the_scene_and_closes(scene):
     assert camera is scene.camera
 
 
-@pytest.mark.parametrize("wrong, sentence", [
-    ({"instruction": " "}, "instruction is empty"),
-    ({"preset": "huge"}, "no preset"),
-    ({"device": "tpu"}, "no device"),
-    ({"capture": Path("nowhere")}, "nowhere"),
-    ({"frames": 0}, "at least one frame"),
-])
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        ({"instruction": " "}, "instruction is empty"),
+        ({"preset": "huge"}, "no preset"),
+        ({"device": "tpu"}, "no device"),
+        ({"capture": Path("nowhere")}, "nowhere"),
+        ({"frames": 0}, "at least one frame"),
+    ],
+)
 def test_wrong_settings_are_told_before_anything_is_made(tmp_path, wrong, sentence):
     with pytest.raises(In2nError, match=sentence):
         demo.run_demo(demo.DemoSettings(tmp_path / "out", **wrong))
@@ -108,12 +117,36 @@ def test_wrong_settings_are_told_before_anything_is_made(tmp_path, wrong, senten
 
 def test_the_demo_runs_from_end_to_end(tmp_path, extension):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "in2n_blender.blender.demo", "--out", str(out), "--capture", str(small_capture(tmp_path)), "--device", "cpu",
-               "--steps", "30", "--rounds", "1", "--frames", "2", "--mesh-resolution", "24"]
+    command = [
+        sys.executable,
+        "-m",
+        "in2n_blender.blender.demo",
+        "--out",
+        str(out),
+        "--capture",
+        str(small_capture(tmp_path)),
+        "--device",
+        "cpu",
+        "--steps",
+        "30",
+        "--rounds",
+        "1",
+        "--frames",
+        "2",
+        "--mesh-resolution",
+        "24",
+    ]
     environment = {**os.environ, "IN2N_HOME": str(tmp_path / "home"), "OMP_WAIT_POLICY": "passive"}
     first = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert first.returncode == 0, first.stdout + first.stderr
-    names = ["demo.blend", "frames/edited/0001.png", "frames/edited/0002.exr", "before_after.gif", "mesh.glb", "contact_sheet.png"]
+    names = [
+        "demo.blend",
+        "frames/edited/0001.png",
+        "frames/edited/0002.exr",
+        "before_after.gif",
+        "mesh.glb",
+        "contact_sheet.png",
+    ]
     assert [name for name in names if not (out / name).is_file()] == []
     report = json.loads((out / "report.json").read_text())
     assert report["frames"]["count"] == 2 and report["edit"]["instruction"] == demo.INSTRUCTION

@@ -10,11 +10,12 @@ from unittest.mock import MagicMock
 
 import bpy
 import pytest
-
-from in2n_blender.blender import preferences, storage, tasks, worker
-from in2n_blender.jobs import environment, models
-from in2n_blender.scene.errors import Cancelled
 from test_environment import make_wheel
+
+from in2n_blender import environment
+from in2n_blender.blender import preferences, storage, tasks, worker
+from in2n_blender.models import catalogue as models
+from in2n_blender.scene.errors import Cancelled
 
 pytestmark = pytest.mark.skipif(not shutil.which("uv"), reason="no uv on PATH")
 
@@ -30,7 +31,8 @@ class cuda:
         return types.SimpleNamespace(name="Test GPU", total_memory=8 * 2**30)
 class backends:
     pass
-"""}
+"""
+}
 
 
 @pytest.fixture
@@ -38,10 +40,17 @@ def page(extension, home, tmp_path, monkeypatch):
     """The extension with its preferences, a folder of tiny wheels in place of the engine's, and an empty hub cache."""
     version = environment.python_version()
     pins = tmp_path / "pins.json"
-    pins.write_text(json.dumps({
-        "groups": {"engine": ["torch==1.0", "tiny==1.0"], "blender": [], "test": []}, "constraints": [],
-        "python": {version: {"engine": [], "blender": [], "test": []}},
-        "imports": {"engine": ["torch", "tiny"], "blender": [], "test": []}, "disk_mb": {"engine": 1, "blender": 1, "test": 0}}))
+    pins.write_text(
+        json.dumps(
+            {
+                "groups": {"engine": ["torch==1.0", "tiny==1.0"], "blender": [], "test": []},
+                "constraints": [],
+                "python": {version: {"engine": [], "blender": [], "test": []}},
+                "imports": {"engine": ["torch", "tiny"], "blender": [], "test": []},
+                "disk_mb": {"engine": 1, "blender": 1, "test": 0},
+            }
+        )
+    )
     monkeypatch.setattr(environment, "PINS", pins)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     make_wheel(tmp_path / "wheels", "torch", "1.0", TORCH)
@@ -109,7 +118,9 @@ def test_install_verify_repair_remove(page, scene, home, tmp_path):
     module = next(worker.engine_python().parents[1].rglob("tiny/__init__.py"))
     module.unlink()  # uv links files from its cache: writing into it would break the cache's too
     module.write_text("raise RuntimeError('broken file')")
-    assert "tiny does not import: RuntimeError: broken file. Repair the engine in Preferences" in refused(bpy.ops.in2n.verify_engine)
+    assert "tiny does not import: RuntimeError: broken file. Repair the engine in Preferences" in refused(
+        bpy.ops.in2n.verify_engine
+    )
     assert bpy.ops.in2n.repair_engine() == {"FINISHED"}
     assert bpy.ops.in2n.verify_engine() == {"FINISHED"}
 
@@ -168,7 +179,9 @@ def test_models_and_room_on_disk(page, home, tmp_path):
     stored = measured()
     assert stored.scratch_mb == 2 and stored.environment_mb == 0
     assert [(m.name, m.megabytes, m.complete, m.downloaded) for m in stored.models] == [
-        ("timbrooks/instruct-pix2pix", 1, False, True), ("gold", 3, True, False)]
+        ("timbrooks/instruct-pix2pix", 1, False, True),
+        ("gold", 3, True, False),
+    ]
     assert "1 MB, incomplete" in said(page) and "2 MB" in said(page)
     assert bpy.ops.in2n.remove_model(name="timbrooks/instruct-pix2pix") == {"FINISHED"}
     assert not cache.exists() and (tmp_path / "mine" / "gold").exists()
@@ -183,7 +196,9 @@ def test_a_model_is_downloaded_only_with_leave(page, scene, recording, monkeypat
         assert not recording.asked
     from in2n_blender.blender.operators import engine
 
-    monkeypatch.setattr(engine, "_poll_online", lambda cls: True)  # as if the user had allowed it in Blender's preferences
+    monkeypatch.setattr(
+        engine, "_poll_online", lambda cls: True
+    )  # as if the user had allowed it in Blender's preferences
     assert bpy.ops.in2n.download_model(name="someone/editor") == {"FINISHED"}
     assert recording.asked == [{"method": "download", "name": "someone/editor"}]
     assert scene.in2n.status == "“someone/editor” is on this computer."

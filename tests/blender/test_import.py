@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from in2n_blender.blender import cameras, properties, workspaces
-from in2n_blender.scene.capture import load_capture, pinhole_capture
+from in2n_blender.scene.capture import pinhole_capture
+from in2n_blender.scene.readers import read as read_capture
 
 
 def run(**arguments):
@@ -59,11 +60,14 @@ def test_looking_through_the_photos(imported, scene):
         assert scene.camera == photos[index] and scene.render.resolution_x == 64
 
 
-@pytest.mark.parametrize("spoil, said", [
-    (lambda f: (f / "transforms.json").unlink(), "No capture was found"),
-    (lambda f: (f / "transforms.json").write_text("{"), "not valid JSON"),
-    (lambda f: [p.unlink() for p in (f / "images").iterdir()], "photo"),
-])
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (lambda f: (f / "transforms.json").unlink(), "No capture was found"),
+        (lambda f: (f / "transforms.json").write_text("{"), "not valid JSON"),
+        (lambda f: [p.unlink() for p in (f / "images").iterdir()], "photo"),
+    ],
+)
 def test_bad_captures_leave_nothing_behind(scene, capture_folder, spoil, said):
     spoil(capture_folder)
     with pytest.raises(RuntimeError, match=said):
@@ -95,7 +99,7 @@ def test_imported_again_a_capture_finds_its_workspace(scene, capture_folder, tmp
     run(filepath=str(capture_folder))
     folder = Path(scene.in2n.workspace)
     folder.mkdir()
-    capture = pinhole_capture(load_capture(capture_folder), 512)
+    capture = pinhole_capture(read_capture(capture_folder), 512)
     (folder / "capture.json").write_text(json.dumps(capture.to_json()))
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))

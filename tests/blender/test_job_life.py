@@ -1,4 +1,5 @@
-"""What a job survives: waiting for its turn, being cancelled, the engine's crash, Blender's own end, and another file."""
+"""What a job survives: waiting for its turn, being cancelled, the engine's crash, Blender's own end, and another
+file."""
 
 import json
 import os
@@ -14,11 +15,11 @@ import pytest
 
 from in2n_blender.blender import tasks, worker, workspaces
 from in2n_blender.blender.operators import job as jobs
-from in2n_blender.jobs import journal
-from in2n_blender.jobs.protocol import Edit, RenderPath
+from in2n_blender.link.requests import Edit, RenderPath
 from in2n_blender.scene.camera import Camera, Intrinsics
 from in2n_blender.scene.camera_path import CameraPath, PathFrame
 from in2n_blender.scene.errors import Cancelled
+from in2n_blender.workspace import journal
 
 ROOT = Path(__file__).resolve().parents[2]
 HALFWAY = [("progress", {"done": 5, "total": 20, "unit": "views", "message": "Editing", "seconds_left": 90.0})]
@@ -72,7 +73,9 @@ def test_jobs_take_turns(reconstructed, scene, recording, window):
     bpy.ops.in2n.extract_mesh(edit="original")
     bpy.ops.in2n.extract_mesh(edit="original", resolution=32)
     assert [j.label for j in jobs.waiting()] == ["Edit", "Extract mesh", "Extract mesh"]
-    assert jobs.edits_to_come(scene.in2n.workspace) == ["make-it-snow", "make-it-snow-2"], "the second does not take the first one's name"
+    assert jobs.edits_to_come(scene.in2n.workspace) == ["make-it-snow", "make-it-snow-2"], (
+        "the second does not take the first one's name"
+    )
     bpy.ops.in2n.cancel_waiting(index=1)
     assert len(jobs.waiting()) == 2 and len(recording.asked) == 1
     bpy.ops.in2n.cancel()
@@ -112,14 +115,19 @@ def test_cancelled_within_a_second_whatever_the_engine_does(reconstructed, recor
     assert tasks.current().wait(4) and isinstance(tasks.current().error, Cancelled)  # 0.7 s on an idle machine
 
 
-@pytest.mark.parametrize("answer, why", [
-    ({"until_cancelled": True, "events": HALFWAY}, "It was cancelled."),
-    ({"crash": True, "events": HALFWAY}, "The engine stopped unexpectedly: segmentation fault."),
-])
+@pytest.mark.parametrize(
+    "answer, why",
+    [
+        ({"until_cancelled": True, "events": HALFWAY}, "It was cancelled."),
+        ({"crash": True, "events": HALFWAY}, "The engine stopped unexpectedly: segmentation fault."),
+    ],
+)
 def test_an_unfinished_edit_is_offered_and_gone_on_with(reconstructed, scene, recording, window, answer, why):
     recording.answers(edit=answer)
     scene.in2n.use_default_guidance = False  # what the panel says by now does not matter
-    bpy.ops.in2n.edit(instruction="Make it snow", name="snow", seed=4, rounds=2, restart=True, device="cpu", guidance_text=3.0)
+    bpy.ops.in2n.edit(
+        instruction="Make it snow", name="snow", seed=4, rounds=2, restart=True, device="cpu", guidance_text=3.0
+    )
     window(lambda: tasks.current().progress is not None or tasks.current().done)
     if "until_cancelled" in answer:
         bpy.ops.in2n.cancel()
@@ -142,7 +150,13 @@ def test_an_unfinished_edit_is_offered_and_gone_on_with(reconstructed, scene, re
 
 def test_an_edit_that_is_on_disk_is_gone_on_with_by_its_own_settings(reconstructed, scene, recording):
     """Also by those that the operator has no argument for: the edit may have been begun from the command line."""
-    record = {"name": "snow", "instruction": "Make it snow", "noise_schedule": "uniform", "guidance_text": 2.0, "seed": 3}
+    record = {
+        "name": "snow",
+        "instruction": "Make it snow",
+        "noise_schedule": "uniform",
+        "guidance_text": 2.0,
+        "seed": 3,
+    }
     recording.answers(edit={"files": {"edits/snow/edit.json": json.dumps(record)}, "crash": True})
     for begin in (lambda: bpy.ops.in2n.edit(instruction="Make it snow", name="snow"), bpy.ops.in2n.resume):
         with pytest.raises(RuntimeError, match="stopped unexpectedly"):
@@ -170,13 +184,27 @@ def test_requests_become_arguments_again(imported, scene):
     elsewhere = RenderPath("/before/it/was/moved", "/before/it/was/moved/paths/walk.json", None, "cpu")
     properties = {"edit", "name", "frame_start", "frame_end", "frame_step", "device"}
     assert jobs.arguments_again(elsewhere, properties, workspace) == {
-        "edit": "original", "name": "walk", "frame_start": 4, "frame_end": 8, "frame_step": 2, "device": "cpu"}
+        "edit": "original",
+        "name": "walk",
+        "frame_start": 4,
+        "frame_end": 8,
+        "frame_step": 2,
+        "device": "cpu",
+    }
     request = Edit("w", "snow", "Make it snow", restart=True)
-    assert jobs.arguments_again(request, {"name", "instruction", "restart", "rounds"}, workspace) == {"name": "snow", "instruction": "Make it snow"}
+    assert jobs.arguments_again(request, {"name", "instruction", "restart", "rounds"}, workspace) == {
+        "name": "snow",
+        "instruction": "Make it snow",
+    }
 
 
 def test_the_log_tells_what_jobs_said(reconstructed, scene, recording):
-    recording.answers(mesh={"events": [("log", {"text": "a line of the engine"})], "error": {"code": "bug", "message": "a mistake", "traceback": "Traceback of the engine"}})
+    recording.answers(
+        mesh={
+            "events": [("log", {"text": "a line of the engine"})],
+            "error": {"code": "bug", "message": "a mistake", "traceback": "Traceback of the engine"},
+        }
+    )
     with pytest.raises(RuntimeError, match="a mistake"):
         bpy.ops.in2n.extract_mesh(edit="original")
     for _ in range(2):
@@ -193,7 +221,7 @@ BLENDER = """
     import bpy
     import in2n_blender
     from in2n_blender.blender import worker
-    from in2n_blender.jobs.client import Client
+    from in2n_blender.link.client import Client
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     in2n_blender.register()
     worker.Client = functools.partial(Client, worker={recorded!r})
@@ -211,7 +239,12 @@ BLENDER = """
 def test_blender_killed_the_worker_ends_and_the_blend_offers_the_job(scene, recording, capture_folder, tmp_path):
     recording.answers(edit={"until_cancelled": True, "say_pid": str(tmp_path / "pid"), "events": HALFWAY})
     blend = tmp_path / "shot.blend"
-    program = textwrap.dedent(BLENDER).format(root=str(ROOT), recorded=str(Path(__file__).with_name("recorded_worker.py")), blend=str(blend), capture=str(capture_folder))
+    program = textwrap.dedent(BLENDER).format(
+        root=str(ROOT),
+        recorded=str(Path(__file__).with_name("recorded_worker.py")),
+        blend=str(blend),
+        capture=str(capture_folder),
+    )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
     journal_file = tmp_path / "shot.in2n" / "job.json"
     try:
@@ -250,7 +283,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_another_file_cancels_the_job_and_the_first_one_offers_it_again(reconstructed, scene, recording, window, tmp_path):
+def test_another_file_cancels_the_job_and_the_first_one_offers_it_again(
+    reconstructed, scene, recording, window, tmp_path
+):
     blend = tmp_path / "shot.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(blend))
     recording.answers(edit={"until_cancelled": True, "events": HALFWAY})

@@ -12,10 +12,11 @@ from PIL import Image
 
 from in2n_blender.blender import cameras, results, tasks
 from in2n_blender.blender.properties import active_edit
-from in2n_blender.jobs.protocol import Progress
 from in2n_blender.scene.camera_path import CameraPath
-from in2n_blender.scene.capture import load_capture, pinhole_capture
+from in2n_blender.scene.capture import pinhole_capture
 from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.readers import read as read_capture
+from in2n_blender.scene.reporting import Progress
 
 PLY = """ply
 format ascii 1.0
@@ -34,14 +35,17 @@ end_header
 0 1 2 0 0 128
 3 0 1 2
 """
-RECONSTRUCTED = {"files": {"reconstruction/checkpoint.safetensors": ""}, "result": {"psnr_db": 27.31},
-                 "events": [("progress", {"done": 50, "total": 100, "unit": "steps", "message": "Training"})]}
+RECONSTRUCTED = {
+    "files": {"reconstruction/checkpoint.safetensors": ""},
+    "result": {"psnr_db": 27.31},
+    "events": [("progress", {"done": 50, "total": 100, "unit": "steps", "message": "Training"})],
+}
 
 
 @pytest.fixture
 def normalised(imported, capture_folder):
     """What the engine's import leaves in the workspace: capture.json and one image a view."""
-    capture = pinhole_capture(load_capture(capture_folder), 512, preset="standard")
+    capture = pinhole_capture(read_capture(capture_folder), 512, preset="standard")
     photos = {view.image: str(capture_folder / "images" / f"{view.name}.png") for view in capture.views}
     return {"files": {"capture.json": json.dumps(capture.to_json())}, "copies": photos}
 
@@ -59,14 +63,22 @@ def test_reconstruct_imports_first(imported, scene, normalised, recording, captu
     scene.in2n.device, scene.in2n.seed, scene.in2n.appearance = "cpu", 7, True
     assert bpy.ops.in2n.reconstruct(steps=30, refine_cameras=True) == {"FINISHED"}
     first, second = recording.asked
-    wanted = {"method": "import", "workspace": scene.in2n.workspace, "source": str(capture_folder), "preset": "standard"}
+    wanted = {
+        "method": "import",
+        "workspace": scene.in2n.workspace,
+        "source": str(capture_folder),
+        "preset": "standard",
+    }
     assert wanted.items() <= first.items()
     assert second["method"] == "reconstruct"
     assert (second["steps"], second["device"], second["seed"], second["restart"]) == (30, "cpu", 7, False)
     assert second["appearance"] and second["refine_cameras"]
     assert scene.in2n.status == "Reconstructed: 27.3 dB on the held-out photos."
     assert "Training (50 / 100)" in capsys.readouterr().out
-    shown = {Path(bpy.path.abspath(c.data.background_images[0].image.filepath)).parent for c in cameras.children(imported, "CAMERA")}
+    shown = {
+        Path(bpy.path.abspath(c.data.background_images[0].image.filepath)).parent
+        for c in cameras.children(imported, "CAMERA")
+    }
     assert shown == {Path(scene.in2n.workspace) / "images"}
 
     bpy.ops.in2n.reconstruct()
@@ -79,7 +91,9 @@ def test_edit_sends_what_the_scene_says(reconstructed, scene, recording):
     scene.in2n.instruction = "Make it snow!"
     assert bpy.ops.in2n.edit() == {"FINISHED"}
     (asked,) = recording.asked
-    assert asked["instruction"] == "Make it snow!" and asked["name"] == "make-it-snow" and asked["editor"] == "miniature"
+    assert (
+        asked["instruction"] == "Make it snow!" and asked["name"] == "make-it-snow" and asked["editor"] == "miniature"
+    )
     assert asked["guidance_text"] is None and asked["guidance_image"] is None and asked["rounds"] is None
     assert [(e.name, e.instruction) for e in scene.in2n.edits] == [("make-it-snow", "Make it snow!")]
     assert scene.in2n.status == "Edited: “make-it-snow” is ready."
@@ -110,10 +124,32 @@ def test_the_list_of_edits_is_the_workspaces(reconstructed, scene, recording, tm
 
 def test_edit_arguments_win_over_the_scene(reconstructed, scene, recording, tmp_path):
     scene.in2n.instruction = "something else"
-    bpy.ops.in2n.edit(instruction=" Turn it to gold ", name="gold", editor=str(tmp_path), guidance_text=9.0, seed=3, rounds=12, device="cpu", preset="draft", restart=True)
+    bpy.ops.in2n.edit(
+        instruction=" Turn it to gold ",
+        name="gold",
+        editor=str(tmp_path),
+        guidance_text=9.0,
+        seed=3,
+        rounds=12,
+        device="cpu",
+        preset="draft",
+        restart=True,
+    )
     (asked,) = recording.asked
-    wanted = {"method": "edit", "workspace": scene.in2n.workspace, "name": "gold", "instruction": "Turn it to gold", "editor": str(tmp_path),
-                     "guidance_text": 9.0, "guidance_image": None, "seed": 3, "preset": "draft", "device": "cpu", "rounds": 12, "restart": True}
+    wanted = {
+        "method": "edit",
+        "workspace": scene.in2n.workspace,
+        "name": "gold",
+        "instruction": "Turn it to gold",
+        "editor": str(tmp_path),
+        "guidance_text": 9.0,
+        "guidance_image": None,
+        "seed": 3,
+        "preset": "draft",
+        "device": "cpu",
+        "rounds": 12,
+        "restart": True,
+    }
     assert wanted.items() <= asked.items()
 
 
@@ -199,7 +235,9 @@ def test_an_error_of_the_engine_is_one_sentence(reconstructed, scene, recording)
 
 
 def test_a_bug_keeps_its_traceback_in_the_log(reconstructed, scene, recording, capsys):
-    recording.answers(edit={"error": {"code": "bug", "message": "KeyError: 'x'", "traceback": "Traceback:\n  line of the engine"}})
+    recording.answers(
+        edit={"error": {"code": "bug", "message": "KeyError: 'x'", "traceback": "Traceback:\n  line of the engine"}}
+    )
     with pytest.raises(RuntimeError, match="failed unexpectedly"):
         bpy.ops.in2n.edit(instruction="x")
     assert "line of the engine" in "\n".join(tasks.current().log)
@@ -263,13 +301,18 @@ def drain_until(job, condition, seconds=10):
 def test_a_job_in_a_thread_is_watched_and_cancelled(reconstructed, scene, recording):
     """What the timer in a window does: drain, see the progress, cancel."""
     from in2n_blender.blender import worker
-    from in2n_blender.jobs.protocol import Edit
+    from in2n_blender.link.requests import Edit
 
-    recording.answers(edit={"until_cancelled": True, "events": [
-        ("log", {"text": "loading"}),
-        ("progress", {"done": 5, "total": 20, "unit": "views", "message": "Editing", "seconds_left": 90.0}),
-        ("artifact", {"kind": "image", "path": "edits/x/dataset/003.png"}),
-    ]})
+    recording.answers(
+        edit={
+            "until_cancelled": True,
+            "events": [
+                ("log", {"text": "loading"}),
+                ("progress", {"done": 5, "total": 20, "unit": "views", "message": "Editing", "seconds_left": 90.0}),
+                ("artifact", {"kind": "image", "path": "edits/x/dataset/003.png"}),
+            ],
+        }
+    )
     job = tasks.Job("Edit", worker.work([Edit(scene.in2n.workspace, "x", "Make it snow")]))
     assert "starting" in job.line()
     job.start()

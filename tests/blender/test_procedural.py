@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("bpy")
-from in2n_blender.blender.procedural import testbed  # noqa: E402  needs bpy
-from in2n_blender.scene.capture import load_capture  # noqa: E402
 from in2n_blender.scene.errors import In2nError  # noqa: E402
+from in2n_blender.scene.readers import read as read_capture  # noqa: E402
+from in2n_blender.testbed.scenes import testbed  # noqa: E402  needs bpy
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def render(cache: Path, *arguments: str) -> list[dict]:
     """Run `render_pairs`; returns its progress lines."""
-    command = [sys.executable, "-m", "in2n_blender.blender.procedural.render_pairs", "--cache", str(cache), *arguments]
+    command = [sys.executable, "-m", "in2n_blender.testbed.scenes.render_pairs", "--cache", str(cache), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -35,8 +35,11 @@ def cache(tmp_path_factory):
 
 def pictures(cache: Path) -> list[dict]:
     index = json.loads((cache / "index.json").read_text())
-    return [{edit: np.asarray(Image.open(cache / name), dtype=float) / 255 for edit, name in row.items()}
-            for rows in index["scenes"].values() for row in rows]
+    return [
+        {edit: np.asarray(Image.open(cache / name), dtype=float) / 255 for edit, name in row.items()}
+        for rows in index["scenes"].values()
+        for row in rows
+    ]
 
 
 def test_snow_whitens_and_sunset_warms_every_view(cache):
@@ -67,7 +70,16 @@ def test_a_scene_is_the_same_every_time(cache, tmp_path):
 
 def render_testbed(out: Path, *arguments: str, scene: str = "courtyard") -> list[dict]:
     """Run `testbed`; returns its progress lines."""
-    command = [sys.executable, "-m", "in2n_blender.blender.procedural.testbed", "--scene", scene, "--out", str(out), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "in2n_blender.testbed.scenes.testbed",
+        "--scene",
+        scene,
+        "--out",
+        str(out),
+        *arguments,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -85,18 +97,21 @@ def tiny_testbed(tmp_path_factory):
 
 
 def test_a_testbed_scene_is_a_capture_with_held_out_views(tiny_testbed):
-    capture = load_capture(tiny_testbed)
+    capture = read_capture(tiny_testbed)
     assert sorted(frame.held_out for frame in capture.frames) == [False] * 6 + [True] * 2
     assert capture.missing == () and len(capture.points) == testbed.POINTS
     assert all(np.asarray(Image.open(frame.photo)).std() > 10 for frame in capture.frames)
 
 
 def test_the_truth_of_an_edit_is_what_the_held_out_cameras_see_of_it(tiny_testbed):
-    names = {frame.photo.name for frame in load_capture(tiny_testbed).frames if frame.held_out}
+    names = {frame.photo.name for frame in read_capture(tiny_testbed).frames if frame.held_out}
     for edit in ("snow", "sunset"):
         assert {path.name for path in (tiny_testbed / "truth" / edit).iterdir()} == names
     for name in names:
-        original, snow, sunset = (np.asarray(Image.open(tiny_testbed / folder / name), float) / 255 for folder in ("images", "truth/snow", "truth/sunset"))
+        original, snow, sunset = (
+            np.asarray(Image.open(tiny_testbed / folder / name), float) / 255
+            for folder in ("images", "truth/snow", "truth/sunset")
+        )
         assert snow.mean() > original.mean() + 0.1
         assert np.mean(sunset[..., 0] - sunset[..., 2]) > np.mean(original[..., 0] - original[..., 2]) + 0.1
 

@@ -9,7 +9,7 @@ import pytest
 
 from in2n_blender.blender import cameras, tasks, worker
 from in2n_blender.blender.operators import job as jobs
-from in2n_blender.jobs.protocol import Reconstruct
+from in2n_blender.link.requests import Reconstruct
 from in2n_blender.scene.errors import Cancelled
 
 pytestmark = pytest.mark.slow
@@ -20,12 +20,17 @@ def test_reconstruct_edit_render_mesh_and_cancel(imported, scene, engine, monkey
     assert bpy.ops.in2n.reconstruct(steps=12) == {"FINISHED"}
     assert scene.in2n.status.startswith("Reconstructed: ")
     workspace = Path(scene.in2n.workspace)
-    shown = {Path(bpy.path.abspath(c.data.background_images[0].image.filepath)).parent for c in cameras.children(imported, "CAMERA")}
+    shown = {
+        Path(bpy.path.abspath(c.data.background_images[0].image.filepath)).parent
+        for c in cameras.children(imported, "CAMERA")
+    }
     assert shown == {workspace / "images"}
 
     # the same worker goes on; cancelled in the middle it keeps what it did
     pid = worker._client.info["pid"]
-    job = tasks.begin(tasks.Job("Reconstruct", worker.work([Reconstruct(str(workspace), "draft", "cpu", 0, 100000, True)])))
+    job = tasks.begin(
+        tasks.Job("Reconstruct", worker.work([Reconstruct(str(workspace), "draft", "cpu", 0, 100000, True)]))
+    )
     job.start()
     deadline = time.monotonic() + 60
     while (job.progress is None or job.progress.done < 3) and time.monotonic() < deadline:

@@ -8,8 +8,21 @@ from in2n_blender.blender import registration
 
 
 def in2n_names():
-    kinds = (bpy.types.Operator, bpy.types.Panel, bpy.types.PropertyGroup, bpy.types.UIList, bpy.types.FileHandler, bpy.types.Menu, bpy.types.AddonPreferences)
-    return {c.__name__ for kind in kinds for c in kind.__subclasses__() if c.is_registered and c.__module__.startswith("in2n_blender")}
+    kinds = (
+        bpy.types.Operator,
+        bpy.types.Panel,
+        bpy.types.PropertyGroup,
+        bpy.types.UIList,
+        bpy.types.FileHandler,
+        bpy.types.Menu,
+        bpy.types.AddonPreferences,
+    )
+    return {
+        c.__name__
+        for kind in kinds
+        for c in kind.__subclasses__()
+        if c.is_registered and c.__module__.startswith("in2n_blender")
+    }
 
 
 def test_registers_and_unregisters_again_and_again():

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import bpy
 import pytest
+from test_job_life import HALFWAY, reconstructed, wait, window  # noqa: F401
+from test_jobs import PLY
 
 from in2n_blender.blender import cameras, properties, registration, workspaces
 from in2n_blender.blender.operators import job as jobs
-from test_job_life import HALFWAY, reconstructed, wait, window  # noqa: F401
-from test_jobs import PLY
 
 
 @pytest.fixture
@@ -32,7 +32,15 @@ def reconstruct_on_disk(folder):
 
 
 def rename_everything():
-    for kind in (bpy.data.objects, bpy.data.collections, bpy.data.cameras, bpy.data.scenes, bpy.data.meshes, bpy.data.images, bpy.data.materials):
+    for kind in (
+        bpy.data.objects,
+        bpy.data.collections,
+        bpy.data.cameras,
+        bpy.data.scenes,
+        bpy.data.meshes,
+        bpy.data.images,
+        bpy.data.materials,
+    ):
         for number, thing in enumerate([t for t in kind if t.library is None]):
             thing.name = f"Ümbenannt {number}"
 
@@ -45,7 +53,12 @@ def test_import_is_exactly_one_undo_step(scene, capture_folder, second_folder):
         bpy.ops.ed.undo_push(message=f"import {number}")  # what a window does once after an operator with UNDO
 
     def there():
-        return len(bpy.data.objects), len(bpy.data.cameras), len(bpy.data.collections), bpy.context.scene.in2n.capture_path
+        return (
+            len(bpy.data.objects),
+            len(bpy.data.cameras),
+            len(bpy.data.collections),
+            bpy.context.scene.in2n.capture_path,
+        )
 
     both = (7 + 5, 6 + 4, 2, str(second_folder))
     assert there() == both
@@ -60,7 +73,11 @@ def test_import_is_exactly_one_undo_step(scene, capture_folder, second_folder):
 
 def test_only_operators_that_change_the_file_are_undo_steps():
     """Jobs push their own step when they end; asking, cancelling and showing are none."""
-    steps = {c.bl_idname for c in registration.CLASSES if issubclass(c, bpy.types.Operator) and "UNDO" in getattr(c, "bl_options", ())}
+    steps = {
+        c.bl_idname
+        for c in registration.CLASSES
+        if issubclass(c, bpy.types.Operator) and "UNDO" in getattr(c, "bl_options", ())
+    }
     assert {"in2n.import_capture", "in2n.look_through"} <= steps
     assert not any(issubclass(c, jobs.JobOperator) and c.bl_idname in steps for c in registration.CLASSES)
 
@@ -68,7 +85,13 @@ def test_only_operators_that_change_the_file_are_undo_steps():
 def test_undo_while_a_job_runs(reconstructed, scene, recording, window):  # noqa: F811
     """Undo gives every object a new address; the job's result finds its capture all the same."""
     bpy.ops.ed.undo_push(message="before")
-    recording.answers(mesh={"until_released": str(Path(scene.in2n.workspace) / "released"), "events": HALFWAY, "files": {"meshes/original.ply": PLY}})
+    recording.answers(
+        mesh={
+            "until_released": str(Path(scene.in2n.workspace) / "released"),
+            "events": HALFWAY,
+            "files": {"meshes/original.ply": PLY},
+        }
+    )
     scene.in2n.capture.location.x = 5
     bpy.ops.ed.undo_push(message="moved")
     bpy.ops.in2n.extract_mesh(edit="original")
@@ -81,7 +104,9 @@ def test_undo_while_a_job_runs(reconstructed, scene, recording, window):  # noqa
     assert capture.location.x == 0 and len(cameras.children(capture, "MESH")) == 1
 
 
-def test_two_captures_keep_their_workspaces_edits_and_results(scene, capture_folder, second_folder, recording, tmp_path):
+def test_two_captures_keep_their_workspaces_edits_and_results(
+    scene, capture_folder, second_folder, recording, tmp_path
+):
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
     captures = []
     for folder in (capture_folder, second_folder):
@@ -93,7 +118,10 @@ def test_two_captures_keep_their_workspaces_edits_and_results(scene, capture_fol
     assert roots == [tmp_path / "shot.in2n", tmp_path / "shot-2.in2n"]
     for capture, name in ((first, "snow"), (second, "gold")):
         scene.in2n.capture = capture
-        recording.answers(edit={"files": {f"edits/{name}/edit.json": json.dumps({"instruction": name})}}, mesh={"files": {f"meshes/{name}.ply": PLY}})
+        recording.answers(
+            edit={"files": {f"edits/{name}/edit.json": json.dumps({"instruction": name})}},
+            mesh={"files": {f"meshes/{name}.ply": PLY}},
+        )
         bpy.ops.in2n.edit(instruction=name, name=name)
         bpy.ops.in2n.extract_mesh(edit=name)
     assert [len(cameras.children(c, "MESH")) for c in captures] == [1, 1]
@@ -149,13 +177,20 @@ def library(imported, scene, tmp_path):
 
 
 def use_everything(scene, recording):
-    """What the panel asks and its buttons do, in a scene; errors of Python come out as RuntimeError with a traceback."""
+    """What the panel asks and its buttons do, in a scene; errors of Python come out as RuntimeError with a
+    traceback."""
     recording.answers(mesh={"files": {"meshes/original.ply": PLY}})
     with bpy.context.temp_override(scene=scene, view_layer=scene.view_layers[0]):
         assert properties.active_capture(scene) is not None
         assert scene.in2n.workspace and jobs.offered(scene) is None
         workspaces._sync_all()
-        for operator in (bpy.ops.in2n.reconstruct, bpy.ops.in2n.edit, bpy.ops.in2n.extract_mesh, bpy.ops.in2n.resume, bpy.ops.in2n.show_log):
+        for operator in (
+            bpy.ops.in2n.reconstruct,
+            bpy.ops.in2n.edit,
+            bpy.ops.in2n.extract_mesh,
+            bpy.ops.in2n.resume,
+            bpy.ops.in2n.show_log,
+        ):
             operator.poll()
         try:
             bpy.ops.in2n.extract_mesh(edit="original")

@@ -12,25 +12,27 @@ import bpy
 import numpy as np
 import pytest
 from mathutils import Matrix, Vector
+from panel_reader import Read
 from PIL import Image
 
 import in2n_blender
 from in2n_blender.blender import alignment, cameras, instructions, panels, pictures, tasks, translations
 from in2n_blender.blender.operators import presets
 from in2n_blender.blender.properties import active_edit
-from in2n_blender.jobs.protocol import Artifact, PreviewGrid, Progress
-from in2n_blender.jobs.workspace import Workspace, write_json
-from in2n_blender.scene.capture import load_capture, pinhole_capture
+from in2n_blender.link.requests import PreviewGrid
+from in2n_blender.scene.capture import pinhole_capture
 from in2n_blender.scene.errors import Cancelled, In2nError
-
-from panel_reader import Read
+from in2n_blender.scene.readers import read as read_capture
+from in2n_blender.scene.reporting import Artifact, Progress
+from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.layout import Workspace
 
 
 @pytest.fixture
 def workspace(imported, scene, capture_folder):
     """The normalised garden with two edits: "snow" is finished and has edited photos, "gold" was interrupted."""
     made = Workspace(scene.in2n.workspace)
-    capture = pinhole_capture(load_capture(capture_folder), 512, preset="standard")
+    capture = pinhole_capture(read_capture(capture_folder), 512, preset="standard")
     write_json(made.capture_json, capture.to_json())
     (made.root / "reconstruction").mkdir()
     (made.root / "reconstruction" / "checkpoint.safetensors").touch()
@@ -38,9 +40,23 @@ def workspace(imported, scene, capture_folder):
         picture(made.root / view.image, 90)
     for number, name in enumerate(("snow", "gold")):
         folder = made.edit(name)
-        write_json(folder / "edit.json", {
-            "name": name, "instruction": f"Make it {name}", "editor": "miniature", "guidance_text": 2.5, "guidance_image": 1.25, "seed": 4,
-            "rounds": 3, "preset": "draft", "noise_schedule": "uniform", "perceptual": "auto", "parent": None, "region": None})
+        write_json(
+            folder / "edit.json",
+            {
+                "name": name,
+                "instruction": f"Make it {name}",
+                "editor": "miniature",
+                "guidance_text": 2.5,
+                "guidance_image": 1.25,
+                "seed": 4,
+                "rounds": 3,
+                "preset": "draft",
+                "noise_schedule": "uniform",
+                "perceptual": "auto",
+                "parent": None,
+                "region": None,
+            },
+        )
         write_json(folder / "state.json", {"done": name == "snow"})
         for view in capture.views[:2] if name == "snow" else ():
             picture(folder / "dataset" / f"{view.name}.png", 200)
@@ -74,7 +90,10 @@ def photos_shown(capture) -> dict[str, str]:
 
 
 def read_all() -> dict[str, Read]:
-    return {name: Read(getattr(panels, f"IN2N_PT_{name}")) for name in ("capture", "reconstruct", "edit", "edits", "results")}
+    return {
+        name: Read(getattr(panels, f"IN2N_PT_{name}"))
+        for name in ("capture", "reconstruct", "edit", "edits", "results")
+    }
 
 
 def test_an_empty_file_shows_where_to_begin(scene):
@@ -87,11 +106,17 @@ def test_an_empty_file_shows_where_to_begin(scene):
 
 def test_an_imported_capture_opens_the_next_step(imported, scene, recording):
     shown = read_all()
-    assert "6 photos" in shown["capture"].text and "not installed" not in shown["capture"].text and "in2n.show_missing" in shown["capture"].buttons()
+    assert (
+        "6 photos" in shown["capture"].text
+        and "not installed" not in shown["capture"].text
+        and "in2n.show_missing" in shown["capture"].buttons()
+    )
     assert {"in2n.set_up", "in2n.set_ground", "in2n.set_scale"} <= set(shown["capture"].buttons())
     assert "first" not in shown["reconstruct"].text and shown["reconstruct"].buttons() == ["in2n.reconstruct"]
     assert "Reconstruct the capture first." in shown["edit"].text and "in2n.preview" in shown["edit"].buttons()
-    assert "in2n.preview" not in shown["edit"].buttons(enabled_only=True), "there is nothing to preview without an instruction"
+    assert "in2n.preview" not in shown["edit"].buttons(enabled_only=True), (
+        "there is nothing to preview without an instruction"
+    )
     scene.in2n.instruction = "Make it snow"
     assert "in2n.preview" in Read(panels.IN2N_PT_edit).buttons(enabled_only=True)
 
@@ -107,12 +132,18 @@ def test_the_editors_own_guidance_is_told_in_numbers(imported, scene, recording)
 def test_the_grid_grows_picture_by_picture(imported, scene, recording):
     scene.in2n.preview = "snow-1"
     folder = Path(scene.in2n.workspace) / "previews" / "snow-1"
-    cells = [{"file": f"{t}-{i}.png", "guidance_text": t, "guidance_image": i} for i in (1.0, 1.5) for t in (2.0, 5.0, 8.0)]
+    cells = [
+        {"file": f"{t}-{i}.png", "guidance_text": t, "guidance_image": i} for i in (1.0, 1.5) for t in (2.0, 5.0, 8.0)
+    ]
     write_json(folder / "preview.json", {"instruction": "Make it snow", "view": "001", "pictures": cells})
     bpy.ops.in2n.use_guidance(guidance_text=5.0, guidance_image=1.5)
     for made, cell in enumerate(cells):
         shown = Read(panels.IN2N_PT_edit)
-        assert shown.count("picture") == made and len(shown.arguments("in2n.use_guidance")) == 6 and shown.count("pressed") == 1
+        assert (
+            shown.count("picture") == made
+            and len(shown.arguments("in2n.use_guidance")) == 6
+            and shown.count("pressed") == 1
+        )
         picture(folder / cell["file"], 10)
     assert "“Make it snow”" in shown.text and "On 001." in shown.text
     assert shown.arguments("in2n.use_guidance")[1] == {"guidance_text": 5.0, "guidance_image": 1.0}
@@ -128,7 +159,12 @@ def test_a_running_job_is_shown_in_its_own_step(workspace, scene, recording):
             time.sleep(0.01)
         raise Cancelled()
 
-    for label, name in (("Reconstruct", "reconstruct"), ("Edit", "edit"), ("Extract mesh", "results"), ("Install engine", "capture")):
+    for label, name in (
+        ("Reconstruct", "reconstruct"),
+        ("Edit", "edit"),
+        ("Extract mesh", "results"),
+        ("Install engine", "capture"),
+    ):
         job = tasks.begin(tasks.Job(label, wait))
         job.start()
         deadline = time.monotonic() + 5
@@ -136,7 +172,9 @@ def test_a_running_job_is_shown_in_its_own_step(workspace, scene, recording):
             job.drain()
         shown = read_all()
         assert [step for step in shown if "in2n.cancel" in shown[step].buttons()] == [name]
-        assert shown[name].count("picture") == (2 if label == "Edit" else 0 if name == "capture" else 1), "an edit shows photo and edit"
+        assert shown[name].count("picture") == (2 if label == "Edit" else 0 if name == "capture" else 1), (
+            "an edit shows photo and edit"
+        )
         job.cancel()
         assert job.wait(5)
 
@@ -145,7 +183,9 @@ def test_the_list_shows_what_is_selected(workspace, scene, recording):
     shown = read_all()
     assert "“Make it snow”" in shown["edits"].text and "Text 2.5 · Image 1.25 · Seed 4" in shown["edits"].text
     assert "in2n.continue_edit" not in shown["edits"].buttons() and shown["edits"].count("prop") == 3
-    assert "Of the unedited capture" in shown["results"].text and shown["results"].arguments("in2n.render_path") == [{"edit": "original"}]
+    assert "Of the unedited capture" in shown["results"].text and shown["results"].arguments("in2n.render_path") == [
+        {"edit": "original"}
+    ]
     scene.in2n.shown, scene.in2n.active_edit = "AFTER", 1
     picture(workspace.renders("gold", "Shot") / "0001.png", 10)
     shown = read_all()
@@ -169,7 +209,12 @@ def test_a_preview_asks_for_the_photo_looked_through(imported, scene, recording,
     assert bpy.ops.in2n.preview() == {"FINISHED"}
     first, asked = recording.asked
     assert first["method"] == "import" and asked["method"] == "preview", "it needs no reconstruction, but the photos"
-    assert asked["view"] == scene.camera.in2n.photo and asked["grid"] and asked["text_scales"] is None and asked["instruction"] == "Make it snow"
+    assert (
+        asked["view"] == scene.camera.in2n.photo
+        and asked["grid"]
+        and asked["text_scales"] is None
+        and asked["instruction"] == "Make it snow"
+    )
     assert scene.in2n.preview == PreviewGrid("", "Make it snow", view=asked["view"]).folder_name
     assert scene.in2n.status.startswith("12 previews") and scene.in2n.status_of == "Preview"
 
@@ -240,15 +285,27 @@ def test_the_field_suggests_while_typing(scene, home):
 
 
 def test_a_preset_keeps_the_edits_settings(scene, tmp_path, monkeypatch):
-    monkeypatch.setattr(bpy.utils, "user_resource", lambda kind, path="", create=False: str(made_folder(tmp_path / path)))
+    monkeypatch.setattr(
+        bpy.utils, "user_resource", lambda kind, path="", create=False: str(made_folder(tmp_path / path))
+    )
     monkeypatch.setattr(bpy.utils, "is_path_extension", lambda path: False, raising=False)
     settings = scene.in2n
-    settings.editor, settings.seed, settings.use_default_guidance, settings.guidance_text = "timbrooks/instruct-pix2pix", 9, False, 10.0
+    settings.editor, settings.seed, settings.use_default_guidance, settings.guidance_text = (
+        "timbrooks/instruct-pix2pix",
+        9,
+        False,
+        10.0,
+    )
     assert bpy.ops.in2n.add_edit_preset(name="strong") == {"FINISHED"}
     (file,) = (tmp_path / "presets" / "in2n" / "edit").glob("*.py")
     settings.editor, settings.seed, settings.use_default_guidance, settings.guidance_text = "miniature", 0, True, 7.5
     bpy.ops.script.execute_preset(filepath=str(file), menu_idname="IN2N_PT_edit_presets")
-    assert (settings.editor, settings.seed, settings.use_default_guidance, settings.guidance_text) == ("timbrooks/instruct-pix2pix", 9, False, 10.0)
+    assert (settings.editor, settings.seed, settings.use_default_guidance, settings.guidance_text) == (
+        "timbrooks/instruct-pix2pix",
+        9,
+        False,
+        10.0,
+    )
 
 
 def test_presets_come_with_the_extension(scene):
@@ -282,10 +339,16 @@ def test_before_and_after_change_photos_meshes_and_frames(workspace, imported, s
     bpy.ops.in2n.compare()
     bpy.ops.in2n.compare()
     assert scene.in2n.shown == "AFTER" and scene.in2n.shown_edit == "snow"
-    assert [n for n, place in photos_shown(imported).items() if place == "dataset"] == ["000", "001"], "the others were not edited"
+    assert [n for n, place in photos_shown(imported).items() if place == "dataset"] == ["000", "001"], (
+        "the others were not edited"
+    )
     visible = {o.name: not o.hide_get() and not o.hide_render for o in cameras.children(imported, "MESH")}
     assert visible == {"original": False, "snow": True}
-    frames = {b.image["in2n_frames"]: b.show_background_image for b in scene.camera.data.background_images if b.image.get("in2n_frames")}
+    frames = {
+        b.image["in2n_frames"]: b.show_background_image
+        for b in scene.camera.data.background_images
+        if b.image.get("in2n_frames")
+    }
     assert frames == {"original/Scene": False, "snow/Scene": True}
     bpy.ops.in2n.compare()
     assert set(photos_shown(imported).values()) == {"images"}
@@ -306,7 +369,9 @@ def test_choosing_another_edit_shows_it(workspace, imported, scene):
     scene.in2n.shown = "AFTER"
     assert "dataset" in photos_shown(imported).values()
     scene.in2n.active_edit = 1
-    assert scene.in2n.shown_edit == "gold" and set(photos_shown(imported).values()) == {"images"}, "gold has no edited photos yet"
+    assert scene.in2n.shown_edit == "gold" and set(photos_shown(imported).values()) == {"images"}, (
+        "gold has no edited photos yet"
+    )
 
 
 def test_rename_in_the_list_and_by_operator(workspace, imported, scene):
@@ -367,8 +432,16 @@ def test_duplicate_and_remove(workspace, imported, scene):
     assert workspace.edits() == ["snow", "gold"] and active_edit(scene) == "gold"
     bpy.ops.in2n.remove_edit(edit="snow")
     bpy.ops.in2n.remove_edit()
-    assert len(scene.in2n.edits) == 0 and set(photos_shown(imported).values()) == {"images"}, "what was removed is not shown"
-    for operator in (bpy.ops.in2n.remove_edit, bpy.ops.in2n.duplicate_edit, bpy.ops.in2n.rename_edit, bpy.ops.in2n.compare, bpy.ops.in2n.continue_edit):
+    assert len(scene.in2n.edits) == 0 and set(photos_shown(imported).values()) == {"images"}, (
+        "what was removed is not shown"
+    )
+    for operator in (
+        bpy.ops.in2n.remove_edit,
+        bpy.ops.in2n.duplicate_edit,
+        bpy.ops.in2n.rename_edit,
+        bpy.ops.in2n.compare,
+        bpy.ops.in2n.continue_edit,
+    ):
         assert "There is no edit yet" in reason(operator)
 
 
@@ -376,8 +449,17 @@ def test_an_interrupted_edit_goes_on_with_its_own_settings(workspace, scene, rec
     scene.in2n.instruction, scene.in2n.seed = "something else", 99
     assert bpy.ops.in2n.continue_edit(edit="gold") == {"FINISHED"}
     (asked,) = recording.asked
-    wanted = {"name": "gold", "instruction": "Make it gold", "guidance_text": 2.5, "guidance_image": 1.25, "seed": 4, "rounds": 3,
-              "preset": "draft", "noise_schedule": "uniform", "restart": False}
+    wanted = {
+        "name": "gold",
+        "instruction": "Make it gold",
+        "guidance_text": 2.5,
+        "guidance_image": 1.25,
+        "seed": 4,
+        "rounds": 3,
+        "preset": "draft",
+        "noise_schedule": "uniform",
+        "restart": False,
+    }
     assert wanted.items() <= asked.items()
     assert scene.in2n.shown == "AFTER" and active_edit(scene) == "gold"
 
@@ -385,7 +467,12 @@ def test_an_interrupted_edit_goes_on_with_its_own_settings(workspace, scene, rec
 def test_an_edits_settings_can_be_used_again(workspace, scene):
     bpy.ops.in2n.use_edit_settings(edit="snow")
     settings = scene.in2n
-    assert (settings.instruction, settings.seed, settings.preset, settings.editor) == ("Make it snow", 4, "draft", "miniature")
+    assert (settings.instruction, settings.seed, settings.preset, settings.editor) == (
+        "Make it snow",
+        4,
+        "draft",
+        "miniature",
+    )
     assert (settings.guidance_text, settings.guidance_image, settings.use_default_guidance) == (2.5, 1.25, False)
     settings.set_editor("/models/mine")
     assert settings.editor == "folder" and settings.editor_id() == "/models/mine"
@@ -402,8 +489,10 @@ def test_what_was_made_before_is_loaded_without_an_engine(workspace, imported, s
     assert "No mesh of “snow” was made yet" in reason(bpy.ops.in2n.load_mesh)
     file = workspace.mesh("snow", ".ply")
     file.parent.mkdir()
-    file.write_text("ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
-                    "element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    file.write_text(
+        "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+        "element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
+    )
     assert bpy.ops.in2n.load_mesh() == {"FINISHED"}
     assert [m.in2n.edit for m in cameras.children(imported, "MESH")] == ["snow"]
 
@@ -438,7 +527,9 @@ def test_the_ground_is_set_by_three_objects(imported, scene):
     bpy.context.view_layer.update()
     markers = [o for o in scene.objects if o.name.startswith("ground")]
     np.testing.assert_allclose([m.matrix_world.translation.z for m in markers], 0, atol=1e-5)
-    assert np.mean([c.matrix_world.translation.z for c in cameras.children(imported, "CAMERA")]) > 0, "the cameras are above it"
+    assert np.mean([c.matrix_world.translation.z for c in cameras.children(imported, "CAMERA")]) > 0, (
+        "the cameras are above it"
+    )
     bpy.ops.in2n.set_ground(center=True)
     bpy.context.view_layer.update()
     np.testing.assert_allclose(np.mean([m.matrix_world.translation for m in markers], 0), 0, atol=1e-5)
@@ -512,7 +603,9 @@ def test_missing_photos_are_listed(imported, scene, capsys):
 
 
 def test_dropping_takes_what_captures_are_made_of(extension):
-    handler = next(c for c in bpy.types.FileHandler.__subclasses__() if c.__name__ == "IN2N_FH_capture" and c.is_registered)
+    handler = next(
+        c for c in bpy.types.FileHandler.__subclasses__() if c.__name__ == "IN2N_FH_capture" and c.is_registered
+    )
     assert set(handler.bl_file_extensions.split(";")) == {".json", ".bin", ".txt"}
     assert bpy.ops.in2n.import_capture.get_rna_type().properties["filepath"].subtype == "FILE_PATH"
     assert handler.bl_import_operator == "in2n.import_capture"
@@ -520,7 +613,10 @@ def test_dropping_takes_what_captures_are_made_of(extension):
 
 def test_a_status_belongs_to_its_step(imported, scene, recording, capture_folder):
     assert scene.in2n.status.startswith("Imported") and scene.in2n.status_of == "Import"
-    recording.answers(import_={}, reconstruct={"error": {"code": "disk_full", "message": "The disk is full.", "hint": "Free some space."}})
+    recording.answers(
+        import_={},
+        reconstruct={"error": {"code": "disk_full", "message": "The disk is full.", "hint": "Free some space."}},
+    )
     reason(bpy.ops.in2n.reconstruct)
     assert scene.in2n.status_of == "Reconstruct"
     bpy.ops.in2n.import_capture(filepath=str(capture_folder))
@@ -540,7 +636,11 @@ def test_pictures_follow_their_files(extension, tmp_path):
     file = tmp_path / "a.png"
     assert pictures.icon(file) == 0 and pictures.icon(None) == 0
     picture(file, 10)
-    for time, kept in ((1, 1), (1, 1), (2, 2)):  # without a window Blender gives no icons: what is kept for them is counted
+    for time, kept in (
+        (1, 1),
+        (1, 1),
+        (2, 2),
+    ):  # without a window Blender gives no icons: what is kept for them is counted
         os.utime(file, ns=(time, time))
         pictures.icon(file)
         assert len(pictures._icons) == kept
@@ -554,9 +654,15 @@ def test_pictures_follow_their_files(extension, tmp_path):
 
 def test_menus_offer_what_there_is(workspace, scene, recording):
     instructions.remember("Make it blue")
-    everything, specials, words = (Read(menu) for menu in (panels.IN2N_MT_capture, panels.IN2N_MT_edit_specials, presets.IN2N_MT_instructions))
-    assert len(everything.buttons()) > 15 and {"in2n.preview", "in2n.remove_edit", "in2n.set_scale"} <= set(everything.buttons())
-    assert "in2n.rename_edit" in specials.buttons() and specials.arguments("wm.path_open") == [{"filepath": str(workspace.edit("snow"))}]
+    everything, specials, words = (
+        Read(menu) for menu in (panels.IN2N_MT_capture, panels.IN2N_MT_edit_specials, presets.IN2N_MT_instructions)
+    )
+    assert len(everything.buttons()) > 15 and {"in2n.preview", "in2n.remove_edit", "in2n.set_scale"} <= set(
+        everything.buttons()
+    )
+    assert "in2n.rename_edit" in specials.buttons() and specials.arguments("wm.path_open") == [
+        {"filepath": str(workspace.edit("snow"))}
+    ]
     offered = [given["instruction"] for given in words.arguments("in2n.set_instruction")]
     assert offered[0] == "Make it blue" and "Make it night" in offered and "This Editor Knows" in words.text
 
@@ -570,14 +676,21 @@ def spoken_in(file: Path) -> set[tuple[str, str]]:
         context = "Operator" if name in ("operator", "_big", "operator_menu_enum") else "*"
         if name in ("iface", "tip"):
             found |= {("*", text.value) for text in call.args if isinstance(text, ast.Constant)}
-        elif isinstance(arguments.get("text"), ast.Constant) and arguments["text"].value and "translate" not in arguments:
+        elif (
+            isinstance(arguments.get("text"), ast.Constant) and arguments["text"].value and "translate" not in arguments
+        ):
             found.add((context, arguments["text"].value))
     return found
 
 
 def test_all_that_the_sidebar_says_is_translated(extension):
     folder = Path(panels.__file__).parent
-    spoken = set().union(*(spoken_in(folder / f"{name}.py") for name in ("panels", "operators/presets", "operators/preview", "operators/edits")))
+    spoken = set().union(
+        *(
+            spoken_in(folder / f"{name}.py")
+            for name in ("panels", "operators/presets", "operators/preview", "operators/edits")
+        )
+    )
     for cls in panels.CLASSES:
         if getattr(cls, "bl_label", ""):
             spoken.add(("*", cls.bl_label))
@@ -591,9 +704,13 @@ def test_translations_keep_what_is_filled_in(extension):
 
 
 def test_translations_come_and_go_with_the_extension(home, monkeypatch):
-    """The wheels of bpy are built without languages, so what Blender is told is watched instead of what it then says."""
+    """The wheels of bpy are built without languages, so what Blender is told is watched instead of what it then
+    says."""
     told = []
-    watched = SimpleNamespace(register=lambda name, words: told.append((name, set(words))), unregister=lambda name: told.append((name, "gone")))
+    watched = SimpleNamespace(
+        register=lambda name, words: told.append((name, set(words))),
+        unregister=lambda name: told.append((name, "gone")),
+    )
     monkeypatch.setattr(translations, "bpy", SimpleNamespace(app=SimpleNamespace(translations=watched)))
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     in2n_blender.register()

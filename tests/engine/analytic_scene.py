@@ -17,7 +17,9 @@ class BallScene:
 
     def __init__(self, has_alpha: bool = True, floaters: bool = False):
         self.has_alpha, self.floaters, self.rendered = has_alpha, floaters, 0
-        self.capture = SimpleNamespace(training_views=[SimpleNamespace(camera=camera_at(angle)) for angle in (0.0, 2.0, 4.0)])
+        self.capture = SimpleNamespace(
+            training_views=[SimpleNamespace(camera=camera_at(angle)) for angle in (0.0, 2.0, 4.0)]
+        )
 
     def bounds(self) -> np.ndarray:
         return np.stack([CENTER - [1.5, 1.3, 1.4], CENTER + [1.5, 1.3, 1.4]])

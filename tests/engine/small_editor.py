@@ -18,28 +18,59 @@ def small_tokenizer() -> CLIPTokenizer:
 
 def small_autoencoder() -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(16, 16), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4, norm_num_groups=4, sample_size=32, scaling_factor=0.18215)
+        block_out_channels=(16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+        scaling_factor=0.18215,
+    )
 
 
 def small_unet(latent_channels: int) -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=16, in_channels=2 * latent_channels, out_channels=latent_channels, block_out_channels=(16, 32),
-        layers_per_block=1, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=16, attention_head_dim=8, norm_num_groups=4)
+        sample_size=16,
+        in_channels=2 * latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=8,
+        norm_num_groups=4,
+    )
 
 
-def small_editor_folder(folder: Path, prediction_type: str = "epsilon", block_transform: bool = False, spacing: str = "leading") -> Path:
+def small_editor_folder(
+    folder: Path, prediction_type: str = "epsilon", block_transform: bool = False, spacing: str = "leading"
+) -> Path:
     """Write scheduler/, text_encoder/, tokenizer/, unet/ and vae/ under `folder` (a few hundred KB) and return it."""
     torch.manual_seed(0)
     autoencoder = BlockTransformAutoencoder() if block_transform else small_autoencoder()
     tokenizer = small_tokenizer()
     text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=tokenizer.model_max_length, bos_token_id=0, eos_token_id=1, pad_token_id=1)
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
     scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1 if spacing == "leading" else 0, prediction_type=prediction_type, timestep_spacing=spacing)
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1 if spacing == "leading" else 0,
+        prediction_type=prediction_type,
+        timestep_spacing=spacing,
+    )
     scheduler.save_pretrained(folder / "scheduler")
     tokenizer.save_pretrained(folder / "tokenizer")
     CLIPTextModel(text).eval().save_pretrained(folder / "text_encoder")

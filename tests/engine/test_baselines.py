@@ -4,13 +4,20 @@ import pytest
 import torch
 
 from in2n_blender.engine.editing import baselines
-from in2n_blender.engine.editing.baselines import METHODS, DistillationSchedule, OneTimeSchedule, OneTimeUpdate, ScoreDistillation, run_method
+from in2n_blender.engine.editing.baselines import (
+    METHODS,
+    DistillationSchedule,
+    OneTimeSchedule,
+    OneTimeUpdate,
+    ScoreDistillation,
+    run_method,
+)
 from in2n_blender.engine.editing.dataset_update import NOISE_LEVELS, Schedule, edit
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.engine.nerf.scene import load_scene
-from in2n_blender.jobs.protocol import Artifact, Reporter
-from in2n_blender.jobs.workspace import Workspace
 from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Artifact, Reporter
+from in2n_blender.workspace.layout import Workspace
 from tests.engine.test_dataset_update import made, request_for, stop_when, tiny  # noqa: F401 (fixtures)
 from tests.engine.test_nerf import ring
 
@@ -41,7 +48,9 @@ def test_one_time_update_cancelled_among_its_edits_goes_on_exactly(made):
     assert read_checkpoint(Workspace(workspace).edit("one-time-stopped"))[1]["edits_done"] == 3
     resumed = edit(request_for(workspace, editor, "one-time-stopped"), Reporter(), OneTimeUpdate)
     assert resumed["unet_evaluations"] == straight["unet_evaluations"]
-    one, other = (read_checkpoint(Workspace(workspace).edit(name))[0] for name in ("one-time-straight", "one-time-stopped"))
+    one, other = (
+        read_checkpoint(Workspace(workspace).edit(name))[0] for name in ("one-time-straight", "one-time-stopped")
+    )
     for name in one:
         assert torch.allclose(one[name].float(), other[name].float(), atol=2 if name == "dataset" else 1e-3), name
 
@@ -56,7 +65,9 @@ def test_score_distillation_moves_the_scene_and_leaves_the_photos(made):
     assert (scene.render(camera).rgb_srgb - before).abs().mean() > 0.003
     photos = read_checkpoint(Workspace(workspace).edit("distilled"))[0]["dataset"]
     night = edit(request_for(workspace, editor, "updated", rounds=1), Reporter())
-    assert night["done"] and not torch.equal(photos, read_checkpoint(Workspace(workspace).edit("updated"))[0]["dataset"])
+    assert night["done"] and not torch.equal(
+        photos, read_checkpoint(Workspace(workspace).edit("updated"))[0]["dataset"]
+    )
 
 
 def test_score_distillation_resumes_exactly(made):
@@ -94,8 +105,12 @@ def test_an_edit_belongs_to_its_method(made):
 
 
 def test_schedules():
-    iterative, one_time, distillation = (kind(7, 3, 10, 4, "falling") for kind in (Schedule, OneTimeSchedule, DistillationSchedule))
+    iterative, one_time, distillation = (
+        kind(7, 3, 10, 4, "falling") for kind in (Schedule, OneTimeSchedule, DistillationSchedule)
+    )
     assert one_time.edits == 7 and one_time.steps == iterative.steps and one_time.noise_level(3) == 1.0
-    assert distillation.edits == 0 and distillation.steps * baselines.DISTILLATION_RAYS == pytest.approx(iterative.steps, abs=4)
+    assert distillation.edits == 0 and distillation.steps * baselines.DISTILLATION_RAYS == pytest.approx(
+        iterative.steps, abs=4
+    )
     levels = [distillation.noise_level(step) for step in range(200)]
     assert NOISE_LEVELS[0] <= min(levels) < 0.1 and 0.9 < max(levels) <= NOISE_LEVELS[1] and len(set(levels)) == 200

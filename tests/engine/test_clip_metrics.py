@@ -1,4 +1,5 @@
-"""CLIP's formulas against constructed directions, and the real classes on a tiny CLIP with random weights made on the spot."""
+"""CLIP's formulas against constructed directions, and the real classes on a tiny CLIP with random weights made on the
+spot."""
 
 import shutil
 
@@ -8,10 +9,15 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-from in2n_blender.engine.evaluation.clip_metrics import (Clip, direction_consistency, direction_consistency_printed, direction_similarity,
-                                                         load_clip)
-from in2n_blender.jobs.protocol import Reporter
+from in2n_blender.engine.evaluation.clip_metrics import (
+    Clip,
+    direction_consistency,
+    direction_consistency_printed,
+    direction_similarity,
+    load_clip,
+)
 from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Reporter
 from tests.engine.small_editor import small_tokenizer
 
 
@@ -19,10 +25,14 @@ from tests.engine.small_editor import small_tokenizer
 def folder(tmp_path_factory):
     folder, tokenizer = tmp_path_factory.mktemp("clip"), small_tokenizer()
     size = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
-    text = CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=24, bos_token_id=0, eos_token_id=1, pad_token_id=1, **size)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=24, bos_token_id=0, eos_token_id=1, pad_token_id=1, **size
+    )
     vision = CLIPVisionConfig(image_size=32, patch_size=8, **size)
     torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)).save_pretrained(folder)
+    CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)).save_pretrained(
+        folder
+    )
     tokenizer.save_pretrained(folder)
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
@@ -55,22 +65,32 @@ def rows(*vectors):
 def test_an_edit_straight_along_the_caption_has_similarity_one():
     original = torch.nn.functional.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(1)), dim=1)
     source, target = rows([1, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0])
-    assert direction_similarity(original + 0.3 * (target - source), original, source, target) == pytest.approx([1.0] * 4, abs=1e-5)
-    assert direction_similarity(original - 2.0 * (target - source), original, source, target) == pytest.approx([-1.0] * 4, abs=1e-5)
+    assert direction_similarity(original + 0.3 * (target - source), original, source, target) == pytest.approx(
+        [1.0] * 4, abs=1e-5
+    )
+    assert direction_similarity(original - 2.0 * (target - source), original, source, target) == pytest.approx(
+        [-1.0] * 4, abs=1e-5
+    )
 
 
 def test_similarity_of_a_known_angle():
     original, edited = rows([0, 0, 0]), rows([1, 1, 0])
-    assert direction_similarity(edited, original, rows([0, 0, 0])[0], rows([1, 0, 0])[0]) == pytest.approx([np.sqrt(0.5)])
+    assert direction_similarity(edited, original, rows([0, 0, 0])[0], rows([1, 0, 0])[0]) == pytest.approx(
+        [np.sqrt(0.5)]
+    )
     assert direction_similarity(edited, original, rows([0, 0, 0])[0], rows([0, 0, 1])[0]) == pytest.approx([0.0])
 
 
 def test_what_has_no_direction():
     picture, caption, other = rows([0.6, 0.8], [0.0, 1.0]), rows([1, 0])[0], rows([0, 1])[0]
-    assert direction_similarity(picture, picture, caption, other) == [0.0, 0.0], "an unchanged view has not moved to the caption"
+    assert direction_similarity(picture, picture, caption, other) == [0.0, 0.0], (
+        "an unchanged view has not moved to the caption"
+    )
     assert direction_similarity(picture, picture, caption, caption) == [None, None], "equal captions say nowhere to go"
     assert direction_consistency(picture, picture) == [None], "no edit, so that it cannot be consistent"
-    assert direction_consistency(picture + rows([0, 0], [0, 1]), picture) == [0.0], "one frame edited and its neighbour not"
+    assert direction_consistency(picture + rows([0, 0], [0, 1]), picture) == [0.0], (
+        "one frame edited and its neighbour not"
+    )
 
 
 def test_consistency_of_known_directions():
@@ -101,7 +121,9 @@ def test_scores_equal_numpy_on_the_models_own_embeddings(clip):
         """Through PIL and the processor of one picture at a time, straight through the model's two halves."""
         found = []
         for image in images:
-            pixels = clip.processor(Image.fromarray(np.round(image * 255).astype(np.uint8)), return_tensors="pt").pixel_values
+            pixels = clip.processor(
+                Image.fromarray(np.round(image * 255).astype(np.uint8)), return_tensors="pt"
+            ).pixel_values
             with torch.no_grad():
                 found.append(clip.model.visual_projection(clip.model.vision_model(pixels).pooler_output)[0].numpy())
         return [vector / np.linalg.norm(vector) for vector in found]
@@ -117,9 +139,19 @@ def test_scores_equal_numpy_on_the_models_own_embeddings(clip):
     found_e, found_o = clip.embed_images(edited), clip.embed_images(original)
     np.testing.assert_allclose(found_e, e, atol=1e-5)
     wanted = caption(captions[1]) - caption(captions[0])
-    np.testing.assert_allclose(direction_similarity(found_e, found_o, *clip.embed_texts(captions)), [cosine(a - b, wanted) for a, b in zip(e, o)], atol=1e-3)
-    np.testing.assert_allclose(direction_consistency(found_e, found_o), [cosine(e[i] - o[i], e[i + 1] - o[i + 1]) for i in range(2)], atol=1e-3)
-    np.testing.assert_allclose(direction_consistency_printed(found_e, found_o), [(e[i] - o[i]) @ (e[i + 1] - e[i]) for i in range(2)], atol=1e-5)
+    np.testing.assert_allclose(
+        direction_similarity(found_e, found_o, *clip.embed_texts(captions)),
+        [cosine(a - b, wanted) for a, b in zip(e, o)],
+        atol=1e-3,
+    )
+    np.testing.assert_allclose(
+        direction_consistency(found_e, found_o), [cosine(e[i] - o[i], e[i + 1] - o[i + 1]) for i in range(2)], atol=1e-3
+    )
+    np.testing.assert_allclose(
+        direction_consistency_printed(found_e, found_o),
+        [(e[i] - o[i]) @ (e[i + 1] - e[i]) for i in range(2)],
+        atol=1e-5,
+    )
 
 
 def test_embeddings_have_unit_length_and_long_captions_are_cut(clip):
@@ -163,7 +195,9 @@ def test_a_model_in_the_local_cache_needs_no_network(no_network, folder, monkeyp
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("0123abcd")
     assert load_clip("someone/a-clip", "cpu").name == "someone/a-clip"
-    (cached / "snapshots" / "0123abcd" / "model.safetensors").rename(cached / "snapshots" / "0123abcd" / "pytorch_model.bin")
+    (cached / "snapshots" / "0123abcd" / "model.safetensors").rename(
+        cached / "snapshots" / "0123abcd" / "pytorch_model.bin"
+    )
     notes = []
     assert load_clip("someone/a-clip", "cpu", note=notes.append) is None and len(notes) == 1, "pickled weights are none"
 
@@ -191,7 +225,11 @@ def half(folder):
     from safetensors.torch import load_file, save_file
 
     weights = load_file(folder / "model.safetensors")
-    save_file({name: value for name, value in weights.items() if "text_projection" not in name}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: value for name, value in weights.items() if "text_projection" not in name},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
 
 
 def broken(folder):

@@ -14,11 +14,12 @@ from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.engine.nerf.scene import load_scene
 from in2n_blender.engine.nerf.training import reconstruct
-from in2n_blender.jobs.protocol import Artifact, Edit, Progress, Reconstruct, Reporter
-from in2n_blender.jobs.workspace import Workspace, write_json
+from in2n_blender.link.requests import Edit, Reconstruct
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled, In2nError
-
+from in2n_blender.scene.reporting import Artifact, Progress, Reporter
+from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.layout import Workspace
 from tests.engine.small_editor import small_editor_folder
 from tests.engine.test_nerf import TINY, ring, sphere_image
 
@@ -121,7 +122,9 @@ def test_an_edit_that_was_cancelled_goes_on_exactly(made):
 def test_perceptual_loss_is_the_users_choice(made):
     workspace, editor = made
     said = []
-    state = dataset_update.edit(request_for(workspace, editor, "lpips", rounds=1, perceptual="lpips-or-random"), Reporter(said.append))
+    state = dataset_update.edit(
+        request_for(workspace, editor, "lpips", rounds=1, perceptual="lpips-or-random"), Reporter(said.append)
+    )
     assert state["done"] and state["settings"]["perceptual"] == "lpips-or-random"
     assert sum("random backbone" in line for line in said if isinstance(line, str)) == 1
     with pytest.raises(In2nError) as refused:
@@ -145,8 +148,12 @@ def test_an_edit_builds_on_another(made):
     dataset_update.edit(request_for(workspace, editor, "second", rounds=1, seed=8, parent="first"), Reporter())
     dataset_update.edit(request_for(workspace, editor, "alone", rounds=1, seed=8), Reporter())
     assert json.loads((Workspace(workspace).edit("second") / "edit.json").read_text())["parent"] == "first"
-    first, second, alone = (read_checkpoint(Workspace(workspace).edit(name))[0]["dataset"].float() for name in ("first", "second", "alone"))
-    assert (second - first).abs().mean() > 1 and (second - alone).abs().mean() > 1, "the first edit's photos were edited again"
+    first, second, alone = (
+        read_checkpoint(Workspace(workspace).edit(name))[0]["dataset"].float() for name in ("first", "second", "alone")
+    )
+    assert (second - first).abs().mean() > 1 and (second - alone).abs().mean() > 1, (
+        "the first edit's photos were edited again"
+    )
 
 
 def test_building_on_an_edit_resumes_exactly_and_needs_it_finished(made):
@@ -164,7 +171,9 @@ def test_building_on_an_edit_resumes_exactly_and_needs_it_finished(made):
     resumed = dataset_update.edit(request_for(workspace, editor, "on-stopped", rounds=1, parent="ground"), Reporter())
     assert resumed["unet_evaluations"] == straight["unet_evaluations"]
     one, other = (read_checkpoint(Workspace(workspace).edit(name))[0] for name in ("on-straight", "on-stopped"))
-    assert all(torch.allclose(one[name].float(), other[name].float(), atol=2 if name == "dataset" else 1e-3) for name in one)
+    assert all(
+        torch.allclose(one[name].float(), other[name].float(), atol=2 if name == "dataset" else 1e-3) for name in one
+    )
 
 
 def test_an_edit_needs_a_finished_reconstruction_and_an_instruction(made, tmp_path):

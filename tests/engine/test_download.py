@@ -10,9 +10,10 @@ import pytest
 
 from in2n_blender.engine.diffusion.download import download
 from in2n_blender.engine.diffusion.hub import UNWANTED, WANTED, download_model
-from in2n_blender.jobs.models import find_models
-from in2n_blender.jobs.protocol import DownloadModel, Progress, Reporter
+from in2n_blender.link.requests import DownloadModel
+from in2n_blender.models.catalogue import find_models
 from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Progress, Reporter
 
 NAME, COMMIT = "someone/editor", "0" * 40
 FILES = {
@@ -48,7 +49,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             tree = [{"type": "file", "path": f, "size": len(data), "oid": "0" * 40} for f, data in FILES.items()]
             self._send(json.dumps(tree).encode(), {"Content-Type": "application/json"})
         elif self.path.startswith(f"/api/models/{NAME}"):
-            self._send(json.dumps({"id": NAME, "sha": COMMIT, "siblings": [{"rfilename": f} for f in FILES]}).encode(), {"Content-Type": "application/json"})
+            self._send(
+                json.dumps({"id": NAME, "sha": COMMIT, "siblings": [{"rfilename": f} for f in FILES]}).encode(),
+                {"Content-Type": "application/json"},
+            )
         else:
             self._file(body=True)
 
@@ -69,7 +73,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         for at in range(0, len(data) if body else 0, 2**21):
             try:
-                self.wfile.write(data[at:at + 2**21])
+                self.wfile.write(data[at : at + 2**21])
                 self.wfile.flush()
             except OSError:
                 return
@@ -78,7 +82,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "HF_HUB_OFFLINE"):
+    for variable in (
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HF_HUB_OFFLINE",
+    ):
         monkeypatch.delenv(variable, raising=False)
     server = Hub()
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -12,28 +12,33 @@ import pytest
 import torch
 from PIL import Image
 
-from in2n_blender import cli
+from in2n_blender.cli import main as cli
 from in2n_blender.engine.diffusion.miniature.operations import OPERATIONS
 from in2n_blender.engine.editing import dataset_update
 from in2n_blender.engine.evaluation import scoring
-from in2n_blender.engine.evaluation.cost import CostMeter
 from in2n_blender.engine.evaluation.evaluate import evaluate, find_truths, opaque, picture_operation
-from in2n_blender.engine.evaluation.image_metrics import psnr, sequence_consistency, ssim
+from in2n_blender.engine.evaluation.metrics import sequence_consistency, ssim
 from in2n_blender.engine.evaluation.results import Row, markdown_table, mean_rows, table, write_results
 from in2n_blender.engine.evaluation.scoring import neighbour_order, score_sequence, score_views
+from in2n_blender.engine.measure import CostMeter, psnr
 from in2n_blender.engine.nerf.scene import load_scene
-from in2n_blender.jobs.protocol import Artifact, Evaluate, Progress, Reporter, check_request
-from in2n_blender.jobs.workspace import Workspace
+from in2n_blender.link.requests import Evaluate, check_request
 from in2n_blender.scene.capture import View
 from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Artifact, Progress, Reporter
+from in2n_blender.workspace.layout import Workspace
 from tests.engine.analytic_scene import BallScene, camera_at
 from tests.engine.test_clip_metrics import folder as clip_folder  # noqa: F401 (a fixture)
 from tests.engine.test_dataset_update import made, request_for, stop_when, tiny  # noqa: F401 (fixtures)
 
 
 def row(method="iterative", scene="ball", instruction="make it night", **more):
-    scores = dict.fromkeys(("psnr_db", "ssim", "lpips", "consistency", "clip_direction", "clip_consistency", "clip_consistency_printed"))
-    return Row(method, scene, instruction, **{**scores, "unet_evaluations": 12, "nerf_steps": 100, "seconds": 3.5, **more})
+    scores = dict.fromkeys(
+        ("psnr_db", "ssim", "lpips", "consistency", "clip_direction", "clip_consistency", "clip_consistency_printed")
+    )
+    return Row(
+        method, scene, instruction, **{**scores, "unet_evaluations": 12, "nerf_steps": 100, "seconds": 3.5, **more}
+    )
 
 
 # --- rows
@@ -42,8 +47,12 @@ def row(method="iterative", scene="ball", instruction="make it night", **more):
 def test_table_is_aligned_and_leaves_out_what_nobody_measured():
     text = table([row(psnr_db=24.126), row("one-time", psnr_db=None, unet_evaluations=4)])
     lines = text.splitlines()
-    assert lines[0].split()[:4] == ["method", "scene", "instruction", "PSNR"] and "SSIM" not in text and "peak" not in text
-    assert lines[2].index("24.13") + len("24.13") == lines[0].index("PSNR (dB)") + len("PSNR (dB)"), "numbers end where their title ends"
+    assert (
+        lines[0].split()[:4] == ["method", "scene", "instruction", "PSNR"] and "SSIM" not in text and "peak" not in text
+    )
+    assert lines[2].index("24.13") + len("24.13") == lines[0].index("PSNR (dB)") + len("PSNR (dB)"), (
+        "numbers end where their title ends"
+    )
     assert lines[3].startswith("one-time  ") and len({line.index("100") for line in lines[2:]}) == 1
 
 
@@ -55,8 +64,12 @@ def test_markdown_table():
 
 
 def test_means_are_one_row_a_method_over_what_is_known():
-    rows = [row(psnr_db=20.0, unet_evaluations=10), row("one-time", psnr_db=1.0),
-            row(scene="garden", psnr_db=30.0, unet_evaluations=15), row(instruction="make it gold", psnr_db=None, unet_evaluations=12)]
+    rows = [
+        row(psnr_db=20.0, unet_evaluations=10),
+        row("one-time", psnr_db=1.0),
+        row(scene="garden", psnr_db=30.0, unet_evaluations=15),
+        row(instruction="make it gold", psnr_db=None, unet_evaluations=12),
+    ]
     first, second = mean_rows(rows)
     assert (first.method, first.scene, first.instruction, second.method) == ("iterative", "all", "all", "one-time")
     assert first.psnr_db == 25.0 and first.unet_evaluations == 12 and first.ssim is None and second.psnr_db == 1.0
@@ -156,12 +169,16 @@ class MeanColour:
         return torch.stack([torch.as_tensor(np.asarray(image)).reshape(-1, 3).mean(0) for image in images])
 
     def embed_texts(self, texts):
-        return torch.tensor([{"grey": [0.3, 0.3, 0.3], "red": [0.8, 0.3, 0.3], "blue": [0.3, 0.3, 0.8]}[text] for text in texts])
+        return torch.tensor(
+            [{"grey": [0.3, 0.3, 0.3], "red": [0.8, 0.3, 0.3], "blue": [0.3, 0.3, 0.8]}[text] for text in texts]
+        )
 
 
 def flat(*colour):
     shape = (12, 16)
-    return SimpleNamespace(rgb_srgb=torch.tensor(colour).expand(*shape, 3), alpha=torch.ones(shape), depth=torch.ones(shape))
+    return SimpleNamespace(
+        rgb_srgb=torch.tensor(colour).expand(*shape, 3), alpha=torch.ones(shape), depth=torch.ones(shape)
+    )
 
 
 def test_clip_scores_by_an_embedding_that_is_known():
@@ -191,7 +208,9 @@ def test_scoring_is_cancelled_between_views(monkeypatch):
     measured, real = [], scoring.ssim
     monkeypatch.setattr(scoring, "ssim", lambda *pair: measured.append(1) or real(*pair))
     with pytest.raises(Cancelled):
-        score_views(views, cameras, [view.rgb_srgb.numpy() for view in views], report=Reporter(cancelled=lambda: bool(measured)))
+        score_views(
+            views, cameras, [view.rgb_srgb.numpy() for view in views], report=Reporter(cancelled=lambda: bool(measured))
+        )
     assert len(measured) == 1
 
 
@@ -217,7 +236,12 @@ def test_truths_from_a_folder(tmp_path):
     Image.new("RGB", (16, 12), (255, 0, 51)).save(tmp_path / "b.png")
     notes = []
     none, found = find_truths(str(tmp_path), "make it snow", views, [], notes.append)
-    assert none is None and found.shape == (12, 16, 3) and found[0, 0] == pytest.approx([1.0, 0.0, 0.2]) and "a.png" in notes[0]
+    assert (
+        none is None
+        and found.shape == (12, 16, 3)
+        and found[0, 0] == pytest.approx([1.0, 0.0, 0.2])
+        and "a.png" in notes[0]
+    )
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(In2nError, match="8 x 8"):
         find_truths(str(tmp_path), "make it snow", views, [])
@@ -248,18 +272,32 @@ def held_out(workspace):
 
 def test_an_edit_is_measured_against_the_photo_as_its_instruction_changes_it(edited, tmp_path):
     events = []
-    result = evaluate(Evaluate(str(edited), "night", frames=3, out=str(tmp_path / "out"), device="cpu"), Reporter(events.append))
+    result = evaluate(
+        Evaluate(str(edited), "night", frames=3, out=str(tmp_path / "out"), device="cpu"), Reporter(events.append)
+    )
     (found,) = result["rows"]
     camera, photo = held_out(edited)
     truth = OPERATIONS["night"](torch.from_numpy(photo).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy()
-    assert found["psnr_db"] == pytest.approx(psnr(load_scene(str(edited), "night", "cpu").render(camera).rgb_srgb, truth))
+    assert found["psnr_db"] == pytest.approx(
+        psnr(load_scene(str(edited), "night", "cpu").render(camera).rgb_srgb, truth)
+    )
     assert found["ssim"] < 1 and found["lpips"] is None and found["clip_direction"] is None
     state = json.loads((Workspace(edited).edit("night") / "state.json").read_text())
-    assert (found["unet_evaluations"], found["nerf_steps"], found["seconds"]) == (state["unet_evaluations"], state["step"], state["seconds"])
+    assert (found["unet_evaluations"], found["nerf_steps"], found["seconds"]) == (
+        state["unet_evaluations"],
+        state["step"],
+        state["seconds"],
+    )
     assert found["instruction"] == "make it night" and found["scene"] == "ball" and math.isfinite(found["consistency"])
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == {"rows": result["rows"]}
-    assert "make it night" in result["table"] and "LPIPS" not in result["table"].splitlines()[0] and any("LPIPS" in note for note in result["notes"])
-    assert {event.path for event in events if isinstance(event, Artifact)} == {str(tmp_path / "out" / name) for name in ("result.json", "sheet.png")}
+    assert (
+        "make it night" in result["table"]
+        and "LPIPS" not in result["table"].splitlines()[0]
+        and any("LPIPS" in note for note in result["notes"])
+    )
+    assert {event.path for event in events if isinstance(event, Artifact)} == {
+        str(tmp_path / "out" / name) for name in ("result.json", "sheet.png")
+    }
     last = [event for event in events if isinstance(event, Progress)][-1]
     assert last.done == last.total
 
@@ -286,19 +324,37 @@ def test_a_given_truth_goes_first_and_an_unknown_one_is_said(edited, tmp_path):
     (found,) = evaluate(Evaluate(str(edited), "night", truth=str(tmp_path), frames=2, device="cpu"), Reporter())["rows"]
     assert found["psnr_db"] > 45, "its own render is a near truth"
     notes = []
-    assert find_truths(None, "add a moustache", (), [], notes.append) is None and "moustache" in notes[0] and "--truth" in notes[0]
+    assert (
+        find_truths(None, "add a moustache", (), [], notes.append) is None
+        and "moustache" in notes[0]
+        and "--truth" in notes[0]
+    )
 
 
 def test_clip_is_measured_by_a_model_in_a_folder(edited, clip_folder):
-    request = Evaluate(str(edited), "night", clip=str(clip_folder), source_caption="a ball", target_caption="a ball at night", frames=3, device="cpu")
+    request = Evaluate(
+        str(edited),
+        "night",
+        clip=str(clip_folder),
+        source_caption="a ball",
+        target_caption="a ball at night",
+        frames=3,
+        device="cpu",
+    )
     (found,) = evaluate(request, Reporter())["rows"]
-    assert -1 <= found["clip_direction"] <= 1 and -1 <= found["clip_consistency"] <= 1 and found["clip_consistency_printed"] is not None
+    assert (
+        -1 <= found["clip_direction"] <= 1
+        and -1 <= found["clip_consistency"] <= 1
+        and found["clip_consistency_printed"] is not None
+    )
     (found,) = evaluate(dataclasses.replace(request, source_caption=None, target_caption=None), Reporter())["rows"]
     assert found["clip_direction"] is None and found["clip_consistency"] is not None
 
 
 def test_evaluation_is_cancelled_while_it_renders(edited, tmp_path):
-    reporter, events = stop_when(lambda event: isinstance(event, Progress) and "path" in event.message and event.done == 1)
+    reporter, events = stop_when(
+        lambda event: isinstance(event, Progress) and "path" in event.message and event.done == 1
+    )
     with pytest.raises(Cancelled):
         evaluate(Evaluate(str(edited), "night", frames=8, out=str(tmp_path / "out"), device="cpu"), reporter)
     assert events[-1].done == 1 and not (tmp_path / "out").exists()
@@ -308,8 +364,12 @@ def test_what_cannot_be_measured_is_refused(edited):
     with pytest.raises(In2nError) as refused:
         evaluate(Evaluate(str(edited), "no-such-edit", device="cpu"), Reporter())
     assert refused.value.code == "not_trained"
-    for more, code in [(dict(source_caption="a ball"), "bad_captions"), (dict(source_caption="a", target_caption=" a"), "bad_captions"),
-                       (dict(edit=None, clip="x/y"), "nothing_edited"), (dict(edit=None, truth="."), "nothing_edited")]:
+    for more, code in [
+        (dict(source_caption="a ball"), "bad_captions"),
+        (dict(source_caption="a", target_caption=" a"), "bad_captions"),
+        (dict(edit=None, clip="x/y"), "nothing_edited"),
+        (dict(edit=None, truth="."), "nothing_edited"),
+    ]:
         with pytest.raises(In2nError) as refused:
             check_request(Evaluate(**{"workspace": str(edited), "edit": "night", **more}))
         assert refused.value.code == code
@@ -335,7 +395,9 @@ def test_the_command_prints_the_table_and_writes_where_it_was_told(edited, tmp_p
 
     monkeypatch.setattr(cli, "_engine", engine)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["evaluate", str(edited), "--edit", "night", "--frames", "2", "--device", "cpu", "--out", "here"]) == 0
+    assert (
+        cli.main(["evaluate", str(edited), "--edit", "night", "--frames", "2", "--device", "cpu", "--out", "here"]) == 0
+    )
     printed = capsys.readouterr().out
     assert "PSNR (dB)" in printed and "make it night" in printed and (tmp_path / "here" / "result.json").is_file()
     assert cli.main(["evaluate", str(edited), "--edit", "original", "--frames", "2", "--device", "cpu"]) == 0

@@ -14,8 +14,8 @@ from in2n_blender.engine.diffusion.editor import join_originals, load_editor, no
 from in2n_blender.engine.diffusion.instruct_pix2pix import guidance_weights
 from in2n_blender.engine.diffusion.miniature.autoencoder import BlockTransformAutoencoder
 from in2n_blender.engine.diffusion.schedules import NoiseSchedule
-from in2n_blender.jobs.protocol import Reporter
 from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Reporter
 from tests.engine.small_editor import small_editor_folder
 
 INSTRUCTION = "make it snow"
@@ -40,16 +40,36 @@ def picture(seed: int, count: int = 1, height: int = 32, width: int = 32) -> tor
 
 def pipeline_edit(folder, vae_class, original, latents, steps):
     pipeline = StableDiffusionInstructPix2PixPipeline(
-        vae_class.from_pretrained(folder / "vae"), CLIPTextModel.from_pretrained(folder / "text_encoder"),
-        CLIPTokenizer.from_pretrained(folder / "tokenizer"), UNet2DConditionModel.from_pretrained(folder / "unet"),
-        DDIMScheduler.from_pretrained(folder / "scheduler"), safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        vae_class.from_pretrained(folder / "vae"),
+        CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        UNet2DConditionModel.from_pretrained(folder / "unet"),
+        DDIMScheduler.from_pretrained(folder / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline(INSTRUCTION, image=original, latents=latents, num_inference_steps=steps, guidance_scale=7.5,
-                    image_guidance_scale=1.5, output_type="pt").images
+    return pipeline(
+        INSTRUCTION,
+        image=original,
+        latents=latents,
+        num_inference_steps=steps,
+        guidance_scale=7.5,
+        image_guidance_scale=1.5,
+        output_type="pt",
+    ).images
 
 
-@pytest.mark.parametrize("prediction_type, block_transform, spacing", [
-    ("epsilon", False, "leading"), ("v_prediction", True, "trailing"), ("v_prediction", False, "leading"), ("sample", True, "trailing")])
+@pytest.mark.parametrize(
+    "prediction_type, block_transform, spacing",
+    [
+        ("epsilon", False, "leading"),
+        ("v_prediction", True, "trailing"),
+        ("v_prediction", False, "leading"),
+        ("sample", True, "trailing"),
+    ],
+)
 def test_edit_from_pure_noise_equals_the_diffusers_pipeline(tmp_path, prediction_type, block_transform, spacing):
     folder = small_editor_folder(tmp_path, prediction_type, block_transform, spacing)
     editor = load_editor(str(folder), "cpu")
@@ -57,7 +77,9 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(tmp_path, prediction
     editor.working_side = 32
     render, original = picture(1), picture(2)
 
-    edited = editor.edit(render, original, noise_level=1.0, generators=[noise_generator(0, 0, 0)], guidance_text=7.5, guidance_image=1.5)
+    edited = editor.edit(
+        render, original, noise_level=1.0, generators=[noise_generator(0, 0, 0)], guidance_text=7.5, guidance_image=1.5
+    )
 
     generator = noise_generator(0, 0, 0)
     shape = editor.encode_original(original).latent.shape
@@ -68,7 +90,10 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(tmp_path, prediction
     torch.testing.assert_close(edited, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("prediction_type, block_transform", [("epsilon", False), ("v_prediction", True), ("sample", True), ("v_prediction", False)])
+@pytest.mark.parametrize(
+    "prediction_type, block_transform",
+    [("epsilon", False), ("v_prediction", True), ("sample", True), ("v_prediction", False)],
+)
 def test_distillation_is_dreamfusions_gradient(tmp_path, prediction_type, block_transform):
     """Against equation 3 written out with the folder's own networks, in pixels through the encoder's Jacobian."""
     folder = small_editor_folder(tmp_path, prediction_type, block_transform)
@@ -76,13 +101,18 @@ def test_distillation_is_dreamfusions_gradient(tmp_path, prediction_type, block_
     editor.prepare(INSTRUCTION)
     editor.working_side = 32
     render, original = picture(1).requires_grad_(), picture(2)
-    loss = editor.distillation_loss(render, original, noise_level=0.4, generators=[noise_generator(3, 0, 0)], guidance_text=2.0, guidance_image=1.5)
+    loss = editor.distillation_loss(
+        render, original, noise_level=0.4, generators=[noise_generator(3, 0, 0)], guidance_text=2.0, guidance_image=1.5
+    )
     (gradient,) = torch.autograd.grad(loss, render)
     assert editor.unet_evaluations == 3
 
     unet = UNet2DConditionModel.from_pretrained(folder / "unet")
     vae = (BlockTransformAutoencoder if block_transform else AutoencoderKL).from_pretrained(folder / "vae")
-    text_encoder, tokenizer = CLIPTextModel.from_pretrained(folder / "text_encoder"), CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    text_encoder, tokenizer = (
+        CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+    )
     words = text_encoder(tokenizer([INSTRUCTION, "", ""], padding="max_length", return_tensors="pt").input_ids)[0]
     timestep = 399
     alpha = DDIMScheduler.from_pretrained(folder / "scheduler").alphas_cumprod[timestep]
@@ -94,8 +124,11 @@ def test_distillation_is_dreamfusions_gradient(tmp_path, prediction_type, block_
         inputs = torch.cat([noisy.repeat(3, 1, 1, 1), torch.cat([condition, condition, 0 * condition])], 1)
         both, image, nothing = unet(inputs, timestep, encoder_hidden_states=words).sample.chunk(3)
         guided = nothing + 2.0 * (both - image) + 1.5 * (image - nothing)
-        predicted_noise = {"epsilon": guided, "v_prediction": alpha.sqrt() * guided + (1 - alpha).sqrt() * noisy,
-                           "sample": (noisy - alpha.sqrt() * guided) / (1 - alpha).sqrt()}[prediction_type]
+        predicted_noise = {
+            "epsilon": guided,
+            "v_prediction": alpha.sqrt() * guided + (1 - alpha).sqrt() * noisy,
+            "sample": (noisy - alpha.sqrt() * guided) / (1 - alpha).sqrt(),
+        }[prediction_type]
         direction = (1 - alpha) * (predicted_noise - noise) / latent.numel()
         if block_transform:  # distances between images, by the bands' variances
             direction = direction * (vae.deviations**2 / (vae.deviations**2).mean())[:, None, None]
@@ -128,8 +161,15 @@ def test_swapped_branches_give_another_edit(editor, monkeypatch):
 def test_branches_without_weight_are_left_out_and_change_nothing(editor, monkeypatch, guidance, branches):
     def edit():
         before = editor.unet_evaluations
-        edited = editor.edit(picture(1), picture(2), noise_level=0.9, generators=[noise_generator(0, 0, 0)], steps=4,
-                             guidance_text=guidance[0], guidance_image=guidance[1])
+        edited = editor.edit(
+            picture(1),
+            picture(2),
+            noise_level=0.9,
+            generators=[noise_generator(0, 0, 0)],
+            steps=4,
+            guidance_text=guidance[0],
+            guidance_image=guidance[1],
+        )
         return edited, editor.unet_evaluations - before
 
     edited, evaluations = edit()
@@ -147,20 +187,39 @@ def test_instruction_photo_seed_and_guidance_each_change_the_edit(folder):
 
     def edit(instruction=INSTRUCTION, original=original, seed=0, **guidance):
         editor.prepare(instruction)
-        return editor.edit(render, original, noise_level=0.9, generators=[noise_generator(seed, 0, 0)], steps=4, **guidance)
+        return editor.edit(
+            render, original, noise_level=0.9, generators=[noise_generator(seed, 0, 0)], steps=4, **guidance
+        )
 
     base = edit()
-    for other in (edit("turn it to gold"), edit(original=picture(3)), edit(seed=1), edit(guidance_text=1.0), edit(guidance_image=3.0)):
+    for other in (
+        edit("turn it to gold"),
+        edit(original=picture(3)),
+        edit(seed=1),
+        edit(guidance_text=1.0),
+        edit(guidance_image=3.0),
+    ):
         assert (other - base).abs().max() > 1e-4
     assert torch.equal(edit(guidance_text=7.5, guidance_image=1.5), base)
 
 
 def test_a_low_noise_level_stays_near_the_render(tmp_path):
-    editor = load_editor(str(small_editor_folder(tmp_path, "v_prediction", block_transform=True, spacing="trailing")), "cpu")
+    editor = load_editor(
+        str(small_editor_folder(tmp_path, "v_prediction", block_transform=True, spacing="trailing")), "cpu"
+    )
     editor.prepare(INSTRUCTION)
     render = picture(1)
-    edited = {level: editor.edit(render, picture(2), noise_level=level, generators=[noise_generator(0, 0, 0)], guidance_text=1.0, guidance_image=1.0)
-              for level in (0.02, 0.98)}
+    edited = {
+        level: editor.edit(
+            render,
+            picture(2),
+            noise_level=level,
+            generators=[noise_generator(0, 0, 0)],
+            guidance_text=1.0,
+            guidance_image=1.0,
+        )
+        for level in (0.02, 0.98)
+    }
     near, far = ((edited[level] - render).abs().mean().item() for level in (0.02, 0.98))
     assert near < 0.05 < far
 
@@ -168,17 +227,33 @@ def test_a_low_noise_level_stays_near_the_render(tmp_path):
 def test_views_edited_together_equal_views_edited_alone(editor):
     renders, photos, levels = picture(1, 2), picture(2, 2), [0.9, 0.3]
     originals = [editor.encode_original(photo[None]) for photo in photos]
-    together = editor.edit(renders, join_originals(originals), noise_level=levels,
-                           generators=[noise_generator(0, view, 0) for view in range(2)], steps=5)
+    together = editor.edit(
+        renders,
+        join_originals(originals),
+        noise_level=levels,
+        generators=[noise_generator(0, view, 0) for view in range(2)],
+        steps=5,
+    )
     for view in range(2):
-        alone = editor.edit(renders[view : view + 1], originals[view], noise_level=levels[view],
-                            generators=[noise_generator(0, view, 0)], steps=5)
+        alone = editor.edit(
+            renders[view : view + 1],
+            originals[view],
+            noise_level=levels[view],
+            generators=[noise_generator(0, view, 0)],
+            steps=5,
+        )
         torch.testing.assert_close(together[view : view + 1], alone, atol=1e-4, rtol=0)
 
 
 def test_unet_evaluations_count_images_branches_and_steps(editor):
     before = editor.unet_evaluations
-    editor.edit(picture(1, 2), picture(2, 2), noise_level=0.5, generators=[noise_generator(0, view, 0) for view in range(2)], steps=3)
+    editor.edit(
+        picture(1, 2),
+        picture(2, 2),
+        noise_level=0.5,
+        generators=[noise_generator(0, view, 0) for view in range(2)],
+        steps=3,
+    )
     assert editor.unet_evaluations - before == 2 * 3 * 3
 
 
@@ -198,7 +273,9 @@ def test_odd_sizes_keep_their_size_and_content(folder, height, width):
 
     whole = load_editor(str(folder), "cpu")
     whole.prepare(INSTRUCTION)
-    edited = whole.edit(render, picture(2, 1, height, width), noise_level=0.5, generators=[noise_generator(0, 0, 0)], steps=2)
+    edited = whole.edit(
+        render, picture(2, 1, height, width), noise_level=0.5, generators=[noise_generator(0, 0, 0)], steps=2
+    )
     assert edited.shape == render.shape and edited.dtype == torch.float32
     assert torch.isfinite(edited).all() and edited.min() >= 0 and edited.max() <= 1
 
@@ -220,8 +297,13 @@ def test_cancel_in_the_middle_of_a_step(editor):
         return asked > 20
 
     with pytest.raises(Cancelled):
-        editor.edit(picture(1), picture(2), noise_level=0.9, generators=[noise_generator(0, 0, 0)],
-                    report=Reporter(lambda event: steps.append(event.done), cancelled))
+        editor.edit(
+            picture(1),
+            picture(2),
+            noise_level=0.9,
+            generators=[noise_generator(0, 0, 0)],
+            report=Reporter(lambda event: steps.append(event.done), cancelled),
+        )
     assert steps == [0] and asked == 21  # every layer of the network asks, and the first "yes" ends it
     editor.edit(picture(1), picture(2), noise_level=0.9, generators=[noise_generator(0, 0, 0)], steps=1)  # usable again
 
@@ -238,7 +320,12 @@ def test_noise_comes_from_seed_view_and_round():
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_timesteps_from_pure_noise_are_those_of_diffusers(tmp_path, spacing):
-    scheduler = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1 if spacing == "leading" else 0, timestep_spacing=spacing)
+    scheduler = DDIMScheduler(
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        steps_offset=1 if spacing == "leading" else 0,
+        timestep_spacing=spacing,
+    )
     scheduler.save_pretrained(tmp_path)
     schedule = NoiseSchedule.from_folder(tmp_path)
     for steps in (1, 7, 20, 50):
@@ -266,14 +353,22 @@ def test_ddim_with_the_true_prediction_recovers_the_clean_latent(tmp_path, predi
     latent = schedule.add_noise(clean, noise, [0.9], timesteps[:1])
     for now, then in zip(timesteps, [*timesteps[1:], None]):
         alpha = schedule.alphas_cumprod[now]
-        prediction = {"epsilon": noise, "sample": clean, "v_prediction": alpha.sqrt() * noise - (1 - alpha).sqrt() * clean}[prediction_type]
+        prediction = {
+            "epsilon": noise,
+            "sample": clean,
+            "v_prediction": alpha.sqrt() * noise - (1 - alpha).sqrt() * clean,
+        }[prediction_type]
         latent = schedule.step(prediction, latent, [now], [then])
     alpha = schedule.final_alpha
     torch.testing.assert_close(latent, alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise)
 
 
 def test_latents_are_clipped_only_where_the_checkpoint_says_so(tmp_path):
-    stated = {"_class_name": "EulerAncestralDiscreteScheduler", "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+    stated = {
+        "_class_name": "EulerAncestralDiscreteScheduler",
+        "beta_schedule": "scaled_linear",
+        "num_train_timesteps": 1000,
+    }
     (tmp_path / "scheduler_config.json").write_text(json.dumps(stated))
     assert NoiseSchedule.from_folder(tmp_path).clip_range is None
     (tmp_path / "scheduler_config.json").write_text(json.dumps({**stated, "clip_sample": True}))
@@ -286,7 +381,9 @@ def test_empty_instruction(editor):
     assert error.value.code == "empty_instruction"
 
 
-@pytest.mark.parametrize("name, code", [("no such thing", "unknown_editor"), ("nobody/no-such-model", "editor_missing")])
+@pytest.mark.parametrize(
+    "name, code", [("no such thing", "unknown_editor"), ("nobody/no-such-model", "editor_missing")]
+)
 def test_unknown_and_missing_editors(tmp_path, monkeypatch, name, code):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.delenv("IN2N_ALLOW_DOWNLOAD", raising=False)
@@ -325,7 +422,11 @@ def test_missing_miniature_weights(tmp_path, monkeypatch):
 def test_an_editor_with_its_own_instructions_and_guidance(tmp_path):
     """As the bundled miniature: miniature.json names the phrases that it knows, all else is refused."""
     folder = small_editor_folder(tmp_path)
-    facts = {"instructions": [{"phrases": ["make it snow", "cover it with snow"]}], "guidance_text": 2.0, "guidance_image": 1.25}
+    facts = {
+        "instructions": [{"phrases": ["make it snow", "cover it with snow"]}],
+        "guidance_text": 2.0,
+        "guidance_image": 1.25,
+    }
     (folder / "miniature.json").write_text(json.dumps(facts))
     editor = load_editor(str(folder), "cpu")
     assert (editor.guidance_text, editor.guidance_image) == (2.0, 1.25)
@@ -348,8 +449,16 @@ def test_unfit_folders(tmp_path, folder):
     plain = tmp_path / "text to image"
     shutil.copytree(folder, plain)
     UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, block_out_channels=(16,), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), cross_attention_dim=16).save_pretrained(plain / "unet")
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16,),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        cross_attention_dim=16,
+    ).save_pretrained(plain / "unet")
     with pytest.raises(In2nError, match="original image") as error:
         load_editor(str(plain), "cpu")
     assert error.value.code == "editor_unfit"

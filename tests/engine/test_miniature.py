@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from in2n_blender.engine.diffusion.miniature import autoencoder, evaluate, instructions, networks, operations, pairs, train
+from in2n_blender.engine.diffusion.miniature import autoencoder, instructions, networks, operations
 from in2n_blender.scene.errors import In2nError
+from in2n_blender.testbed.miniature import evaluate, pairs, train
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,7 @@ def cache(tmp_path_factory):
 
 # --- latents
 
+
 def test_latents_are_exact_and_normalised(tmp_path):
     images = pictures(4) * 2 - 1
     vae = autoencoder.BlockTransformAutoencoder(band_deviations=autoencoder.measure_band_deviations(images))
@@ -68,6 +70,7 @@ def test_sizes_that_are_no_multiple_of_the_block_are_refused():
 
 # --- operations and instructions
 
+
 @pytest.mark.parametrize("name", operations.OPERATIONS)
 def test_operations_keep_shape_and_range_and_do_not_touch_their_input(name):
     images = pictures(3)
@@ -93,7 +96,9 @@ def test_operations_do_what_they_say():
 
 
 def test_a_blur_keeps_the_mean_and_a_constant():
-    assert torch.allclose(operations.gaussian_blur(torch.full((1, 1, 9, 9), 0.3), 2.0), torch.full((1, 1, 9, 9), 0.3), atol=1e-6)
+    assert torch.allclose(
+        operations.gaussian_blur(torch.full((1, 1, 9, 9), 0.3), 2.0), torch.full((1, 1, 9, 9), 0.3), atol=1e-6
+    )
 
 
 def test_every_instruction_has_a_truth_and_paraphrases_of_its_own():
@@ -112,7 +117,10 @@ def facts_folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("text", ["make it night", "Make it NIGHT!", "turn it to the night.", "As if at night", "please, just make it night now"])
+@pytest.mark.parametrize(
+    "text",
+    ["make it night", "Make it NIGHT!", "turn it to the night.", "As if at night", "please, just make it night now"],
+)
 def test_paraphrases_match_whatever_their_case_punctuation_and_articles(facts_folder, text):
     assert instructions.match_instruction(text, facts_folder) == "make it night"
 
@@ -128,6 +136,7 @@ def test_an_unknown_instruction_names_the_known_ones_and_another_editor(facts_fo
 
 # --- networks
 
+
 def test_each_word_of_an_instruction_is_one_token_and_foreign_words_have_tokens(tmp_path):
     tokenizer = networks.build_tokenizer(tmp_path)
     for each in instructions.INSTRUCTIONS:
@@ -140,6 +149,7 @@ def test_each_word_of_an_instruction_is_one_token_and_foreign_words_have_tokens(
 
 
 # --- pairs
+
 
 def test_held_out_scenes_are_never_trained_on(cache):
     assert len(pairs.RenderedPairs(cache).views) == 2
@@ -169,6 +179,7 @@ def test_photographs_come_with_scikit_image(tmp_path):
 
 # --- training
 
+
 def small_run(cache, out, **changes):
     config = train.TrainingConfig(**{"steps": 2, "batch": 2, "size": 32, "large_size": 32, "warmup": 1} | changes)
     return train.train(out, pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=0), config, torch.device("cpu"))
@@ -196,7 +207,11 @@ def test_training_learns_resumes_and_exports_what_the_editor_opens(cache, tmp_pa
 def test_a_checkpoint_restores_weights_averages_and_optimiser(cache, tmp_path):
     first = small_run(cache, tmp_path)
     deviations = tuple(first.miniature.vae.deviations.tolist())
-    again = train.Trainer(networks.build_miniature(deviations, networks.build_tokenizer(tmp_path / "tokenizer")), first.config, torch.device("cpu"))
+    again = train.Trainer(
+        networks.build_miniature(deviations, networks.build_tokenizer(tmp_path / "tokenizer")),
+        first.config,
+        torch.device("cpu"),
+    )
     again.restore(tmp_path)
     assert again.progress == first.progress
     for name, value in first.parameters.items():
@@ -208,21 +223,36 @@ def test_a_checkpoint_restores_weights_averages_and_optimiser(cache, tmp_path):
 
 def test_the_loss_falls(cache, tmp_path):
     config = train.TrainingConfig(size=32, warmup=1, dropout=0.0)
-    trainer = train.Trainer(networks.build_miniature((1.0,) * 48, networks.build_tokenizer(tmp_path)), config, torch.device("cpu"))
+    trainer = train.Trainer(
+        networks.build_miniature((1.0,) * 48, networks.build_tokenizer(tmp_path)), config, torch.device("cpu")
+    )
     batch = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=1).batch(4, 32)
     losses = [trainer.step(batch, 0.0) for _ in range(25)]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero(tmp_path):
-    trainer = train.Trainer(networks.build_miniature((1.0,) * 48, networks.build_tokenizer(tmp_path)), train.TrainingConfig(warmup=10), torch.device("cpu"))
+    trainer = train.Trainer(
+        networks.build_miniature((1.0,) * 48, networks.build_tokenizer(tmp_path)),
+        train.TrainingConfig(warmup=10),
+        torch.device("cpu"),
+    )
     assert trainer.rate(0.0) == pytest.approx(6e-5)
     trainer.progress.step = 100
     assert trainer.rate(0.5) == pytest.approx(6e-4) and trainer.rate(1.0) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_without_blender_the_trainer_says_how_to_name_it(tmp_path, capsys):
-    code = train.main(["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"), "--blender-python", str(tmp_path / "missing")])
+    code = train.main(
+        [
+            "--cache",
+            str(tmp_path / "cache"),
+            "--out",
+            str(tmp_path / "out"),
+            "--blender-python",
+            str(tmp_path / "missing"),
+        ]
+    )
     assert code == 1
     assert "--blender-python" in capsys.readouterr().err
 
@@ -246,6 +276,7 @@ def test_a_stopped_run_keeps_its_checkpoint(cache, tmp_path):
 
 # --- evaluation
 
+
 def test_psnr_and_nearest_truth_on_known_answers():
     truth = torch.full((1, 3, 4, 4), 0.5)
     assert evaluate.psnr_db(truth + 0.1, truth).item() == pytest.approx(20.0, abs=1e-4)
@@ -255,7 +286,9 @@ def test_psnr_and_nearest_truth_on_known_answers():
 
 
 def test_evaluation_writes_its_bars_and_a_sheet(cache, tmp_path, monkeypatch):
-    """The editor is replaced by one that knows the truth of one instruction: its row must be perfect, the others not."""
+    """The editor is replaced by one that knows the truth of one instruction: its row must be perfect, the others
+    not."""
+
     class BlackAndWhite:
         guidance_text = guidance_image = 1.0
         steps = 1
@@ -270,7 +303,10 @@ def test_evaluation_writes_its_bars_and_a_sheet(cache, tmp_path, monkeypatch):
     evaluate.evaluate_to_folder(tmp_path, cache, tmp_path, torch.device("cpu"))
     result = json.loads((tmp_path / "result.json").read_text())
     rows = {row["instruction"]: row for row in result["instructions"]}
-    assert rows["make it black and white"]["psnr_db"] > 60 and rows["make it black and white"]["right_instruction_share"] == 1
+    assert (
+        rows["make it black and white"]["psnr_db"] > 60
+        and rows["make it black and white"]["right_instruction_share"] == 1
+    )
     assert rows["tint it red"]["psnr_db"] < 20 and rows["tint it red"]["right_instruction_share"] == 0
     assert Image.open(tmp_path / "sheet.png").size[0] == 64 * 11
 
@@ -286,9 +322,14 @@ def test_photographs_are_edited_on_a_sheet(tmp_path):
         evaluate.photo_sheet(instructions.WEIGHTS_FOLDER, tmp_path, torch.device("cpu"))
     assert caught.value.code == "no_photos"
     photos = pairs.write_photographs(tmp_path / "photos", 96)
-    sheet = np.asarray(evaluate.photo_sheet(instructions.WEIGHTS_FOLDER, photos, torch.device("cpu"), count=2, side=64), float)
+    sheet = np.asarray(
+        evaluate.photo_sheet(instructions.WEIGHTS_FOLDER, photos, torch.device("cpu"), count=2, side=64), float
+    )
     assert sheet.shape[0] == 14 + 2 * 64 and sheet.shape[1] == 64 * (1 + len(instructions.INSTRUCTIONS))
-    original, tiles = sheet[14:, :64], [sheet[14:, 64 * i : 64 * (i + 1)] for i in range(1, 1 + len(instructions.INSTRUCTIONS))]
+    original, tiles = (
+        sheet[14:, :64],
+        [sheet[14:, 64 * i : 64 * (i + 1)] for i in range(1, 1 + len(instructions.INSTRUCTIONS))],
+    )
     assert all(np.abs(tile - original).mean() > 8 for tile in tiles), "every edit is plainly visible"
 
 

@@ -1,4 +1,5 @@
-"""The NeRF: kernels against their torch twins, sampling and losses against their formulas, a tiny scene learnt and resumed."""
+"""The NeRF: kernels against their torch twins, sampling and losses against their formulas, a tiny scene learnt and
+resumed."""
 
 import math
 from dataclasses import replace
@@ -7,30 +8,60 @@ import numpy as np
 import pytest
 import torch
 
-from in2n_blender.engine.evaluation.image_metrics import psnr
-from in2n_blender.engine.nerf import compositing, encoding as encoding_module, losses, sampling
-from in2n_blender.engine.nerf.checkpoint import read_checkpoint, save_checkpoint
+from in2n_blender.engine.measure import psnr
+from in2n_blender.engine.nerf import compositing, losses, sampling
+from in2n_blender.engine.nerf import encoding as encoding_module
 from in2n_blender.engine.nerf.camera_refinement import CameraRefinement, rotation_matrices
+from in2n_blender.engine.nerf.checkpoint import read_checkpoint, save_checkpoint
 from in2n_blender.engine.nerf.compositing import compositing_kernels, ray_weights, ray_weights_torch
 from in2n_blender.engine.nerf.dataset import PixelBank, SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch, encoding_kernels
-from in2n_blender.engine.nerf.losses import (PerceptualLoss, distortion_loss, interlevel_loss, loss_kernel, nearness_loss, perceptual_loss,
-                                             ray_losses)
+from in2n_blender.engine.nerf.losses import (
+    PerceptualLoss,
+    distortion_loss,
+    interlevel_loss,
+    loss_kernel,
+    nearness_loss,
+    perceptual_loss,
+    ray_losses,
+)
 from in2n_blender.engine.nerf.ray_marching import march, march_kernels
 from in2n_blender.engine.nerf.rendering import NerfModel
-from in2n_blender.engine.nerf.sampling import (contract, distance_to_spacing, place_samples, place_samples_torch, resample, resample_torch,
-                                               sampling_kernels, spacing_to_distance, uniform_edges)
-from in2n_blender.engine.nerf.settings import CPU, GPU, NerfSettings, with_options
+from in2n_blender.engine.nerf.sampling import (
+    contract,
+    distance_to_spacing,
+    place_samples,
+    place_samples_torch,
+    resample,
+    resample_torch,
+    sampling_kernels,
+    spacing_to_distance,
+    uniform_edges,
+)
 from in2n_blender.engine.nerf.scene import Scene, bytes_a_ray, load_scene, rays_a_chunk
+from in2n_blender.engine.nerf.settings import CPU, GPU, NerfSettings, with_options
 from in2n_blender.engine.nerf.training import Trainer, reconstruct
-from in2n_blender.jobs.protocol import Reconstruct, Reporter
-from in2n_blender.jobs.workspace import write_json
+from in2n_blender.link.requests import Reconstruct
 from in2n_blender.scene.camera import Camera, Intrinsics
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled
+from in2n_blender.scene.reporting import Reporter
+from in2n_blender.workspace.files import write_json
 
-TINY = NerfSettings(levels=3, coarsest=8, finest=32, log2_table=12, features=2, hidden=16, proposal_levels=2, proposal_finest=16,
-                    proposal_samples=24, samples=12, rays=256, steps=60)
+TINY = NerfSettings(
+    levels=3,
+    coarsest=8,
+    finest=32,
+    log2_table=12,
+    features=2,
+    hidden=16,
+    proposal_levels=2,
+    proposal_finest=16,
+    proposal_samples=24,
+    samples=12,
+    rays=256,
+    steps=60,
+)
 
 
 def look_at(position, target=(0, 0, 0), size=(24, 16)):
@@ -45,7 +76,10 @@ def look_at(position, target=(0, 0, 0), size=(24, 16)):
 
 
 def ring(count=8, radius=3.0):
-    return [look_at((radius * math.cos(a), radius * math.sin(a), 1.0)) for a in np.linspace(0, 2 * math.pi, count, endpoint=False)]
+    return [
+        look_at((radius * math.cos(a), radius * math.sin(a), 1.0))
+        for a in np.linspace(0, 2 * math.pi, count, endpoint=False)
+    ]
 
 
 def sphere_image(camera):
@@ -96,7 +130,9 @@ def test_warp_encoding_has_torchs_gradient_of_the_positions(features, threads):
     positions = torch.cat([inside, torch.tensor([[1.5, -0.5, 0.5]])]).requires_grad_()
     weight = torch.randn(len(positions), encoding.width)
     ours = torch.autograd.grad((encoding(positions) * weight).sum(), [positions, encoding.table])
-    twin = torch.autograd.grad((encode_torch(positions, encoding.table, layout) * weight).sum(), [positions, encoding.table])
+    twin = torch.autograd.grad(
+        (encode_torch(positions, encoding.table, layout) * weight).sum(), [positions, encoding.table]
+    )
     for a, b in zip(ours, twin):
         assert torch.allclose(a, b, rtol=1e-3, atol=2e-3)
     assert ours[0][:-1].abs().sum() > 0 and ours[0][-1, :2].tolist() == [0, 0]
@@ -149,7 +185,9 @@ def test_weights_along_rays_equal_nerfaccs_forward_and_backward():
         values.append(function(samples.starts, samples.ends, densities))
         gradients.append(torch.autograd.grad((values[-1] * wanted).sum(), densities)[0])
     assert torch.allclose(*values, atol=1e-6)
-    ours, twin = (gradient / (samples.ends - samples.starts) for gradient in gradients)  # an interval's width, up to 900, scales its errors
+    ours, twin = (
+        gradient / (samples.ends - samples.starts) for gradient in gradients
+    )  # an interval's width, up to 900, scales its errors
     assert torch.allclose(ours, twin, rtol=1e-4, atol=1e-6) and ours.abs().sum() > 0
 
 
@@ -160,12 +198,15 @@ def test_losses_of_rays_equal_torch_forward_and_backward():
     weights[:30], proposal_weights[30:60] = 0, 0
     leaves = weights.requires_grad_(), proposal_weights.requires_grad_()
     ours = ray_losses(edges, weights, proposal_edges, proposal_weights)
-    # In doubles: the twin's sums are differences of cumulative ones, whose rounding is all there is of very small weights.
+    # In doubles: the twin's sums are differences of cumulative ones, whose rounding is all there is of very small
+    # weights.
     given = [values.double() for values in (edges, weights, proposal_edges, proposal_weights)]
     twin = torch.stack([interlevel_loss(*given), distortion_loss(*given[:2]), nearness_loss(*given[:2])])
     assert torch.allclose(ours.double(), twin, rtol=1e-4, atol=1e-7) and (ours > 0).all()
     mixed = torch.tensor([0.7, 1.3, -0.4])
-    for a, b in zip(torch.autograd.grad((ours * mixed).sum(), leaves), torch.autograd.grad((twin * mixed).sum(), leaves)):
+    for a, b in zip(
+        torch.autograd.grad((ours * mixed).sum(), leaves), torch.autograd.grad((twin * mixed).sum(), leaves)
+    ):
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-7) and a.abs().sum() > 0
 
 
@@ -178,7 +219,9 @@ def test_the_model_is_the_same_in_plain_torch(monkeypatch):
 
     def seen_and_gradients():
         rendered = model(bundle, torch.Generator().manual_seed(4), anneal=0.7)
-        loss = (rendered.color**2).sum() + ray_losses(rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights).sum()
+        loss = (rendered.color**2).sum() + ray_losses(
+            rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights
+        ).sum()
         return rendered, torch.autograd.grad(loss, list(model.parameters()))
 
     ours, gradients = seen_and_gradients()
@@ -198,7 +241,13 @@ def test_kernels_compile_for_cuda_without_a_gpu(arch, tmp_path):
 
     model = NerfModel(GPU["standard"])
     layouts = model.field.encoding.layout, model.proposal.encoding.layout
-    kernels = (*encoding_kernels(4), *march_kernels(4, *layouts), *sampling_kernels(), *compositing_kernels(), loss_kernel())
+    kernels = (
+        *encoding_kernels(4),
+        *march_kernels(4, *layouts),
+        *sampling_kernels(),
+        *compositing_kernels(),
+        loss_kernel(),
+    )
     for kernel in kernels:
         warp.compile_aot_module(kernel.module, device=None, arch=arch, module_dir=str(tmp_path), use_ptx=True)
     assert len(list(tmp_path.glob("*.ptx"))) == len(kernels)
@@ -276,7 +325,14 @@ def test_perceptual_loss_falls_back_as_the_setting_says(monkeypatch, tmp_path):
 def test_editing_trains_on_patches_where_a_perceptual_loss_is_set():
     cameras = [look_at(c.position, size=(40, 36)) for c in ring(3)]
     settings = replace(TINY, perceptual="lpips-or-random", patches=1)
-    trainer = Trainer(NerfModel(settings), bank_of(cameras, [sphere_image(c) for c in cameras]), 0, 10, loss="l1", log=lambda text: None)
+    trainer = Trainer(
+        NerfModel(settings),
+        bank_of(cameras, [sphere_image(c) for c in cameras]),
+        0,
+        10,
+        loss="l1",
+        log=lambda text: None,
+    )
     before = [p.detach().clone() for p in trainer.model.parameters()]
     assert len(trainer._patch_pixels()) == 32 * 32
     assert all(math.isfinite(trainer.step()) for _ in range(2))
@@ -285,7 +341,10 @@ def test_editing_trains_on_patches_where_a_perceptual_loss_is_set():
 
 def test_bank_gives_the_rays_and_colours_of_its_pixels():
     cameras = ring(3) + [look_at((0, -2, 0.5), size=(10, 20))]
-    images = [np.random.default_rng(i).random((c.intrinsics.height, c.intrinsics.width, 3), np.float32) for i, c in enumerate(cameras)]
+    images = [
+        np.random.default_rng(i).random((c.intrinsics.height, c.intrinsics.width, 3), np.float32)
+        for i, c in enumerate(cameras)
+    ]
     bank = bank_of(cameras, images)
     for view, camera in enumerate(cameras):
         pixels = torch.arange(int(bank.starts[view]), int(bank.starts[view + 1]))
@@ -303,7 +362,9 @@ def test_scene_transform_centers_on_what_the_cameras_see():
     cameras = [look_at((5 + 3 * math.cos(a), 3 * math.sin(a), 2), target=(5, 0, 0)) for a in np.linspace(0, 6, 9)]
     transform = SceneTransform.of(cameras)
     assert np.allclose(transform.center, (5, 0, 0), atol=1e-3)
-    assert max(np.linalg.norm(c.position - np.array(transform.center)) for c in cameras) * transform.scale == pytest.approx(1)
+    assert max(
+        np.linalg.norm(c.position - np.array(transform.center)) for c in cameras
+    ) * transform.scale == pytest.approx(1)
 
 
 @pytest.fixture(scope="module")
@@ -423,7 +484,8 @@ def turned(camera, degrees):
 
 
 def pixels_apart(a, b):
-    """How far apart two cameras see the ball's surface; a turn and a step aside that undo each other there are no mistake."""
+    """How far apart two cameras see the ball's surface; a turn and a step aside that undo each other there are no
+    mistake."""
     points = np.random.default_rng(0).normal(size=(30, 3))
     points *= 0.6 / np.linalg.norm(points, axis=1, keepdims=True)
 
@@ -441,11 +503,15 @@ def test_refinement_brings_a_wrong_pose_nearer():
     trainer, _ = trained_on(given, images, steps=300, refine_cameras=True)
     refined = trainer.bank.cameras
     assert pixels_apart(given[3], cameras[3]) > 2 and pixels_apart(refined[3], cameras[3]) < 1.4
-    assert np.median([pixels_apart(a, b) for a, b in zip(refined, cameras)]) < 0.6, "the right ones stay where they were"
+    assert np.median([pixels_apart(a, b) for a, b in zip(refined, cameras)]) < 0.6, (
+        "the right ones stay where they were"
+    )
     pixels = torch.arange(int(trainer.bank.starts[3]), int(trainer.bank.starts[4]))
     expected, _ = camera_bundle(refined[3], trainer.bank.transform, "cpu")
     rays = trainer.bank.rays(pixels)
-    assert torch.allclose(rays.directions, expected.directions, atol=1e-5) and torch.allclose(rays.origins, expected.origins, atol=1e-5)
+    assert torch.allclose(rays.directions, expected.directions, atol=1e-5) and torch.allclose(
+        rays.origins, expected.origins, atol=1e-5
+    )
 
 
 def test_rotation_matrices_are_the_exponential_of_the_cross_product():
@@ -467,7 +533,9 @@ def test_refinement_does_not_move_all_cameras_together():
     cameras = ring(4)
     for before, after in zip(cameras, refinement.cameras(cameras, scale=0.5)):
         rotation = after.camera_to_world[:3, :3]
-        assert np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-5) and not np.allclose(before.position, after.position)
+        assert np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-5) and not np.allclose(
+            before.position, after.position
+        )
 
 
 def test_views_own_parameters_resume_exactly_and_rest_while_editing():
@@ -489,7 +557,11 @@ def test_views_own_parameters_resume_exactly_and_rest_while_editing():
         resumed.step()
     for a, b in zip(straight.model.state_dict().values(), resumed.model.state_dict().values()):
         assert torch.allclose(a, b, atol=1e-6)
-    own = {name: value.clone() for name, value in straight.model.state_dict().items() if name in ("field.appearance", "refinement.raw")}
+    own = {
+        name: value.clone()
+        for name, value in straight.model.state_dict().items()
+        if name in ("field.appearance", "refinement.raw")
+    }
     assert all(value.abs().sum() > 0 for value in own.values())
 
     editing = fresh("l1")
@@ -558,7 +630,8 @@ def test_a_checkpoint_from_before_a_setting_came_still_counts(workspace):
 def test_without_options_a_model_is_what_it_was():
     assert with_options(TINY, False, False, 9) is TINY
     assert set(NerfModel(TINY).state_dict()) == {"proposal.encoding.table", "field.encoding.table"} | {
-        f"field.color.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")}
+        f"field.color.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")
+    }
 
 
 def test_chunks_fit_the_memory_they_may_take(monkeypatch):
@@ -592,9 +665,18 @@ def test_bank_takes_photos_one_at_a_time():
     bank = bank_of(cameras, images())
     assert most <= 3 * 2, "photos are held"
     alpha = np.full((16, 24, 1), 0.5, np.float32)
-    mixed = bank_of(cameras, iter([sphere_image(cameras[0]), np.concatenate([sphere_image(cameras[1]), alpha], -1), sphere_image(cameras[2])]))
+    mixed = bank_of(
+        cameras,
+        iter(
+            [sphere_image(cameras[0]), np.concatenate([sphere_image(cameras[1]), alpha], -1), sphere_image(cameras[2])]
+        ),
+    )
     assert not bank.has_alpha and mixed.has_alpha
-    assert mixed.image(0)[..., 3].min() == 1 and mixed.image(2)[..., 3].min() == 1 and mixed.image(1)[0, 0, 3] == pytest.approx(0.5, abs=0.01)
+    assert (
+        mixed.image(0)[..., 3].min() == 1
+        and mixed.image(2)[..., 3].min() == 1
+        and mixed.image(1)[0, 0, 3] == pytest.approx(0.5, abs=0.01)
+    )
     assert torch.equal(mixed.image(0)[..., :3], bank.image(0))
 
 

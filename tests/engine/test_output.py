@@ -11,15 +11,25 @@ from PIL import Image
 from in2n_blender.engine.nerf import scene as nerf_scene
 from in2n_blender.engine.output import mesh as mesh_module
 from in2n_blender.engine.output.frames import render_path
-from in2n_blender.engine.output.images import NOTHING, Picture, srgb_to_linear, write_exr, write_png
 from in2n_blender.engine.output.mesh import (
-    DensityGrid, extract_mesh, marching_cubes, mesh_of_scene, simplify, surface_threshold, vertex_normals, without_floaters)
+    DensityGrid,
+    extract_mesh,
+    marching_cubes,
+    mesh_of_scene,
+    simplify,
+    surface_threshold,
+    vertex_normals,
+    without_floaters,
+)
 from in2n_blender.engine.output.sheets import before_after_gif, contact_sheet, spread, summarise
-from in2n_blender.jobs.protocol import Artifact, ExtractMesh, RenderPath, Reporter, Summarise
-from in2n_blender.jobs.workspace import Workspace, write_json
+from in2n_blender.engine.pictures import NOTHING, Picture, srgb_to_linear, write_exr, write_png
+from in2n_blender.link.requests import ExtractMesh, RenderPath, Summarise
 from in2n_blender.scene.camera_path import CameraPath, PathFrame
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Artifact, Reporter
+from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.layout import Workspace
 from tests.engine.analytic_scene import CENTER, RADIUS, BallScene, camera_at
 
 
@@ -53,7 +63,11 @@ def test_opaque_picture_keeps_its_own_background():
 
 def test_files_hold_the_picture(tmp_path):
     random = np.random.default_rng(0)
-    picture = Picture(random.random((9, 13, 3), np.float32), random.random((9, 13), np.float32), random.random((9, 13), np.float32) * 100)
+    picture = Picture(
+        random.random((9, 13, 3), np.float32),
+        random.random((9, 13), np.float32),
+        random.random((9, 13), np.float32) * 100,
+    )
     write_png(tmp_path / "a.png", picture)
     write_exr(tmp_path / "a.exr", picture)
     png = np.asarray(Image.open(tmp_path / "a.png")) / 255
@@ -61,7 +75,9 @@ def test_files_hold_the_picture(tmp_path):
     np.testing.assert_allclose(png[..., 3], picture.alpha, atol=0.5 / 255 + 1e-6)
     exr = read_exr(tmp_path / "a.exr")
     assert set(exr) == {"RGBA", "Depth.Z"}
-    np.testing.assert_allclose(exr["RGBA"][..., :3], srgb_to_linear(picture.rgb_srgb) * picture.alpha[..., None], atol=1e-3)
+    np.testing.assert_allclose(
+        exr["RGBA"][..., :3], srgb_to_linear(picture.rgb_srgb) * picture.alpha[..., None], atol=1e-3
+    )
     np.testing.assert_allclose(exr["RGBA"][..., 3], picture.alpha, atol=1e-3)
     np.testing.assert_array_equal(exr["Depth.Z"].astype(np.float32), picture.depth)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.exr", "a.png"]
@@ -70,12 +86,18 @@ def test_files_hold_the_picture(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 def test_files_may_be_read_by_whom_the_umask_lets(tmp_path):
     (tmp_path / "plain").touch()
-    write_png(tmp_path / "a.png", Picture(np.zeros((2, 2, 3), np.float32), np.ones((2, 2), np.float32), np.ones((2, 2), np.float32)))
+    write_png(
+        tmp_path / "a.png",
+        Picture(np.zeros((2, 2, 3), np.float32), np.ones((2, 2), np.float32), np.ones((2, 2), np.float32)),
+    )
     assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_opaque_png_has_no_alpha(tmp_path):
-    write_png(tmp_path / "a.png", Picture(np.zeros((2, 2, 3), np.float32), np.ones((2, 2), np.float32), np.ones((2, 2), np.float32)))
+    write_png(
+        tmp_path / "a.png",
+        Picture(np.zeros((2, 2, 3), np.float32), np.ones((2, 2), np.float32), np.ones((2, 2), np.float32)),
+    )
     assert Image.open(tmp_path / "a.png").mode == "RGB"
 
 
@@ -107,8 +129,12 @@ def test_render_path_writes_every_frame_and_skips_those_that_are_there(workspace
     result = render_path(request, Reporter(events.append))
     folder = workspace.renders("gold", "turn")
     assert result["count"] == result["rendered"] == 3 and result["folder"] == str(folder)
-    assert sorted(path.name for path in folder.glob("0*")) == sorted(f"000{i}.{kind}" for i in (1, 2, 3) for kind in ("exr", "png"))
-    assert [event.path for event in events if isinstance(event, Artifact)] == [str(folder / f"000{i}.png") for i in (1, 2, 3)]
+    assert sorted(path.name for path in folder.glob("0*")) == sorted(
+        f"000{i}.{kind}" for i in (1, 2, 3) for kind in ("exr", "png")
+    )
+    assert [event.path for event in events if isinstance(event, Artifact)] == [
+        str(folder / f"000{i}.png") for i in (1, 2, 3)
+    ]
     depth = read_exr(folder / "0001.exr")["Depth.Z"]
     assert depth[15, 20] == pytest.approx(4.0 - RADIUS, abs=0.01)  # the ball's nearest point, along the camera's z axis
     assert depth[0, 0] == pytest.approx(NOTHING)
@@ -139,8 +165,15 @@ def test_a_cancelled_render_goes_on_where_it_stopped(workspace):
     assert render_path(request, Reporter())["rendered"] == 2
 
 
-@pytest.mark.parametrize("content, code", [(None, "missing_file"), ("{", "bad_json"), ("{}", "bad_camera_path"),
-                                           ('{"name": "a", "fps": 24, "frames": []}', "bad_camera_path")])
+@pytest.mark.parametrize(
+    "content, code",
+    [
+        (None, "missing_file"),
+        ("{", "bad_json"),
+        ("{}", "bad_camera_path"),
+        ('{"name": "a", "fps": 24, "frames": []}', "bad_camera_path"),
+    ],
+)
 def test_bad_camera_paths(workspace, tmp_path, content, code):
     file = tmp_path / "path.json"
     if content is not None:
@@ -165,7 +198,9 @@ def test_mesh_of_a_ball(workspace):
     radius = np.linalg.norm(ply.vertices - CENTER, axis=1)
     np.testing.assert_allclose(radius, ball_radius(result["threshold"]), atol=0.15 * 3.0 / 47)  # a fraction of a voxel
     assert ply.is_watertight
-    assert ply.volume == pytest.approx(4 / 3 * np.pi * ball_radius(result["threshold"]) ** 3, rel=0.02)  # positive: the faces look outwards
+    assert ply.volume == pytest.approx(
+        4 / 3 * np.pi * ball_radius(result["threshold"]) ** 3, rel=0.02
+    )  # positive: the faces look outwards
     normal = (ply.vertices - CENTER) / radius[:, None]
     np.testing.assert_allclose(ply.visual.vertex_colors[:, :3] / 255, (normal + 1) / 2, atol=0.08)
     np.testing.assert_allclose(ply.vertex_normals, normal, atol=0.15)
@@ -231,13 +266,17 @@ def test_threshold_without_views_hides_half_over_two_voxels_and_falls_back_for_s
     hard[4:, :, :] = 1000
     threshold = surface_threshold(unseen(BallScene()), DensityGrid(hard, np.zeros(3), 0.1), Reporter())
     assert np.exp(-threshold * 0.2) == pytest.approx(0.5)
-    assert surface_threshold(unseen(BallScene()), DensityGrid(hard / 500, np.zeros(3), 0.1), Reporter()) == pytest.approx(1.0)
+    assert surface_threshold(
+        unseen(BallScene()), DensityGrid(hard / 500, np.zeros(3), 0.1), Reporter()
+    ) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("density", [0.0, np.nan])
 def test_nothing_dense_is_a_clear_error(density):
     with pytest.raises(In2nError) as error:
-        surface_threshold(unseen(BallScene()), DensityGrid(np.full((4, 4, 4), density, np.float32), np.zeros(3), 0.1), Reporter())
+        surface_threshold(
+            unseen(BallScene()), DensityGrid(np.full((4, 4, 4), density, np.float32), np.zeros(3), 0.1), Reporter()
+        )
     assert error.value.code == "empty_mesh"
 
 
@@ -262,7 +301,11 @@ def test_contact_sheet_shows_every_picture_in_its_place():
     red, green = np.zeros((20, 40, 3)), np.zeros((20, 40, 3), np.uint8)
     red[..., 0], green[..., 1] = 1.0, 255
     sheet = np.asarray(contact_sheet([("first", [red, green]), ("second", [green, red])], cell=80))
-    places = {(row, column): tuple(sheet[26 + row * (26 + 40 + 6) + 20, 6 + column * 86 + 40]) for row in (0, 1) for column in (0, 1)}
+    places = {
+        (row, column): tuple(sheet[26 + row * (26 + 40 + 6) + 20, 6 + column * 86 + 40])
+        for row in (0, 1)
+        for column in (0, 1)
+    }
     assert places == {(0, 0): (255, 0, 0), (0, 1): (0, 255, 0), (1, 0): (0, 255, 0), (1, 1): (255, 0, 0)}
     assert sheet[:26].max() > 150  # the label
 
@@ -297,7 +340,14 @@ def test_summary_gathers_everything(workspace, tmp_path):
     write_json(workspace.capture_json, PinholeCapture("ball", "", "draft", tuple(views)).to_json())
     write_json(workspace.reconstruction / "state.json", {"psnr_db": 31.5, "seconds": 12.0, "device": "cpu"})
     write_json(workspace.edit("gold") / "edit.json", {"instruction": "make it gold"})
-    state = {"instruction": "make it gold", "rounds": 2, "unet_evaluations": 600, "seconds": 40.0, "editor": "miniature", "device": "cpu"}
+    state = {
+        "instruction": "make it gold",
+        "rounds": 2,
+        "unet_evaluations": 600,
+        "seconds": 40.0,
+        "editor": "miniature",
+        "device": "cpu",
+    }
     write_json(workspace.edit("gold") / "state.json", state)
     request = Summarise(str(workspace.root), "gold", "turn", str(tmp_path / "out"), "cpu")
     with pytest.raises(In2nError) as error:
@@ -311,10 +361,13 @@ def test_summary_gathers_everything(workspace, tmp_path):
     assert json.loads((out / "report.json").read_text()) == facts
     assert facts["reconstruction"]["psnr_db"] == 31.5 and facts["reconstruction"]["seconds"] == 12.0
     assert {key: facts["edit"][key] for key in ("instruction", "editor", "rounds", "unet_evaluations", "seconds")} == {
-        key: state[key] for key in ("instruction", "editor", "rounds", "unet_evaluations", "seconds")}
+        key: state[key] for key in ("instruction", "editor", "rounds", "unet_evaluations", "seconds")
+    }
     assert facts["frames"]["count"] == 3 and facts["mesh"]["faces"] == mesh["faces"] and facts["device"] == "cpu"
     assert facts["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert sorted(path.name for path in (out / "frames" / "edited").iterdir()) == sorted(f"000{i}.{k}" for i in (1, 2, 3) for k in ("exr", "png"))
+    assert sorted(path.name for path in (out / "frames" / "edited").iterdir()) == sorted(
+        f"000{i}.{k}" for i in (1, 2, 3) for k in ("exr", "png")
+    )
     assert (out / "mesh.glb").read_bytes() == workspace.mesh("gold", ".glb").read_bytes()
     with Image.open(out / "before_after.gif") as gif:
         assert gif.n_frames == 3
@@ -323,7 +376,9 @@ def test_summary_gathers_everything(workspace, tmp_path):
     render_path(RenderPath(str(workspace.root), str(workspace.camera_path("turn")), None, "cpu"), Reporter())
     rendered = workspace.scenes[None].rendered
     summarise(request, Reporter())
-    assert workspace.scenes[None].rendered == rendered + 4  # the sheet's views; the animation takes the frames that are there
+    assert (
+        workspace.scenes[None].rendered == rendered + 4
+    )  # the sheet's views; the animation takes the frames that are there
 
 
 def _view(rgb, alpha, depth):

@@ -12,12 +12,13 @@ from PIL import Image
 
 from in2n_blender.engine import photos
 from in2n_blender.engine.photos import UnreadablePhoto, decode, load_images, normalise_capture, normalise_photo
-from in2n_blender.jobs.protocol import ImportCapture, Progress, Reporter
-from in2n_blender.jobs.workspace import Workspace
+from in2n_blender.link.requests import ImportCapture
 from in2n_blender.scene.camera import Intrinsics
 from in2n_blender.scene.capture import PinholeCapture
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.lens import Lens, pinhole_for, undistort
+from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.workspace.layout import Workspace
 from tests.scene.captures import ring, write_transforms
 
 SHAPE = Intrinsics(320, 240, 250.0, 260.0, 155.0, 125.0)
@@ -68,7 +69,9 @@ def test_undistortion_is_opencvs(lens):
     photo = cv2.GaussianBlur(noise, (0, 0), 2)
     photo = ((photo.astype(np.float32) - 128) * 3 + 128).clip(0, 255).astype(np.uint8)
     matrix = lambda k: np.array([[k.fx, 0, k.cx - 0.5], [0, k.fy, k.cy - 0.5], [0, 0, 1]])  # noqa: E731
-    undistort_map = cv2.fisheye.initUndistortRectifyMap if lens.model == "opencv_fisheye" else cv2.initUndistortRectifyMap
+    undistort_map = (
+        cv2.fisheye.initUndistortRectifyMap if lens.model == "opencv_fisheye" else cv2.initUndistortRectifyMap
+    )
     distortion = np.array(lens.distortion or (0.0,) * 4)
     maps = undistort_map(matrix(lens.intrinsics), distortion, np.eye(3), matrix(full), (320, 240), cv2.CV_32FC1)
     expected = cv2.remap(photo, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -126,7 +129,7 @@ def test_decode_turns_and_reduces(tmp_path):
 def test_decode_refuses_broken_photos(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(tmp_path / "a.jpg")
     data = (tmp_path / "a.jpg").read_bytes()
-    for content in (b"", b"text", data[:len(data) // 2]):
+    for content in (b"", b"text", data[: len(data) // 2]):
         (tmp_path / "b.jpg").write_bytes(content)
         with pytest.raises(UnreadablePhoto):
             decode(tmp_path / "b.jpg")
@@ -154,10 +157,14 @@ def test_import(source, tmp_path):
     capture = normalise_capture(ImportCapture(str(workspace.root), str(source), "draft", 4), Reporter(events.append))
     assert set(contents(workspace.root)) == {"capture.json"} | {f"images/{v.name}.png" for v in capture.views}
     assert PinholeCapture.load(workspace.capture_json).to_json() == capture.to_json()
-    assert capture.missing == ("002",) and capture.preset == "draft" and capture.source == str(source / "transforms.json")
+    assert (
+        capture.missing == ("002",) and capture.preset == "draft" and capture.source == str(source / "transforms.json")
+    )
     assert [v.name for v in capture.held_out_views] == ["003", "007"]
     progress = [e for e in events if isinstance(e, Progress)]
-    assert [p.done for p in progress] == sorted(p.done for p in progress) and progress[-1].done == progress[-1].total == 7
+    assert [p.done for p in progress] == sorted(p.done for p in progress) and progress[-1].done == progress[
+        -1
+    ].total == 7
     assert any("1 of 8 photos" in e for e in events if isinstance(e, str))
     images = load_images(workspace, capture)
     lens = Lens("brown", Intrinsics(48, 32, 40.0, 41.0, 23.0, 17.0), (-0.1, 0.02, 0, 0, 0, 0))
@@ -176,7 +183,9 @@ def test_transparency_and_a_source_inside_the_workspace(tmp_path):
     capture = normalise_capture(ImportCapture(str(workspace.root), str(workspace.root / "capture")), Reporter())
     assert capture.source == "capture/transforms.json"
     for image in load_images(workspace, capture):
-        np.testing.assert_allclose(image, np.broadcast_to(np.array([10, 20, 30, 128]) / np.float32(255), (10, 10, 4)), rtol=1e-6)
+        np.testing.assert_allclose(
+            image, np.broadcast_to(np.array([10, 20, 30, 128]) / np.float32(255), (10, 10, 4)), rtol=1e-6
+        )
 
 
 def test_exif_rotation(tmp_path):
@@ -196,11 +205,14 @@ def test_exif_rotation(tmp_path):
 
 def test_an_unreadable_photo_is_named_and_left_out(source, tmp_path):
     whole = (source / "images/001.png").read_bytes()
-    (source / "images/001.png").write_bytes(whole[:len(whole) // 2])  # its header is intact
+    (source / "images/001.png").write_bytes(whole[: len(whole) // 2])  # its header is intact
     (source / "images/002.png").write_bytes(b"no image")
     log = []
     workspace = Workspace(tmp_path / "work")
-    capture = normalise_capture(ImportCapture(str(workspace.root), str(source)), Reporter(lambda e: log.append(e) if isinstance(e, str) else None))
+    capture = normalise_capture(
+        ImportCapture(str(workspace.root), str(source)),
+        Reporter(lambda e: log.append(e) if isinstance(e, str) else None),
+    )
     assert sorted(capture.missing) == ["001", "002"] and len(capture.views) == 6
     assert not (workspace.images / "001.png").exists()
     assert any("001" in line for line in log)
@@ -209,7 +221,7 @@ def test_an_unreadable_photo_is_named_and_left_out(source, tmp_path):
 def test_two_readable_photos_are_too_few_and_leave_nothing(source, tmp_path):
     for i in range(2, 8):
         whole = (source / f"images/00{i}.png").read_bytes()
-        (source / f"images/00{i}.png").write_bytes(whole[:len(whole) // 2])
+        (source / f"images/00{i}.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(In2nError, match="Only two of the 8 photos") as caught:
         normalise_capture(ImportCapture(str(tmp_path / "work"), str(source)), Reporter())
     assert caught.value.code == "too_few_photos"
@@ -242,7 +254,10 @@ def test_a_cancelled_import_keeps_the_earlier_one(source, tmp_path):
     before = import_then(source, workspace)
     seen = []
     with pytest.raises(Cancelled):
-        normalise_capture(ImportCapture(str(workspace.root), str(source), "draft"), Reporter(seen.append, lambda: any(isinstance(e, Progress) and e.done for e in seen)))
+        normalise_capture(
+            ImportCapture(str(workspace.root), str(source), "draft"),
+            Reporter(seen.append, lambda: any(isinstance(e, Progress) and e.done for e in seen)),
+        )
     assert contents(workspace.root) == before and len(list(workspace.root.iterdir())) == 2
 
 
@@ -303,7 +318,11 @@ def test_an_import_killed_at_any_step_is_cleared_up_by_the_next(source, tmp_path
 def test_images_that_do_not_fit_their_capture(source, tmp_path):
     workspace = Workspace(tmp_path / "work")
     capture = normalise_capture(ImportCapture(str(workspace.root), str(source)), Reporter())
-    for content, code in ((None, "missing_file"), (b"broken", "bad_image"), (np.zeros((5, 5, 3), np.uint8), "bad_image")):
+    for content, code in (
+        (None, "missing_file"),
+        (b"broken", "bad_image"),
+        (np.zeros((5, 5, 3), np.uint8), "bad_image"),
+    ):
         path = workspace.images / "003.png"
         path.unlink(missing_ok=True)
         if isinstance(content, bytes):

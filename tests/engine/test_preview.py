@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from in2n_blender import cli
+from in2n_blender.cli import main as cli
 from in2n_blender.engine.diffusion.editor import load_editor, noise_generator
 from in2n_blender.engine.editing.preview import choose_cells, preview
-from in2n_blender.jobs.protocol import Artifact, PreviewGrid, Progress, Reporter, check_request
-from in2n_blender.jobs.workspace import write_json
+from in2n_blender.link.requests import PreviewGrid, check_request
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled, In2nError
-
+from in2n_blender.scene.reporting import Artifact, Progress, Reporter
+from in2n_blender.workspace.files import write_json
 from tests.engine.small_editor import small_editor_folder
 from tests.engine.test_nerf import ring
 
@@ -24,14 +24,24 @@ from tests.engine.test_nerf import ring
 @pytest.fixture(scope="module")
 def editor(tmp_path_factory):
     folder = small_editor_folder(tmp_path_factory.mktemp("editor"), block_transform=True)
-    (folder / "miniature.json").write_text(json.dumps({"guidance_text": 6.0, "guidance_image": 1.5, "steps": 2, "working_side": 16, "instructions": [
-        {"name": "night", "phrases": ["make it night"]}]}))
+    (folder / "miniature.json").write_text(
+        json.dumps(
+            {
+                "guidance_text": 6.0,
+                "guidance_image": 1.5,
+                "steps": 2,
+                "working_side": 16,
+                "instructions": [{"name": "night", "phrases": ["make it night"]}],
+            }
+        )
+    )
     return str(folder)
 
 
 @pytest.fixture
 def workspace(tmp_path):
-    """Three photos without a reconstruction; the second is larger than a preview and has alpha, the first is held out."""
+    """Three photos without a reconstruction; the second is larger than a preview and has alpha, the first is held
+    out."""
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     views = []
@@ -40,19 +50,31 @@ def workspace(tmp_path):
         k = camera.intrinsics.scaled_to(*size)
         pixels = rng.integers(0, 255, (size[1], size[0], 4 if index == 1 else 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
-        views.append(View(f"photo {index}", f"images/{index}.png", type(camera)(k, camera.camera_to_world), held_out=index == 0))
+        views.append(
+            View(f"photo {index}", f"images/{index}.png", type(camera)(k, camera.camera_to_world), held_out=index == 0)
+        )
     write_json(tmp_path / "capture.json", PinholeCapture("ball", "", "full", tuple(views)).to_json())
     return str(tmp_path)
 
 
 def request_for(workspace, editor, **more):
-    return PreviewGrid(workspace, "make it night", editor, device="cpu", **{"text_scales": [2.0, 5.0], "image_scales": [1.0, 1.5], "view": "photo 2", **more})
+    return PreviewGrid(
+        workspace,
+        "make it night",
+        editor,
+        device="cpu",
+        **{"text_scales": [2.0, 5.0], "image_scales": [1.0, 1.5], "view": "photo 2", **more},
+    )
 
 
 def recording(stop_after_pictures=None):
     events = []
     pictures = lambda: [e for e in events if isinstance(e, Artifact) and e.kind == "image"]  # noqa: E731
-    return Reporter(events.append, lambda: stop_after_pictures is not None and len(pictures()) >= stop_after_pictures), events, pictures
+    return (
+        Reporter(events.append, lambda: stop_after_pictures is not None and len(pictures()) >= stop_after_pictures),
+        events,
+        pictures,
+    )
 
 
 def pixels(path):
@@ -65,8 +87,18 @@ def test_a_grid_is_every_pair_and_says_what_it_is(workspace, editor, tmp_path):
     folder = tmp_path / "previews" / request_for(workspace, editor).folder_name
     assert result["folder"] == str(folder)
     record = json.loads((folder / "preview.json").read_text())
-    assert [(p["guidance_text"], p["guidance_image"]) for p in record["pictures"]] == [(2.0, 1.0), (5.0, 1.0), (2.0, 1.5), (5.0, 1.5)]
-    assert record["view"] == "photo 2" and record["instruction"] == "make it night" and record["noise_level"] == 1.0 and record["done"] == 4
+    assert [(p["guidance_text"], p["guidance_image"]) for p in record["pictures"]] == [
+        (2.0, 1.0),
+        (5.0, 1.0),
+        (2.0, 1.5),
+        (5.0, 1.5),
+    ]
+    assert (
+        record["view"] == "photo 2"
+        and record["instruction"] == "make it night"
+        and record["noise_level"] == 1.0
+        and record["done"] == 4
+    )
     assert [p.path for p in pictures()] == [str(folder / p["file"]) for p in record["pictures"]]
     assert all(pixels(p.path).shape == (16, 24, 3) for p in pictures())
     assert len({pixels(p.path).tobytes() for p in pictures()}) == 4, "guidance changes the picture"
@@ -77,15 +109,21 @@ def test_a_grid_is_every_pair_and_says_what_it_is(workspace, editor, tmp_path):
 
 
 def test_a_picture_is_the_editors_own_edit_of_the_photo(workspace, editor, tmp_path):
-    """From pure noise, conditioned on the photo, with the noise of the view's first edit; batching a grid changes nothing."""
+    """From pure noise, conditioned on the photo, with the noise of the view's first edit; batching a grid changes
+    nothing."""
     result = preview(request_for(workspace, editor, seed=5), Reporter())
     photo = torch.from_numpy(pixels(tmp_path / "images" / "2.png") / 255).float().permute(2, 0, 1)[None]
     reference = load_editor(editor, "cpu")
     reference.prepare("make it night")
-    wanted = reference.edit(photo, photo, noise_level=1.0, generators=[noise_generator(5, 2, 0)], guidance_text=5.0, guidance_image=1.5)
+    wanted = reference.edit(
+        photo, photo, noise_level=1.0, generators=[noise_generator(5, 2, 0)], guidance_text=5.0, guidance_image=1.5
+    )
     made = pixels(f"{result['folder']}/text-5_image-1.5.png")
     assert np.abs(made - 255 * wanted[0].permute(1, 2, 0).numpy()).max() <= 0.51
-    again = preview(request_for(workspace, editor, seed=5, grid=False, text_scales=[5.0], image_scales=[1.5], restart=True), Reporter())
+    again = preview(
+        request_for(workspace, editor, seed=5, grid=False, text_scales=[5.0], image_scales=[1.5], restart=True),
+        Reporter(),
+    )
     assert (pixels(f"{again['folder']}/text-5_image-1.5.png") == made).all() and len(again["pictures"]) == 1
 
 
@@ -109,7 +147,9 @@ def test_cancelled_it_keeps_what_it_made_and_goes_on_from_there(workspace, edito
 
     Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(tmp_path / "images" / "2.png")
     preview(request_for(workspace, editor), Reporter())
-    assert all(p.stat().st_mtime_ns != then for p, then in made.items()), "pictures of another photo are not taken for this one's"
+    assert all(p.stat().st_mtime_ns != then for p, then in made.items()), (
+        "pictures of another photo are not taken for this one's"
+    )
 
     made = {p: p.stat().st_mtime_ns for p in folder.glob("text-*")}
     for weights in Path(editor).glob("unet/*.safetensors"):
@@ -129,9 +169,16 @@ def test_a_grid_lies_around_the_editors_own_scales():
     assert scales(7.5, 1.5, text_scales=[9.0, 3.0, 3.0]) == ([3.0, 9.0], [1.0, 1.3, 1.5, 1.8])
 
 
-@pytest.mark.parametrize("wrong, code", [
-    ({"text_scales": []}, "bad_guidance"), ({"text_scales": [float("nan")]}, "bad_guidance"), ({"image_scales": [-1.0]}, "bad_guidance"),
-    ({"image_scales": [1.0] * 9}, "bad_guidance"), ({"view": "nowhere"}, "unknown_view")])
+@pytest.mark.parametrize(
+    "wrong, code",
+    [
+        ({"text_scales": []}, "bad_guidance"),
+        ({"text_scales": [float("nan")]}, "bad_guidance"),
+        ({"image_scales": [-1.0]}, "bad_guidance"),
+        ({"image_scales": [1.0] * 9}, "bad_guidance"),
+        ({"view": "nowhere"}, "unknown_view"),
+    ],
+)
 def test_what_is_wrong_is_said(workspace, editor, wrong, code):
     with pytest.raises(In2nError) as raised:
         preview(request_for(workspace, editor, **wrong), Reporter())
@@ -153,10 +200,28 @@ def test_the_request_is_checked_before_anything_runs():
 def test_the_command_line_asks_for_what_it_was_told(workspace, editor, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(cli, "_one_job", lambda request, interruption: asked.append(request))
-    line = ["preview", workspace, "--instruction", "make it night", "--editor", editor, "--view", "photo 2", "--seed", "3"]
-    assert cli.main([*line, "--grid", "--text-scales", "5", "7.5", "--image-scales", "1.3", "--out", str(tmp_path / "out")]) == 0
+    line = [
+        "preview",
+        workspace,
+        "--instruction",
+        "make it night",
+        "--editor",
+        editor,
+        "--view",
+        "photo 2",
+        "--seed",
+        "3",
+    ]
+    assert (
+        cli.main(
+            [*line, "--grid", "--text-scales", "5", "7.5", "--image-scales", "1.3", "--out", str(tmp_path / "out")]
+        )
+        == 0
+    )
     assert cli.main([*line, "--text-scales", "5"]) == 0
-    assert asked[0] == PreviewGrid(workspace, "make it night", editor, "photo 2", True, [5.0, 7.5], [1.3], 3, "auto", str(tmp_path / "out"))
+    assert asked[0] == PreviewGrid(
+        workspace, "make it night", editor, "photo 2", True, [5.0, 7.5], [1.3], 3, "auto", str(tmp_path / "out")
+    )
     assert not asked[1].grid and asked[1].text_scales == [5.0] and asked[1].out is None
     assert cli.main([*line, "--text-scales", "5", "6"]) == 2, "several pictures are a grid"
     assert cli.main([*line, "--grid", "--text-scales", "-5"]) == 2 and len(asked) == 2

@@ -8,21 +8,34 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from in2n_blender.engine.diffusion.miniature.instructions import INSTRUCTIONS
 from in2n_blender.engine.editing.baselines import METHODS
 from in2n_blender.engine.evaluation import testbed
 from in2n_blender.engine.evaluation.testbed import EDITED, SCENES, run_testbed
-from in2n_blender.engine.diffusion.miniature.instructions import INSTRUCTIONS
 from in2n_blender.engine.nerf import settings as nerf_settings
-from in2n_blender.jobs import protocol
-from in2n_blender.jobs.protocol import Progress, Reporter
+from in2n_blender.link import requests
 from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Progress, Reporter
 from tests.engine.test_nerf import TINY
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="needs a Python with bpy to render a scene")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("bpy") is None, reason="needs a Python with bpy to render a scene"
+)
 
 
 def request_for(out, cache, **more):
-    return protocol.Testbed(str(out), str(cache), scenes=["courtyard"], device="cpu", steps=30, rounds=1, scene_size=48, scene_views=6, scene_samples=2, **more)
+    return requests.Testbed(
+        str(out),
+        str(cache),
+        scenes=["courtyard"],
+        device="cpu",
+        steps=30,
+        rounds=1,
+        scene_size=48,
+        scene_views=6,
+        scene_samples=2,
+        **more,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +45,9 @@ def ran(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(nerf_settings.CPU, "draft", TINY)
         patch.setattr(testbed, "SEQUENCE_FRAMES", 3)
-        result = run_testbed(request_for(out, cache, instructions=["make it snow", "make it gold"]), Reporter(events.append))
+        result = run_testbed(
+            request_for(out, cache, instructions=["make it snow", "make it gold"]), Reporter(events.append)
+        )
     return out, cache, events, result
 
 
@@ -40,11 +55,16 @@ def test_rows_hold_quality_and_cost(ran):
     out, _, _, result = ran
     rows = json.loads((out / "result.json").read_text())["rows"]
     assert [(row["instruction"], row["method"]) for row in rows] == [
-        (text, method) for text in ("make it look like it snowed", "make it gold") for method in METHODS]
+        (text, method) for text in ("make it look like it snowed", "make it gold") for method in METHODS
+    ]
     for row in rows:
-        assert row["scene"] == "courtyard" and 3 < row["psnr_db"] < 60 and 0 < row["ssim"] < 1 and row["consistency"] > 5
+        assert (
+            row["scene"] == "courtyard" and 3 < row["psnr_db"] < 60 and 0 < row["ssim"] < 1 and row["consistency"] > 5
+        )
         assert (row["unet_evaluations"] > 0) == (row["method"] != "unedited") and row["peak_memory_mb"] > 100
-        assert row["seconds"] > 0 and row["cpu_seconds"] > 0 or row["method"] == "unedited", "three tiny frames may take no time at all"
+        assert row["seconds"] > 0 and row["cpu_seconds"] > 0 or row["method"] == "unedited", (
+            "three tiny frames may take no time at all"
+        )
         assert row["clip_direction"] is None
         assert row["nerf_steps"] == 0 if row["method"] in ("unedited", "per-frame") else row["nerf_steps"] > 0
     assert all(method in result["table"] for method in METHODS)
@@ -54,7 +74,10 @@ def test_rows_hold_quality_and_cost(ran):
 def test_truth_is_rendered_or_computed_from_the_photo(ran):
     out, cache, _, _ = ran
     photo = np.asarray(Image.open(next((cache / "courtyard" / "images").glob("test_*.png"))), float)
-    snow, gold = (np.asarray(Image.open(sorted((out / "pictures" / "courtyard" / f"{name}-truth").glob("*.png"))[0]), float) for name in ("snow", "gold"))
+    snow, gold = (
+        np.asarray(Image.open(sorted((out / "pictures" / "courtyard" / f"{name}-truth").glob("*.png"))[0]), float)
+        for name in ("snow", "gold")
+    )
     assert snow.shape == gold.shape == photo.shape
     assert snow.min(axis=2).mean() > 1.2 * photo.min(axis=2).mean(), "whiter"
     assert (gold[..., 0] >= gold[..., 2]).mean() > 0.99
@@ -81,7 +104,10 @@ def test_a_second_run_computes_nothing_again_and_other_settings_are_refused(ran,
 
 
 def test_unknown_names_are_refused_before_anything_is_made(tmp_path):
-    for code, more in (("unknown_method", {"methods": ["x"]}), ("unknown_instruction", {"instructions": ["make it a cactus"]})):
+    for code, more in (
+        ("unknown_method", {"methods": ["x"]}),
+        ("unknown_instruction", {"instructions": ["make it a cactus"]}),
+    ):
         with pytest.raises(In2nError) as refused:
             run_testbed(request_for(tmp_path / "out", tmp_path / "cache", **more), Reporter())
         assert refused.value.code == code
@@ -90,14 +116,19 @@ def test_unknown_names_are_refused_before_anything_is_made(tmp_path):
 
 def test_a_renderer_that_fails_is_named(tmp_path):
     with pytest.raises(In2nError) as refused:
-        run_testbed(request_for(tmp_path / "out", tmp_path / "cache", blender_python=str(tmp_path / "no-such-python")), Reporter())
+        run_testbed(
+            request_for(tmp_path / "out", tmp_path / "cache", blender_python=str(tmp_path / "no-such-python")),
+            Reporter(),
+        )
     assert refused.value.code == "no_blender" and "--blender-python" in refused.value.hint
 
 
 def test_cancelled_while_blender_renders(tmp_path):
     asked = iter(range(4))
     with pytest.raises(Cancelled):
-        run_testbed(request_for(tmp_path / "out", tmp_path / "cache"), Reporter(cancelled=lambda: next(asked, None) is None))
+        run_testbed(
+            request_for(tmp_path / "out", tmp_path / "cache"), Reporter(cancelled=lambda: next(asked, None) is None)
+        )
 
 
 def test_every_scene_and_edit_has_a_caption():

@@ -77,7 +77,9 @@ def photos():
 def snowy(name):
     """A photo that looks edited."""
     file = RECORDING.with_name(f"{name}.png")
-    subprocess.run(["convert", str(photos()[0]), "-modulate", "130,40", "-fill", "white", "-colorize", "25", str(file)], check=True)
+    subprocess.run(
+        ["convert", str(photos()[0]), "-modulate", "130,40", "-fill", "white", "-colorize", "25", str(file)], check=True
+    )
     return str(file)
 
 
@@ -87,8 +89,11 @@ def normalised():
     capture = load(CAPTURE)
     made = pinhole(capture, 512, preset="standard")
     photos = {frame.name: str(frame.photo) for frame in capture.frames}
-    return {"files": {"capture.json": json.dumps(made.to_json())}, "copies": {view.image: photos[view.name] for view in made.views},
-            "events": [progress(3, len(made.views), "Preparing photos", unit="photos")]}
+    return {
+        "files": {"capture.json": json.dumps(made.to_json())},
+        "copies": {view.image: photos[view.name] for view in made.views},
+        "events": [progress(3, len(made.views), "Preparing photos", unit="photos")],
+    }
 
 
 def settled(job_label):
@@ -118,13 +123,17 @@ def close_other_windows():
 def day():
     answers()
     worker = module("blender.worker")
-    worker.Client = functools.partial(worker.Client, worker=os.path.join(os.path.dirname(__file__), "recorded_worker.py"))
+    worker.Client = functools.partial(
+        worker.Client, worker=os.path.join(os.path.dirname(__file__), "recorded_worker.py")
+    )
     for thing in list(bpy.data.objects):
         bpy.data.objects.remove(thing)
     yield from show_tab("IN2N")
     yield from pictures("01-start-without-engine")
     yield from engine_page("02-engine-page-not-installed")
-    os.environ["IN2N_ENGINE_PYTHON"] = sys.executable if "python" in os.path.basename(sys.executable) else "/usr/bin/python3"
+    os.environ["IN2N_ENGINE_PYTHON"] = (
+        sys.executable if "python" in os.path.basename(sys.executable) else "/usr/bin/python3"
+    )
     yield from import_capture()
     yield from reconstruct()
     yield from preview()
@@ -132,7 +141,16 @@ def day():
     yield from results()
     yield from crash_and_log()
     yield from save_and_reopen()
-    answers(devices={"result": {"devices": [{"device": "cuda", "name": "A GPU", "memory_gb": 24.0}, {"device": "cpu", "name": "A processor, 8 threads", "memory_gb": None}]}})
+    answers(
+        devices={
+            "result": {
+                "devices": [
+                    {"device": "cuda", "name": "A GPU", "memory_gb": 24.0},
+                    {"device": "cpu", "name": "A processor, 8 threads", "memory_gb": None},
+                ]
+            }
+        }
+    )
     press(bpy.ops.in2n.find_devices)
     yield from settled("finding devices")
     yield from engine_page("15-engine-page-another-python")
@@ -169,7 +187,14 @@ def import_capture():
 def reconstruct():
     preview = {"reconstruction/preview.png": str(photos()[2])}
     image = ["artifact", {"kind": "image", "path": "{workspace}/reconstruction/preview.png"}]
-    answers(import_=normalised(), reconstruct={"copies": preview, "events": [progress(420, 2000, "Reconstructing", 245.0), image], "until_cancelled": True})
+    answers(
+        import_=normalised(),
+        reconstruct={
+            "copies": preview,
+            "events": [progress(420, 2000, "Reconstructing", 245.0), image],
+            "until_cancelled": True,
+        },
+    )
     yield from click_text("Reconstruct", which=1)  # the first is the panel's title
     yield from until(lambda: tasks().current() and tasks().current().image, what="the first picture")
     yield from pictures("04-reconstructing")
@@ -178,7 +203,12 @@ def reconstruct():
     assert "cancelled" in status(), status()
     yield from pictures("05-cancelled-by-escape")
     state = json.dumps({"done": True, "psnr_db": 27.3})
-    answers(reconstruct={"files": {"reconstruction/checkpoint.safetensors": "", "reconstruction/state.json": state}, "result": {"psnr_db": 27.3}})
+    answers(
+        reconstruct={
+            "files": {"reconstruction/checkpoint.safetensors": "", "reconstruction/state.json": state},
+            "result": {"psnr_db": 27.3},
+        }
+    )
     yield from click_text("Resume")
     yield from settled("the resumed reconstruction")
     assert "27.3" in status(), status()
@@ -199,21 +229,40 @@ def preview():
     yield from settled("the preview")
     assert "cancelled" in status(), status()
     record, copies = preview_record(looks)
-    answers(preview={"files": {f"previews/{scene().in2n.preview}/preview.json": record}, "copies": copies,
-                     "result": {"pictures": json.loads(record)["pictures"]}})
+    answers(
+        preview={
+            "files": {f"previews/{scene().in2n.preview}/preview.json": record},
+            "copies": copies,
+            "result": {"pictures": json.loads(record)["pictures"]},
+        }
+    )
     yield from click_text("Preview Grid")
     yield from settled("the preview")
     assert folder["instruction"] == scene().in2n.instruction
     yield from pictures("08-previews")
     yield from click_text("7.5 · 1.2")
     settings = scene().in2n
-    assert not settings.use_default_guidance and round(settings.guidance_image, 3) == 1.2, "a click on a picture takes its guidance"
+    assert not settings.use_default_guidance and round(settings.guidance_image, 3) == 1.2, (
+        "a click on a picture takes its guidance"
+    )
 
 
 def preview_record(looks):
     """preview.json as the engine writes it, and its pictures."""
-    pictures = [{"file": f"{text:g}-{image:g}.png", "guidance_text": text, "guidance_image": image} for text in (5, 7.5) for image in (1.2, 1.5)]
-    record = json.dumps({"instruction": scene().in2n.instruction, "view": photos()[0].stem, "pictures": pictures, "text_scales": [5, 7.5], "image_scales": [1.2, 1.5]})
+    pictures = [
+        {"file": f"{text:g}-{image:g}.png", "guidance_text": text, "guidance_image": image}
+        for text in (5, 7.5)
+        for image in (1.2, 1.5)
+    ]
+    record = json.dumps(
+        {
+            "instruction": scene().in2n.instruction,
+            "view": photos()[0].stem,
+            "pictures": pictures,
+            "text_scales": [5, 7.5],
+            "image_scales": [1.2, 1.5],
+        }
+    )
     return record, {f"previews/{scene().in2n.preview}/{p['file']}": looks for p in pictures}
 
 
@@ -221,10 +270,26 @@ def edit():
     name = photos()[0].stem
     looks = snowy("snowy")
     image = ["artifact", {"kind": "image", "path": "{workspace}/edits/{name}/preview.png"}]
-    record = json.dumps({"name": "x", "instruction": scene().in2n.instruction, "guidance_text": 7.5, "guidance_image": 1.5, "seed": 0, "editor": "miniature"})
+    record = json.dumps(
+        {
+            "name": "x",
+            "instruction": scene().in2n.instruction,
+            "guidance_text": 7.5,
+            "guidance_image": 1.5,
+            "seed": 0,
+            "editor": "miniature",
+        }
+    )
     files = {"edits/{name}/edit.json": record}
     copies = {"edits/{name}/preview.png": looks, f"edits/{{name}}/dataset/{name}.png": looks}
-    answers(edit={"files": files, "copies": copies, "events": [progress(130, 800, "Edit 13 of 80, noise 0.74", 372.0), image], "until_cancelled": True})
+    answers(
+        edit={
+            "files": files,
+            "copies": copies,
+            "events": [progress(130, 800, "Edit 13 of 80, noise 0.74", 372.0), image],
+            "until_cancelled": True,
+        }
+    )
     yield from click_text("Start Edit")
     yield from until(lambda: tasks().current().image, what="the first edited view")
     press(bpy.ops.in2n.extract_mesh)

@@ -23,6 +23,7 @@ def log(*words):
 
 def drive(steps) -> None:
     """Run the generator; Blender ends with it, with exit code 1 when it raises."""
+
     def step():
         faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)  # says where Blender hangs, and ends it
         try:
@@ -85,7 +86,9 @@ def shot(name: str) -> None:
     """Take a picture of the whole screen. Raises AssertionError when it is black."""
     path = os.path.join(OUT, f"{name}.png")
     subprocess.run(["import", "-silent", "-window", "root", path], check=True)
-    mean = float(subprocess.run(["identify", "-format", "%[fx:mean]", path], capture_output=True, text=True, check=True).stdout)
+    mean = float(
+        subprocess.run(["identify", "-format", "%[fx:mean]", path], capture_output=True, text=True, check=True).stdout
+    )
     log("shot", name, round(mean, 3))
     assert mean > 0.01, "a black picture"
 
@@ -133,7 +136,8 @@ def click(x: int, y: int):
 def click_text(text: str, which: int = 0, least: float = 0.9):
     """Click where the sidebar says `text`. which: of several places the how manieth from the top, -1 the lowest.
 
-    Blender tells nobody where its buttons are: the text is drawn with Blender's own font and looked for in a picture of the screen.
+    Blender tells nobody where its buttons are: the text is drawn with Blender's own font and looked for in a picture of
+    the screen.
     """
     for turns in (0, -40, 8, 8, 8):
         yield from scroll(turns)
@@ -158,7 +162,9 @@ def scroll(turns: int):
 def type_text(text: str):
     """Type into the field that is being edited, in place of what it held, and press Return."""
     for character in text:
-        window().event_simulate(type="SPACE" if character == " " else character.upper(), value="PRESS", unicode=character)
+        window().event_simulate(
+            type="SPACE" if character == " " else character.upper(), value="PRESS", unicode=character
+        )
         window().event_simulate(type="SPACE" if character == " " else character.upper(), value="RELEASE")
     yield 0.2
     window().event_simulate(type="RET", value="PRESS")
@@ -167,29 +173,32 @@ def type_text(text: str):
 
 
 def find_text(text: str, least: float) -> list[tuple[int, int, float]]:
-    """Where the sidebar shows a text: (x, y) of its middle, origin at the bottom left, and the correlation in [least, 1]."""
+    """Where the sidebar shows a text: (x, y) of its middle, origin at the bottom left, and the correlation in [least,
+    1]."""
     import numpy as np
 
     needle = _drawn(text)
     _area, _main, sidebar = view3d()
     screen = _screen()[::-1]  # bottom row first
     left, bottom = sidebar.x, sidebar.y
-    picture = screen[bottom:bottom + sidebar.height, left:left + sidebar.width]
+    picture = screen[bottom : bottom + sidebar.height, left : left + sidebar.width]
     height, width = needle.shape
     needle = needle - needle.mean()
     shape = picture.shape
     spectrum = np.fft.rfft2(picture)
 
     def correlate(kernel):
-        return np.fft.irfft2(spectrum_of(kernel), shape)[:shape[0] - height + 1, :shape[1] - width + 1]
+        return np.fft.irfft2(spectrum_of(kernel), shape)[: shape[0] - height + 1, : shape[1] - width + 1]
 
     def spectrum_of(kernel):
         return spectrum * np.conj(np.fft.rfft2(kernel, shape))
 
     box = np.ones_like(needle)
     mean = correlate(box) / box.size
-    square = np.fft.irfft2(np.fft.rfft2(picture ** 2) * np.conj(np.fft.rfft2(box, shape)), shape)[:mean.shape[0], :mean.shape[1]]
-    spread = np.sqrt(np.maximum(square - box.size * mean ** 2, 1e-6)) * np.linalg.norm(needle)
+    square = np.fft.irfft2(np.fft.rfft2(picture**2) * np.conj(np.fft.rfft2(box, shape)), shape)[
+        : mean.shape[0], : mean.shape[1]
+    ]
+    spread = np.sqrt(np.maximum(square - box.size * mean**2, 1e-6)) * np.linalg.norm(needle)
     likeness = np.where(spread > 0.05, correlate(needle) / spread, 0)
     found = []
     while True:
@@ -198,7 +207,7 @@ def find_text(text: str, least: float) -> list[tuple[int, int, float]]:
         if best < least:
             return found
         found.append((int(left + x + width // 2), int(bottom + y + height // 2), best))
-        likeness[max(y - height, 0):y + height, max(x - width // 2, 0):x + width // 2 + 1] = 0
+        likeness[max(y - height, 0) : y + height, max(x - width // 2, 0) : x + width // 2 + 1] = 0
 
 
 def _drawn(text: str):
@@ -219,7 +228,9 @@ def _drawn(text: str):
             framebuffer = gpu.state.active_framebuffer_get()
             framebuffer.clear(color=(0.0, 0.0, 0.0, 1.0))
             gpu.matrix.load_matrix(Matrix.Identity(4))
-            gpu.matrix.load_projection_matrix(Matrix(((2 / width, 0, 0, -1), (0, 2 / height, 0, -1), (0, 0, -1, 0), (0, 0, 0, 1))))
+            gpu.matrix.load_projection_matrix(
+                Matrix(((2 / width, 0, 0, -1), (0, 2 / height, 0, -1), (0, 0, -1, 0), (0, 0, 0, 1)))
+            )
             blf.color(0, 1.0, 1.0, 1.0, 1.0)
             blf.position(0, 0, points * 0.3, 0)
             blf.draw(0, text)
@@ -235,8 +246,23 @@ def _screen():
     import numpy as np
 
     size = window().width, window().height
-    grey = subprocess.run(["import", "-silent", "-window", "root", "-crop", f"{size[0]}x{size[1]}+0+0", "-colorspace", "Gray", "-depth", "8", "gray:-"],
-                          check=True, capture_output=True).stdout
+    grey = subprocess.run(
+        [
+            "import",
+            "-silent",
+            "-window",
+            "root",
+            "-crop",
+            f"{size[0]}x{size[1]}+0+0",
+            "-colorspace",
+            "Gray",
+            "-depth",
+            "8",
+            "gray:-",
+        ],
+        check=True,
+        capture_output=True,
+    ).stdout
     return np.frombuffer(grey, np.uint8).reshape(size[1], size[0]) / 255
 
 

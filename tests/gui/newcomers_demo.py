@@ -1,4 +1,5 @@
-"""Runs in a Blender with a window: the bundled capture through the whole job, with the real engine. Nothing is recorded.
+"""Runs in a Blender with a window: the bundled capture through the whole job, with the real engine. Nothing is
+recorded.
 
 CAPTURE: the folder of a capture. IN2N_ENGINE_PYTHON: a Python with the engine's packages.
 """

@@ -5,12 +5,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from window import SUITES, Unavailable, Window, find_or_make
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-pytestmark = [pytest.mark.gui, pytest.mark.skipif(os.environ.get("IN2N_GUI") != "1", reason="a window takes minutes: python3 -m in2n_blender test --gui")]
+pytestmark = [
+    pytest.mark.gui,
+    pytest.mark.skipif(
+        os.environ.get("IN2N_GUI") != "1", reason="a window takes minutes: python3 -m in2n_blender test --gui"
+    ),
+]
 
 
 @pytest.fixture(scope="module", params=list(SUITES))
@@ -45,12 +49,20 @@ def test_an_artists_day(window, extension, out):
     assert len(list(out.glob("[0-9][0-9]*.png"))) >= 15
 
 
-@pytest.mark.skipif(not os.environ.get("IN2N_GUI_ENGINE"), reason="IN2N_GUI_ENGINE names no Python of an engine's environment")
+@pytest.mark.skipif(
+    not os.environ.get("IN2N_GUI_ENGINE"), reason="IN2N_GUI_ENGINE names no Python of an engine's environment"
+)
 def test_the_demo_with_the_real_engine(window, extension, out):
-    """The bundled capture from import to frames and mesh, every button pressed in the window, the engine computing beside it."""
+    """The bundled capture from import to frames and mesh, every button pressed in the window, the engine computing
+    beside it."""
     python = Path(os.environ["IN2N_GUI_ENGINE"])
-    homes = {python.parents[1], python.resolve().parents[1]}  # the virtual environment, and the Python that it was made from
+    homes = {
+        python.parents[1],
+        python.resolve().parents[1],
+    }  # the virtual environment, and the Python that it was made from
     lent = Window(window.root, tuple(sorted(homes)))
-    said = lent.run(HERE / "newcomers_demo.py", {**extension, "IN2N_ENGINE_PYTHON": str(python)}, out / "demo", seconds=1500)
+    said = lent.run(
+        HERE / "newcomers_demo.py", {**extension, "IN2N_ENGINE_PYTHON": str(python)}, out / "demo", seconds=1500
+    )
     assert "Traceback" not in said
     assert len(list((out / "demo").glob("*.png"))) >= 6

@@ -1,7 +1,8 @@
-"""A Blender with a window where there is no screen: a Debian chroot with Blender, Xvfb and a software OpenGL, and runs in it.
+"""A Blender with a window where there is no screen: a Debian chroot with Blender, Xvfb and a software OpenGL, and runs
+in it.
 
-The chroot takes about 1.2 GB and some minutes to make, once; it needs Linux, root and mmdebstrap or debootstrap. Each run has a profile
-of its own, with this checkout's extension built and installed by Blender itself.
+The chroot takes about 1.2 GB and some minutes to make, once; it needs Linux, root and mmdebstrap or debootstrap. Each
+run has a profile of its own, with this checkout's extension built and installed by Blender itself.
 """
 
 from __future__ import annotations
@@ -14,14 +15,34 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from in2n_blender.extension import stage
+from in2n_blender.cli.extension import stage
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 SUITES = {"sid": "Blender 5.2", "trixie": "Blender 4.3"}
-PACKAGES = ("blender", "xvfb", "xauth", "libgl1-mesa-dri", "libegl1", "libgl1", "libegl-mesa0", "libglx-mesa0", "imagemagick",
-            "python3-numpy", "python3-requests", "python3-cattr", "python3-zstandard", "ca-certificates")
-PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "LIBGL_ALWAYS_SOFTWARE": "1", "GALLIUM_DRIVER": "llvmpipe"}
+PACKAGES = (
+    "blender",
+    "xvfb",
+    "xauth",
+    "libgl1-mesa-dri",
+    "libegl1",
+    "libgl1",
+    "libegl-mesa0",
+    "libglx-mesa0",
+    "imagemagick",
+    "python3-numpy",
+    "python3-requests",
+    "python3-cattr",
+    "python3-zstandard",
+    "ca-certificates",
+)
+PLAIN = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "LIBGL_ALWAYS_SOFTWARE": "1",
+    "GALLIUM_DRIVER": "llvmpipe",
+}
 FIRST_PROCESS = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
 MAKE_SECONDS, RUN_SECONDS = 1800, 480
 
@@ -41,20 +62,55 @@ class Window:
     def share(self) -> Path:
         return self.root / "share"
 
-    def blender(self, arguments: list[str], env: dict[str, str] | None = None, screen: bool = False, seconds: int = RUN_SECONDS) -> subprocess.CompletedProcess:
+    def blender(
+        self, arguments: list[str], env: dict[str, str] | None = None, screen: bool = False, seconds: int = RUN_SECONDS
+    ) -> subprocess.CompletedProcess:
         """Run the chroot's Blender; screen: in a window on a virtual screen. Its output comes back merged."""
         command = ["blender", *arguments]
         if screen:
             command = ["xvfb-run", "-a", "-s", "-screen 0 1280x1400x24 +extension GLX", *command]
-        # Blender and the worker read /proc; the namespaces take it, and every process, away again at the end. Python is there to be the
-        # first process: Xvfb does not tell the first process of a namespace that it is ready, and xvfb-run would wait for ever.
-        inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", f"--root={self.root}", "--wd=/", "--mount-proc", "python3", "-c", FIRST_PROCESS, *command]
+        # Blender and the worker read /proc; the namespaces take it, and every process, away again at the end. Python is
+        # there to be the
+        # first process: Xvfb does not tell the first process of a namespace that it is ready, and xvfb-run would wait
+        # for ever.
+        inside = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            f"--root={self.root}",
+            "--wd=/",
+            "--mount-proc",
+            "python3",
+            "-c",
+            FIRST_PROCESS,
+            *command,
+        ]
         for folder in self.borrowed:
             (self.root / folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
             lend = 'mount --rbind "$1" "$2" && shift 2 && exec "$@"'
-            inside = ["unshare", "--mount", "sh", "-c", lend, "sh", str(folder), str(self.root / folder.relative_to("/")), *inside]
-        return subprocess.run(inside, env={**PLAIN, **(env or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, errors="replace", timeout=seconds)
+            inside = [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                lend,
+                "sh",
+                str(folder),
+                str(self.root / folder.relative_to("/")),
+                *inside,
+            ]
+        return subprocess.run(
+            inside,
+            env={**PLAIN, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+        )
 
     def install_extension(self, profile: str) -> dict[str, str]:
         """Build and install this checkout's extension into a fresh profile; returns the environment that uses it."""
@@ -63,18 +119,26 @@ class Window:
         (self.share / profile).mkdir(parents=True)
         stage(ROOT, self.share / "staged", {})
         manifest = self.share / "staged" / "blender_manifest.toml"
-        manifest.write_text(re.sub(r"(?m)^(platforms|wheels) = \[\]\n", "", manifest.read_text(encoding="utf-8")), encoding="utf-8")
+        manifest.write_text(
+            re.sub(r"(?m)^(platforms|wheels) = \[\]\n", "", manifest.read_text(encoding="utf-8")), encoding="utf-8"
+        )
         env = {"BLENDER_USER_RESOURCES": f"/share/{profile}", "IN2N_HOME": f"/share/{profile}/home"}
-        for arguments in (["build", "--source-dir", "/share/staged", "--output-filepath", "/share/in2n.zip"],
-                          ["install-file", "-r", "user_default", "--enable", "/share/in2n.zip"]):
+        for arguments in (
+            ["build", "--source-dir", "/share/staged", "--output-filepath", "/share/in2n.zip"],
+            ["install-file", "-r", "user_default", "--enable", "/share/in2n.zip"],
+        ):
             done = self.blender(["-b", "--command", "extension", *arguments], env)
             assert done.returncode == 0, done.stdout
-        quiet = "import bpy; v = bpy.context.preferences.view; v.show_splash = False; v.ui_scale = 0.85; bpy.ops.wm.save_userpref()"
+        quiet = (
+            "import bpy; v = bpy.context.preferences.view; v.show_splash = False; v.ui_scale = 0.85; "
+            "bpy.ops.wm.save_userpref()"
+        )
         self.blender(["-b", "--python-expr", quiet], env)
         return env
 
     def run(self, script: Path, env: dict[str, str], out: Path, seconds: int = RUN_SECONDS) -> str:
-        """Run a script in a window and fetch the pictures it took; returns what was printed. Raises AssertionError when it failed."""
+        """Run a script in a window and fetch the pictures it took; returns what was printed. Raises AssertionError when
+        it failed."""
         scripts, shots = self.share / "gui", self.share / "shots"
         for folder in (scripts, shots):
             shutil.rmtree(folder, ignore_errors=True)
@@ -82,8 +146,19 @@ class Window:
         for extra in (ROOT / "tests" / "blender" / "recorded_worker.py", script):
             shutil.copy2(extra, scripts)
         shots.mkdir()
-        arguments = ["--window-geometry", "0", "0", "1280", "1400", "--no-window-focus", "--enable-event-simulate", "--python-exit-code", "3",
-                     "--python", f"/share/gui/{script.name}"]
+        arguments = [
+            "--window-geometry",
+            "0",
+            "0",
+            "1280",
+            "1400",
+            "--no-window-focus",
+            "--enable-event-simulate",
+            "--python-exit-code",
+            "3",
+            "--python",
+            f"/share/gui/{script.name}",
+        ]
         out.mkdir(parents=True, exist_ok=True)
         try:
             done = self.blender(arguments, {**env, "SHOT_DIR": "/share/shots"}, screen=True, seconds=seconds)
@@ -116,7 +191,10 @@ def find_or_make(suite: str, folder: Path | None = None) -> Window:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("IN2N_GUI_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "in2n_blender" / "gui")
+    return Path(
+        os.environ.get("IN2N_GUI_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "in2n_blender" / "gui"
+    )
 
 
 def _make(suite: str, folder: Path) -> None:
@@ -125,20 +203,48 @@ def _make(suite: str, folder: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     if shutil.which("mmdebstrap"):
-        command = ["mmdebstrap", "--mode=root", "--variant=apt", "--components=main", f"--include={','.join(PACKAGES)}",
-                   '--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Check-Valid-Until "false"',
-                   "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=force-unsafe-io",
-                   suite, str(unfinished), mirror]
+        command = [
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=apt",
+            "--components=main",
+            f"--include={','.join(PACKAGES)}",
+            '--aptopt=APT::Install-Recommends "false"',
+            '--aptopt=Acquire::Languages "none"',
+            '--aptopt=Acquire::Check-Valid-Until "false"',
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "--dpkgopt=path-exclude=/usr/share/man/*",
+            "--dpkgopt=force-unsafe-io",
+            suite,
+            str(unfinished),
+            mirror,
+        ]
     elif shutil.which("debootstrap"):
-        command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(unfinished), mirror]
+        command = [
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={','.join(PACKAGES)}",
+            suite,
+            str(unfinished),
+            mirror,
+        ]
     else:
         raise Unavailable("mmdebstrap or debootstrap is missing (apt-get install mmdebstrap)")
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=MAKE_SECONDS)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=MAKE_SECONDS,
+        )
     except subprocess.TimeoutExpired:
         raise Unavailable(f"making the chroot took longer than {MAKE_SECONDS // 60} minutes") from None
     if done.returncode != 0:
-        lines = [line for line in done.stdout.splitlines() if line.startswith(("E:", "W:"))] or done.stdout.splitlines()[-1:]
+        lines = [
+            line for line in done.stdout.splitlines() if line.startswith(("E:", "W:"))
+        ] or done.stdout.splitlines()[-1:]
         raise Unavailable(f"the chroot could not be made: {lines[0] if lines else 'no reason given'}")
     os.rename(unfinished, folder)
 

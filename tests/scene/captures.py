@@ -10,15 +10,27 @@ import numpy as np
 
 def png_bytes(width, height, orientation=None, rgba=False):
     """A valid PNG of noise, without an image library."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     channels = 4 if rgba else 3
     pixels = np.random.default_rng(0).integers(0, 256, (height, 1 + width * channels), np.uint8)
     pixels[:, 0] = 0
-    exif = b"" if orientation is None else chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0) + b"\0\0\0\0")
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6 if rgba else 2, 0, 0, 0)) + exif
-            + chunk(b"IDAT", zlib.compress(pixels.tobytes())) + chunk(b"IEND", b""))
+    exif = (
+        b""
+        if orientation is None
+        else chunk(
+            b"eXIf", b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0) + b"\0\0\0\0"
+        )
+    )
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6 if rgba else 2, 0, 0, 0))
+        + exif
+        + chunk(b"IDAT", zlib.compress(pixels.tobytes()))
+        + chunk(b"IEND", b"")
+    )
 
 
 def write_png(path: Path, width=12, height=8, **options):
@@ -43,12 +55,25 @@ def ring(count, radius=4.0, height=1.0, turn=2 * np.pi):
     return [look_at((radius * np.cos(a), radius * np.sin(a), height)) for a in angles]
 
 
-def write_transforms(folder: Path, poses=None, name="transforms.json", size=(12, 8), photos=True, extension=".png", **table):
+def write_transforms(
+    folder: Path, poses=None, name="transforms.json", size=(12, 8), photos=True, extension=".png", **table
+):
     """A transforms file with photos images/000.png …; keyword arguments are added to the file."""
     poses = ring(5) if poses is None else poses
     width, height = size
-    frames = [{"file_path": f"images/{i:03d}.png", "transform_matrix": np.asarray(p).tolist()} for i, p in enumerate(poses)]
-    table = {"w": width, "h": height, "fl_x": 10.0, "fl_y": 10.0, "cx": width / 2, "cy": height / 2, "frames": frames, **table}
+    frames = [
+        {"file_path": f"images/{i:03d}.png", "transform_matrix": np.asarray(p).tolist()} for i, p in enumerate(poses)
+    ]
+    table = {
+        "w": width,
+        "h": height,
+        "fl_x": 10.0,
+        "fl_y": 10.0,
+        "cx": width / 2,
+        "cy": height / 2,
+        "frames": frames,
+        **table,
+    }
     table = {key: value for key, value in table.items() if value is not None}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps(table))

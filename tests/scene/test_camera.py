@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from in2n_blender.scene.camera import BlenderLens, Camera, Intrinsics, blender_lens, intrinsics_from_blender
+from in2n_blender.scene.blender_lens import BlenderLens, blender_lens, intrinsics_from_blender
+from in2n_blender.scene.camera import Camera, Intrinsics
 
 SIZES = [(640, 480), (480, 640), (500, 500)]
 

@@ -24,7 +24,11 @@ def parts(path):
 def assert_smooth(path, closed):
     positions, forward, up = parts(path)
     poses = np.stack([f.camera.camera_to_world for f in path.frames])
-    np.testing.assert_allclose(np.swapaxes(poses[:, :3, :3], 1, 2) @ poses[:, :3, :3], np.broadcast_to(np.eye(3), (len(poses), 3, 3)), atol=1e-9)
+    np.testing.assert_allclose(
+        np.swapaxes(poses[:, :3, :3], 1, 2) @ poses[:, :3, :3],
+        np.broadcast_to(np.eye(3), (len(poses), 3, 3)),
+        atol=1e-9,
+    )
     assert (np.linalg.det(poses[:, :3, :3]) > 0).all()
     if closed:
         positions, forward, up = (np.vstack([v, v[:1]]) for v in (positions, forward, up))

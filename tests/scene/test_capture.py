@@ -7,17 +7,21 @@ import numpy as np
 import pytest
 
 from in2n_blender.scene.camera import Intrinsics
-from in2n_blender.scene.capture import MAXIMUM_POINTS, Capture, Frame, PinholeCapture, load_capture, pinhole_capture, unique_names
+from in2n_blender.scene.capture import MAXIMUM_POINTS, Capture, Frame, PinholeCapture, pinhole_capture
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.lens import Lens, pinhole_for
+from in2n_blender.scene.readers import read as read_capture
+from in2n_blender.scene.readers.names import unique_names
 from tests.scene.captures import ring, write_transforms
 
 LENS = Lens("opencv", Intrinsics(640, 480, 500.0, 520.0, 310.0, 250.0), (-0.2, 0.05))
 
 
 def capture(count=16, lenses=(LENS,), held_out=None, **rest):
-    frames = tuple(Frame(f"{i:02d}", Path(f"/photos/{i}.jpg"), lenses[i % len(lenses)], pose, held_out(i) if held_out else None)
-                   for i, pose in enumerate(ring(count)))
+    frames = tuple(
+        Frame(f"{i:02d}", Path(f"/photos/{i}.jpg"), lenses[i % len(lenses)], pose, held_out(i) if held_out else None)
+        for i, pose in enumerate(ring(count))
+    )
     return Capture("dog", Path("/photos"), frames, **rest)
 
 
@@ -31,10 +35,17 @@ def test_names():
     assert len(set(long)) == 2 and max(map(len, long)) <= 64
 
 
-@pytest.mark.parametrize("size, side, expected", [
-    ((640, 480), 240, (240, 180)), ((480, 640), 240, (180, 240)), ((640, 480), 1024, (640, 480)), ((640, 427), 240, (240, 160)),
-    ((333, 1000), 512, (170, 512)), ((4000, 101), 240, (240, 6)),
-])
+@pytest.mark.parametrize(
+    "size, side, expected",
+    [
+        ((640, 480), 240, (240, 180)),
+        ((480, 640), 240, (180, 240)),
+        ((640, 480), 1024, (640, 480)),
+        ((640, 427), 240, (240, 160)),
+        ((333, 1000), 512, (170, 512)),
+        ((4000, 101), 240, (240, 6)),
+    ],
+)
 def test_views_are_scaled_down_with_exactly_square_pixels(size, side, expected):
     lens = Lens("pinhole", Intrinsics(*size, 500.0, 500.0, size[0] * 0.48, size[1] * 0.53))
     k = pinhole_capture(capture(lenses=[lens]), side).views[0].camera.intrinsics
@@ -66,10 +77,16 @@ def test_held_out_views():
     assert chosen(pinhole_capture(capture(held_out=lambda i: False), 240, 8)) == []
 
 
-@pytest.mark.parametrize("given, side, every, code", [
-    (capture(4), 240, 1, "bad_setting"), (capture(4), 240, -2, "bad_setting"), (capture(4), 0, 8, "bad_setting"),
-    (capture(4, held_out=lambda i: i > 1), 240, 8, "too_few_photos"), (capture(4, held_out=lambda i: True), 240, 8, "too_few_photos"),
-])
+@pytest.mark.parametrize(
+    "given, side, every, code",
+    [
+        (capture(4), 240, 1, "bad_setting"),
+        (capture(4), 240, -2, "bad_setting"),
+        (capture(4), 0, 8, "bad_setting"),
+        (capture(4, held_out=lambda i: i > 1), 240, 8, "too_few_photos"),
+        (capture(4, held_out=lambda i: True), 240, 8, "too_few_photos"),
+    ],
+)
 def test_settings_that_leave_nothing_to_train_on(given, side, every, code):
     with pytest.raises(In2nError) as caught:
         pinhole_capture(given, side, every)
@@ -91,16 +108,23 @@ def test_capture_json_round_trip(tmp_path):
     write_transforms(tmp_path, ring(6))
     (tmp_path / "images/002.png").unlink()
     (tmp_path / "images/004.png").write_bytes(b"")
-    normalised = pinhole_capture(load_capture(tmp_path), 8, 4, preset="draft")
+    normalised = pinhole_capture(read_capture(tmp_path), 8, 4, preset="draft")
     (tmp_path / "capture.json").write_text(json.dumps(normalised.to_json()))
     again = PinholeCapture.load(tmp_path / "capture.json")
     assert again.to_json() == normalised.to_json()
-    assert (again.source, again.preset, again.missing) == ((tmp_path / "transforms.json").as_posix(), "draft", ("002", "004"))
+    assert (again.source, again.preset, again.missing) == (
+        (tmp_path / "transforms.json").as_posix(),
+        "draft",
+        ("002", "004"),
+    )
     assert [v.name for v in again.views] == ["000", "001", "003", "005"]
     np.testing.assert_array_equal(again.views[1].camera.camera_to_world, normalised.views[1].camera.camera_to_world)
 
 
-@pytest.mark.parametrize("content, code", [(None, "missing_file"), ("", "bad_capture"), ("{", "bad_capture"), ("[]", "bad_capture"), ("{}", "bad_capture")])
+@pytest.mark.parametrize(
+    "content, code",
+    [(None, "missing_file"), ("", "bad_capture"), ("{", "bad_capture"), ("[]", "bad_capture"), ("{}", "bad_capture")],
+)
 def test_a_broken_capture_json(tmp_path, content, code):
     if content is not None:
         (tmp_path / "capture.json").write_text(content)

@@ -4,18 +4,24 @@ import numpy as np
 import pycolmap
 import pytest
 
-from in2n_blender.scene.capture import load_capture
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.lens import distort
+from in2n_blender.scene.readers import read as read_capture
 from tests.scene.captures import write_png
 
 # model -> parameters for a photo of 64 x 48
 PARAMETERS = {
-    "SIMPLE_PINHOLE": [60, 31, 25], "PINHOLE": [60, 62, 31, 25], "SIMPLE_RADIAL": [60, 31, 25, -0.1], "RADIAL": [60, 31, 25, -0.1, 0.03],
-    "OPENCV": [60, 62, 31, 25, -0.1, 0.03, 1e-3, -2e-3], "OPENCV_FISHEYE": [60, 62, 31, 25, -0.02, 0.01, -0.003, 0.001],
+    "SIMPLE_PINHOLE": [60, 31, 25],
+    "PINHOLE": [60, 62, 31, 25],
+    "SIMPLE_RADIAL": [60, 31, 25, -0.1],
+    "RADIAL": [60, 31, 25, -0.1, 0.03],
+    "OPENCV": [60, 62, 31, 25, -0.1, 0.03, 1e-3, -2e-3],
+    "OPENCV_FISHEYE": [60, 62, 31, 25, -0.02, 0.01, -0.003, 0.001],
     "FULL_OPENCV": [60, 62, 31, 25, 0.2, -0.1, 1e-3, -2e-3, 0.02, 0.3, -0.05, 0.01],
-    "SIMPLE_RADIAL_FISHEYE": [60, 31, 25, -0.02], "RADIAL_FISHEYE": [60, 31, 25, -0.02, 0.01],
-    "SIMPLE_FISHEYE": [60, 31, 25], "FISHEYE": [60, 62, 31, 25],
+    "SIMPLE_RADIAL_FISHEYE": [60, 31, 25, -0.02],
+    "RADIAL_FISHEYE": [60, 31, 25, -0.02, 0.01],
+    "SIMPLE_FISHEYE": [60, 31, 25],
+    "FISHEYE": [60, 62, 31, 25],
 }
 
 
@@ -24,11 +30,17 @@ def reconstruction(models=tuple(PARAMETERS), images_per_model=1, size=(64, 48), 
     model = pycolmap.Reconstruction()
     number = 0
     for camera, name in enumerate(models, 1):
-        model.add_camera_with_trivial_rig(pycolmap.Camera(camera_id=camera, model=name, width=size[0], height=size[1], params=parameters[name]))
+        model.add_camera_with_trivial_rig(
+            pycolmap.Camera(camera_id=camera, model=name, width=size[0], height=size[1], params=parameters[name])
+        )
         for _ in range(images_per_model):
             number += 1
-            points = pycolmap.Point2DList([pycolmap.Point2D(rng.uniform(0, 48, 2)) for _ in range(5 * (number % 3 == 2))])
-            image = pycolmap.Image(name=f"a folder/{name} {number}.png", camera_id=camera, image_id=number, points2D=points)
+            points = pycolmap.Point2DList(
+                [pycolmap.Point2D(rng.uniform(0, 48, 2)) for _ in range(5 * (number % 3 == 2))]
+            )
+            image = pycolmap.Image(
+                name=f"a folder/{name} {number}.png", camera_id=camera, image_id=number, points2D=points
+            )
             quaternion = rng.normal(size=4)
             pose = pycolmap.Rigid3d(pycolmap.Rotation3d(quaternion / np.linalg.norm(quaternion)), rng.normal(size=3))
             model.add_image_with_trivial_frame(image, pose)
@@ -75,7 +87,7 @@ def test_poses_lenses_and_points_are_colmaps(tmp_path, form):
     model = reconstruction()
     write(model, tmp_path / "sparse/0", form)
     write_photos(model, tmp_path / "images")
-    assert_same(load_capture(tmp_path), model)
+    assert_same(read_capture(tmp_path), model)
 
 
 @pytest.mark.parametrize("given", ["", "sparse", "sparse/0", "sparse/0/cameras.bin"])
@@ -84,7 +96,7 @@ def test_any_folder_of_the_project_can_be_given(tmp_path, given, below):
     model = reconstruction(["SIMPLE_RADIAL"], 3)
     write(model, tmp_path / "dog" / below / "sparse/0")
     write_photos(model, tmp_path / "dog/images")
-    capture = load_capture(tmp_path / "dog" / (below if given else "") / given)
+    capture = read_capture(tmp_path / "dog" / (below if given else "") / given)
     assert len(capture.frames) == 3 and capture.name == "dog"
 
 
@@ -93,7 +105,7 @@ def test_the_largest_of_several_models_is_taken(tmp_path):
     write(small, tmp_path / "sparse/0")
     write(large, tmp_path / "sparse/1")
     write_photos(large, tmp_path / "images")
-    assert len(load_capture(tmp_path).frames) == 5
+    assert len(read_capture(tmp_path).frames) == 5
 
 
 def test_missing_photos_are_counted_and_different_sizes_kept(tmp_path):
@@ -105,10 +117,11 @@ def test_missing_photos_are_counted_and_different_sizes_kept(tmp_path):
     # photos at half the size of the calibration
     for number in (4, 5, 6):
         write_png(tmp_path / f"images/a folder/OPENCV {number}.png", 32, 24)
-    capture = load_capture(tmp_path)
+    capture = read_capture(tmp_path)
     assert capture.missing == ("PINHOLE_2", "PINHOLE_3")
     assert [(f.lens.intrinsics.width, f.lens.intrinsics.fx, f.lens.intrinsics.cy) for f in capture.frames] == [
-        (32, 30.0, 12.5)] * 3 + [(64, 60.0, 25.0)]
+        (32, 30.0, 12.5)
+    ] * 3 + [(64, 60.0, 25.0)]
 
 
 @pytest.mark.parametrize("form", ["bin", "txt"])
@@ -117,7 +130,7 @@ def test_an_unknown_camera_model_is_named(tmp_path, form):
     write(model, tmp_path, form)
     write_photos(model, tmp_path / "images")
     with pytest.raises(In2nError, match="FOV") as caught:
-        load_capture(tmp_path)
+        read_capture(tmp_path)
     assert caught.value.code == "unknown_camera_model"
 
 
@@ -133,7 +146,7 @@ def test_a_truncated_model_is_one_sentence(tmp_path, stem, form):
     cut = len(data) - 20 if form == "bin" else data.rindex(b"\n") + 6
     path.write_bytes(data[:cut])
     with pytest.raises(In2nError) as caught:
-        load_capture(tmp_path)
+        read_capture(tmp_path)
     assert caught.value.code == "bad_colmap" and path.name in caught.value.message
 
 
@@ -143,7 +156,7 @@ def test_a_camera_that_is_not_listed(tmp_path):
     write_photos(model, tmp_path / "images")
     (tmp_path / "cameras.txt").write_text("9 PINHOLE 64 48 60 62 31 25\n")
     with pytest.raises(In2nError, match="camera 1") as caught:
-        load_capture(tmp_path)
+        read_capture(tmp_path)
     assert caught.value.code == "bad_colmap"
 
 
@@ -152,12 +165,12 @@ def test_a_quaternion_of_no_length(tmp_path):
     (tmp_path / "images.txt").write_text("1 0 0 0 0 1 2 3 1 a.png\n\n")
     write_png(tmp_path / "images/a.png", 64, 48)
     with pytest.raises(In2nError) as caught:
-        load_capture(tmp_path)
+        read_capture(tmp_path)
     assert caught.value.code == "bad_matrix"
 
 
 def test_no_photos_beside_the_model(tmp_path):
     write(reconstruction(["PINHOLE"], 3), tmp_path / "sparse/0")
     with pytest.raises(In2nError, match="None of the 3 photos") as caught:
-        load_capture(tmp_path)
+        read_capture(tmp_path)
     assert caught.value.code == "no_photos"

@@ -6,7 +6,15 @@ import pytest
 
 from in2n_blender.scene.camera import Intrinsics
 from in2n_blender.scene.errors import In2nError
-from in2n_blender.scene.lens import FISHEYE_HALF_ANGLE, Lens, distort, one_to_one_radius, photo_pixels, pinhole_for, undistort
+from in2n_blender.scene.lens import (
+    FISHEYE_HALF_ANGLE,
+    Lens,
+    distort,
+    one_to_one_radius,
+    photo_pixels,
+    pinhole_for,
+    undistort,
+)
 
 SHAPE = Intrinsics(640, 480, 500.0, 520.0, 310.0, 250.0)
 BARREL = (-0.28, 0.11, 1e-3, -7e-4, -0.02)
@@ -51,7 +59,9 @@ def test_undistort_is_opencv_and_inverts_distort(lens):
         expected = cv2.fisheye.undistortPoints((pixels - 0.5)[:, None], k, np.array(lens.distortion))[:, 0]
     else:
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-12)
-        expected = cv2.undistortPointsIter((pixels - 0.5)[:, None], k, np.array(lens.distortion), None, None, criteria)[:, 0]
+        expected = cv2.undistortPointsIter((pixels - 0.5)[:, None], k, np.array(lens.distortion), None, None, criteria)[
+            :, 0
+        ]
     np.testing.assert_allclose(undistort(lens, pixels), expected, atol=1e-6)
 
 
@@ -59,7 +69,9 @@ def test_undistort_knows_where_the_lens_sees_nothing():
     lens = Lens("opencv", SHAPE, (-0.4,))
     turning = 1 / np.sqrt(3 * 0.4)
     assert one_to_one_radius(lens) == pytest.approx(turning)
-    assert np.isnan(undistort(lens, np.array([SHAPE.cx + SHAPE.fx * (turning * (1 - 0.4 * turning**2) + 0.05), SHAPE.cy]))).all()
+    assert np.isnan(
+        undistort(lens, np.array([SHAPE.cx + SHAPE.fx * (turning * (1 - 0.4 * turning**2) + 0.05), SHAPE.cy]))
+    ).all()
     fisheye = Lens("opencv_fisheye", SHAPE)
     assert np.isnan(undistort(fisheye, np.array([SHAPE.cx + SHAPE.fx * 1.7, SHAPE.cy]))).all()
 
@@ -85,7 +97,9 @@ def test_pinhole_shows_only_the_photo_and_cuts_as_little_as_possible(lens):
 
     def corners_and_edges(focal):
         x, y = np.linspace(0, k.width, 301), np.linspace(0, k.height, 301)
-        border = np.concatenate([np.c_[x, 0 * x], np.c_[x, 0 * x + k.height], np.c_[0 * y, y], np.c_[0 * y + k.width, y]])
+        border = np.concatenate(
+            [np.c_[x, 0 * x], np.c_[x, 0 * x + k.height], np.c_[0 * y, y], np.c_[0 * y + k.width, y]]
+        )
         return distort(lens, (border - [k.cx, k.cy]) / focal), np.hypot(*(border - [k.cx, k.cy]).T).max() / focal
 
     inside, _ = corners_and_edges(pinhole.fx)
@@ -118,7 +132,9 @@ def test_a_lens_that_turns_back_does_not_show_the_photo_twice():
     assert np.hypot(320, 240) / pinhole.fx < one_to_one_radius(lens)
 
 
-@pytest.mark.parametrize("k", [Intrinsics(64, 48, 50.0, 55.0, -30.0, 24.0), Intrinsics(64, 48, 50.0, 50.0, 400.0, 24.0)])
+@pytest.mark.parametrize(
+    "k", [Intrinsics(64, 48, 50.0, 55.0, -30.0, 24.0), Intrinsics(64, 48, 50.0, 50.0, 400.0, 24.0)]
+)
 def test_a_lens_that_cannot_be_undistorted_is_an_error(k):
     with pytest.raises(In2nError) as caught:
         pinhole_for(Lens("opencv", k, (-0.1,)))
@@ -129,7 +145,9 @@ def test_a_lens_that_cannot_be_undistorted_is_an_error(k):
 def test_photo_pixels_are_opencvs_undistortion_map(lens):
     pinhole = pinhole_for(lens)
     k, new, size = camera_matrix(lens.intrinsics), camera_matrix(pinhole), (pinhole.width, pinhole.height)
-    undistort_map = cv2.fisheye.initUndistortRectifyMap if lens.model == "opencv_fisheye" else cv2.initUndistortRectifyMap
+    undistort_map = (
+        cv2.fisheye.initUndistortRectifyMap if lens.model == "opencv_fisheye" else cv2.initUndistortRectifyMap
+    )
     x, y = undistort_map(k, np.array(lens.distortion), np.eye(3), new, size, cv2.CV_32FC1)
     ours = np.concatenate([photo_pixels(lens, pinhole, 0, 100), photo_pixels(lens, pinhole, 100, 480)])
     np.testing.assert_allclose(ours - 0.5, np.stack([x, y], -1), atol=1e-3)

@@ -12,10 +12,17 @@ def test_round_trip():
     np.testing.assert_array_equal(again.matrix, region.matrix)
 
 
-@pytest.mark.parametrize("change", [
-    {"kind": "cone"}, {"matrix": [1, 2]}, {"matrix": np.full((4, 4), np.nan).tolist()},
-    {"matrix": np.zeros((4, 4)).tolist()}, {"mesh": "a.ply"}, {"kind": "mesh"},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "cone"},
+        {"matrix": [1, 2]},
+        {"matrix": np.full((4, 4), np.nan).tolist()},
+        {"matrix": np.zeros((4, 4)).tolist()},
+        {"mesh": "a.ply"},
+        {"kind": "mesh"},
+    ],
+)
 def test_bad_regions(change):
     with pytest.raises(In2nError) as caught:
         Region.from_json({**Region("box", np.eye(4)).to_json(), **change})

@@ -9,19 +9,22 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 
 from ...scene.camera import Intrinsics
-from ...scene.capture import load_capture, pinhole_capture
+from ...scene.capture import pinhole_capture
 from ...scene.errors import In2nError
 from ...scene.presets import PRESETS
+from ...scene.readers import read as read_capture
 from .. import cameras, workspaces
 from ..properties import PRESET_ITEMS, active_capture
 from .job import poll_capture, poll_idle
-
 
 SHOWN_MISSING = 20  # names in the popup
 
 
 class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
-    """Import a capture (nerfstudio or instant-ngp transforms.json, or a COLMAP model) as cameras under one Empty, with the photos behind them"""
+    bl_description = (
+        "Import a capture (nerfstudio or instant-ngp transforms.json, or a COLMAP model) as cameras under "
+        "one Empty, with the photos behind them"
+    )
 
     bl_idname = "in2n.import_capture"
     bl_label = "Import Capture"
@@ -30,9 +33,24 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
     filename_ext = ".json"
     filter_glob: StringProperty(default="*.json;*.bin;*.txt", options={"HIDDEN"})
 
-    filepath: StringProperty(name="Path", description="A capture's folder, its transforms.json, or a folder or file of its COLMAP model", subtype="FILE_PATH", options={"SKIP_SAVE"})
-    preset: EnumProperty(name="Preset", description="How far photos are scaled down; left out: the scene's preset", items=PRESET_ITEMS, options={"SKIP_SAVE"})
-    workspace: StringProperty(name="Workspace", description="The folder for the reconstruction and its edits; left out: beside the .blend file", subtype="DIR_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    filepath: StringProperty(
+        name="Path",
+        description="A capture's folder, its transforms.json, or a folder or file of its COLMAP model",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
+    )
+    preset: EnumProperty(
+        name="Preset",
+        description="How far photos are scaled down; left out: the scene's preset",
+        items=PRESET_ITEMS,
+        options={"SKIP_SAVE"},
+    )
+    workspace: StringProperty(
+        name="Workspace",
+        description="The folder for the reconstruction and its edits; left out: beside the .blend file",
+        subtype="DIR_PATH",
+        options={"SKIP_SAVE", "HIDDEN"},
+    )
     show_photos: BoolProperty(name="Photos", description="Show the photos behind their cameras", default=True)
 
     @classmethod
@@ -56,17 +74,25 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         preset = self.preset if self.properties.is_property_set("preset") else settings.preset
         try:
             source = Path(bpy.path.abspath(self.filepath)).expanduser().resolve()
-            capture = load_capture(source)
+            capture = read_capture(source)
             pinhole = pinhole_capture(capture, PRESETS[preset].longest_side, preset=preset)
             if not pinhole.views:
-                raise In2nError("no_photos", f"None of the {len(capture.missing)} photos of “{capture.name}” was found.", "Put the photos where the capture's file says.")
+                raise In2nError(
+                    "no_photos",
+                    f"None of the {len(capture.missing)} photos of “{capture.name}” was found.",
+                    "Put the photos where the capture's file says.",
+                )
         except In2nError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         photos = {frame.name: frame.photo for frame in capture.frames} if self.show_photos else {}
         empty = cameras.add_capture(scene, pinhole, photos)
         empty.in2n.source, empty.in2n.preset, empty.in2n.missing = str(source), preset, len(pinhole.missing)
-        folder = Path(bpy.path.abspath(self.workspace)) if self.workspace else workspaces.new_workspace(capture.name, pinhole.source)
+        folder = (
+            Path(bpy.path.abspath(self.workspace))
+            if self.workspace
+            else workspaces.new_workspace(capture.name, pinhole.source)
+        )
         workspaces.remember(empty, folder)
         settings.capture, settings.capture_path, settings.preset = empty, str(source), preset
         _choose_view(scene, empty, pinhole)
@@ -104,8 +130,16 @@ class IN2N_OT_look_through(bpy.types.Operator):
     bl_label = "Look Through Photo"
     bl_options = {"REGISTER", "UNDO"}
 
-    direction: EnumProperty(name="Direction", description="Which photo: that of the scene's camera, or the one before or after it in the capture", items=(
-        ("PREVIOUS", "Previous", "The photo before"), ("CURRENT", "Current", "The photo of the scene's camera, or the first"), ("NEXT", "Next", "The photo after")), default="NEXT")
+    direction: EnumProperty(
+        name="Direction",
+        description="Which photo: that of the scene's camera, or the one before or after it in the capture",
+        items=(
+            ("PREVIOUS", "Previous", "The photo before"),
+            ("CURRENT", "Current", "The photo of the scene's camera, or the first"),
+            ("NEXT", "Next", "The photo after"),
+        ),
+        default="NEXT",
+    )
 
     @classmethod
     def poll(cls, context):
@@ -143,7 +177,7 @@ class IN2N_OT_show_missing(bpy.types.Operator):
 
     def execute(self, context):
         try:
-            missing = load_capture(Path(bpy.path.abspath(active_capture(context.scene).in2n.source))).missing
+            missing = read_capture(Path(bpy.path.abspath(active_capture(context.scene).in2n.source))).missing
         except In2nError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -9,16 +9,21 @@ from pathlib import Path
 import bpy
 from bpy.props import StringProperty
 
-from ...jobs import edits
-from ...jobs.protocol import Edit, Reporter
-from ...jobs.workspace import ORIGINAL, Workspace
+from ...link.requests import Edit
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
+from ...workspace import edits
+from ...workspace.layout import ORIGINAL, Workspace
 from .. import compare, results, worker, workspaces
 from ..properties import active_edit, children, chosen_edit
 from .job import JobOperator, poll_capture, poll_engine, poll_idle, poll_reconstruction
 
 EDIT = dict(name="Edit", description="The edit's name; left out: the one selected in the list", options={"SKIP_SAVE"})
-RESULT_OF = dict(name="Edit", description="The edit; left out: the one selected in the list; “original”: the unedited reconstruction", options={"SKIP_SAVE"})
+RESULT_OF = dict(
+    name="Edit",
+    description="The edit; left out: the one selected in the list; “original”: the unedited reconstruction",
+    options={"SKIP_SAVE"},
+)
 
 
 def poll_edit(cls, context) -> bool:
@@ -84,7 +89,9 @@ class IN2N_OT_rename_edit(_OnEdit, bpy.types.Operator):
     bl_options = {"REGISTER"}
 
     edit: StringProperty(**EDIT)
-    name: StringProperty(name="New name", description="Letters, digits, spaces, “-”, “_” and “.”", options={"SKIP_SAVE"})
+    name: StringProperty(
+        name="New name", description="Letters, digits, spaces, “-”, “_” and “.”", options={"SKIP_SAVE"}
+    )
 
     def invoke(self, context, event):
         self.edit = self.edit or active_edit(context.scene)
@@ -107,7 +114,9 @@ class IN2N_OT_duplicate_edit(JobOperator, bpy.types.Operator):
     label = "Duplicate edit"
 
     edit: StringProperty(**EDIT)
-    name: StringProperty(name="New name", description="The copy's name; left out: the edit's with a number", options={"SKIP_SAVE"})
+    name: StringProperty(
+        name="New name", description="The copy's name; left out: the edit's with a number", options={"SKIP_SAVE"}
+    )
 
     @classmethod
     def poll(cls, context):
@@ -142,9 +151,13 @@ class IN2N_OT_remove_edit(_OnEdit, bpy.types.Operator):
 
         name = self.edit or active_edit(context.scene)
         return context.window_manager.invoke_confirm(
-            self, event, title=iface("Remove “{name}”?").format(name=name),
+            self,
+            event,
+            title=iface("Remove “{name}”?").format(name=name),
             message=iface("Its frames and its mesh are removed from the disk too. This cannot be undone."),
-            confirm_text=iface("Remove"), icon="WARNING")
+            confirm_text=iface("Remove"),
+            icon="WARNING",
+        )
 
     def act(self, context, workspace, edit):
         scene = context.scene
@@ -154,7 +167,9 @@ class IN2N_OT_remove_edit(_OnEdit, bpy.types.Operator):
         for mesh in children(capture, "MESH"):
             if mesh.in2n.edit == edit and mesh.library is None:
                 bpy.data.objects.remove(mesh)
-        for image in [i for i in bpy.data.images if i.library is None and str(i.get("in2n_frames", "")).startswith(f"{edit}/")]:
+        for image in [
+            i for i in bpy.data.images if i.library is None and str(i.get("in2n_frames", "")).startswith(f"{edit}/")
+        ]:
             if workspace.root / "renders" / edit in Path(bpy.path.abspath(image.filepath)).parents:
                 bpy.data.images.remove(image)
         workspaces.sync_edits(scene)
@@ -259,7 +274,9 @@ class IN2N_OT_load_frames(_Load, bpy.types.Operator):
     bl_label = "Load Frames"
 
     edit: StringProperty(**RESULT_OF)
-    name: StringProperty(name="Path name", description="The camera path's name; left out: the path rendered last", options={"SKIP_SAVE"})
+    name: StringProperty(
+        name="Path name", description="The camera path's name; left out: the path rendered last", options={"SKIP_SAVE"}
+    )
 
     @classmethod
     def poll(cls, context):
@@ -310,5 +327,13 @@ class IN2N_OT_load_mesh(_Load, bpy.types.Operator):
         return f"Mesh of “{edit or ORIGINAL}”: {len(mesh.data.vertices):,} vertices."
 
 
-CLASSES = (IN2N_OT_rename_edit, IN2N_OT_duplicate_edit, IN2N_OT_remove_edit, IN2N_OT_use_edit_settings, IN2N_OT_continue_edit,
-           IN2N_OT_compare, IN2N_OT_load_frames, IN2N_OT_load_mesh)
+CLASSES = (
+    IN2N_OT_rename_edit,
+    IN2N_OT_duplicate_edit,
+    IN2N_OT_remove_edit,
+    IN2N_OT_use_edit_settings,
+    IN2N_OT_continue_edit,
+    IN2N_OT_compare,
+    IN2N_OT_load_frames,
+    IN2N_OT_load_mesh,
+)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import bpy
 from bpy.props import StringProperty
 
-from ...jobs import environment, models
-from ...jobs.protocol import DownloadModel, Reporter
+from ... import environment
+from ...link.requests import DownloadModel
+from ...models import catalogue
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
 from .. import preferences, storage, worker
 from .job import JobOperator, poll_engine, poll_nothing_runs
 
@@ -45,7 +47,9 @@ class _Install(JobOperator):
         return poll_nothing_runs(cls) and _poll_installed_here(cls) and _poll_packages(cls)
 
     def invoke(self, context, event):
-        return context.window_manager.invoke_props_dialog(self, width=480, title=self.bl_label, confirm_text=self.bl_label)
+        return context.window_manager.invoke_props_dialog(
+            self, width=480, title=self.bl_label, confirm_text=self.bl_label
+        )
 
     def draw(self, context):
         column = self.layout.column(align=True)
@@ -76,7 +80,10 @@ def _installed(context, scene, capture, devices) -> str:
 
 
 class IN2N_OT_install_engine(_Install, bpy.types.Operator):
-    """Install the engine (PyTorch and what it needs, several gigabytes) into the home folder. Interrupted and started again, it goes on"""
+    bl_description = (
+        "Install the engine (PyTorch and what it needs, several gigabytes) into the home folder. "
+        "Interrupted and started again, it goes on"
+    )
 
     bl_idname = "in2n.install_engine"
     bl_label = "Install Engine"
@@ -85,7 +92,10 @@ class IN2N_OT_install_engine(_Install, bpy.types.Operator):
 
 
 class IN2N_OT_repair_engine(_Install, bpy.types.Operator):
-    """Import every package of the engine and install again what is broken; a folder that cannot be mended is made anew"""
+    bl_description = (
+        "Import every package of the engine and install again what is broken; a folder that cannot be "
+        "mended is made anew"
+    )
 
     bl_idname = "in2n.repair_engine"
     bl_label = "Repair"
@@ -112,7 +122,11 @@ class IN2N_OT_verify_engine(JobOperator, bpy.types.Operator):
             if failing:
                 module, error = next(iter(failing.items()))
                 more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
-                raise In2nError("broken_environment", f"{module} does not import: {error}{more}.", "Repair the engine in Preferences > Add-ons > IN2N.")
+                raise In2nError(
+                    "broken_environment",
+                    f"{module} does not import: {error}{more}.",
+                    "Repair the engine in Preferences > Add-ons > IN2N.",
+                )
             return find_devices(emit, cancelled)
 
         def finish(context, scene, capture, devices):
@@ -123,7 +137,10 @@ class IN2N_OT_verify_engine(JobOperator, bpy.types.Operator):
 
 
 class IN2N_OT_remove_engine(JobOperator, bpy.types.Operator):
-    """Remove the engine's packages from this computer. Captures, edits and models stay; the engine can be installed again"""
+    bl_description = (
+        "Remove the engine's packages from this computer. Captures, edits and models stay; the engine can "
+        "be installed again"
+    )
 
     bl_idname = "in2n.remove_engine"
     bl_label = "Remove"
@@ -184,20 +201,27 @@ class IN2N_OT_download_model(JobOperator, bpy.types.Operator):
     bl_label = "Download Model"
     label = "Download model"
 
-    name: StringProperty(name="Model", description="The model's name on the Hugging Face hub", default=models.INSTRUCT_PIX2PIX, options={"SKIP_SAVE"})
+    name: StringProperty(
+        name="Model",
+        description="The model's name on the Hugging Face hub",
+        default=catalogue.INSTRUCT_PIX2PIX,
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context):
         return poll_nothing_runs(cls) and poll_engine(cls) and _poll_online(cls)
 
     def invoke(self, context, event):
-        return context.window_manager.invoke_props_dialog(self, width=480, title="Download Model", confirm_text="Download")
+        return context.window_manager.invoke_props_dialog(
+            self, width=480, title="Download Model", confirm_text="Download"
+        )
 
     def draw(self, context):
         column = self.layout.column(align=True)
-        size = f": about {storage.spoken_mb(models.DOWNLOAD_MB)}" if self.name == models.INSTRUCT_PIX2PIX else ""
+        size = f": about {storage.spoken_mb(catalogue.DOWNLOAD_MB)}" if self.name == catalogue.INSTRUCT_PIX2PIX else ""
         column.label(text=f"{self.name} from the Hugging Face hub{size}.")
-        column.label(text=f"To: {models.hub_folder(self.name)}")
+        column.label(text=f"To: {catalogue.hub_folder(self.name)}")
         column.label(text="The model has a licence of its own; read it on its page before you use its pictures.")
 
     def prepare(self, context):
@@ -228,7 +252,7 @@ class IN2N_OT_remove_model(bpy.types.Operator):
     def execute(self, context):
         try:
             worker.release()  # it may have the model's files open
-            models.remove_downloaded(self.name)
+            catalogue.remove_downloaded(self.name)
         except In2nError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -258,6 +282,12 @@ class IN2N_OT_release_engine(bpy.types.Operator):
 
 
 CLASSES = (
-    IN2N_OT_install_engine, IN2N_OT_repair_engine, IN2N_OT_verify_engine, IN2N_OT_remove_engine, IN2N_OT_find_devices,
-    IN2N_OT_download_model, IN2N_OT_remove_model, IN2N_OT_release_engine,
+    IN2N_OT_install_engine,
+    IN2N_OT_repair_engine,
+    IN2N_OT_verify_engine,
+    IN2N_OT_remove_engine,
+    IN2N_OT_find_devices,
+    IN2N_OT_download_model,
+    IN2N_OT_remove_model,
+    IN2N_OT_release_engine,
 )

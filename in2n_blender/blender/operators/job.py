@@ -1,4 +1,5 @@
-"""What all long operators share: a queue, attended in a window and blocking in background mode; Cancel, Resume and the log."""
+"""What all long operators share: a queue, attended in a window and blocking in background mode; Cancel, Resume and the
+log."""
 
 from __future__ import annotations
 
@@ -6,19 +7,19 @@ import atexit
 import functools
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 import bpy
 from bpy.props import IntProperty
 
-from ...jobs import journal
-from ...jobs.protocol import ImportCapture
-from ...jobs.workspace import ORIGINAL
+from ...link.requests import ImportCapture
 from ...scene.camera_path import CameraPath
 from ...scene.errors import In2nError
+from ...workspace import journal
+from ...workspace.layout import ORIGINAL
 from .. import preferences, tasks, worker, workspaces
 from ..properties import active_capture
 
@@ -35,21 +36,22 @@ NEEDED_FIRST = ("import", "reconstruct")  # what comes after these in the same w
 class JobOperator:
     """A long operator. Subclasses give `label` and `prepare`, and `undo_step` where they add objects.
 
-    In a window `execute` starts the job, or lets it wait for its turn, and returns at once; IN2N_OT_attend then drains its
-    events, and Esc cancels. In background mode `execute` runs the job to its end and prints its progress. Nothing of
-    Blender's data is kept while the job runs: the scene and the capture are looked up again when it has ended, because the
-    user may have undone, renamed or deleted them.
+    In a window `execute` starts the job, or lets it wait for its turn, and returns at once; IN2N_OT_attend then drains
+    its events, and Esc cancels. In background mode `execute` runs the job to its end and prints its progress. Nothing
+    of Blender's data is kept while the job runs: the scene and the capture are looked up again when it has ended,
+    because the user may have undone, renamed or deleted them.
     """
 
     label = ""
     undo_step = False  # whether finishing changes what Undo is for: objects, not just what mirrors the workspace
 
     def prepare(self, context) -> tuple[tasks.Work, Callable]:
-        """Returns the job's work (see `tasks`), which must not touch Blender, and `finish(context, scene, capture, result)`.
+        """Returns the job's work (see `tasks`), which must not touch Blender, and `finish(context, scene, capture,
+        result)`.
 
-        finish is called in the main thread with what the work returned and returns one sentence about it; its capture is
-        the Empty that the job worked on, or None when there is none any more. It must not refer to the operator, which
-        is gone by then. Both may raise In2nError.
+        finish is called in the main thread with what the work returned and returns one sentence about it; its capture
+        is the Empty that the job worked on, or None when there is none any more. It must not refer to the operator,
+        which is gone by then. Both may raise In2nError.
         """
         raise NotImplementedError
 
@@ -62,7 +64,11 @@ class JobOperator:
         """Raises In2nError("empty_instruction")."""
         instruction = self.chosen(settings, "instruction")["instruction"].strip()
         if not instruction:
-            raise In2nError("empty_instruction", "The instruction is empty.", "Type what to change, for example “Make it look like autumn”.")
+            raise In2nError(
+                "empty_instruction",
+                "The instruction is empty.",
+                "Type what to change, for example “Make it look like autumn”.",
+            )
         return instruction
 
     def execute(self, context):
@@ -143,7 +149,11 @@ class Attended:
 
     def _capture(self, scene):
         captures = (o for o in scene.objects if o.in2n.role == "CAPTURE")
-        return next((o for o in captures if str(workspaces.resolve(o)) == self.workspace), None) if self.workspace else None
+        return (
+            next((o for o in captures if str(workspaces.resolve(o)) == self.workspace), None)
+            if self.workspace
+            else None
+        )
 
 
 _attended: Attended | None = None
@@ -161,11 +171,14 @@ def attended_job(context, label: str, work: tasks.Work, finish: Callable, undo_s
         place = Path(requests[-1].workspace)
         log_file = place / journal.LOG_NAME
         work = journal.kept(work, place, label, requests, resumable=requests[-1].method in RESUMED_BY)
-    return Attended(tasks.Job(label, work), finish, undo_step, context.scene.session_uid, str(folder or ""), requests, log_file)
+    return Attended(
+        tasks.Job(label, work), finish, undo_step, context.scene.session_uid, str(folder or ""), requests, log_file
+    )
 
 
 def attend(attended: Attended) -> bool:
-    """Make the job the current one, or let it wait; returns whether it waits. Raises In2nError("busy") in background mode."""
+    """Make the job the current one, or let it wait; returns whether it waits. Raises In2nError("busy") in background
+    mode."""
     global _attended, _last
     if busy() and in_window():
         _waiting.append(attended)
@@ -188,7 +201,9 @@ def waiting() -> list[tasks.Job]:
 def edits_to_come(workspace_root) -> list[str]:
     """Names of the edits that run or wait in a workspace; they may not be on disk yet."""
     underway = [*([_attended] if _attended else []), *_waiting]
-    return [r.name for a in underway for r in a.requests if r.method == "edit" and Path(r.workspace) == Path(workspace_root)]
+    return [
+        r.name for a in underway for r in a.requests if r.method == "edit" and Path(r.workspace) == Path(workspace_root)
+    ]
 
 
 def _drop_what_needed(ended: Attended, sentence: str) -> str:
@@ -197,7 +212,11 @@ def _drop_what_needed(ended: Attended, sentence: str) -> str:
         return sentence
     dropped = [a for a in _waiting if a.workspace == ended.workspace]
     _waiting[:] = [a for a in _waiting if a not in dropped]
-    return f"{sentence} What waited for it was dropped: {', '.join(a.job.label for a in dropped)}." if dropped else sentence
+    return (
+        f"{sentence} What waited for it was dropped: {', '.join(a.job.label for a in dropped)}."
+        if dropped
+        else sentence
+    )
 
 
 def _start_next() -> bool:
@@ -211,7 +230,8 @@ def _start_next() -> bool:
 
 
 def tick(operator, context) -> bool:
-    """Take in what the current job has said and, when it has ended, its result; returns whether there still is a job."""
+    """Take in what the current job has said and, when it has ended, its result; returns whether there still is a
+    job."""
     job = _attended.job
     done = job.done  # asked before draining, so that no last event is left behind
     if job.drain() or done:
@@ -284,7 +304,8 @@ def _attend_again() -> float | None:
 
 @bpy.app.handlers.persistent
 def _cancel_before_load(*_) -> None:
-    """Another file is about to be opened: the job's scene goes, what it saved in the workspace stays and can be resumed."""
+    """Another file is about to be opened: the job's scene goes, what it saved in the workspace stays and can be
+    resumed."""
     _waiting.clear()
     if tasks.running():
         tasks.current().cancel()
@@ -305,7 +326,8 @@ def _redraw(context) -> None:
                     region.tag_redraw()
 
 
-# --- polls --------------------------------------------------------------------------------------------------------------
+# --- polls
+# --------------------------------------------------------------------------------------------------------------
 
 
 def poll_nothing_runs(cls) -> bool:
@@ -345,7 +367,9 @@ def poll_engine(cls) -> bool:
 def poll_reconstruction(cls, context) -> bool:
     """Part of every poll: the capture has been reconstructed, or will have been when a job's turn comes."""
     folder = workspaces.workspace_of(context.scene)
-    if folder is None or not (workspaces.has_reconstruction(workspaces.Workspace(folder)) or reconstruction_to_come(folder)):
+    if folder is None or not (
+        workspaces.has_reconstruction(workspaces.Workspace(folder)) or reconstruction_to_come(folder)
+    ):
         cls.poll_message_set("Reconstruct the capture first")
         return False
     return True
@@ -357,11 +381,13 @@ def reconstruction_to_come(folder: Path) -> bool:
     return any(r.method == "reconstruct" and Path(r.workspace) == folder for a in underway for r in a.requests)
 
 
-# --- resuming -----------------------------------------------------------------------------------------------------------
+# --- resuming
+# -----------------------------------------------------------------------------------------------------------
 
 
 def offered(scene) -> journal.Unfinished | None:
-    """The job of the scene's workspace that was not done to its end, for the panel to offer; looked up once a second at most."""
+    """The job of the scene's workspace that was not done to its end, for the panel to offer; looked up once a second at
+    most."""
     folder = workspaces.workspace_of(scene)
     if folder is None:
         return None
@@ -379,7 +405,11 @@ def arguments_again(request, properties, workspace: workspaces.Workspace) -> dic
     properties: names of the operator's arguments. workspace: where the job's is now; it may have been moved.
     Raises In2nError when a camera path is not there any more.
     """
-    given = {name: getattr(request, name) for name in properties if name != "restart" and getattr(request, name, None) is not None}
+    given = {
+        name: getattr(request, name)
+        for name in properties
+        if name != "restart" and getattr(request, name, None) is not None
+    }
     if request.method in ("render", "mesh"):
         given["edit"] = request.edit or ORIGINAL
     if request.method == "render":
@@ -391,7 +421,10 @@ def arguments_again(request, properties, workspace: workspaces.Workspace) -> dic
 
 
 class IN2N_OT_resume(bpy.types.Operator):
-    """Go on with the job that was cancelled, or that stopped when the engine or Blender ended, from what it saved last"""
+    bl_description = (
+        "Go on with the job that was cancelled, or that stopped when the engine or Blender ended, from "
+        "what it saved last"
+    )
 
     bl_idname = "in2n.resume"
     bl_label = "Resume"
@@ -415,7 +448,9 @@ class IN2N_OT_resume(bpy.types.Operator):
             arguments = arguments_again(request, {p.identifier for p in operator.get_rna_type().properties}, workspace)
             if request.method == "edit":
                 settings.use_default_guidance = True  # a guidance that is not given is the editor's own
-                if request.name in workspace.edits():  # its settings are on disk, those that the operator does not have too
+                if (
+                    request.name in workspace.edits()
+                ):  # its settings are on disk, those that the operator does not have too
                     operator, arguments = bpy.ops.in2n.continue_edit, {"edit": request.name}
             return operator("EXEC_DEFAULT", **arguments)
         except In2nError as error:
@@ -444,7 +479,8 @@ class IN2N_OT_dismiss(bpy.types.Operator):
         return {"FINISHED"}
 
 
-# --- cancelling and the log ---------------------------------------------------------------------------------------------
+# --- cancelling and the log
+# ---------------------------------------------------------------------------------------------
 
 
 class IN2N_OT_cancel(bpy.types.Operator):
@@ -474,7 +510,13 @@ class IN2N_OT_cancel_waiting(bpy.types.Operator):
     bl_label = "Take Out of Queue"
     bl_options = {"INTERNAL"}
 
-    index: IntProperty(name="Place", description="The job's place in the queue; 0 is the next one", default=0, min=0, options={"SKIP_SAVE"})
+    index: IntProperty(
+        name="Place",
+        description="The job's place in the queue; 0 is the next one",
+        default=0,
+        min=0,
+        options={"SKIP_SAVE"},
+    )
 
     def execute(self, context):
         if self.index < len(_waiting):
@@ -499,7 +541,9 @@ class IN2N_OT_show_log(bpy.types.Operator):
     def execute(self, context):
         file = _log_file(context)
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        text = next((t for t in bpy.data.texts if t.get("in2n_log") and t.library is None), None) or bpy.data.texts.new("IN2N log")
+        text = next((t for t in bpy.data.texts if t.get("in2n_log") and t.library is None), None) or bpy.data.texts.new(
+            "IN2N log"
+        )
         text["in2n_log"] = True
         text.from_string("\n".join([f"# {file}", *lines]))
         text.current_line_index = len(text.lines) - 1

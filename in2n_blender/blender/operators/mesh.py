@@ -5,24 +5,46 @@ from __future__ import annotations
 import bpy
 from bpy.props import EnumProperty, IntProperty, StringProperty
 
-from ...jobs.protocol import ExtractMesh
-from ...jobs.workspace import ORIGINAL
+from ...link.requests import ExtractMesh
+from ...workspace.layout import ORIGINAL
 from .. import compare, results, worker, workspaces
 from ..properties import DEVICE_ITEMS, chosen_edit
 from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 
 class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
-    """Make a mesh with vertex colours of the edited scene and bring it in under the capture. A mesh of the same edit is replaced"""
+    bl_description = (
+        "Make a mesh with vertex colours of the edited scene and bring it in under the capture. A mesh of "
+        "the same edit is replaced"
+    )
 
     bl_idname = "in2n.extract_mesh"
     bl_label = "Extract Mesh"
     label = "Extract mesh"
     undo_step = True
 
-    edit: StringProperty(name="Edit", description="The edit to make a mesh of; left out: the one selected in the list; “original”: the unedited reconstruction", options={"SKIP_SAVE"})
-    resolution: IntProperty(name="Resolution", description="Grid cells along the longest side; left out: the scene's", default=192, min=16, max=1024, options={"SKIP_SAVE"})
-    device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
+    edit: StringProperty(
+        name="Edit",
+        description=(
+            "The edit to make a mesh of; left out: the one selected in the list; “original”: the unedited "
+            "reconstruction"
+        ),
+        options={"SKIP_SAVE"},
+    )
+    resolution: IntProperty(
+        name="Resolution",
+        description="Grid cells along the longest side; left out: the scene's",
+        default=192,
+        min=16,
+        max=1024,
+        options={"SKIP_SAVE"},
+    )
+    device: EnumProperty(
+        name="Device",
+        description="What the engine computes on; left out: the scene's device",
+        items=DEVICE_ITEMS,
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context):
@@ -43,7 +65,10 @@ class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
         def finish(context, scene, capture, result):
             mesh = results.import_mesh(context, scene, capture, file, edit or ORIGINAL)
             compare.show_result(scene, edit)
-            return f"Mesh of “{edit or ORIGINAL}”: {len(mesh.data.vertices):,} vertices, {len(mesh.data.polygons):,} faces."
+            return (
+                f"Mesh of “{edit or ORIGINAL}”: {len(mesh.data.vertices):,} vertices, "
+                f"{len(mesh.data.polygons):,} faces."
+            )
 
         return worker.work([request]), finish
 

@@ -14,9 +14,12 @@ from .job import poll_capture
 
 UP_ITEMS = (
     ("CAMERAS", "From Photos", "The mean up direction of all photos: most people hold a camera upright"),
-    ("+X", "X", "The capture's own X axis"), ("-X", "-X", "Against the capture's own X axis"),
-    ("+Y", "Y", "The capture's own Y axis"), ("-Y", "-Y", "Against the capture's own Y axis"),
-    ("+Z", "Z", "The capture's own Z axis"), ("-Z", "-Z", "Against the capture's own Z axis"),
+    ("+X", "X", "The capture's own X axis"),
+    ("-X", "-X", "Against the capture's own X axis"),
+    ("+Y", "Y", "The capture's own Y axis"),
+    ("-Y", "-Y", "Against the capture's own Y axis"),
+    ("+Z", "Z", "The capture's own Z axis"),
+    ("-Z", "-Z", "Against the capture's own Z axis"),
 )
 
 
@@ -30,7 +33,9 @@ class _Placing:
         if not poll_capture(cls, context):
             return False
         capture = active_capture(context.scene)
-        if capture.library is not None or (capture.override_library is not None and capture.override_library.is_system_override):
+        if capture.library is not None or (
+            capture.override_library is not None and capture.override_library.is_system_override
+        ):
             cls.poll_message_set("The capture is linked from another file")
             return False
         return True
@@ -68,12 +73,17 @@ class IN2N_OT_set_up(_Placing, bpy.types.Operator):
 
 
 class IN2N_OT_set_ground(_Placing, bpy.types.Operator):
-    """Lay the capture on the floor (Z = 0) by three or more points on its ground: vertices selected in Edit Mode, or selected objects"""
+    bl_description = (
+        "Lay the capture on the floor (Z = 0) by three or more points on its ground: vertices selected in "
+        "Edit Mode, or selected objects"
+    )
 
     bl_idname = "in2n.set_ground"
     bl_label = "Set Ground from Selection"
 
-    center: BoolProperty(name="Center", description="Also move the middle of the chosen points to the world's origin", default=False)
+    center: BoolProperty(
+        name="Center", description="Also move the middle of the chosen points to the world's origin", default=False
+    )
 
     @classmethod
     def poll(cls, context):
@@ -87,7 +97,11 @@ class IN2N_OT_set_ground(_Placing, bpy.types.Operator):
     def change(self, context, capture):
         points = alignment.picked_points(context, capture)
         if len(points) < 3:
-            raise In2nError("few_points", f"A plane needs three points, {len(points)} are selected.", "Select three or more points on the ground.")
+            raise In2nError(
+                "few_points",
+                f"A plane needs three points, {len(points)} are selected.",
+                "Select three or more points on the ground.",
+            )
         _up, cameras = alignment.camera_directions(capture)
         middle, normal = alignment.plane_through(points, above=cameras)
         matrix = alignment.turn(alignment.rotation_between(normal, alignment.UP), middle)
@@ -96,12 +110,22 @@ class IN2N_OT_set_ground(_Placing, bpy.types.Operator):
 
 
 class IN2N_OT_set_scale(_Placing, bpy.types.Operator):
-    """Scale the capture about the world's origin so that two selected points are as far apart as in reality. With one point selected, the 3D cursor is the other"""
+    bl_description = (
+        "Scale the capture about the world's origin so that two selected points are as far apart as in "
+        "reality. With one point selected, the 3D cursor is the other"
+    )
 
     bl_idname = "in2n.set_scale"
     bl_label = "Set Scale from Distance"
 
-    distance: FloatProperty(name="Distance", description="How far apart the two points are in reality", default=1.0, min=1e-6, soft_min=0.001, subtype="DISTANCE")
+    distance: FloatProperty(
+        name="Distance",
+        description="How far apart the two points are in reality",
+        default=1.0,
+        min=1e-6,
+        soft_min=0.001,
+        subtype="DISTANCE",
+    )
 
     @classmethod
     def poll(cls, context):
@@ -135,7 +159,11 @@ class IN2N_OT_set_scale(_Placing, bpy.types.Operator):
         if len(points) == 1:
             points = np.vstack([points, np.array(context.scene.cursor.location)])
         if len(points) != 2:
-            raise In2nError("not_two_points", f"A distance is between two points, {len(points)} are selected.", "Select two points, or one and set the 3D cursor on the other.")
+            raise In2nError(
+                "not_two_points",
+                f"A distance is between two points, {len(points)} are selected.",
+                "Select two points, or one and set the 3D cursor on the other.",
+            )
         measured = float(np.linalg.norm(points[0] - points[1]))
         if measured < 1e-9:
             raise In2nError("no_distance", "Both points are at the same place.", "Select two points that lie apart.")

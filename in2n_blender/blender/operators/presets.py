@@ -63,7 +63,9 @@ class IN2N_MT_instructions(bpy.types.Menu):
             layout.operator("in2n.clear_history", icon="TRASH")
             layout.separator()
         editor = context.scene.in2n.editor_id()
-        layout.label(text="This Editor Knows" if instructions.known(editor) else "Suggestions", icon="OUTLINER_OB_LIGHT")
+        layout.label(
+            text="This Editor Knows" if instructions.known(editor) else "Suggestions", icon="OUTLINER_OB_LIGHT"
+        )
         self._draw(layout, instructions.suggestions(editor))
 
     @staticmethod
@@ -92,7 +94,13 @@ class IN2N_OT_add_edit_preset(AddPresetBase, bpy.types.Operator):
     preset_subdir = PRESET_SUBDIR
 
 
-CLASSES = (IN2N_OT_set_instruction, IN2N_OT_clear_history, IN2N_MT_instructions, IN2N_PT_edit_presets, IN2N_OT_add_edit_preset)
+CLASSES = (
+    IN2N_OT_set_instruction,
+    IN2N_OT_clear_history,
+    IN2N_MT_instructions,
+    IN2N_PT_edit_presets,
+    IN2N_OT_add_edit_preset,
+)
 
 
 def attach() -> None:

@@ -7,7 +7,7 @@ import re
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
-from ...jobs.protocol import PreviewGrid
+from ...link.requests import PreviewGrid
 from ...scene.errors import In2nError
 from .. import instructions, worker, workspaces
 from ..properties import DEVICE_ITEMS, children
@@ -15,21 +15,64 @@ from .job import JobOperator, photos_first, poll_capture, poll_engine, poll_queu
 
 
 class IN2N_OT_preview(JobOperator, bpy.types.Operator):
-    """Edit one photo at several guidance scales, or at the scales that are set, and show the pictures in the sidebar. Needs no reconstruction"""
+    bl_description = (
+        "Edit one photo at several guidance scales, or at the scales that are set, and show the pictures "
+        "in the sidebar. Needs no reconstruction"
+    )
 
     bl_idname = "in2n.preview"
     bl_label = "Preview"
     label = "Preview"
 
-    instruction: StringProperty(name="Instruction", description="What to change; left out: the scene's instruction", options={"SKIP_SAVE"})
-    view: StringProperty(name="Photo", description="The photo's name in the capture; left out: the one looked through, or the first", options={"SKIP_SAVE"})
-    grid: BoolProperty(name="Grid", description="A picture for every pair of text and image scales; otherwise one picture", default=True, options={"SKIP_SAVE"})
-    text_scales: StringProperty(name="Text scales", description="Numbers such as “5 7.5 10”; left out: around the editor's own, or with one picture the scene's", options={"SKIP_SAVE"})
-    image_scales: StringProperty(name="Image scales", description="Numbers such as “1 1.3 1.6”; left out: around the editor's own, or with one picture the scene's", options={"SKIP_SAVE"})
-    editor: StringProperty(name="Editor", description="“miniature”, “timbrooks/instruct-pix2pix” or a folder with such a model; left out: the scene's editor", options={"SKIP_SAVE"})
-    seed: IntProperty(name="Seed", description="The seed of the noise that all pictures start from; left out: the scene's seed", min=0, options={"SKIP_SAVE"})
-    device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
-    restart: BoolProperty(name="Start over", description="Make pictures again that are there already", default=False, options={"SKIP_SAVE"})
+    instruction: StringProperty(
+        name="Instruction", description="What to change; left out: the scene's instruction", options={"SKIP_SAVE"}
+    )
+    view: StringProperty(
+        name="Photo",
+        description="The photo's name in the capture; left out: the one looked through, or the first",
+        options={"SKIP_SAVE"},
+    )
+    grid: BoolProperty(
+        name="Grid",
+        description="A picture for every pair of text and image scales; otherwise one picture",
+        default=True,
+        options={"SKIP_SAVE"},
+    )
+    text_scales: StringProperty(
+        name="Text scales",
+        description="Numbers such as “5 7.5 10”; left out: around the editor's own, or with one picture the scene's",
+        options={"SKIP_SAVE"},
+    )
+    image_scales: StringProperty(
+        name="Image scales",
+        description="Numbers such as “1 1.3 1.6”; left out: around the editor's own, or with one picture the scene's",
+        options={"SKIP_SAVE"},
+    )
+    editor: StringProperty(
+        name="Editor",
+        description=(
+            "“miniature”, “timbrooks/instruct-pix2pix” or a folder with such a model; left out: the scene's editor"
+        ),
+        options={"SKIP_SAVE"},
+    )
+    seed: IntProperty(
+        name="Seed",
+        description="The seed of the noise that all pictures start from; left out: the scene's seed",
+        min=0,
+        options={"SKIP_SAVE"},
+    )
+    device: EnumProperty(
+        name="Device",
+        description="What the engine computes on; left out: the scene's device",
+        items=DEVICE_ITEMS,
+        options={"SKIP_SAVE"},
+    )
+    restart: BoolProperty(
+        name="Start over",
+        description="Make pictures again that are there already",
+        default=False,
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context):
@@ -75,7 +118,9 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in re.split(r"[\s,;]+", text.strip()) if part]
     except ValueError:
-        raise In2nError("bad_guidance", f"“{text}” is not a list of numbers.", "Write for example “5 7.5 10”.") from None
+        raise In2nError(
+            "bad_guidance", f"“{text}” is not a list of numbers.", "Write for example “5 7.5 10”."
+        ) from None
 
 
 class IN2N_OT_use_guidance(bpy.types.Operator):
@@ -85,15 +130,20 @@ class IN2N_OT_use_guidance(bpy.types.Operator):
     bl_label = "Use This Guidance"
     bl_options = {"REGISTER", "UNDO"}
 
-    guidance_text: FloatProperty(name="Text", description="How strongly the edit follows the instruction", default=7.5, min=0.0, max=50.0)
-    guidance_image: FloatProperty(name="Image", description="How strongly the edit stays with the photo", default=1.5, min=0.0, max=20.0)
+    guidance_text: FloatProperty(
+        name="Text", description="How strongly the edit follows the instruction", default=7.5, min=0.0, max=50.0
+    )
+    guidance_image: FloatProperty(
+        name="Image", description="How strongly the edit stays with the photo", default=1.5, min=0.0, max=20.0
+    )
 
     @classmethod
     def description(cls, context, properties):
         from bpy.app.translations import pgettext_tip as tip
 
         return tip("Edit with text guidance {text:g} and image guidance {image:g}, as in this picture").format(
-            text=properties.guidance_text, image=properties.guidance_image)
+            text=properties.guidance_text, image=properties.guidance_image
+        )
 
     def execute(self, context):
         settings = context.scene.in2n

@@ -6,27 +6,61 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 from bpy.props import BoolProperty, EnumProperty, IntProperty
 
-from ...jobs.protocol import Reconstruct
+from ...link.requests import Reconstruct
 from .. import cameras, worker, workspaces
 from ..properties import DEVICE_ITEMS, PRESET_ITEMS
 from .job import JobOperator, photos_first, poll_capture, poll_engine, poll_queue
 
 
 class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
-    """Train a NeRF on the capture's photos. The photos are first undistorted and scaled into the workspace. An interrupted reconstruction goes on from its last checkpoint"""
+    bl_description = (
+        "Train a NeRF on the capture's photos. The photos are first undistorted and scaled into the "
+        "workspace. An interrupted reconstruction goes on from its last checkpoint"
+    )
 
     bl_idname = "in2n.reconstruct"
     bl_label = "Reconstruct"
     label = "Reconstruct"
     undo_step = True  # the cameras show other photos afterwards
 
-    preset: EnumProperty(name="Preset", description="How large training is; left out: the scene's preset", items=PRESET_ITEMS, options={"SKIP_SAVE"})
-    device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
-    seed: IntProperty(name="Seed", description="The seed of everything random; left out: the scene's seed", min=0, options={"SKIP_SAVE"})
-    steps: IntProperty(name="Steps", description="Training steps; 0: as many as the preset wants", default=0, min=0, options={"SKIP_SAVE"})
-    appearance: BoolProperty(name="Even out exposure", description="For photos of different exposure; left out: the scene's setting", options={"SKIP_SAVE"})
-    refine_cameras: BoolProperty(name="Refine cameras", description="For poses that are a little off; left out: the scene's setting", options={"SKIP_SAVE"})
-    restart: BoolProperty(name="Start over", description="Throw the checkpoint away and begin again", default=False, options={"SKIP_SAVE"})
+    preset: EnumProperty(
+        name="Preset",
+        description="How large training is; left out: the scene's preset",
+        items=PRESET_ITEMS,
+        options={"SKIP_SAVE"},
+    )
+    device: EnumProperty(
+        name="Device",
+        description="What the engine computes on; left out: the scene's device",
+        items=DEVICE_ITEMS,
+        options={"SKIP_SAVE"},
+    )
+    seed: IntProperty(
+        name="Seed",
+        description="The seed of everything random; left out: the scene's seed",
+        min=0,
+        options={"SKIP_SAVE"},
+    )
+    steps: IntProperty(
+        name="Steps",
+        description="Training steps; 0: as many as the preset wants",
+        default=0,
+        min=0,
+        options={"SKIP_SAVE"},
+    )
+    appearance: BoolProperty(
+        name="Even out exposure",
+        description="For photos of different exposure; left out: the scene's setting",
+        options={"SKIP_SAVE"},
+    )
+    refine_cameras: BoolProperty(
+        name="Refine cameras",
+        description="For poses that are a little off; left out: the scene's setting",
+        options={"SKIP_SAVE"},
+    )
+    restart: BoolProperty(
+        name="Start over", description="Throw the checkpoint away and begin again", default=False, options={"SKIP_SAVE"}
+    )
 
     @classmethod
     def poll(cls, context):
@@ -36,15 +70,25 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
         if not self.restart:
             return self.execute(context)
         return context.window_manager.invoke_confirm(
-            self, event, title=iface("Reconstruct again?"), message=iface("The reconstruction that is there is replaced. Edits stay as they are."),
-            confirm_text=iface("Reconstruct"))
+            self,
+            event,
+            title=iface("Reconstruct again?"),
+            message=iface("The reconstruction that is there is replaced. Edits stay as they are."),
+            confirm_text=iface("Reconstruct"),
+        )
 
     def prepare(self, context):
         settings = context.scene.in2n
         capture, workspace = workspaces.require(context.scene)
         requests = photos_first(capture, workspace)
-        requests.append(Reconstruct(workspace=str(workspace.root), steps=self.steps or None, restart=self.restart,
-                                    **self.chosen(settings, "preset", "device", "seed", "appearance", "refine_cameras")))
+        requests.append(
+            Reconstruct(
+                workspace=str(workspace.root),
+                steps=self.steps or None,
+                restart=self.restart,
+                **self.chosen(settings, "preset", "device", "seed", "appearance", "refine_cameras"),
+            )
+        )
         return worker.work(requests), _finish
 
 

@@ -5,31 +5,54 @@ from __future__ import annotations
 import bpy
 from bpy.props import EnumProperty, IntProperty, StringProperty
 
-from ...jobs.protocol import RenderPath
-from ...jobs.workspace import ORIGINAL, write_json
+from ...link.requests import RenderPath
+from ...workspace.files import write_json
+from ...workspace.layout import ORIGINAL
 from .. import cameras, compare, results, worker, workspaces
 from ..properties import DEVICE_ITEMS, chosen_edit
 from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 
 class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
-    """Render the edited scene along the scene's camera, frame by frame: PNG for looking at, EXR with linear colour, depth and alpha. The frames are loaded behind the camera"""
+    bl_description = (
+        "Render the edited scene along the scene's camera, frame by frame: PNG for looking at, EXR with "
+        "linear colour, depth and alpha. The frames are loaded behind the camera"
+    )
 
     bl_idname = "in2n.render_path"
     bl_label = "Render Frames"
     label = "Render frames"
     undo_step = True
 
-    edit: StringProperty(name="Edit", description="The edit to render; left out: the one selected in the list; “original”: the unedited reconstruction", options={"SKIP_SAVE"})
-    name: StringProperty(name="Path name", description="The name of the camera path and of the folder of its frames; left out: the scene's name", options={"SKIP_SAVE"})
+    edit: StringProperty(
+        name="Edit",
+        description=(
+            "The edit to render; left out: the one selected in the list; “original”: the unedited reconstruction"
+        ),
+        options={"SKIP_SAVE"},
+    )
+    name: StringProperty(
+        name="Path name",
+        description="The name of the camera path and of the folder of its frames; left out: the scene's name",
+        options={"SKIP_SAVE"},
+    )
     frame_start: IntProperty(name="First frame", description="Left out: the scene's first frame", options={"SKIP_SAVE"})
     frame_end: IntProperty(name="Last frame", description="Left out: the scene's last frame", options={"SKIP_SAVE"})
-    frame_step: IntProperty(name="Frame step", description="Left out: the scene's frame step", default=1, min=1, options={"SKIP_SAVE"})
-    device: EnumProperty(name="Device", description="What the engine computes on; left out: the scene's device", items=DEVICE_ITEMS, options={"SKIP_SAVE"})
+    frame_step: IntProperty(
+        name="Frame step", description="Left out: the scene's frame step", default=1, min=1, options={"SKIP_SAVE"}
+    )
+    device: EnumProperty(
+        name="Device",
+        description="What the engine computes on; left out: the scene's device",
+        items=DEVICE_ITEMS,
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context):
-        if not (poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)):
+        if not (
+            poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)
+        ):
             return False
         if context.scene.camera is None:
             cls.poll_message_set("The scene has no camera to render from")
@@ -53,7 +76,9 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
             compare.show_result(scene, edit)
             return f"Rendered {len(numbers)} frames of “{edit or ORIGINAL}” to {folder.relative_to(workspace.root)}."
 
-        return worker.work([RenderPath(str(workspace.root), str(file), edit, **self.chosen(scene.in2n, "device"))]), finish
+        return worker.work(
+            [RenderPath(str(workspace.root), str(file), edit, **self.chosen(scene.in2n, "device"))]
+        ), finish
 
 
 CLASSES = (IN2N_OT_render_path,)

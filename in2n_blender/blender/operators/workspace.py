@@ -1,4 +1,5 @@
-"""bpy.ops.in2n.move_workspace: a capture's workspace beside the .blend that was saved after the capture had been imported."""
+"""bpy.ops.in2n.move_workspace: a capture's workspace beside the .blend that was saved after the capture had been
+imported."""
 
 from __future__ import annotations
 
@@ -7,22 +8,30 @@ from pathlib import Path
 import bpy
 from bpy.props import StringProperty
 
-from ...jobs.moving import move_workspace
-from ...jobs.protocol import Reporter
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
+from ...workspace.moving import move_workspace
 from .. import worker, workspaces
 from .job import JobOperator, poll_capture, poll_nothing_runs
 
 
 class IN2N_OT_move_workspace(JobOperator, bpy.types.Operator):
-    """Move the capture's workspace, with its reconstruction and edits, beside the saved .blend file or to another folder"""
+    bl_description = (
+        "Move the capture's workspace, with its reconstruction and edits, beside the saved .blend file or "
+        "to another folder"
+    )
 
     bl_idname = "in2n.move_workspace"
     bl_label = "Move Workspace"
     label = "Move workspace"
     undo_step = True  # Undo would otherwise take back where the folder is, but not the moving
 
-    directory: StringProperty(name="Folder", description="The new folder, which must not be there yet; left out: beside the .blend file", subtype="DIR_PATH", options={"SKIP_SAVE"})
+    directory: StringProperty(
+        name="Folder",
+        description="The new folder, which must not be there yet; left out: beside the .blend file",
+        subtype="DIR_PATH",
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context):
@@ -36,7 +45,11 @@ class IN2N_OT_move_workspace(JobOperator, bpy.types.Operator):
     def prepare(self, context):
         capture, workspace = workspaces.require(context.scene)
         source = workspace.root
-        target = Path(bpy.path.abspath(self.directory)).resolve() if self.directory else workspaces.new_workspace(capture.name, capture.in2n.source)
+        target = (
+            Path(bpy.path.abspath(self.directory)).resolve()
+            if self.directory
+            else workspaces.new_workspace(capture.name, capture.in2n.source)
+        )
         if source == target:
             raise In2nError("same_folder", "The workspace is there already.", "Name another folder.")
 

@@ -10,8 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
-from ...jobs.protocol import Reporter
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
 
 _PROGRAM = """
 import json, os, sys
@@ -41,10 +41,19 @@ def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]
 
     # The constants, not the variables they came from: the other process has to look where this one does.
     cache = Path(constants.HF_HUB_CACHE)
-    arguments = {"repo_id": name, "cache_dir": str(cache), "endpoint": constants.ENDPOINT,
-                 "allow_patterns": wanted, "ignore_patterns": unwanted}
-    process = subprocess.Popen([sys.executable, "-I", "-X", "utf8", "-c", _PROGRAM, json.dumps(arguments)],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8")
+    arguments = {
+        "repo_id": name,
+        "cache_dir": str(cache),
+        "endpoint": constants.ENDPOINT,
+        "allow_patterns": wanted,
+        "ignore_patterns": unwanted,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-X", "utf8", "-c", _PROGRAM, json.dumps(arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
     said: dict = {}
@@ -67,8 +76,11 @@ def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]
         for unfinished in set(blobs.glob(UNFINISHED)) - before:  # the hub's library does not go on with them
             unfinished.unlink(missing_ok=True)
     if "folder" not in said:
-        raise In2nError("no_network", f"The model “{name}” could not be downloaded ({said.get('error', 'the download ended early')}).",
-                        "Check the name, the network and the proxy settings; started again, it fetches the files that are missing.")
+        raise In2nError(
+            "no_network",
+            f"The model “{name}” could not be downloaded ({said.get('error', 'the download ended early')}).",
+            "Check the name, the network and the proxy settings; started again, it fetches the files that are missing.",
+        )
     return Path(said["folder"])
 
 

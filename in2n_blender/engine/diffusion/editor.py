@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
 
-from ...jobs.protocol import Reporter
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
 
 MINIATURE = "miniature"
 MINIATURE_FOLDER = Path(__file__).parent / "miniature" / "weights"
@@ -30,13 +30,14 @@ MINIATURE_FOLDER = Path(__file__).parent / "miniature" / "weights"
 class OriginalLatent:
     """The encoded original photos of a batch of views, kept by the caller so that no photo is encoded twice.
 
-    latent: (batch, channels, height, width) as the editor's network wants it. image_size: (height, width) of the photos.
+    latent: (batch, channels, height, width) as the editor's network wants it. image_size: (height, width) of the
+    photos.
     """
 
     latent: torch.Tensor
     image_size: tuple[int, int]
 
-    def to(self, device) -> "OriginalLatent":
+    def to(self, device) -> OriginalLatent:
         return OriginalLatent(self.latent.to(device), self.image_size)
 
 
@@ -48,8 +49,9 @@ def join_originals(originals: Sequence[OriginalLatent]) -> OriginalLatent:
 class Editor(ABC):
     """Edits images by an instruction.
 
-    name: what the user chose. guidance_text, guidance_image: this editor's own default guidance scales. steps: its own number of denoising steps.
-    unet_evaluations: network evaluations since loading, one for each image and guidance branch that counts.
+    name: what the user chose. guidance_text, guidance_image: this editor's own default guidance scales. steps: its own
+    number of denoising steps. unet_evaluations: network evaluations since loading, one for each image and guidance
+    branch that counts.
     """
 
     name: str
@@ -105,9 +107,9 @@ class Editor(ABC):
 
             E[w(t) (eps_guided(z_t; instruction, original) - eps) dz/drender],   w(t) = 1 - a_t,
 
-        where z is the render's latent and z_t that latent noised to `noise_level` in (0, 1). No gradient goes through the network.
-        An editor whose latent is not near to images in its distances may weight the latent's channels, by weights of mean 1.
-        Arguments as in `edit`. Raises Cancelled, ValueError.
+        where z is the render's latent and z_t that latent noised to `noise_level` in (0, 1). No gradient goes through
+        the network. An editor whose latent is not near to images in its distances may weight the latent's channels, by
+        weights of mean 1. Arguments as in `edit`. Raises Cancelled, ValueError.
         """
 
 
@@ -139,8 +141,11 @@ def miniature_facts(folder: Path) -> dict:
 def _find_folder(name: str, report: Reporter) -> Path:
     if name == MINIATURE:
         if not (MINIATURE_FOLDER / "unet").is_dir():
-            raise In2nError("editor_missing", "The miniature editor's weights are not in this installation.",
-                            "Reinstall the package, or make them with `python3 -m in2n_blender train-miniature`.")
+            raise In2nError(
+                "editor_missing",
+                "The miniature editor's weights are not in this installation.",
+                "Reinstall the package, or make them with `python3 -m in2n_blender train-miniature`.",
+            )
         return MINIATURE_FOLDER
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -148,6 +153,9 @@ def _find_folder(name: str, report: Reporter) -> Path:
     from .hub import find_on_hub, is_hub_name
 
     if not is_hub_name(name):
-        raise In2nError("unknown_editor", f"There is no editor “{name}”: it is neither a folder nor a model's name.",
-                        "Choose “miniature”, “timbrooks/instruct-pix2pix” or a folder in the diffusers layout.")
+        raise In2nError(
+            "unknown_editor",
+            f"There is no editor “{name}”: it is neither a folder nor a model's name.",
+            "Choose “miniature”, “timbrooks/instruct-pix2pix” or a folder in the diffusers layout.",
+        )
     return find_on_hub(name, report)

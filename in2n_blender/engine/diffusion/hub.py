@@ -6,8 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from ...jobs.protocol import DownloadModel, Reporter
+from ...link.requests import DownloadModel
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
 from .download import download
 
 ALLOW_DOWNLOAD = "IN2N_ALLOW_DOWNLOAD"
@@ -32,9 +33,14 @@ def downloads_allowed() -> bool:
 
 
 def download_model(request: DownloadModel, report: Reporter) -> dict:
-    """The job: the request itself is the user's leave. Returns {"folder"}. Raises In2nError("unknown_editor", "no_network"), Cancelled."""
+    """The job: the request itself is the user's leave. Returns {"folder"}. Raises In2nError("unknown_editor",
+    "no_network"), Cancelled."""
     if not is_hub_name(request.name):
-        raise In2nError("unknown_editor", f"“{request.name}” is not a model's name on the Hugging Face hub.", "Names look like owner/model.")
+        raise In2nError(
+            "unknown_editor",
+            f"“{request.name}” is not a model's name on the Hugging Face hub.",
+            "Names look like owner/model.",
+        )
     return {"folder": str(download(request.name, report, WANTED, UNWANTED))}
 
 
@@ -55,6 +61,11 @@ def find_on_hub(name: str, report: Reporter) -> Path:
         folder = None
     if folder is None or not (folder / "unet").is_dir():
         raise In2nError(
-            "editor_missing", f"The editor “{name}” is not on this machine and downloads are not allowed.",
-            f"Allow it with {ALLOW_DOWNLOAD}=1 (some 5 GB, once), or choose a folder that holds the model, or “miniature”.")
+            "editor_missing",
+            f"The editor “{name}” is not on this machine and downloads are not allowed.",
+            (
+                f"Allow it with {ALLOW_DOWNLOAD}=1 (some 5 GB, once), or choose a folder that holds the model, or "
+                "“miniature”."
+            ),
+        )
     return folder

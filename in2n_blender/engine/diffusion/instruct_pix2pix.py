@@ -6,18 +6,18 @@ A render's latent is noised to a level and denoised by DDIM, conditioned on the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from ...jobs.protocol import Reporter
-from ...jobs.workspace import read_json
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
+from ...workspace.files import read_json
 from .editor import Editor, OriginalLatent, miniature_facts
 from .schedules import NoiseSchedule
 
@@ -39,7 +39,7 @@ class WorkingSize:
     padded: tuple[int, int]
 
     @staticmethod
-    def of(image_size: tuple[int, int], shortest_side: int, multiple: int) -> "WorkingSize":
+    def of(image_size: tuple[int, int], shortest_side: int, multiple: int) -> WorkingSize:
         """For images of (height, width): never smaller than shortest_side, padded to multiples of `multiple`."""
         scale = max(1.0, shortest_side / min(image_size))
         height, width = (round(side * scale) for side in image_size)
@@ -57,8 +57,8 @@ class WorkingSize:
 
 
 def guidance_weights(guidance_text: float, guidance_image: float) -> tuple[float, float, float]:
-    """Classifier-free guidance over two conditions (Brooks et al., equation 3), as weights of the three branches' predictions
-    in the order [text + image, image, unconditional]; they sum to 1.
+    """Classifier-free guidance over two conditions (Brooks et al., equation 3), as weights of the three branches'
+    predictions in the order [text + image, image, unconditional]; they sum to 1.
 
     u + s_T (t - i) + s_I (i - u) = s_T t + (s_I - s_T) i + (1 - s_I) u: a branch of weight 0 need not be evaluated.
     """
@@ -95,7 +95,9 @@ class InstructPix2Pix(Editor):
 
     def prepare(self, instruction: str) -> None:
         if not instruction.strip():
-            raise In2nError("empty_instruction", "The instruction is empty.", "Say what to change, for example “make it night”.")
+            raise In2nError(
+                "empty_instruction", "The instruction is empty.", "Say what to change, for example “make it night”."
+            )
         if self.facts:
             from .miniature.instructions import match_phrase
 
@@ -121,8 +123,13 @@ class InstructPix2Pix(Editor):
     ) -> torch.Tensor:
         with self._reporting_to(report):
             return self._edit(
-                render, original, noise_level, generators, self._guidance(guidance_text, guidance_image),
-                self.steps if steps is None else steps)
+                render,
+                original,
+                noise_level,
+                generators,
+                self._guidance(guidance_text, guidance_image),
+                self.steps if steps is None else steps,
+            )
 
     def distillation_loss(
         self,
@@ -139,15 +146,18 @@ class InstructPix2Pix(Editor):
             original = self._checked_original(original, render, generators)
             latent = self._posterior(render).mean.float() * self.vae.config.scaling_factor
             with torch.no_grad():
-                direction = self._distillation_direction(latent, original, noise_level, generators, self._guidance(guidance_text, guidance_image))
+                direction = self._distillation_direction(
+                    latent, original, noise_level, generators, self._guidance(guidance_text, guidance_image)
+                )
         # The gradient of half the squared distance to a constant `latent - direction` is `direction`.
         return (self._latent_metric() * (latent - (latent - direction).detach()) ** 2).mean() / 2
 
     def _latent_metric(self) -> torch.Tensor | float:
         """What a squared distance in each channel of the latent is worth, of mean 1.
 
-        The miniature's latent is scaled so that every frequency band has one size. Unweighted, its finest bands, hardly visible,
-        would make up nearly all of a gradient in pixels; with their variances it is the distance between the images.
+        The miniature's latent is scaled so that every frequency band has one size. Unweighted, its finest bands, hardly
+        visible, would make up nearly all of a gradient in pixels; with their variances it is the distance between the
+        images.
         """
         deviations = getattr(self.vae, "deviations", None)
         if deviations is None:
@@ -155,7 +165,9 @@ class InstructPix2Pix(Editor):
         variances = deviations.to(self.device) ** 2
         return (variances / variances.mean())[:, None, None]
 
-    def _distillation_direction(self, latent, original: OriginalLatent, noise_level: float, generators, guidance) -> torch.Tensor:
+    def _distillation_direction(
+        self, latent, original: OriginalLatent, noise_level: float, generators, guidance
+    ) -> torch.Tensor:
         """w(t) (eps_guided - eps), of the latent's shape."""
         count = len(latent)
         timestep = int(self.schedule.timesteps(noise_level, 1)[0])
@@ -193,7 +205,11 @@ class InstructPix2Pix(Editor):
     @torch.no_grad()
     def _edit(self, render, original, noise_level, generators, guidance, steps) -> torch.Tensor:
         size, count = tuple(render.shape[-2:]), len(render)
-        levels = [float(noise_level)] * count if isinstance(noise_level, (int, float)) else [float(level) for level in noise_level]
+        levels = (
+            [float(noise_level)] * count
+            if isinstance(noise_level, (int, float))
+            else [float(level) for level in noise_level]
+        )
         if len(levels) != count:
             raise ValueError(f"{count} images, {len(levels)} noise levels")
         original = self._checked_original(original, render, generators)
@@ -268,10 +284,24 @@ class InstructPix2Pix(Editor):
 
         logging.disable_progress_bar()
         tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
-        encoder = CLIPTextModel.from_pretrained(
-            self.folder / "text_encoder", local_files_only=True, use_safetensors=True, dtype=self.dtype, **_variant(self.folder / "text_encoder")
-        ).to(self.device).eval()
-        tokens = tokenizer([instruction, ""], padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt")
+        encoder = (
+            CLIPTextModel.from_pretrained(
+                self.folder / "text_encoder",
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=self.dtype,
+                **_variant(self.folder / "text_encoder"),
+            )
+            .to(self.device)
+            .eval()
+        )
+        tokens = tokenizer(
+            [instruction, ""],
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
         mask = tokens.attention_mask.to(self.device) if getattr(encoder.config, "use_attention_mask", False) else None
         return encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0].to(self.dtype)
 
@@ -303,12 +333,16 @@ class InstructPix2Pix(Editor):
     def _load(self, part: str, network_class):
         folder = self.folder / part
         network = network_class.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, torch_dtype=self.dtype, **_variant(folder))
+            folder, local_files_only=True, use_safetensors=True, torch_dtype=self.dtype, **_variant(folder)
+        )
         return network.to(self.device).eval().requires_grad_(False)
 
     def _unfit(self, why: str) -> In2nError:
-        return In2nError("editor_unfit", f"“{self.name}” cannot be used as an editor: {why}.",
-                         "Choose an InstructPix2Pix model in the diffusers layout with safetensors weights.")
+        return In2nError(
+            "editor_unfit",
+            f"“{self.name}” cannot be used as an editor: {why}.",
+            "Choose an InstructPix2Pix model in the diffusers layout with safetensors weights.",
+        )
 
 
 def _variant(folder: Path) -> dict:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class NoiseSchedule:
     steps_offset: int
 
     @staticmethod
-    def from_folder(folder: Path) -> "NoiseSchedule":
+    def from_folder(folder: Path) -> NoiseSchedule:
         """Read scheduler/scheduler_config.json of any diffusers scheduler over the same betas.
 
         Raises ValueError for any other prediction type.
@@ -42,11 +42,16 @@ class NoiseSchedule:
         config = scheduler.config
         if config.prediction_type not in ("epsilon", "v_prediction", "sample"):
             raise ValueError(f"prediction type {config.prediction_type} is not supported")
-        # DDIMScheduler clips by default, which is right for pixels and wrong for latents: clip only where the checkpoint says so.
+        # DDIMScheduler clips by default, which is right for pixels and wrong for latents: clip only where the
+        # checkpoint says so.
         clips = bool(stated.get("clip_sample", False))
         return NoiseSchedule(
-            scheduler.alphas_cumprod.double(), float(scheduler.final_alpha_cumprod), config.prediction_type,
-            float(config.clip_sample_range) if clips else None, config.timestep_spacing, int(config.steps_offset),
+            scheduler.alphas_cumprod.double(),
+            float(scheduler.final_alpha_cumprod),
+            config.prediction_type,
+            float(config.clip_sample_range) if clips else None,
+            config.timestep_spacing,
+            int(config.steps_offset),
         )
 
     def timesteps(self, noise_level: float, steps: int) -> np.ndarray:
@@ -58,7 +63,9 @@ class NoiseSchedule:
         Raises ValueError for a level outside (0, 1] and for less than one step.
         """
         if not 0 < noise_level <= PURE_NOISE or steps < 1:
-            raise ValueError(f"noise level {noise_level} and {steps} steps: the level lies in (0, 1] and a step is needed")
+            raise ValueError(
+                f"noise level {noise_level} and {steps} steps: the level lies in (0, 1] and a step is needed"
+            )
         count = len(self.alphas_cumprod)
         first = max(1, round(noise_level * count))
         steps = min(steps, first)
@@ -68,8 +75,11 @@ class NoiseSchedule:
             return np.linspace(0, count - 1, steps).round()[::-1].astype(np.int64)
         return (np.arange(steps) * (count // steps))[::-1].astype(np.int64) + self.steps_offset
 
-    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, levels: Sequence[float], first: Sequence[int]) -> torch.Tensor:
-        """q(x_t | x_0) = sqrt(a_t) x_0 + sqrt(1 - a_t) noise for each image at its first timestep; noise alone at level 1.
+    def add_noise(
+        self, clean: torch.Tensor, noise: torch.Tensor, levels: Sequence[float], first: Sequence[int]
+    ) -> torch.Tensor:
+        """q(x_t | x_0) = sqrt(a_t) x_0 + sqrt(1 - a_t) noise for each image at its first timestep; noise alone at level
+        1.
 
         clean, noise: (batch, channels, height, width). levels, first: (batch,).
         """
@@ -77,18 +87,26 @@ class NoiseSchedule:
         alpha = _per_image(signal, clean)
         return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
 
-    def step(self, prediction: torch.Tensor, sample: torch.Tensor, now: Sequence[int], then: Sequence[int | None]) -> torch.Tensor:
+    def step(
+        self, prediction: torch.Tensor, sample: torch.Tensor, now: Sequence[int], then: Sequence[int | None]
+    ) -> torch.Tensor:
         """One deterministic DDIM step (Song et al. 2021, equation 12 with eta = 0) from timestep `now` to `then`.
 
-        prediction, sample: (batch, channels, height, width). now, then: a timestep for each image; then None: the clean latent.
+        prediction, sample: (batch, channels, height, width). now, then: a timestep for each image; then None: the clean
+        latent.
         """
-        alpha_then = _per_image([self.final_alpha if t is None else float(self.alphas_cumprod[t]) for t in then], sample)
+        alpha_then = _per_image(
+            [self.final_alpha if t is None else float(self.alphas_cumprod[t]) for t in then], sample
+        )
         clean, noise = self.split(prediction, sample, now)
         return alpha_then.sqrt() * clean + (1 - alpha_then).sqrt() * noise
 
-    def split(self, prediction: torch.Tensor, sample: torch.Tensor, now: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The clean latent and the noise that the network sees in `sample` at timestep `now`, each of its shape; whatever the
-        network predicts, sample = sqrt(a_t) clean + sqrt(1 - a_t) noise (but for the clipping of the clean latent)."""
+    def split(
+        self, prediction: torch.Tensor, sample: torch.Tensor, now: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The clean latent and the noise that the network sees in `sample` at timestep `now`, each of its shape;
+        whatever the network predicts, sample = sqrt(a_t) clean + sqrt(1 - a_t) noise (but for the clipping of the clean
+        latent)."""
         alpha = _per_image([float(self.alphas_cumprod[t]) for t in now], sample)
         if self.prediction_type == "v_prediction":
             clean = alpha.sqrt() * sample - (1 - alpha).sqrt() * prediction

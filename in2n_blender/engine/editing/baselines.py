@@ -1,6 +1,8 @@
-"""What iterative dataset update is measured against: the ablations of Haque et al. 2023 ("Instruct-NeRF2NeRF", section 4.2).
+"""What iterative dataset update is measured against: the ablations of Haque et al. 2023 ("Instruct-NeRF2NeRF", section
+4.2).
 
-All methods begin with the same reconstruction, editor, instruction and seed, and end as an `EditedScene` that renders any camera:
+All methods begin with the same reconstruction, editor, instruction and seed, and end as an `EditedScene` that renders
+any camera:
 
     scene = run_method("one-time", Edit(workspace, name, "make it snow"), report)
     view = scene.render(camera, report)
@@ -10,23 +12,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-from ...jobs.protocol import Edit, Reporter
+from ...link.requests import Edit
 from ...scene.camera import Camera
 from ...scene.errors import Cancelled, In2nError
+from ...scene.reporting import Reporter
 from ..diffusion.editor import Editor, load_editor, noise_generator
 from ..nerf.dataset import camera_bundle
 from ..nerf.scene import RenderedView, Scene, load_scene
 from .dataset_update import DatasetUpdate, Schedule, edit, only_checks, resized
 
-# Score distillation needs the gradient of a whole view, so it renders small ones, of about this many times the rays of a step.
+# Score distillation needs the gradient of a whole view, so it renders small ones, of about this many times the rays of
+# a step.
 DISTILLATION_RAYS = 4
 PURE_NOISE = 1.0
 
 
 @dataclass(frozen=True)
 class OneTimeSchedule(Schedule):
-    """Every view once, from pure noise; as many NeRF steps as the iterative update takes in the same number of rounds."""
+    """Every view once, from pure noise; as many NeRF steps as the iterative update takes in the same number of
+    rounds."""
 
     @property
     def edits(self) -> int:
@@ -37,7 +41,8 @@ class OneTimeSchedule(Schedule):
 
 
 class OneTimeUpdate(DatasetUpdate):
-    """One-time dataset update: all photos are edited as InstructPix2Pix edits photos, then the NeRF is trained on the result.
+    """One-time dataset update: all photos are edited as InstructPix2Pix edits photos, then the NeRF is trained on the
+    result.
 
     The network starts from noise and sees the original photo, so what is rendered meanwhile plays no part.
     """
@@ -53,7 +58,8 @@ class OneTimeUpdate(DatasetUpdate):
 
 @dataclass(frozen=True)
 class DistillationSchedule(Schedule):
-    """No photo is edited. About as many rays as the iterative update trains on in the same number of rounds, whole views at a time."""
+    """No photo is edited. About as many rays as the iterative update trains on in the same number of rounds, whole
+    views at a time."""
 
     @property
     def edits(self) -> int:
@@ -69,7 +75,8 @@ class DistillationSchedule(Schedule):
 
 
 class ScoreDistillation(DatasetUpdate):
-    """Score distillation sampling (Poole et al. 2023, "DreamFusion") with InstructPix2Pix, conditioned on the original photos.
+    """Score distillation sampling (Poole et al. 2023, "DreamFusion") with InstructPix2Pix, conditioned on the original
+    photos.
 
     Every step renders a whole view, small, and descends along the gradient that the editor gives for it.
     """
@@ -97,9 +104,14 @@ class ScoreDistillation(DatasetUpdate):
         rendered = trainer.model(bundle, trainer.generator)
         color = self.scene.over_background(rendered).view(*size, 3).permute(2, 0, 1)[None]
         loss = self.editor.distillation_loss(
-            color, resized(self.photo(view), size), noise_level=self.schedule.noise_level(number),
-            generators=[noise_generator(self.schedule.seed, view, number)], guidance_text=self.request.guidance_text,
-            guidance_image=self.request.guidance_image, report=only_checks(self.report))
+            color,
+            resized(self.photo(view), size),
+            noise_level=self.schedule.noise_level(number),
+            generators=[noise_generator(self.schedule.seed, view, number)],
+            guidance_text=self.request.guidance_text,
+            guidance_image=self.request.guidance_image,
+            report=only_checks(self.report),
+        )
         trainer.descend(loss + trainer.regularisers(rendered))
         if number % self.schedule.edit_rate == 0:
             self.show(view, color[0].detach().permute(1, 2, 0))
@@ -120,15 +132,22 @@ class PerFrameScene:
         view = self.scene.render(camera, report)
         render = view.rgb_srgb.permute(2, 0, 1)[None]
         edited = self.editor.edit(
-            render, render, noise_level=PURE_NOISE, generators=[noise_generator(self.request.seed, self.frames, 0)],
-            guidance_text=self.request.guidance_text, guidance_image=self.request.guidance_image, report=only_checks(report))
+            render,
+            render,
+            noise_level=PURE_NOISE,
+            generators=[noise_generator(self.request.seed, self.frames, 0)],
+            guidance_text=self.request.guidance_text,
+            guidance_image=self.request.guidance_image,
+            report=only_checks(report),
+        )
         self.frames += 1
         return RenderedView(edited[0].permute(1, 2, 0), view.alpha, view.depth)
 
 
 @dataclass
 class EditedScene:
-    """What a method made. state: what it cost so far (nerf_steps, seconds, cpu_seconds, peak_memory_mb), as in an edit's state.json."""
+    """What a method made. state: what it cost so far (nerf_steps, seconds, cpu_seconds, peak_memory_mb), as in an
+    edit's state.json."""
 
     scene: Scene | PerFrameScene
     state: dict
@@ -164,11 +183,16 @@ def _with_nerf(method: type[DatasetUpdate]):
     return run
 
 
-METHODS = {"unedited": unedited, "per-frame": per_frame, **{method.name: _with_nerf(method) for method in (OneTimeUpdate, ScoreDistillation, DatasetUpdate)}}
+METHODS = {
+    "unedited": unedited,
+    "per-frame": per_frame,
+    **{method.name: _with_nerf(method) for method in (OneTimeUpdate, ScoreDistillation, DatasetUpdate)},
+}
 
 
 def run_method(method: str, request: Edit, report: Reporter) -> EditedScene:
-    """Edit the workspace's reconstruction by one of METHODS. Raises In2nError, Cancelled; the methods with a NeRF go on from their checkpoint."""
+    """Edit the workspace's reconstruction by one of METHODS. Raises In2nError, Cancelled; the methods with a NeRF go on
+    from their checkpoint."""
     if method not in METHODS:
         raise In2nError("unknown_method", f"There is no method “{method}”.", f"Choose one of: {', '.join(METHODS)}.")
     return METHODS[method](request, report)
@@ -178,4 +202,6 @@ def _with_pixels(camera: Camera, count: int) -> Camera:
     """The camera with its image scaled down to about `count` pixels; never up."""
     k = camera.intrinsics
     shrink = min(1.0, (count / (k.width * k.height)) ** 0.5)
-    return Camera(k.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink))), camera.camera_to_world)
+    return Camera(
+        k.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink))), camera.camera_to_world
+    )

@@ -1,7 +1,8 @@
-"""Iterative dataset update (Haque et al. 2023, "Instruct-NeRF2NeRF"): the NeRF trains on while its photos are edited one by one.
+"""Iterative dataset update (Haque et al. 2023, "Instruct-NeRF2NeRF"): the NeRF trains on while its photos are edited
+one by one.
 
-Every `edit_rate` NeRF steps the next view of a seeded random order is rendered, its render noised and denoised by the editor,
-conditioned on the *original* photo, and the result takes the view's place in the dataset.
+Every `edit_rate` NeRF steps the next view of a seeded random order is rendered, its render noised and denoised by the
+editor, conditioned on the *original* photo, and the result takes the view's place in the dataset.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...jobs.protocol import Edit, Reporter, check_request
-from ...jobs.workspace import Workspace, read_json, write_json
+from ...link.requests import Edit, check_request
 from ...scene.errors import Cancelled, In2nError
+from ...scene.reporting import Reporter
+from ...workspace.files import read_json, write_json
+from ...workspace.layout import Workspace
 from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, OriginalLatent, load_editor, noise_generator
-from ..evaluation.cost import CostMeter
+from ..measure import CostMeter
 from ..nerf.checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
 from ..nerf.dataset import training_bank
 from ..nerf.scene import Scene, build_model
 from ..nerf.settings import NerfSettings, settings_for
 from ..nerf.training import SETTLING, Trainer, load_capture_and_images
-from ..output.images import save_srgb
 from ..photos import opaque
+from ..pictures import save_srgb
 
 NOISE_LEVELS = (0.02, 0.98)
 # How far down its range "falling" goes. Lower levels keep what a render shows, half-way edits included.
@@ -39,8 +42,8 @@ DENOISING_STEPS = None  # the editor's own number: the paper's 20 for InstructPi
 class Schedule:
     """Which view is edited when, and from which noise level; all of it follows from the seed.
 
-    noise: "uniform" draws every level from [0.02, 0.98] as the paper does; "falling" goes from the top of that range down with
-    the rounds (Kim et al. 2024, "DreamCatalyst"), which agrees in far fewer edits.
+    noise: "uniform" draws every level from [0.02, 0.98] as the paper does; "falling" goes from the top of that range
+    down with the rounds (Kim et al. 2024, "DreamCatalyst"), which agrees in far fewer edits.
     """
 
     views: int
@@ -81,13 +84,13 @@ class Schedule:
         return np.random.default_rng(np.random.SeedSequence([self.seed, 1, number])).random()
 
 
-def edit(request: Edit, report: Reporter, method: type["DatasetUpdate"] | None = None) -> dict:
+def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = None) -> dict:
     """Edit the workspace's reconstruction by an instruction, from the edit's checkpoint if there is one.
 
     With a parent, its scene and its edited photos take the place of the reconstruction and the original photos.
     method: `DatasetUpdate`, or one of the methods that it is measured against (`baselines`).
-    Returns edits/<name>/state.json: rounds, unet_evaluations, seconds, cpu_seconds, peak_memory_mb, editor, instruction, device.
-    Raises In2nError, Cancelled (after saving).
+    Returns edits/<name>/state.json: rounds, unet_evaluations, seconds, cpu_seconds, peak_memory_mb, editor,
+    instruction, device. Raises In2nError, Cancelled (after saving).
     """
     method = method or DatasetUpdate
     check_request(request)
@@ -95,15 +98,23 @@ def edit(request: Edit, report: Reporter, method: type["DatasetUpdate"] | None =
     folder = workspace.edit(request.name)
     reconstruction = read_checkpoint(workspace.reconstruction)
     if reconstruction is None or not reconstruction[1]["done"]:
-        raise In2nError("not_trained", f"The capture in {workspace.root} has not been reconstructed to the end.", "Run the reconstruction first.")
+        raise In2nError(
+            "not_trained",
+            f"The capture in {workspace.root} has not been reconstructed to the end.",
+            "Run the reconstruction first.",
+        )
     editor = load_editor(request.editor, device, report)
     editor.prepare(request.instruction)
     capture, images = load_capture_and_images(workspace)
-    settings = replace(NerfSettings(**reconstruction[1]["settings"]), **_editing_sizes(settings_for(request.preset, device.type)))
+    settings = replace(
+        NerfSettings(**reconstruction[1]["settings"]), **_editing_sizes(settings_for(request.preset, device.type))
+    )
     if request.perceptual != "auto":
         settings = replace(settings, perceptual=request.perceptual)
     parent = _parent(request, workspace, reconstruction[1])
-    schedule = method.Schedule(len(images), request.rounds or settings.edit_rounds, settings.edit_rate, request.seed, request.noise_schedule)
+    schedule = method.Schedule(
+        len(images), request.rounds or settings.edit_rounds, settings.edit_rate, request.seed, request.noise_schedule
+    )
     record = _record(request, editor, reconstruction[1], schedule, method)
     found = _resumable(folder, record, request.restart)
     if found and found[1]["done"]:
@@ -113,10 +124,19 @@ def edit(request: Edit, report: Reporter, method: type["DatasetUpdate"] | None =
     if parent:
         bank.colors.copy_(parent[0]["dataset"])
         images = [bank.image(view).cpu().numpy() for view in range(len(bank))]
-    state = {**{k: reconstruction[1][k] for k in ("transform", "near", "has_alpha")}, **record, "settings": settings.to_json(),
-             "device": describe_device(device), **dict.fromkeys(COSTS, 0), "edits_done": 0, "done": False}
+    state = {
+        **{k: reconstruction[1][k] for k in ("transform", "near", "has_alpha")},
+        **record,
+        "settings": settings.to_json(),
+        "device": describe_device(device),
+        **dict.fromkeys(COSTS, 0),
+        "edits_done": 0,
+        "done": False,
+    }
     model, transform = build_model(state)
-    trainer = Trainer(model, bank, request.seed, schedule.steps, loss="l1", learning_rate=settings.edit_learning_rate, log=report.log)
+    trainer = Trainer(
+        model, bank, request.seed, schedule.steps, loss="l1", learning_rate=settings.edit_learning_rate, log=report.log
+    )
     if found:
         trainer.restore(*found)
         bank.colors.copy_(found[0]["dataset"])
@@ -131,26 +151,39 @@ def edit(request: Edit, report: Reporter, method: type["DatasetUpdate"] | None =
 
 
 class DatasetUpdate:
-    """The loop, and what it saves. The methods that it is measured against (`baselines`) replace `before_step` or `step`."""
+    """The loop, and what it saves. The methods that it is measured against (`baselines`) replace `before_step` or
+    `step`."""
 
     name = "iterative"
     Schedule = Schedule
 
-    def __init__(self, request: Edit, report: Reporter, folder: Path, editor: Editor, schedule: Schedule, trainer: Trainer,
-                 scene: Scene, images: list[np.ndarray], state: dict):
+    def __init__(
+        self,
+        request: Edit,
+        report: Reporter,
+        folder: Path,
+        editor: Editor,
+        schedule: Schedule,
+        trainer: Trainer,
+        scene: Scene,
+        images: list[np.ndarray],
+        state: dict,
+    ):
         self.request, self.report, self.folder, self.editor = request, report, folder, editor
         self.schedule, self.trainer, self.scene, self.images, self.state = schedule, trainer, scene, images, state
         self.originals: dict[int, OriginalLatent] = {}
         self.cost, self.before = CostMeter(trainer.bank.device), {key: state[key] for key in COSTS}
 
     def run(self) -> None:
-        """Edit and train to the end of the schedule. Raises Cancelled after saving; nothing of a half-done edit is kept."""
+        """Edit and train to the end of the schedule. Raises Cancelled after saving; nothing of a half-done edit is
+        kept."""
         saver = Saver(self.save)
         with self.cost:
             try:
                 while self.trainer.step_count < self.schedule.steps:
                     self.report_progress()
-                    # An edit comes before the NeRF step, so that no training graph is alive beside the diffusion network.
+                    # An edit comes before the NeRF step, so that no training graph is alive beside the diffusion
+                    # network.
                     self.before_step()
                     self.step()
                     saver.maybe()
@@ -175,9 +208,14 @@ class DatasetUpdate:
         camera = self.trainer.bank.cameras[view]
         render = self.scene.render(camera, self.report).rgb_srgb.permute(2, 0, 1)[None]
         edited = self.editor.edit(
-            render, self.original(view), noise_level=self.schedule.noise_level(number),
-            generators=[noise_generator(self.schedule.seed, view, edit_round)], steps=DENOISING_STEPS,
-            guidance_text=self.request.guidance_text, guidance_image=self.request.guidance_image, report=only_checks(self.report),
+            render,
+            self.original(view),
+            noise_level=self.schedule.noise_level(number),
+            generators=[noise_generator(self.schedule.seed, view, edit_round)],
+            steps=DENOISING_STEPS,
+            guidance_text=self.request.guidance_text,
+            guidance_image=self.request.guidance_image,
+            report=only_checks(self.report),
         )[0].permute(1, 2, 0)
         self.trainer.bank.replace(view, edited)
         self.state["edits_done"] = number + 1
@@ -186,13 +224,18 @@ class DatasetUpdate:
         self.show(view, render[0].permute(1, 2, 0), edited.cpu())
 
     def show(self, view: int, *images: torch.Tensor) -> None:
-        """Photo, render and edit side by side: what an artist wants to watch. images: (height, width, 3) each, of one size."""
+        """Photo, render and edit side by side: what an artist wants to watch. images: (height, width, 3) each, of one
+        size."""
         photo = resized(self.photo(view), images[0].shape[:2])
         save_srgb(self.folder / "preview.png", torch.cat([photo[0].permute(1, 2, 0), *images], 1))
         self.report.artifact("image", self.folder / "preview.png")
 
     def save(self) -> None:
-        now = {"seconds": self.cost.seconds, "cpu_seconds": self.cost.cpu_seconds, "unet_evaluations": self.editor.unet_evaluations}
+        now = {
+            "seconds": self.cost.seconds,
+            "cpu_seconds": self.cost.cpu_seconds,
+            "unet_evaluations": self.editor.unet_evaluations,
+        }
         self.state.update({key: round(self.before[key] + value, 2) for key, value in now.items()})
         self.state["peak_memory_mb"] = round(max(self.before["peak_memory_mb"], self.cost.peak_memory_mb))
         tensors, numbers = self.trainer.state()
@@ -237,27 +280,47 @@ def _editing_sizes(settings: NerfSettings) -> dict:
     return {name: getattr(settings, name) for name in names}
 
 
-def _record(request: Edit, editor: Editor, reconstruction: dict, schedule: Schedule, method: type[DatasetUpdate]) -> dict:
+def _record(
+    request: Edit, editor: Editor, reconstruction: dict, schedule: Schedule, method: type[DatasetUpdate]
+) -> dict:
     """edit.json: everything that the result depends on."""
     choose = lambda given, default: default if given is None else given  # noqa: E731
     return {
-        "name": request.name, "method": method.name, "instruction": request.instruction.strip(), "editor": editor.name, "seed": request.seed,
+        "name": request.name,
+        "method": method.name,
+        "instruction": request.instruction.strip(),
+        "editor": editor.name,
+        "seed": request.seed,
         "guidance_text": choose(request.guidance_text, editor.guidance_text),
         "guidance_image": choose(request.guidance_image, editor.guidance_image),
-        "rounds": schedule.rounds, "noise_schedule": schedule.noise, "perceptual": request.perceptual, "preset": request.preset, "parent": request.parent,
-        "reconstruction": _made_from(reconstruction), "region": None,
+        "rounds": schedule.rounds,
+        "noise_schedule": schedule.noise,
+        "perceptual": request.perceptual,
+        "preset": request.preset,
+        "parent": request.parent,
+        "reconstruction": _made_from(reconstruction),
+        "region": None,
     }
 
 
 def _parent(request: Edit, workspace: Workspace, reconstruction: dict):
-    """The checkpoint of the edit to build on, None without one. Raises In2nError("no_parent", "other_reconstruction")."""
+    """The checkpoint of the edit to build on, None without one. Raises In2nError("no_parent",
+    "other_reconstruction")."""
     if request.parent is None:
         return None
     found = read_checkpoint(workspace.edit(request.parent))
     if found is None or not found[1]["done"]:
-        raise In2nError("no_parent", f"The edit “{request.parent}” to build on is not there or not finished.", "Finish that edit first, or choose another.")
+        raise In2nError(
+            "no_parent",
+            f"The edit “{request.parent}” to build on is not there or not finished.",
+            "Finish that edit first, or choose another.",
+        )
     if found[1]["reconstruction"] != _made_from(reconstruction):
-        raise In2nError("other_reconstruction", f"The edit “{request.parent}” was made from an earlier reconstruction.", "Edit it again before you build on it.")
+        raise In2nError(
+            "other_reconstruction",
+            f"The edit “{request.parent}” was made from an earlier reconstruction.",
+            "Edit it again before you build on it.",
+        )
     return found
 
 
@@ -270,6 +333,9 @@ def _resumable(folder: Path, record: dict, restart: bool):
     if restart or not (folder / "edit.json").is_file():
         return None
     if read_json(folder / "edit.json") != json.loads(json.dumps(record)):
-        raise In2nError("edit_exists", f"There already is an edit named “{record['name']}”, made with other settings.",
-                        "Choose another name, or restart the edit to replace it.")
+        raise In2nError(
+            "edit_exists",
+            f"There already is an edit named “{record['name']}”, made with other settings.",
+            "Choose another name, or restart the edit to replace it.",
+        )
     return read_checkpoint(folder)

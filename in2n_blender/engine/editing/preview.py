@@ -1,31 +1,33 @@
 """A preview of an edit on one original photo, at several guidance scales.
 
-Instruct-NeRF2NeRF's authors tell their users to find the two scales on a single photo with InstructPix2Pix before they edit
-a scene. Here the photo itself takes the place of the render and the noise level is 1, so that every picture shows what the
-editor would make of the photo alone. All pictures start from the same noise: they differ by their guidance only.
+Instruct-NeRF2NeRF's authors tell their users to find the two scales on a single photo with InstructPix2Pix before they
+edit a scene. Here the photo itself takes the place of the render and the noise level is 1, so that every picture shows
+what the editor would make of the photo alone. All pictures start from the same noise: they differ by their guidance
+only.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ...jobs.protocol import PreviewGrid, Progress, Reporter, check_request
-from ...jobs.workspace import Workspace, atomic_path, read_json, write_json
+from ...link.requests import PreviewGrid, check_request
 from ...scene.capture import PinholeCapture, View
 from ...scene.errors import In2nError
 from ...scene.presets import PRESETS
+from ...scene.reporting import Progress, Reporter
+from ...workspace.files import atomic_path, read_json, write_json
+from ...workspace.layout import Workspace
 from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, load_editor, noise_generator
-from ..output.images import save_srgb, to_bytes
-from ..output.sheets import BACKGROUND, GAP, INK, LABEL_HEIGHT, contact_strip
 from ..photos import load_images, opaque
+from ..pictures import BACKGROUND, GAP, INK, LABEL_HEIGHT, contact_strip, save_srgb, to_bytes
 
 RECORD, PHOTO, SHEET = "preview.json", "photo.png", "sheet.png"
 NOISE_LEVEL = 1.0
@@ -61,14 +63,16 @@ class Cell:
 def preview(request: PreviewGrid, report: Reporter) -> dict:
     """Edit one photo of the workspace's capture at every pair of guidance scales; no reconstruction is needed.
 
-    Leaves in the request's folder a picture for each pair as soon as it is made, photo.png, preview.json (what each was made
-    with) and, of a grid, sheet.png with all of them. Pictures of an interrupted preview are kept and used again.
+    Leaves in the request's folder a picture for each pair as soon as it is made, photo.png, preview.json (what each was
+    made with) and, of a grid, sheet.png with all of them. Pictures of an interrupted preview are kept and used again.
     Returns what preview.json holds, with its "folder". Raises In2nError, Cancelled.
     """
     check_request(request)
     workspace, device = Workspace(request.workspace), pick_device(request.device)
     if not workspace.capture_json.is_file():
-        raise In2nError("no_capture", f"There is no capture in {workspace.root}.", "Import a capture into this workspace first.")
+        raise In2nError(
+            "no_capture", f"There is no capture in {workspace.root}.", "Import a capture into this workspace first."
+        )
     capture = PinholeCapture.load(workspace.capture_json)
     view = find_view(capture, request.view)
     photo = small_photo(load_images(workspace, capture, (view,))[0])
@@ -77,8 +81,14 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
 
     cells = choose_cells(request, editor.guidance_text, editor.guidance_image)
     record = {
-        "instruction": request.instruction.strip(), "editor": editor.name, "weights": weights_time(editor), "view": view.name, "seed": request.seed,
-        "noise_level": NOISE_LEVEL, "steps": editor.steps, "image_size": list(photo.shape[1::-1]),
+        "instruction": request.instruction.strip(),
+        "editor": editor.name,
+        "weights": weights_time(editor),
+        "view": view.name,
+        "seed": request.seed,
+        "noise_level": NOISE_LEVEL,
+        "steps": editor.steps,
+        "image_size": list(photo.shape[1::-1]),
     }
     folder = Path(request.out) if request.out else workspace.root / "previews" / request.folder_name
     maker = _Maker(folder, record, editor, photo, capture.views.index(view), report)
@@ -96,17 +106,24 @@ def choose_cells(request: PreviewGrid, default_text: float, default_image: float
     factors = FROM_DEFAULT if default_text <= NO_GUIDANCE else AROUND_DEFAULT
     if not request.grid:
         factors = (1,), (1,)
-    text, image = (sorted(set(given)) if given else [round(default * factor, 2) for factor in of_one]
-                   for given, default, of_one in zip((request.text_scales, request.image_scales), (default_text, default_image), factors))
+    text, image = (
+        sorted(set(given)) if given else [round(default * factor, 2) for factor in of_one]
+        for given, default, of_one in zip(
+            (request.text_scales, request.image_scales), (default_text, default_image), factors
+        )
+    )
     if not request.grid:
         text, image = text[:1], image[:1]
     return [Cell(float(t), float(i)) for i in image for t in text]
 
 
 def weights_time(editor: Editor) -> int | None:
-    """When the editor's weights were written (seconds since the epoch): pictures of other weights are not taken for its own."""
+    """When the editor's weights were written (seconds since the epoch): pictures of other weights are not taken for its
+    own."""
     folder = getattr(editor, "folder", None)
-    return max((int(file.stat().st_mtime) for file in folder.glob("unet/*.safetensors")), default=None) if folder else None
+    return (
+        max((int(file.stat().st_mtime) for file in folder.glob("unet/*.safetensors")), default=None) if folder else None
+    )
 
 
 def find_view(capture: PinholeCapture, name: str | None) -> View:
@@ -116,7 +133,11 @@ def find_view(capture: PinholeCapture, name: str | None) -> View:
     found = next((view for view in capture.views if view.name == name), None)
     if found is None:
         names = ", ".join(view.name for view in capture.views[:3])
-        raise In2nError("unknown_view", f"The capture has no photo “{name}”.", f"Choose one of its {len(capture.views)} photos: {names}, …")
+        raise In2nError(
+            "unknown_view",
+            f"The capture has no photo “{name}”.",
+            f"Choose one of its {len(capture.views)} photos: {names}, …",
+        )
     return found
 
 
@@ -137,7 +158,8 @@ class _Maker:
         self.seconds, self.device = 0.0, describe_device(self.original.latent.device)
 
     def make(self, cells: list[Cell], keep: bool) -> list[np.ndarray]:
-        """keep: whether pictures that are there already are taken as they are. Returns (height, width, 3) uint8 each."""
+        """keep: whether pictures that are there already are taken as they are. Returns (height, width, 3) uint8
+        each."""
         if not keep:
             for old in self.folder.glob("text-*_image-*.png"):
                 old.unlink()
@@ -157,8 +179,13 @@ class _Maker:
 
     def write_record(self, cells: list[Cell], done: int) -> dict:
         record = {
-            **self.record, "device": self.device, "seconds": round(self.seconds, 2), "photo": PHOTO, "done": done,
-            "text_scales": sorted({cell.guidance_text for cell in cells}), "image_scales": sorted({cell.guidance_image for cell in cells}),
+            **self.record,
+            "device": self.device,
+            "seconds": round(self.seconds, 2),
+            "photo": PHOTO,
+            "done": done,
+            "text_scales": sorted({cell.guidance_text for cell in cells}),
+            "image_scales": sorted({cell.guidance_image for cell in cells}),
             "pictures": [cell.to_json() for cell in cells],
         }
         write_json(self.folder / RECORD, record)
@@ -167,11 +194,22 @@ class _Maker:
     def _edit(self, cell: Cell, number: int, count: int) -> torch.Tensor:
         def emit(event):
             if isinstance(event, Progress):
-                self.report.progress(number * event.total + event.done, count * event.total, "step", f"Picture {number + 1} of {count}: {cell.label}")
+                self.report.progress(
+                    number * event.total + event.done,
+                    count * event.total,
+                    "step",
+                    f"Picture {number + 1} of {count}: {cell.label}",
+                )
 
         edited = self.editor.edit(
-            self.photo, self.original, noise_level=NOISE_LEVEL, generators=[noise_generator(self.record["seed"], self.index, 0)],
-            guidance_text=cell.guidance_text, guidance_image=cell.guidance_image, report=Reporter(emit, self.report.is_cancelled))
+            self.photo,
+            self.original,
+            noise_level=NOISE_LEVEL,
+            generators=[noise_generator(self.record["seed"], self.index, 0)],
+            guidance_text=cell.guidance_text,
+            guidance_image=cell.guidance_image,
+            report=Reporter(emit, self.report.is_cancelled),
+        )
         return edited[0].permute(1, 2, 0).cpu()
 
 
@@ -187,9 +225,14 @@ def _is_kept(folder: Path, record: dict, photo: np.ndarray) -> bool:
 def write_sheet(path: Path, photo: np.ndarray, cells: list[Cell], pictures: Sequence[np.ndarray], record: dict) -> None:
     """All pictures in one, each with its scales, the photo at the left. Raises In2nError when it cannot be written."""
     columns = len({cell.guidance_text for cell in cells})
-    strips = [contact_strip(pictures[i:i + columns], [cell.label for cell in cells[i:i + columns]], SHEET_CELL) for i in range(0, len(cells), columns)]
+    strips = [
+        contact_strip(pictures[i : i + columns], [cell.label for cell in cells[i : i + columns]], SHEET_CELL)
+        for i in range(0, len(cells), columns)
+    ]
     left = contact_strip([to_bytes(photo)], ["photo"], SHEET_CELL)
-    title = f"“{record['instruction']}” on {record['view']}: more text guidance to the right, more image guidance downwards"
+    title = (
+        f"“{record['instruction']}” on {record['view']}: more text guidance to the right, more image guidance downwards"
+    )
     font = ImageFont.load_default(size=15)
     width = max(left.width + strips[0].width + 3 * GAP, round(font.getlength(title)) + 2 * GAP + 4)
     sheet = Image.new("RGB", (width, LABEL_HEIGHT + sum(strip.height + GAP for strip in strips)), BACKGROUND)

@@ -1,21 +1,21 @@
 """CLIP's view of an edit: does it go the way the caption says, and the same way in neighbouring frames?
 
-C(image) and T(text) are CLIP's embeddings (Radford et al. 2021), scaled to unit length. The numbers depend on the CLIP, the
-captions and the views: they compare methods in one harness, not papers.
+C(image) and T(text) are CLIP's embeddings (Radford et al. 2021), scaled to unit length. The numbers depend on the CLIP,
+the captions and the views: they compare methods in one harness, not papers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Sequence
 
 import numpy as np
 import torch
 
-from ...jobs.protocol import Reporter
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
 from ..device import pick_device
-from ..output.images import to_bytes
+from ..pictures import to_bytes
 
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"
 WANTED, UNWANTED = ["*.json", "*.txt", "*.safetensors"], ["*.fp16.safetensors"]
@@ -24,14 +24,16 @@ BATCH = {"cuda": 32}
 NO_CHANGE = 1e-5
 
 
-def direction_similarity(edited: torch.Tensor, original: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> list[float | None]:
+def direction_similarity(
+    edited: torch.Tensor, original: torch.Tensor, source: torch.Tensor, target: torch.Tensor
+) -> list[float | None]:
     """CLIP text-image direction similarity of every view: cos(C(edited) - C(original), T(target) - T(source)).
 
-    Gal et al. 2022, "StyleGAN-NADA", equation 2 (there as a loss, one minus it); Brooks et al. 2023, "InstructPix2Pix", and
-    Haque et al. 2023, "Instruct-NeRF2NeRF", report it.
+    Gal et al. 2022, "StyleGAN-NADA", equation 2 (there as a loss, one minus it); Brooks et al. 2023, "InstructPix2Pix",
+    and Haque et al. 2023, "Instruct-NeRF2NeRF", report it.
     edited, original: embeddings (views, size). source, target: the captions' embeddings (size,).
-    An unchanged view has moved nowhere: 0, as torch's cosine_similarity has it in the published code. Equal captions give
-    no direction to follow: None.
+    An unchanged view has moved nowhere: 0, as torch's cosine_similarity has it in the published code. Equal captions
+    give no direction to follow: None.
     """
     wanted = target - source
     if _is_zero(wanted):
@@ -43,8 +45,8 @@ def direction_consistency(edited: torch.Tensor, original: torch.Tensor) -> list[
     """CLIP direction consistency of neighbouring frames i, i + 1: cos(C(e_i) - C(o_i), C(e_i+1) - C(o_i+1)).
 
     Haque et al. 2023, "Instruct-NeRF2NeRF", as its readers take it: the edit moves both frames the same way.
-    edited, original: embeddings (frames, size) along a path. A pair with one frame unchanged gives 0, with both None: there
-    is no edit to be consistent.
+    edited, original: embeddings (frames, size) along a path. A pair with one frame unchanged gives 0, with both None:
+    there is no edit to be consistent.
     """
     moved = edited - original
     return [_cosine(a, b) for a, b in zip(moved, moved[1:])]
@@ -53,8 +55,8 @@ def direction_consistency(edited: torch.Tensor, original: torch.Tensor) -> list[
 def direction_consistency_printed(edited: torch.Tensor, original: torch.Tensor) -> list[float]:
     """The same by the formula that the paper prints: (C(e_i) - C(o_i)) . (C(e_i+1) - C(e_i)).
 
-    Haque et al. 2023, appendix on metrics; whether it is misprinted is asked in the issues of its code. A scalar product, not
-    a cosine: near 0 where neighbouring edited frames are alike, so that it says little about consistency.
+    Haque et al. 2023, appendix on metrics; whether it is misprinted is asked in the issues of its code. A scalar
+    product, not a cosine: near 0 where neighbouring edited frames are alike, so that it says little about consistency.
     """
     return [float(a @ b) for a, b in zip(edited - original, edited[1:] - edited[:-1])]
 
@@ -77,13 +79,17 @@ class Clip:
             self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             self.processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
             self.model, found = CLIPModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            )
             if found["missing_keys"]:  # transformers would go on with random numbers
                 raise ValueError("some of its weights are missing")
         except (OSError, ValueError, SafetensorError) as error:
             why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise In2nError("clip_unfit", f"“{name}” cannot be used as CLIP: {why}.",
-                            "Choose a CLIP model in transformers' layout with safetensors weights.") from error
+            raise In2nError(
+                "clip_unfit",
+                f"“{name}” cannot be used as CLIP: {why}.",
+                "Choose a CLIP model in transformers' layout with safetensors weights.",
+            ) from error
         self.model.to(self.device).eval().requires_grad_(False)
         self._report = Reporter()
         # One large image takes more than a second on a CPU.
@@ -92,13 +98,14 @@ class Clip:
 
     @torch.no_grad()
     def embed_images(self, images: Sequence, report: Reporter | None = None) -> torch.Tensor:
-        """(images, size) float32 on the CPU, of unit length. images: (height, width, 3) sRGB in [0, 1]. Raises Cancelled."""
+        """(images, size) float32 on the CPU, of unit length. images: (height, width, 3) sRGB in [0, 1]. Raises
+        Cancelled."""
         self._report = report or Reporter()
         size, parts = BATCH.get(self.device.type, 1), []
         try:
             for first in range(0, len(images), size):
                 self._report.progress(first, len(images), "image", "Embedding by CLIP")
-                batch = [to_bytes(np.asarray(image)) for image in images[first:first + size]]
+                batch = [to_bytes(np.asarray(image)) for image in images[first : first + size]]
                 pixels = self.processor(batch, input_data_format="channels_last", return_tensors="pt").pixel_values
                 parts.append(_unit(self.model.get_image_features(pixels.to(self.device)).pooler_output))
         finally:
@@ -109,12 +116,16 @@ class Clip:
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """(texts, size) float32 on the CPU, of unit length. What is too long for the model is cut off."""
         length = self.model.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt").to(self.device)
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt").to(
+            self.device
+        )
         return _unit(self.model.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output)
 
 
 def load_clip(
-    name: str = DEFAULT_CLIP, device: torch.device | str = "auto", report: Reporter | None = None,
+    name: str = DEFAULT_CLIP,
+    device: torch.device | str = "auto",
+    report: Reporter | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Clip | None:
     """A CLIP by its hub name (from the local cache; downloaded only where IN2N_ALLOW_DOWNLOAD=1) or by its folder.
@@ -128,8 +139,11 @@ def load_clip(
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if not is_hub_name(name):
-            raise In2nError("unknown_clip", f"There is no CLIP “{name}”: it is neither a folder nor a model's name.",
-                            f"Choose “{DEFAULT_CLIP}” or a folder in transformers' layout.")
+            raise In2nError(
+                "unknown_clip",
+                f"There is no CLIP “{name}”: it is neither a folder nor a model's name.",
+                f"Choose “{DEFAULT_CLIP}” or a folder in transformers' layout.",
+            )
         folder = _find_on_hub(name, report or Reporter(), note)
     return Clip(name, folder, device) if folder else None
 
@@ -147,7 +161,10 @@ def _find_on_hub(name: str, report: Reporter, note: Callable[[str], None]) -> Pa
         folder = None
     if folder and _is_whole(folder):
         return folder
-    why = f"“{name}” is not on this machine and downloads are not allowed ({ALLOW_DOWNLOAD}=1 allows them: some 2 GB, once)."
+    why = (
+        f"“{name}” is not on this machine and downloads are not allowed ({ALLOW_DOWNLOAD}=1 allows them: some 2 "
+        "GB, once)."
+    )
     if downloads_allowed():
         try:
             folder = download(name, report, WANTED, UNWANTED)
@@ -161,8 +178,11 @@ def _find_on_hub(name: str, report: Reporter, note: Callable[[str], None]) -> Pa
 
 
 def _is_whole(folder: Path) -> bool:
-    return (all((folder / file).is_file() for file in ("config.json", "preprocessor_config.json")) and _has_tokenizer(folder)
-            and any(folder.glob("*.safetensors")))
+    return (
+        all((folder / file).is_file() for file in ("config.json", "preprocessor_config.json"))
+        and _has_tokenizer(folder)
+        and any(folder.glob("*.safetensors"))
+    )
 
 
 def _has_tokenizer(folder: Path) -> bool:

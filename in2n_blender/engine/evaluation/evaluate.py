@@ -1,20 +1,23 @@
-"""Measuring one edit of a workspace: its held-out views against their truth, a path's frames against each other, its cost."""
+"""Measuring one edit of a workspace: its held-out views against their truth, a path's frames against each other, its
+cost."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import torch
 
-from ...jobs.protocol import Evaluate, Reporter, check_request
-from ...jobs.workspace import Workspace, atomic_path, read_json
+from ...link.requests import Evaluate, check_request
 from ...scene.camera import Camera
 from ...scene.camera_path import through_views
 from ...scene.capture import View
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
+from ...workspace.files import atomic_path, read_json
+from ...workspace.layout import Workspace
 from ..diffusion.miniature.instructions import INSTRUCTIONS, match_instruction
 from ..diffusion.miniature.operations import OPERATIONS
 from ..nerf.scene import RenderedView, Scene, load_scene
@@ -26,16 +29,18 @@ from .scoring import score_views
 
 UNEDITED = "reconstruction"
 SHEET_FILE, SHEET_VIEWS = "sheet.png", 8
-# Consistency is measured on the first frames of a path of so many times as many: each sees nearly what the next one sees.
+# Consistency is measured on the first frames of a path of so many times as many: each sees nearly what the next one
+# sees.
 PATH_LENGTH = 4
 
 
 def evaluate(request: Evaluate, report: Reporter) -> dict:
     """Score an edit, or the unedited reconstruction against its photos.
 
-    Returns {"rows": [one `results.Row` as a dict], "table": text, "notes": what was not measured and why}; with request.out
-    the rows are in result.json there, and photo, edit and truth of held-out views in sheet.png.
-    Raises In2nError ("not_trained", "no_held_out_views", "missing_truth", "bad_truth" and those of `load_clip`), Cancelled.
+    Returns {"rows": [one `results.Row` as a dict], "table": text, "notes": what was not measured and why}; with
+    request.out the rows are in result.json there, and photo, edit and truth of held-out views in sheet.png.
+    Raises In2nError ("not_trained", "no_held_out_views", "missing_truth", "bad_truth" and those of `load_clip`),
+    Cancelled.
     """
     check_request(request)
     notes: list[str] = []
@@ -48,8 +53,11 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
     scene = load_scene(workspace, request.edit, request.device)
     views = scene.capture.held_out_views
     if not views:
-        raise In2nError("no_held_out_views", "This capture has no held-out views to measure on.",
-                        "Import it again with every eighth view held out, which is the default.")
+        raise In2nError(
+            "no_held_out_views",
+            "This capture has no held-out views to measure on.",
+            "Import it again with every eighth view held out, which is the default.",
+        )
     state = read_json((workspace.edit(request.edit) if request.edit else workspace.reconstruction) / "state.json")
     if not state["done"]:
         note("This is measured on its last save: it has not been computed to the end.")
@@ -60,7 +68,9 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
 
     cameras = [view.camera for view in views]
     edited = render_all(scene, cameras, "Rendering held-out views", report)
-    path = [frame.camera for frame in through_views(scene.capture, PATH_LENGTH * request.frames).frames[:request.frames]]
+    path = [
+        frame.camera for frame in through_views(scene.capture, PATH_LENGTH * request.frames).frames[: request.frames]
+    ]
     frames = render_all(scene, path, "Rendering frames of a path", report)
     unedited = None
     if clip is not None:
@@ -68,21 +78,45 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
         unedited = [frame.rgb_srgb for frame in render_all(original, path, "Rendering the unedited frames", report)]
     report.progress(0, 1, "edit", "Measuring")
     captions = (request.source_caption, request.target_caption) if request.target_caption else None
-    scores = score_views(edited, cameras, truths, originals=photos, sequence=(frames, path), sequence_originals=unedited,
-                         clip=clip, captions=captions, note=note, report=report)
-    row = Row(state.get("method", "iterative") if request.edit else UNEDITED, scene.capture.name, state.get("instruction", ""),
-              **dataclasses.asdict(scores), unet_evaluations=state.get("unet_evaluations", 0), nerf_steps=state["step"],
-              seconds=state["seconds"], cpu_seconds=state.get("cpu_seconds"), peak_memory_mb=state.get("peak_memory_mb"))
+    scores = score_views(
+        edited,
+        cameras,
+        truths,
+        originals=photos,
+        sequence=(frames, path),
+        sequence_originals=unedited,
+        clip=clip,
+        captions=captions,
+        note=note,
+        report=report,
+    )
+    row = Row(
+        state.get("method", "iterative") if request.edit else UNEDITED,
+        scene.capture.name,
+        state.get("instruction", ""),
+        **dataclasses.asdict(scores),
+        unet_evaluations=state.get("unet_evaluations", 0),
+        nerf_steps=state["step"],
+        seconds=state["seconds"],
+        cpu_seconds=state.get("cpu_seconds"),
+        peak_memory_mb=state.get("peak_memory_mb"),
+    )
     report.progress(1, 1, "edit", "Measured")
     if request.out:
         report.artifact("report", write_results([row], request.out))
         pictures = [view.rgb_srgb.numpy() for view in edited]
-        report.artifact("image", write_sheet(Path(request.out), row.instruction, photos, pictures, truths if request.edit else None))
+        report.artifact(
+            "image", write_sheet(Path(request.out), row.instruction, photos, pictures, truths if request.edit else None)
+        )
     return {"rows": [dataclasses.asdict(row)], "table": table([row]), "notes": notes}
 
 
 def find_truths(
-    folder: str | None, instruction: str, views: tuple[View, ...], photos: list[np.ndarray], note: Callable[[str], None] = lambda text: None,
+    folder: str | None,
+    instruction: str,
+    views: tuple[View, ...],
+    photos: list[np.ndarray],
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[np.ndarray | None] | None:
     """What the edited views should look like, (height, width, 3) sRGB each.
 
@@ -94,13 +128,19 @@ def find_truths(
         return _read_truths(Path(folder), views, note)
     operation = picture_operation(instruction)
     if operation is not None:
-        return [operation(torch.from_numpy(photo).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy() for photo in photos]
-    note(f"PSNR, SSIM and LPIPS are not measured: nobody knows how “{instruction}” should look here; pictures of it can be given with --truth DIR.")
+        return [
+            operation(torch.from_numpy(photo).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy() for photo in photos
+        ]
+    note(
+        f"PSNR, SSIM and LPIPS are not measured: nobody knows how “{instruction}” should look here; pictures of it "
+        "can be given with --truth DIR."
+    )
     return None
 
 
 def picture_operation(instruction: str) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """The exact function of a picture, (batch, 3, height, width) to the same, that an instruction stands for, if it does."""
+    """The exact function of a picture, (batch, 3, height, width) to the same, that an instruction stands for, if it
+    does."""
     try:
         text = match_instruction(instruction)
     except In2nError:
@@ -117,12 +157,21 @@ def render_all(scene: Scene, cameras: list[Camera], message: str, report: Report
     return rendered
 
 
-def write_sheet(out: Path, instruction: str, photos: list[np.ndarray], edited: list[np.ndarray], truths: list[np.ndarray | None] | None) -> Path:
-    """out/sheet.png: rows of photos, edits and truths of some held-out views. Raises In2nError when it cannot be written."""
+def write_sheet(
+    out: Path,
+    instruction: str,
+    photos: list[np.ndarray],
+    edited: list[np.ndarray],
+    truths: list[np.ndarray | None] | None,
+) -> Path:
+    """out/sheet.png: rows of photos, edits and truths of some held-out views. Raises In2nError when it cannot be
+    written."""
     chosen = spread(len(photos), SHEET_VIEWS)
     rows = [("photo (held-out views)", photos), (f"edit: “{instruction}”" if instruction else UNEDITED, edited)]
     if truths and any(truth is not None for truth in truths):
-        rows.append(("truth", [np.zeros_like(photo) if truth is None else truth for photo, truth in zip(photos, truths)]))
+        rows.append(
+            ("truth", [np.zeros_like(photo) if truth is None else truth for photo, truth in zip(photos, truths)])
+        )
     sheet = contact_sheet([(label, [images[i] for i in chosen]) for label, images in rows])
     path = out / SHEET_FILE
     with atomic_path(path) as temporary:
@@ -134,10 +183,16 @@ def _read_truths(folder: Path, views: tuple[View, ...], note: Callable[[str], No
     files = [folder / f"{view.name}.png" for view in views]
     missing = [file.name for file in files if not file.is_file()]
     if len(missing) == len(files):
-        raise In2nError("missing_truth", f"{folder} holds no truth of a held-out view.",
-                        f"Name the pictures as the views, for example {missing[0]}.")
+        raise In2nError(
+            "missing_truth",
+            f"{folder} holds no truth of a held-out view.",
+            f"Name the pictures as the views, for example {missing[0]}.",
+        )
     if missing:
-        note(f"{len(missing)} of {len(files)} held-out views have no truth in {folder} and are not compared: {', '.join(missing)}.")
+        note(
+            f"{len(missing)} of {len(files)} held-out views have no truth in {folder} and are not compared: "
+            f"{', '.join(missing)}."
+        )
     return [_read_truth(file, view) if file.is_file() else None for file, view in zip(files, views)]
 
 
@@ -146,8 +201,13 @@ def _read_truth(file: Path, view: View) -> np.ndarray:
     try:
         image = opaque(decode(file).astype(np.float32) / 255)
     except UnreadablePhoto as error:
-        raise In2nError("bad_truth", f"{file} cannot be read as a picture ({error}).", "Write it again, as PNG.") from None
+        raise In2nError(
+            "bad_truth", f"{file} cannot be read as a picture ({error}).", "Write it again, as PNG."
+        ) from None
     if image.shape[:2] != (k.height, k.width):
-        raise In2nError("bad_truth", f"{file} has {image.shape[1]} x {image.shape[0]} pixels, its view {k.width} x {k.height}.",
-                        "Give the truth at the size of the workspace's own images.")
+        raise In2nError(
+            "bad_truth",
+            f"{file} has {image.shape[1]} x {image.shape[0]} pixels, its view {k.width} x {k.height}.",
+            "Give the truth at the size of the workspace's own images.",
+        )
     return image

@@ -1,13 +1,14 @@
-"""What was measured, as rows: one for a method, a scene and an instruction; as tables for people and as JSON for programs."""
+"""What was measured, as rows: one for a method, a scene and an instruction; as tables for people and as JSON for
+programs."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Sequence
 
-from ...jobs.workspace import write_json
+from ...workspace.files import write_json
 
 RESULT_FILE = "result.json"
 ALL = "all"
@@ -17,8 +18,8 @@ ALL = "all"
 class Row:
     """One edit's quality and cost. None: not measured.
 
-    psnr_db, ssim, lpips: against the truth on held-out views. consistency: of neighbouring frames, warped by depth, in dB.
-    clip_direction, clip_consistency: cosines; clip_consistency_printed: see `clip_metrics`.
+    psnr_db, ssim, lpips: against the truth on held-out views. consistency: of neighbouring frames, warped by depth, in
+    dB. clip_direction, clip_consistency: cosines; clip_consistency_printed: see `clip_metrics`.
     unet_evaluations, nerf_steps, seconds, cpu_seconds, peak_memory_mb: of the edit alone, without the reconstruction.
     """
 
@@ -70,8 +71,13 @@ def table(rows: Sequence[Row]) -> str:
     """Aligned text for a terminal, numbers to the right. Columns that no row has a value for are left out."""
     names, cells = _cells(rows)
     widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
-    aligned = [[text.ljust(width) if name in TEXT_COLUMNS else text.rjust(width) for name, text, width in zip(names, line, widths)]
-               for line in cells]
+    aligned = [
+        [
+            text.ljust(width) if name in TEXT_COLUMNS else text.rjust(width)
+            for name, text, width in zip(names, line, widths)
+        ]
+        for line in cells
+    ]
     aligned.insert(1, ["-" * width for width in widths])
     return "\n".join("  ".join(line).rstrip() for line in aligned)
 
@@ -84,7 +90,8 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 
 def write_results(rows: Sequence[Row], out: Path | str) -> Path:
-    """Write {"rows": [...]} to out/result.json, atomically. Returns the file; raises In2nError when it cannot be written."""
+    """Write {"rows": [...]} to out/result.json, atomically. Returns the file; raises In2nError when it cannot be
+    written."""
     path = Path(out) / RESULT_FILE
     write_json(path, {"rows": [dataclasses.asdict(row) for row in rows]})
     return path
@@ -112,6 +119,11 @@ def _mean_row(method: str, rows: list[Row]) -> Row:
 
 def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """The names of the columns to show, and the lines of text, titles first."""
-    names = [name for name in COLUMNS if any(getattr(row, name) not in (None, "") for row in rows)] or list(TEXT_COLUMNS)
+    names = [name for name in COLUMNS if any(getattr(row, name) not in (None, "") for row in rows)] or list(
+        TEXT_COLUMNS
+    )
     show = lambda name, value: "" if value is None else COLUMNS[name].form(value)  # noqa: E731
-    return names, [[COLUMNS[name].title for name in names], *([show(name, getattr(row, name)) for name in names] for row in rows)]
+    return names, [
+        [COLUMNS[name].title for name in names],
+        *([show(name, getattr(row, name)) for name in names] for row in rows),
+    ]

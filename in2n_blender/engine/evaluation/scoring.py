@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Callable, Sequence
 
 import numpy as np
 
-from ...jobs.protocol import Reporter
 from ...scene.camera import Camera
 from ...scene.camera_path import nearest_neighbour_order
+from ...scene.reporting import Reporter
+from ..measure import psnr
 from .clip_metrics import Clip, direction_consistency, direction_consistency_printed, direction_similarity
-from .image_metrics import LARGEST_PSNR, lpips, psnr, sequence_consistency, ssim
+from .metrics import LARGEST_PSNR, lpips, sequence_consistency, ssim
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over views, or over pairs of neighbouring frames. None: not measured. Units and sources as in `results.Row`."""
+    """Means over views, or over pairs of neighbouring frames. None: not measured. Units and sources as in
+    `results.Row`."""
 
     psnr_db: float | None = None
     ssim: float | None = None
@@ -28,7 +30,10 @@ class Scores:
 
 
 def score_views(
-    views: Sequence, cameras: Sequence[Camera], truths: Sequence[np.ndarray | None] | None, *,
+    views: Sequence,
+    cameras: Sequence[Camera],
+    truths: Sequence[np.ndarray | None] | None,
+    *,
     originals: Sequence[np.ndarray] | None = None,
     sequence: tuple[Sequence, Sequence[Camera]] | None = None,
     sequence_originals: Sequence[np.ndarray] | None = None,
@@ -40,15 +45,15 @@ def score_views(
     """Score an edit's views of the held-out cameras.
 
     views: RenderedViews (rgb_srgb (height, width, 3), alpha, depth) of `cameras`.
-    truths: what each should look like, (height, width, 3) sRGB; None, as a whole or for a view, where nobody knows. The means
-    are over the views with a truth; equal images count as LARGEST_PSNR.
+    truths: what each should look like, (height, width, 3) sRGB; None, as a whole or for a view, where nobody knows. The
+    means are over the views with a truth; equal images count as LARGEST_PSNR.
     originals: the unedited photos of the same cameras, for CLIP.
     sequence: rendered frames and cameras along a path of small steps, on which both consistencies are measured;
-    sequence_originals: the unedited scene's frames there, for CLIP. Without a sequence the held-out views are taken instead,
-    from neighbour to neighbour: they may be far apart and see little in common.
+    sequence_originals: the unedited scene's frames there, for CLIP. Without a sequence the held-out views are taken
+    instead, from neighbour to neighbour: they may be far apart and see little in common.
     clip: from `clip_metrics.load_clip`; captions: (of the original, of the edited scene), for the direction similarity.
-    note: told, in a sentence each, what is not measured and why. report: asked between views whether the job was cancelled.
-    Raises Cancelled; ValueError where a truth is not of its view's size.
+    note: told, in a sentence each, what is not measured and why. report: asked between views whether the job was
+    cancelled. Raises Cancelled; ValueError where a truth is not of its view's size.
     """
     report, note = report or Reporter(), _once(note)
     if sequence is None:
@@ -58,16 +63,19 @@ def score_views(
     return Scores(
         **_against_truth(views, truths, note, report),
         consistency=score_sequence(*sequence, report=report),
-        **(_by_clip(clip, views, originals, captions, sequence[0], sequence_originals, note, report) if clip else {}))
+        **(_by_clip(clip, views, originals, captions, sequence[0], sequence_originals, note, report) if clip else {}),
+    )
 
 
 def score_sequence(views: Sequence, cameras: Sequence[Camera], report: Reporter | None = None) -> float | None:
-    """`sequence_consistency` of frames with small steps between them, in dB; None where no two neighbours see the same."""
+    """`sequence_consistency` of frames with small steps between them, in dB; None where no two neighbours see the
+    same."""
     return sequence_consistency(views, list(cameras), report=report)
 
 
 def neighbour_order(cameras: Sequence[Camera]) -> list[int]:
-    """The cameras' numbers in an order of small steps, from one end: always on to the nearest that is left, in position and direction."""
+    """The cameras' numbers in an order of small steps, from one end: always on to the nearest that is left, in position
+    and direction."""
     poses = np.stack([np.asarray(camera.camera_to_world, np.float64) for camera in cameras])
     away = poses[:, :3, 3] - poses[:, :3, 3].mean(0)
     size = max(float(np.linalg.norm(away, axis=1).max()), 1e-9)
@@ -101,7 +109,10 @@ def _by_clip(clip: Clip, views, originals, captions, frames, frame_originals, no
     if frame_originals is None:
         note("The CLIP consistency is not measured: there are no frames of the unedited scene to compare with.")
     else:
-        edited, unedited = clip.embed_images([v.rgb_srgb for v in frames], report), clip.embed_images(frame_originals, report)
+        edited, unedited = (
+            clip.embed_images([v.rgb_srgb for v in frames], report),
+            clip.embed_images(frame_originals, report),
+        )
         scores["clip_consistency"] = _mean(direction_consistency(edited, unedited))
         scores["clip_consistency_printed"] = _mean(direction_consistency_printed(edited, unedited))
     return scores

@@ -2,9 +2,9 @@
 
     python3 -m in2n_blender testbed --out DIR
 
-renders the scenes into a cache, reconstructs each, edits it by every instruction with every method, and measures what the
-held-out cameras and a path of small steps see. Rows that DIR/result.json holds already are not computed again, and an
-edit that was stopped goes on from its checkpoint.
+renders the scenes into a cache, reconstructs each, edits it by every instruction with every method, and measures what
+the held-out cameras and a path of small steps see. Rows that DIR/result.json holds already are not computed again, and
+an edit that was stopped goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -22,27 +22,29 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...jobs.protocol import Edit, ImportCapture, Progress, Reconstruct, Reporter, Testbed
-from ...jobs.workspace import Workspace, read_json, write_json
+from ...link.process import PACKAGE_PARENT, blender_command
+from ...link.requests import Edit, ImportCapture, Reconstruct, Testbed
 from ...scene.camera import Camera
 from ...scene.camera_path import through_views
 from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
+from ...scene.reporting import Progress, Reporter
+from ...workspace.files import read_json, write_json
+from ...workspace.layout import Workspace
 from ..diffusion.miniature.instructions import INSTRUCTIONS, Instruction, match_instruction
-from ..diffusion.miniature.pairs import PACKAGE_PARENT, blender_command
 from ..editing.baselines import METHODS, EditedScene, run_method
+from ..measure import CostMeter
 from ..nerf.scene import RenderedView, load_scene
 from ..nerf.training import reconstruct
-from ..output.images import save_srgb
 from ..output.sheets import contact_sheet
 from ..photos import load_images, normalise_capture
+from ..pictures import save_srgb
 from .clip_metrics import load_clip
-from .cost import CostMeter
 from .evaluate import find_truths, render_all
 from .results import RESULT_FILE, Row, markdown_table, mean_rows, table, write_results
 from .scoring import Scores, score_views
 
-RENDER_MODULE = "in2n_blender.blender.procedural.testbed"
+RENDER_MODULE = "in2n_blender.testbed.scenes.testbed"
 # What the scenes show, for CLIP.
 SCENES = {
     "island": "a photo of a house on a small island",
@@ -51,8 +53,15 @@ SCENES = {
 }
 # "... the same scene after the edit": what an instruction's caption adds to the scene's.
 EDITED = {
-    "snow": "covered with snow", "sunset": "at sunset", "night": "at night", "gold": "made of gold", "autumn": "in autumn",
-    "pencil sketch": "as a pencil sketch", "black and white": "in black and white", "red tint": "tinted red", "blue tint": "tinted blue",
+    "snow": "covered with snow",
+    "sunset": "at sunset",
+    "night": "at night",
+    "gold": "made of gold",
+    "autumn": "in autumn",
+    "pencil sketch": "as a pencil sketch",
+    "black and white": "in black and white",
+    "red tint": "tinted red",
+    "blue tint": "tinted blue",
     "old photograph": "as an old photograph",
 }
 # Consistency is measured on neighbouring frames of a long path, so that each sees nearly what the next one sees.
@@ -100,7 +109,8 @@ def run_testbed(request: Testbed, report: Reporter) -> dict:
     """Compute the rows that are missing. Leaves result.json, table.md and a sheet a scene in request.out.
 
     Returns {"table": the rows and their means as text, "rows": their number}.
-    Raises In2nError ("unknown_method", "unknown_scene", "unknown_instruction", "no_blender", "other_testbed"), Cancelled.
+    Raises In2nError ("unknown_method", "unknown_scene", "unknown_instruction", "no_blender", "other_testbed"),
+    Cancelled.
     """
     out, cases = Path(request.out), _cases(request)
     rows = _rows_before(out, request)
@@ -111,7 +121,17 @@ def run_testbed(request: Testbed, report: Reporter) -> dict:
         step = _within(report, f"{number + 1} of {len(missing)}, {case.scene}")
         if bench is None or bench.name != case.scene:
             bench = _prepare(case.scene, request, step)
-        rows.append(_measure(case, bench, request, clip, _within(report, f"{number + 1} of {len(missing)}, {case.scene}, {case.instruction.name}, {case.method}")))
+        rows.append(
+            _measure(
+                case,
+                bench,
+                request,
+                clip,
+                _within(
+                    report, f"{number + 1} of {len(missing)}, {case.scene}, {case.instruction.name}, {case.method}"
+                ),
+            )
+        )
         write_results(rows, out)
         report.log(table(rows[-1:]).splitlines()[-1])
     chosen = [row for case in cases if (row := case.row_of(rows))]
@@ -126,7 +146,9 @@ def _cases(request: Testbed) -> list[Case]:
     for given, known, what in ((methods, METHODS, "method"), (scenes, SCENES, "scene")):
         for name in given:
             if name not in known:
-                raise In2nError(f"unknown_{what}", f"There is no {what} “{name}”.", f"Choose one of: {', '.join(known)}.")
+                raise In2nError(
+                    f"unknown_{what}", f"There is no {what} “{name}”.", f"Choose one of: {', '.join(known)}."
+                )
     instructions = [_instruction(text) for text in request.instructions]
     return [Case(method, scene, instruction) for scene in scenes for instruction in instructions for method in methods]
 
@@ -139,11 +161,27 @@ def _instruction(text: str) -> Instruction:
 
 def _rows_before(out: Path, request: Testbed) -> list[Row]:
     """The rows of an earlier run with the same settings. Raises In2nError("other_testbed") where they were others."""
-    settings = {name: getattr(request, name) for name in ("editor", "preset", "seed", "steps", "rounds", "guidance_text", "guidance_image", "clip", "device",
-                                                       "scene_size", "scene_views")}
+    settings = {
+        name: getattr(request, name)
+        for name in (
+            "editor",
+            "preset",
+            "seed",
+            "steps",
+            "rounds",
+            "guidance_text",
+            "guidance_image",
+            "clip",
+            "device",
+            "scene_size",
+            "scene_views",
+        )
+    }
     if (out / RESULT_FILE).is_file():
         if read_json(out / "settings.json") != settings:
-            raise In2nError("other_testbed", f"{out} holds results of other settings.", "Choose another folder with --out.")
+            raise In2nError(
+                "other_testbed", f"{out} holds results of other settings.", "Choose another folder with --out."
+            )
         return [Row(**row) for row in read_json(out / RESULT_FILE)["rows"]]
     write_json(out / "settings.json", settings)
     return []
@@ -162,18 +200,35 @@ def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
     held_out = {view.name: view.camera for view in capture.held_out_views}
     cameras = [*held_out.values(), *path]
     before = render_all(unedited, cameras, "Rendering", report)
-    return Bench(scene, folder, workspace, held_out, load_images(workspace, capture, capture.held_out_views), path, before)
+    return Bench(
+        scene, folder, workspace, held_out, load_images(workspace, capture, capture.held_out_views), path, before
+    )
 
 
 def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter) -> Row:
-    edited = run_method(case.method, Edit(
-        str(bench.workspace.root), case.edit_name, case.instruction.text, request.editor, request.guidance_text, request.guidance_image,
-        request.seed, request.preset, request.device, request.rounds), report)
+    edited = run_method(
+        case.method,
+        Edit(
+            str(bench.workspace.root),
+            case.edit_name,
+            case.instruction.text,
+            request.editor,
+            request.guidance_text,
+            request.guidance_image,
+            request.seed,
+            request.preset,
+            request.device,
+            request.rounds,
+        ),
+        report,
+    )
     cameras = [*bench.held_out.values(), *bench.path]
     with CostMeter(request.device) as cost:
         # All methods are compared by the depth of the unedited scene: the edits of the testbed change no shapes.
-        views = [RenderedView(view.rgb_srgb, before.alpha, before.depth)
-                 for view, before in zip(render_all(edited, cameras, "Rendering", report), bench.before)]
+        views = [
+            RenderedView(view.rgb_srgb, before.alpha, before.depth)
+            for view, before in zip(render_all(edited, cameras, "Rendering", report), bench.before)
+        ]
     count = len(bench.held_out)
     for name, view in zip(bench.held_out, views):
         save_srgb(_picture(Path(request.out), case, name), view.rgb_srgb)
@@ -181,20 +236,34 @@ def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter)
     for name, truth in zip(bench.held_out, truths):
         save_srgb(_truth_picture(Path(request.out), case.scene, case.instruction, name), torch.from_numpy(truth))
     scores = score_views(
-        views[:count], cameras[:count], truths, originals=bench.photos, sequence=(views[count:], bench.path),
-        sequence_originals=[view.rgb_srgb for view in bench.before[count:]], clip=clip, note=report.log, report=report,
-        captions=(SCENES[case.scene], f"{SCENES[case.scene]} {EDITED[case.instruction.name]}"))
+        views[:count],
+        cameras[:count],
+        truths,
+        originals=bench.photos,
+        sequence=(views[count:], bench.path),
+        sequence_originals=[view.rgb_srgb for view in bench.before[count:]],
+        clip=clip,
+        note=report.log,
+        report=report,
+        captions=(SCENES[case.scene], f"{SCENES[case.scene]} {EDITED[case.instruction.name]}"),
+    )
     return _row(case, edited, scores, cost)
 
 
 def _row(case: Case, edited: EditedScene, scores: Scores, cost: CostMeter) -> Row:
-    """The costs are those of the edit and of rendering all measured frames, so that a method that edits frames is charged for it."""
+    """The costs are those of the edit and of rendering all measured frames, so that a method that edits frames is
+    charged for it."""
     return Row(
-        case.method, case.scene, case.instruction.text, **dataclasses.asdict(scores),
-        unet_evaluations=edited.unet_evaluations, nerf_steps=edited.state.get("step", 0),
+        case.method,
+        case.scene,
+        case.instruction.text,
+        **dataclasses.asdict(scores),
+        unet_evaluations=edited.unet_evaluations,
+        nerf_steps=edited.state.get("step", 0),
         seconds=round(edited.state.get("seconds", 0.0) + cost.seconds, 2),
         cpu_seconds=round(edited.state.get("cpu_seconds", 0.0) + cost.cpu_seconds, 2),
-        peak_memory_mb=round(max(edited.state.get("peak_memory_mb", 0), cost.peak_memory_mb)))
+        peak_memory_mb=round(max(edited.state.get("peak_memory_mb", 0), cost.peak_memory_mb)),
+    )
 
 
 # --- pictures of the scenes and of the results -----------------------------------------------------------------------
@@ -202,12 +271,17 @@ def _row(case: Case, edited: EditedScene, scores: Scores, cost: CostMeter) -> Ro
 
 def _render_scene(scene: str, folder: Path, request: Testbed, report: Reporter) -> None:
     """Have Blender render what the cache lacks, in a process of its own. Raises In2nError("no_blender"), Cancelled."""
-    command = blender_command(request.blender_python or sys.executable, RENDER_MODULE,
-                              ["--scene", scene, "--out", str(folder), "--truth", "held-out", *_sizes(request)])
+    command = blender_command(
+        request.blender_python or sys.executable,
+        RENDER_MODULE,
+        ["--scene", scene, "--out", str(folder), "--truth", "held-out", *_sizes(request)],
+    )
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "render.log", "ab") as log:
         try:
-            process = subprocess.Popen(command, cwd=PACKAGE_PARENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+            process = subprocess.Popen(
+                command, cwd=PACKAGE_PARENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         except OSError as error:
             raise _no_blender(request, str(error)) from error
         try:
@@ -228,7 +302,8 @@ def _sizes(request: Testbed) -> list[str]:
 
 
 def _progress_lines(process: subprocess.Popen, report: Reporter):
-    """(done, total) of every line {"done": …, "total": …} that the process prints, until its end; the job can be cancelled between them."""
+    """(done, total) of every line {"done": …, "total": …} that the process prints, until its end; the job can be
+    cancelled between them."""
     lines: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
@@ -251,8 +326,11 @@ def _progress_lines(process: subprocess.Popen, report: Reporter):
 
 
 def _no_blender(request: Testbed, why: str) -> In2nError:
-    return In2nError("no_blender", f"The scenes could not be rendered by “{request.blender_python or sys.executable}” ({why}).",
-                     "Name a Python that has bpy with --blender-python.")
+    return In2nError(
+        "no_blender",
+        f"The scenes could not be rendered by “{request.blender_python or sys.executable}” ({why}).",
+        "Name a Python that has bpy with --blender-python.",
+    )
 
 
 def _read(path: Path) -> np.ndarray:
@@ -269,7 +347,9 @@ def _truth_picture(out: Path, scene: str, instruction: Instruction, view: str) -
 
 
 def _write_tables(rows: list[Row], out: Path) -> None:
-    (out / "table.md").write_text(markdown_table(mean_rows(rows)) + "\n\n" + markdown_table(rows) + "\n", encoding="utf-8")
+    (out / "table.md").write_text(
+        markdown_table(mean_rows(rows)) + "\n\n" + markdown_table(rows) + "\n", encoding="utf-8"
+    )
 
 
 def _write_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> None:
@@ -291,6 +371,7 @@ def _write_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> 
 
 def _within(report: Reporter, prefix: str) -> Reporter:
     """A reporter for one part of the run, which says what part it is."""
+
     def emit(event) -> None:
         if isinstance(event, Progress):
             report.progress(event.done, event.total, event.unit, f"{prefix}: {event.message}", event.seconds_left)

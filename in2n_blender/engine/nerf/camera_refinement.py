@@ -12,9 +12,11 @@ from ...scene.camera import Camera
 
 
 class CameraRefinement(nn.Module):
-    """A rotation vector (radians, world axes, about the camera's centre) and a translation (normalised scene units) for every view.
+    """A rotation vector (radians, world axes, about the camera's centre) and a translation (normalised scene units) for
+    every view.
 
-    Their mean over the views is taken out, so that the scene does not wander away from the held-out views and other cameras.
+    Their mean over the views is taken out, so that the scene does not wander away from the held-out views and other
+    cameras.
     """
 
     def __init__(self, views: int):
@@ -26,8 +28,11 @@ class CameraRefinement(nn.Module):
         delta = self.raw - self.raw.mean(0)
         return rotation_matrices(delta[:, :3]), delta[:, 3:]
 
-    def apply(self, views: torch.Tensor, origins: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """views: (rays,) indices; origins, directions: (rays, 3) of the poses as given. Returns those of the refined poses."""
+    def apply(
+        self, views: torch.Tensor, origins: torch.Tensor, directions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """views: (rays,) indices; origins, directions: (rays, 3) of the poses as given. Returns those of the refined
+        poses."""
         rotations, translations = self.deltas()
         return origins + translations[views], (rotations[views] @ directions[..., None]).squeeze(-1)
 

@@ -10,19 +10,21 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ...jobs.workspace import atomic_path, write_json
 from ...scene.errors import In2nError
+from ...workspace.files import atomic_path, write_json
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], state: dict) -> None:
-    """checkpoint.safetensors, which holds the state that belongs to it, and a readable copy of the state in state.json."""
+    """checkpoint.safetensors, which holds the state that belongs to it, and a readable copy of the state in
+    state.json."""
     with atomic_path(folder / "checkpoint.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"state": json.dumps(state)})
     write_json(folder / "state.json", state)
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None:
-    """(tensors, state) of the last checkpoint in a folder, None where there is none. Raises In2nError("bad_checkpoint")."""
+    """(tensors, state) of the last checkpoint in a folder, None where there is none. Raises
+    In2nError("bad_checkpoint")."""
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
         return None
@@ -30,7 +32,9 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
     except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
-        raise In2nError("bad_checkpoint", f"{path} cannot be read ({error}).", "Run this step again with a restart.") from None
+        raise In2nError(
+            "bad_checkpoint", f"{path} cannot be read ({error}).", "Run this step again with a restart."
+        ) from None
 
 
 def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

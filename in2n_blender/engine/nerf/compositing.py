@@ -11,7 +11,8 @@ from .kernels import available, launch_over_rays, numbers, warp
 def ray_weights(starts: torch.Tensor, ends: torch.Tensor, densities: torch.Tensor) -> torch.Tensor:
     """Weights w_i = T_i (1 - exp(-sigma_i (end_i - start_i))), T_i the light that the intervals before let through.
 
-    starts, ends, densities: (rays, samples), densities >= 0. Returns (rays, samples), differentiable in densities alone.
+    starts, ends, densities: (rays, samples), densities >= 0. Returns (rays, samples), differentiable in densities
+    alone.
     """
     if available(densities.device):
         return _RayWeights.apply(starts.contiguous(), ends.contiguous(), densities.contiguous())
@@ -29,8 +30,12 @@ def compositing_kernels():
     """(forward, backward) Warp kernels over rays."""
     wp = warp()
 
-    def forward(starts: wp.array2d(dtype=wp.float32), ends: wp.array2d(dtype=wp.float32), densities: wp.array2d(dtype=wp.float32),
-                weights: wp.array2d(dtype=wp.float32)):
+    def forward(
+        starts: wp.array2d(dtype=wp.float32),
+        ends: wp.array2d(dtype=wp.float32),
+        densities: wp.array2d(dtype=wp.float32),
+        weights: wp.array2d(dtype=wp.float32),
+    ):
         ray = wp.tid()
         light = wp.float32(1.0)
         for i in range(weights.shape[1]):
@@ -38,8 +43,14 @@ def compositing_kernels():
             weights[ray, i] = light * (1.0 - passes)
             light = light * passes
 
-    def backward(starts: wp.array2d(dtype=wp.float32), ends: wp.array2d(dtype=wp.float32), densities: wp.array2d(dtype=wp.float32),
-                 weights: wp.array2d(dtype=wp.float32), gradient: wp.array2d(dtype=wp.float32), density_gradient: wp.array2d(dtype=wp.float32)):
+    def backward(
+        starts: wp.array2d(dtype=wp.float32),
+        ends: wp.array2d(dtype=wp.float32),
+        densities: wp.array2d(dtype=wp.float32),
+        weights: wp.array2d(dtype=wp.float32),
+        gradient: wp.array2d(dtype=wp.float32),
+        density_gradient: wp.array2d(dtype=wp.float32),
+    ):
         ray = wp.tid()
         behind = wp.float32(0.0)
         for i in range(weights.shape[1]):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Iterable
 
 import numpy as np
 import torch
@@ -22,11 +22,12 @@ class SceneTransform:
     scale: float
 
     @staticmethod
-    def of(cameras: list[Camera]) -> "SceneTransform":
-        """What the cameras look at goes to the origin, the farthest camera to distance 1: contraction leaves all of that alone.
+    def of(cameras: list[Camera]) -> SceneTransform:
+        """What the cameras look at goes to the origin, the farthest camera to distance 1: contraction leaves all of
+        that alone.
 
-        The look-at point is the least-squares point nearest to all optical axes; where it would lie behind the cameras (they
-        look outwards), the mean camera position takes its place.
+        The look-at point is the least-squares point nearest to all optical axes; where it would lie behind the cameras
+        (they look outwards), the mean camera position takes its place.
         """
         positions = np.stack([c.position for c in cameras])
         forward = np.stack([-c.camera_to_world[:3, 2] for c in cameras])
@@ -52,8 +53,8 @@ def camera_bundle(camera: Camera, transform: SceneTransform, device) -> tuple[Ra
 class PixelBank:
     """All pixels of the training views in one flat 8-bit tensor, views of any sizes, any of which can be replaced.
 
-    images: per view a (height, width, 3 or 4) float32 array, sRGB in [0, 1] (alpha not premultiplied); taken one at a time.
-    refinement: corrections of the poses, which `cameras` and `rays` then include.
+    images: per view a (height, width, 3 or 4) float32 array, sRGB in [0, 1] (alpha not premultiplied); taken one at a
+    time. refinement: corrections of the poses, which `cameras` and `rays` then include.
     """
 
     def __init__(self, cameras: list[Camera], images: Iterable[np.ndarray], transform: SceneTransform, device):
@@ -88,16 +89,17 @@ class PixelBank:
         return self.colors.shape[1] == 4
 
     def replace(self, view: int, image: torch.Tensor) -> None:
-        """Put a (height, width, 3 or 4) image in [0, 1] in place of a view's pixels; a missing alpha keeps the old one (1 at first)."""
+        """Put a (height, width, 3 or 4) image in [0, 1] in place of a view's pixels; a missing alpha keeps the old one
+        (1 at first)."""
         pixels = (image.reshape(-1, image.shape[-1]).clamp(0, 1) * 255).round().to(torch.uint8).to(self.device)
-        rows = self.colors[self.starts[view]:self.starts[view + 1]]
+        rows = self.colors[self.starts[view] : self.starts[view + 1]]
         if pixels.shape[0] != rows.shape[0]:
             raise ValueError(f"view {view} has {rows.shape[0]} pixels, the image {pixels.shape[0]}")
-        rows[:, :pixels.shape[1]] = pixels
+        rows[:, : pixels.shape[1]] = pixels
 
     def image(self, view: int) -> torch.Tensor:
         """(height, width, 3 or 4) float32 in [0, 1], as the view stands now."""
-        return self.colors[self.starts[view]:self.starts[view + 1]].view(*self.sizes[view], -1).float() / 255
+        return self.colors[self.starts[view] : self.starts[view + 1]].view(*self.sizes[view], -1).float() / 255
 
     def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Indices of `count` random pixels of all views."""
@@ -115,7 +117,9 @@ class PixelBank:
             height, width = self.sizes[view]
             row, column = int(down * (height - side + 1)), int(right * (width - side + 1))
             rows = torch.arange(row, row + side, device=self.device)[:, None] * width
-            patches.append((int(self.starts[view]) + rows + torch.arange(column, column + side, device=self.device)).flatten())
+            patches.append(
+                (int(self.starts[view]) + rows + torch.arange(column, column + side, device=self.device)).flatten()
+            )
         return torch.cat(patches)
 
     def rays(self, pixels: torch.Tensor) -> RayBundle:

@@ -19,8 +19,8 @@ _PRIMES = (1, 2654435761, 805459861)
 class GridLayout:
     """Where each level lives in the flat table.
 
-    resolutions[l]: grid points along one axis; offsets[l], sizes[l]: first row and rows of level l; a level is hashed when
-    sizes[l] < resolutions[l] ** 3 (then sizes[l] is a power of two).
+    resolutions[l]: grid points along one axis; offsets[l], sizes[l]: first row and rows of level l; a level is hashed
+    when sizes[l] < resolutions[l] ** 3 (then sizes[l] is a power of two).
     """
 
     resolutions: tuple[int, ...]
@@ -75,15 +75,18 @@ def _rows(corner: torch.Tensor, resolution: int, size: int) -> torch.Tensor:
 
 @lru_cache
 def grid_functions():
-    """Warp functions (lowest_corner, rows, share): the lower corner of a point's cell, the table's rows of the cell's eight corners
-    (x changes slowest), and a corner's weight along an axis."""
+    """Warp functions (lowest_corner, rows, share): the lower corner of a point's cell, the table's rows of the cell's
+    eight corners (x changes slowest), and a corner's weight along an axis."""
     wp = warp()
     prime_y, prime_z = wp.constant(wp.uint32(_PRIMES[1])), wp.constant(wp.uint32(_PRIMES[2]))
 
     @wp.func
     def lowest_corner(p: wp.vec3, resolution: wp.int32):
-        return wp.vec3i(wp.clamp(wp.int32(p[0]), 0, resolution - 2), wp.clamp(wp.int32(p[1]), 0, resolution - 2),
-                        wp.clamp(wp.int32(p[2]), 0, resolution - 2))
+        return wp.vec3i(
+            wp.clamp(wp.int32(p[0]), 0, resolution - 2),
+            wp.clamp(wp.int32(p[1]), 0, resolution - 2),
+            wp.clamp(wp.int32(p[2]), 0, resolution - 2),
+        )
 
     @wp.func
     def is_hashed(resolution: wp.int32, size: wp.int32):
@@ -99,8 +102,16 @@ def grid_functions():
             mask = wp.uint32(size - 1)
             x0, y0, z0 = wp.uint32(low[0]), wp.uint32(low[1]) * prime_y, wp.uint32(low[2]) * prime_z
             x1, y1, z1 = x0 + wp.uint32(1), y0 + prime_y, z0 + prime_z
-            found = eight(wp.int32((x0 ^ y0 ^ z0) & mask), wp.int32((x0 ^ y0 ^ z1) & mask), wp.int32((x0 ^ y1 ^ z0) & mask), wp.int32((x0 ^ y1 ^ z1) & mask),
-                          wp.int32((x1 ^ y0 ^ z0) & mask), wp.int32((x1 ^ y0 ^ z1) & mask), wp.int32((x1 ^ y1 ^ z0) & mask), wp.int32((x1 ^ y1 ^ z1) & mask))
+            found = eight(
+                wp.int32((x0 ^ y0 ^ z0) & mask),
+                wp.int32((x0 ^ y0 ^ z1) & mask),
+                wp.int32((x0 ^ y1 ^ z0) & mask),
+                wp.int32((x0 ^ y1 ^ z1) & mask),
+                wp.int32((x1 ^ y0 ^ z0) & mask),
+                wp.int32((x1 ^ y0 ^ z1) & mask),
+                wp.int32((x1 ^ y1 ^ z0) & mask),
+                wp.int32((x1 ^ y1 ^ z1) & mask),
+            )
         else:
             a = (low[0] * resolution + low[1]) * resolution + low[2]
             b = a + resolution * resolution
@@ -116,7 +127,8 @@ def grid_functions():
 
 @lru_cache
 def interpolation(features: int):
-    """A Warp function (table, point in the unit cube, level) -> trilinear features; what the corners share is computed once."""
+    """A Warp function (table, point in the unit cube, level) -> trilinear features; what the corners share is computed
+    once."""
     wp = warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)
     lowest_corner, rows, _ = grid_functions()
@@ -156,14 +168,24 @@ def encoding_kernels(features: int):
     lowest_corner, rows, share = grid_functions()
     interpolate = interpolation(features)
 
-    def forward(positions: wp.array(dtype=wp.vec3), table: wp.array(dtype=vector), levels: wp.array(dtype=wp.vec3i),
-                first_level: wp.int32, encoded: wp.array2d(dtype=vector)):
+    def forward(
+        positions: wp.array(dtype=wp.vec3),
+        table: wp.array(dtype=vector),
+        levels: wp.array(dtype=wp.vec3i),
+        first_level: wp.int32,
+        encoded: wp.array2d(dtype=vector),
+    ):
         point, shifted = wp.tid()
         level = first_level + shifted
         encoded[point, level] = interpolate(table, positions[point], levels[level])
 
-    def backward(positions: wp.array(dtype=wp.vec3), gradient: wp.array2d(dtype=vector), levels: wp.array(dtype=wp.vec3i),
-                 first_level: wp.int32, table_gradient: wp.array(dtype=vector)):
+    def backward(
+        positions: wp.array(dtype=wp.vec3),
+        gradient: wp.array2d(dtype=vector),
+        levels: wp.array(dtype=wp.vec3i),
+        first_level: wp.int32,
+        table_gradient: wp.array(dtype=vector),
+    ):
         point, shifted = wp.tid()
         level = first_level + shifted
         resolution, size, offset = levels[level][0], levels[level][1], levels[level][2]
@@ -172,11 +194,20 @@ def encoding_kernels(features: int):
         at = rows(low, resolution, size, offset)
         for corner in range(8):
             i, j, k = corner // 4, corner // 2 % 2, corner % 2
-            weight = share(i, p[0] - wp.float32(low[0])) * share(j, p[1] - wp.float32(low[1])) * share(k, p[2] - wp.float32(low[2]))
+            weight = (
+                share(i, p[0] - wp.float32(low[0]))
+                * share(j, p[1] - wp.float32(low[1]))
+                * share(k, p[2] - wp.float32(low[2]))
+            )
             wp.atomic_add(table_gradient, at[corner], weight * gradient[point, level])
 
-    def backward_positions(positions: wp.array(dtype=wp.vec3), gradient: wp.array2d(dtype=vector), position_gradient: wp.array(dtype=wp.vec3),
-                           table: wp.array(dtype=vector), levels: wp.array(dtype=wp.vec3i)):
+    def backward_positions(
+        positions: wp.array(dtype=wp.vec3),
+        gradient: wp.array2d(dtype=vector),
+        position_gradient: wp.array(dtype=wp.vec3),
+        table: wp.array(dtype=vector),
+        levels: wp.array(dtype=wp.vec3i),
+    ):
         point = wp.tid()
         total = wp.vec3()
         for level in range(levels.shape[0]):
@@ -187,9 +218,15 @@ def encoding_kernels(features: int):
             at = rows(low, resolution, size, offset)
             for corner in range(8):
                 i, j, k = corner // 4, corner // 2 % 2, corner % 2
-                x, y, z = share(i, p[0] - wp.float32(low[0])), share(j, p[1] - wp.float32(low[1])), share(k, p[2] - wp.float32(low[2]))
+                x, y, z = (
+                    share(i, p[0] - wp.float32(low[0])),
+                    share(j, p[1] - wp.float32(low[1])),
+                    share(k, p[2] - wp.float32(low[2])),
+                )
                 slope = scale * wp.dot(gradient[point, level], table[at[corner]])
-                total += slope * wp.vec3(wp.float32(2 * i - 1) * y * z, x * wp.float32(2 * j - 1) * z, x * y * wp.float32(2 * k - 1))
+                total += slope * wp.vec3(
+                    wp.float32(2 * i - 1) * y * z, x * wp.float32(2 * j - 1) * z, x * y * wp.float32(2 * k - 1)
+                )
         position_gradient[point] = total
 
     unique = wp.kernel(enable_backward=False, module="unique")
@@ -205,9 +242,15 @@ class _WarpEncoding(torch.autograd.Function):
         kernel = encoding_kernels(table.shape[1])[0]
         parts = threads if positions.device.type == "cpu" and positions.shape[0] >= 4096 else 1
         chunks = zip(positions.detach().chunk(parts), encoded.chunk(parts))
-        launch_all(kernel, [
-            ((len(p), level_count), [vec3s(p), vectors(table.detach()), levels, 0, vectors(e)]) for p, e in chunks if len(p)
-        ], positions.device)
+        launch_all(
+            kernel,
+            [
+                ((len(p), level_count), [vec3s(p), vectors(table.detach()), levels, 0, vectors(e)])
+                for p, e in chunks
+                if len(p)
+            ],
+            positions.device,
+        )
         ctx.save_for_backward(positions.detach(), table)
         ctx.levels, ctx.threads = levels, threads
         return encoded.flatten(1)
@@ -216,8 +259,12 @@ class _WarpEncoding(torch.autograd.Function):
     def backward(ctx, gradient):
         positions, table = ctx.saved_tensors
         gradient = gradient.contiguous().view(positions.shape[0], -1, table.shape[1])
-        position_gradient = _WarpEncoding._position_gradient(ctx, positions, table, gradient) if ctx.needs_input_grad[0] else None
-        table_gradient = _WarpEncoding._table_gradient(ctx, positions, table, gradient) if ctx.needs_input_grad[1] else None
+        position_gradient = (
+            _WarpEncoding._position_gradient(ctx, positions, table, gradient) if ctx.needs_input_grad[0] else None
+        )
+        table_gradient = (
+            _WarpEncoding._table_gradient(ctx, positions, table, gradient) if ctx.needs_input_grad[1] else None
+        )
         return position_gradient, table_gradient, None, None, None
 
     @staticmethod
@@ -228,17 +275,29 @@ class _WarpEncoding(torch.autograd.Function):
         split = positions.device.type == "cpu" and ctx.threads > 1
         # Levels never share rows, so splitting by level needs no atomics between threads.
         parts = [(level, 1) for level in reversed(range(levels))] if split else [(0, levels)]
-        launch_all(kernel, [
-            ((positions.shape[0], count), [vec3s(positions), vectors(gradient), ctx.levels, first, vectors(table_gradient)])
-            for first, count in parts
-        ], positions.device, ctx.threads)
+        launch_all(
+            kernel,
+            [
+                (
+                    (positions.shape[0], count),
+                    [vec3s(positions), vectors(gradient), ctx.levels, first, vectors(table_gradient)],
+                )
+                for first, count in parts
+            ],
+            positions.device,
+            ctx.threads,
+        )
         return table_gradient
 
     @staticmethod
     def _position_gradient(ctx, positions, table, gradient):
         position_gradient = torch.empty_like(positions)
-        launch_over_rays(encoding_kernels(table.shape[1])[2], [(positions, vec3s), (gradient, vectors), (position_gradient, vec3s)],
-                         [vectors(table.detach()), ctx.levels], ctx.threads)
+        launch_over_rays(
+            encoding_kernels(table.shape[1])[2],
+            [(positions, vec3s), (gradient, vectors), (position_gradient, vec3s)],
+            [vectors(table.detach()), ctx.levels],
+            ctx.threads,
+        )
         return position_gradient
 
 
@@ -265,7 +324,9 @@ class GridEncoding(nn.Module):
         if not available(positions.device):
             return encode_torch(positions, self.table, self.layout)
         positions = positions.contiguous().clamp(0, 1)
-        return _WarpEncoding.apply(positions, self.table, self._levels_on(positions.device), len(self.layout.sizes), self.threads)
+        return _WarpEncoding.apply(
+            positions, self.table, self._levels_on(positions.device), len(self.layout.sizes), self.threads
+        )
 
     def _levels_on(self, device):
         key = str(device)

@@ -22,10 +22,20 @@ def _density(features: torch.Tensor) -> torch.Tensor:
 def spherical_harmonics(directions: torch.Tensor) -> torch.Tensor:
     """Real spherical harmonics up to degree 2: unit directions (n, 3) -> (n, 9)."""
     x, y, z = directions.unbind(-1)
-    return torch.stack([
-        torch.full_like(x, 0.28209479), 0.48860251 * y, 0.48860251 * z, 0.48860251 * x,
-        1.09254843 * x * y, 1.09254843 * y * z, 0.31539157 * (3 * z * z - 1), 1.09254843 * x * z, 0.54627421 * (x * x - y * y),
-    ], -1)
+    return torch.stack(
+        [
+            torch.full_like(x, 0.28209479),
+            0.48860251 * y,
+            0.48860251 * z,
+            0.48860251 * x,
+            1.09254843 * x * y,
+            1.09254843 * y * z,
+            0.31539157 * (3 * z * z - 1),
+            1.09254843 * x * z,
+            0.54627421 * (x * x - y * y),
+        ],
+        -1,
+    )
 
 
 class ProposalField(nn.Module):
@@ -33,7 +43,9 @@ class ProposalField(nn.Module):
 
     def __init__(self, settings: NerfSettings):
         super().__init__()
-        layout = GridLayout.growing(settings.proposal_levels, settings.coarsest, settings.proposal_finest, settings.log2_table)
+        layout = GridLayout.growing(
+            settings.proposal_levels, settings.coarsest, settings.proposal_finest, settings.log2_table
+        )
         self.encoding = GridEncoding(layout, 1)
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
@@ -43,15 +55,17 @@ class ProposalField(nn.Module):
 class RadianceField(nn.Module):
     """Density from the encoding alone, colour from encoding and direction through a small MLP.
 
-    With settings.appearance, colour also depends on an embedding of the training view, which takes up its exposure and white
-    balance (Martin-Brualla et al. 2021, "NeRF in the Wild").
+    With settings.appearance, colour also depends on an embedding of the training view, which takes up its exposure and
+    white balance (Martin-Brualla et al. 2021, "NeRF in the Wild").
     """
 
     def __init__(self, settings: NerfSettings):
         super().__init__()
         layout = GridLayout.growing(settings.levels, settings.coarsest, settings.finest, settings.log2_table)
         self.encoding = GridEncoding(layout, settings.features)
-        self.appearance = nn.Parameter(torch.zeros(settings.views, settings.appearance)) if settings.appearance else None
+        self.appearance = (
+            nn.Parameter(torch.zeros(settings.views, settings.appearance)) if settings.appearance else None
+        )
         widths = [self.encoding.width + 9 + settings.appearance] + [settings.hidden] * settings.hidden_layers
         layers: list[nn.Module] = []
         for before, after in zip(widths, widths[1:]):
@@ -61,8 +75,8 @@ class RadianceField(nn.Module):
     def forward(self, points: torch.Tensor, directions: torch.Tensor, views: torch.Tensor | None = None):
         """points (n, 3) in the unit cube, directions (rays, 3) unit -> density (n,), sRGB colour (n, 3).
 
-        n is a multiple of rays, the samples of a ray lie together; views (rays,), None: the mean of the training views' appearances,
-        a constant.
+        n is a multiple of rays, the samples of a ray lie together; views (rays,), None: the mean of the training views'
+        appearances, a constant.
         """
         encoded = self.encoding(points)
         colors = self.colors(encoded.view(len(directions), -1, self.encoding.width), self.along_ray(directions, views))
@@ -72,14 +86,15 @@ class RadianceField(nn.Module):
         return _density(self.encoding(points).sum(-1))
 
     def along_ray(self, directions: torch.Tensor, views: torch.Tensor | None) -> torch.Tensor:
-        """(rays, hidden): what is the same all along a ray, direction and appearance, adds to the first layer of the colour MLP, with its bias."""
+        """(rays, hidden): what is the same all along a ray, direction and appearance, adds to the first layer of the
+        colour MLP, with its bias."""
         inputs = [spherical_harmonics(directions)]
         if self.appearance is not None:
             mean = lambda: self.appearance.detach().mean(0).expand(len(directions), -1)  # noqa: E731
             inputs.append(mean() if views is None else self.appearance[views])
-        return F.linear(torch.cat(inputs, -1), self.color[0].weight[:, self.encoding.width:], self.color[0].bias)
+        return F.linear(torch.cat(inputs, -1), self.color[0].weight[:, self.encoding.width :], self.color[0].bias)
 
     def colors(self, encoded: torch.Tensor, along_ray: torch.Tensor) -> torch.Tensor:
         """encoded (rays, samples, width), along_ray (rays, hidden) -> sRGB (rays, samples, 3)."""
-        units = F.linear(encoded, self.color[0].weight[:, :self.encoding.width]).add_(along_ray[:, None])
+        units = F.linear(encoded, self.color[0].weight[:, : self.encoding.width]).add_(along_ray[:, None])
         return torch.sigmoid(self.color[1:](units))

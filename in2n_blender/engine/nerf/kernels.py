@@ -1,10 +1,11 @@
-"""Warp kernels on torch tensors: one source serves CPU and CUDA. On a CPU a launch is split over threads, since Warp takes one."""
+"""Warp kernels on torch tensors: one source serves CPU and CUDA. On a CPU a launch is split over threads, since Warp
+takes one."""
 
 import os
 import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Callable, Iterable
 
 import torch
 
@@ -67,12 +68,17 @@ def side_by_side(function: Callable, pieces: Iterable) -> list:
 
 
 def launch_over_rays(kernel, tensors: list[tuple], rest: list, threads: int | None = None) -> None:
-    """Launch a kernel over rays, or points. tensors: (tensor, how it is handed over), each with a row a ray; rest: what all rays share."""
+    """Launch a kernel over rays, or points. tensors: (tensor, how it is handed over), each with a row a ray; rest: what
+    all rays share."""
     first = tensors[0][0]
     parts = (threads or torch.get_num_threads()) if first.device.type == "cpu" and len(first) >= FEWEST_RAYS else 1
     pieces = zip(*(tensor.chunk(parts) for tensor, _ in tensors))
-    launch_all(kernel, [(len(piece[0]), [hand(part) for part, (_, hand) in zip(piece, tensors)] + rest) for piece in pieces],
-               first.device, parts)
+    launch_all(
+        kernel,
+        [(len(piece[0]), [hand(part) for part, (_, hand) in zip(piece, tensors)] + rest) for piece in pieces],
+        first.device,
+        parts,
+    )
 
 
 def vec3s(values: torch.Tensor):

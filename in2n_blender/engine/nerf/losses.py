@@ -11,11 +11,20 @@ from .kernels import available, launch_over_rays, numbers, warp
 TINY_WEIGHT = 1e-7
 
 
-def ray_losses(edges: torch.Tensor, weights: torch.Tensor, proposal_edges: torch.Tensor, proposal_weights: torch.Tensor) -> torch.Tensor:
-    """(3,): `interlevel_loss`, `distortion_loss` and `nearness_loss`, by one kernel that finds values and gradients at once."""
+def ray_losses(
+    edges: torch.Tensor, weights: torch.Tensor, proposal_edges: torch.Tensor, proposal_weights: torch.Tensor
+) -> torch.Tensor:
+    """(3,): `interlevel_loss`, `distortion_loss` and `nearness_loss`, by one kernel that finds values and gradients at
+    once."""
     if available(weights.device):
         return _RayLosses.apply(edges, weights, proposal_edges, proposal_weights)
-    return torch.stack([interlevel_loss(edges, weights, proposal_edges, proposal_weights), distortion_loss(edges, weights), nearness_loss(edges, weights)])
+    return torch.stack(
+        [
+            interlevel_loss(edges, weights, proposal_edges, proposal_weights),
+            distortion_loss(edges, weights),
+            nearness_loss(edges, weights),
+        ]
+    )
 
 
 class _RayLosses(torch.autograd.Function):
@@ -23,7 +32,11 @@ class _RayLosses(torch.autograd.Function):
     def forward(ctx, *given):
         edges, weights, proposal_edges, proposal_weights = (values.detach().contiguous() for values in given)
         losses = torch.empty((len(weights), 3), device=weights.device)
-        of_distortion, of_nearness, of_interlevel = torch.empty_like(weights), torch.empty_like(weights), torch.zeros_like(proposal_weights)
+        of_distortion, of_nearness, of_interlevel = (
+            torch.empty_like(weights),
+            torch.empty_like(weights),
+            torch.zeros_like(proposal_weights),
+        )
         tensors = (edges, weights, proposal_edges, proposal_weights, losses, of_distortion, of_nearness, of_interlevel)
         launch_over_rays(loss_kernel(), [(values, numbers) for values in tensors], [])
         ctx.save_for_backward(of_distortion, of_nearness, of_interlevel)
@@ -38,13 +51,21 @@ class _RayLosses(torch.autograd.Function):
 
 @lru_cache
 def loss_kernel():
-    """A Warp kernel over rays: the three losses of a ray (rays, 3), and what each weight adds to them (the gradients)."""
+    """A Warp kernel over rays: the three losses of a ray (rays, 3), and what each weight adds to them (the
+    gradients)."""
     wp = warp()
     tiny = wp.constant(TINY_WEIGHT)
 
-    def losses_of_rays(edges: wp.array2d(dtype=wp.float32), weights: wp.array2d(dtype=wp.float32), proposal_edges: wp.array2d(dtype=wp.float32),
-                       proposal_weights: wp.array2d(dtype=wp.float32), losses: wp.array2d(dtype=wp.float32), of_distortion: wp.array2d(dtype=wp.float32),
-                       of_nearness: wp.array2d(dtype=wp.float32), of_interlevel: wp.array2d(dtype=wp.float32)):
+    def losses_of_rays(
+        edges: wp.array2d(dtype=wp.float32),
+        weights: wp.array2d(dtype=wp.float32),
+        proposal_edges: wp.array2d(dtype=wp.float32),
+        proposal_weights: wp.array2d(dtype=wp.float32),
+        losses: wp.array2d(dtype=wp.float32),
+        of_distortion: wp.array2d(dtype=wp.float32),
+        of_nearness: wp.array2d(dtype=wp.float32),
+        of_interlevel: wp.array2d(dtype=wp.float32),
+    ):
         ray = wp.tid()
         samples, coarse = weights.shape[1], proposal_weights.shape[1]
         all_weight, all_moment = wp.float32(0.0), wp.float32(0.0)
@@ -60,7 +81,9 @@ def loss_kernel():
             behind = all_weight - before - weight
             moment_behind = all_moment - moment_before - weight * middle
             distortion += 2.0 * weight * (middle * before - moment_before) + weight * weight * width / 3.0
-            of_distortion[ray, i] = 2.0 * (middle * before - moment_before + moment_behind - middle * behind) + 2.0 * weight * width / 3.0
+            of_distortion[ray, i] = (
+                2.0 * (middle * before - moment_before + moment_behind - middle * behind) + 2.0 * weight * width / 3.0
+            )
             nearness += weight * (1.0 - middle)
             of_nearness[ray, i] = 1.0 - middle
             before += weight
@@ -85,11 +108,13 @@ def loss_kernel():
     return wp.kernel(enable_backward=False, module="unique")(losses_of_rays)
 
 
-def interlevel_loss(edges: torch.Tensor, weights: torch.Tensor, proposal_edges: torch.Tensor,
-                    proposal_weights: torch.Tensor) -> torch.Tensor:
+def interlevel_loss(
+    edges: torch.Tensor, weights: torch.Tensor, proposal_edges: torch.Tensor, proposal_weights: torch.Tensor
+) -> torch.Tensor:
     """Mip-NeRF 360, equation 13: a proposal must bound the weights that the field found.
 
-    edges, weights: (rays, n + 1), (rays, n), taken as constants; proposal_edges, proposal_weights: (rays, m + 1), (rays, m).
+    edges, weights: (rays, n + 1), (rays, n), taken as constants; proposal_edges, proposal_weights: (rays, m + 1),
+    (rays, m).
     """
     edges, weights = edges.detach(), weights.detach()
     bound = _outer(edges, proposal_edges, proposal_weights)
@@ -118,8 +143,8 @@ def distortion_loss(edges: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def nearness_loss(edges: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean of weight times nearness, sum_i w_i (1 - s_i): where photos do not say how far something is, such as a plain sky,
-    it goes far away and leaves no floaters before it.
+    """Mean of weight times nearness, sum_i w_i (1 - s_i): where photos do not say how far something is, such as a plain
+    sky, it goes far away and leaves no floaters before it.
 
     edges: (rays, n + 1) spacing in [0, 1]; weights: (rays, n).
     """
@@ -128,10 +153,12 @@ def nearness_loss(edges: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 class PerceptualLoss(nn.Module):
-    """LPIPS (Zhang et al. 2018) on patches, by the `lpips` package with the AlexNet backbone, as Instruct-NeRF2NeRF uses it.
+    """LPIPS (Zhang et al. 2018) on patches, by the `lpips` package with the AlexNet backbone, as Instruct-NeRF2NeRF
+    uses it.
 
     forward: two (patches, 3, side, side) sRGB tensors in [0, 1] -> scalar.
-    random_backbone: whether the backbone has the package's seeded random weights because the trained ones were not to be had.
+    random_backbone: whether the backbone has the package's seeded random weights because the trained ones were not to
+    be had.
     """
 
     def __init__(self, random_backbone: bool, seed: int = 0):
@@ -159,7 +186,10 @@ def perceptual_loss(mode: str, log) -> PerceptualLoss | None:
     if _backbone_at_hand():
         return PerceptualLoss(random_backbone=False)
     if mode == "lpips-or-random":
-        log("LPIPS: AlexNet's weights are not on disk and may not be downloaded; going on with the seeded random backbone.")
+        log(
+            "LPIPS: AlexNet's weights are not on disk and may not be downloaded; going on with the seeded random "
+            "backbone."
+        )
         return PerceptualLoss(random_backbone=True)
     log("LPIPS: AlexNet's weights are not on disk and may not be downloaded; going on with L1 alone.")
     return None

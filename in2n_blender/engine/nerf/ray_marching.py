@@ -1,7 +1,9 @@
-"""Rendering without gradients: what `NerfModel.forward` shows, with two Warp kernels over rays that end where nothing more is seen.
+"""Rendering without gradients: what `NerfModel.forward` shows, with two Warp kernels over rays that end where nothing
+more is seen.
 
-Nothing is looked up behind an opaque surface, and what torch would write to memory between its operations stays in registers;
-CPU and CUDA from one source. Their twin is `NerfModel.forward`, each of whose own kernels has one in plain torch.
+Nothing is looked up behind an opaque surface, and what torch would write to memory between its operations stays in
+registers; CPU and CUDA from one source. Their twin is `NerfModel.forward`, each of whose own kernels has one in plain
+torch.
 """
 
 from dataclasses import dataclass, fields
@@ -23,7 +25,8 @@ RAYS_IN_CACHE = 512
 
 @dataclass
 class Seen:
-    """What a bundle shows, as in `Rendered`: color (rays, 3) sRGB without background, alpha (rays,), distance (rays,), last_color (rays, 3)."""
+    """What a bundle shows, as in `Rendered`: color (rays, 3) sRGB without background, alpha (rays,), distance (rays,),
+    last_color (rays, 3)."""
 
     color: torch.Tensor
     alpha: torch.Tensor
@@ -32,7 +35,8 @@ class Seen:
 
 
 def march(model: NerfModel, bundle: RayBundle) -> Seen:
-    """`model(bundle)` without jitter, to within LEAST_TRANSMITTANCE. On a CPU every thread takes its share of the rays to the end."""
+    """`model(bundle)` without jitter, to within LEAST_TRANSMITTANCE. On a CPU every thread takes its share of the rays
+    to the end."""
     threads = model.field.encoding.threads if bundle.origins.device.type == "cpu" and len(bundle) >= FEWEST_RAYS else 1
     if threads == 1:
         return _march(model, bundle)
@@ -51,16 +55,37 @@ def _march(model: NerfModel, bundle: RayBundle) -> Seen:
     encoded = empty(settings.samples, encoding.width)
     propose, see = march_kernels(encoding.features, encoding.layout, proposal.layout)
     rays_given = [(bundle.origins.contiguous(), vec3s), (bundle.directions.contiguous(), vec3s)]
-    launch_over_rays(propose, [*rays_given, (proposal_weights, numbers), (edges, numbers)],
-                     [numbers(uniform_edges(1, settings.proposal_samples, device).contiguous()), vectors(proposal.table.detach()), near, far], 1)
-    launch_over_rays(see, [*rays_given, (edges, numbers), (weights, numbers), (alpha, numbers), (distance, numbers),
-                           (encoded.view(rays, settings.samples, -1, encoding.features), vectors)],
-                     [vectors(encoding.table.detach()), near, far], 1)
+    launch_over_rays(
+        propose,
+        [*rays_given, (proposal_weights, numbers), (edges, numbers)],
+        [
+            numbers(uniform_edges(1, settings.proposal_samples, device).contiguous()),
+            vectors(proposal.table.detach()),
+            near,
+            far,
+        ],
+        1,
+    )
+    launch_over_rays(
+        see,
+        [
+            *rays_given,
+            (edges, numbers),
+            (weights, numbers),
+            (alpha, numbers),
+            (distance, numbers),
+            (encoded.view(rays, settings.samples, -1, encoding.features), vectors),
+        ],
+        [vectors(encoding.table.detach()), near, far],
+        1,
+    )
     color, last_color = _colors(model, bundle, weights, encoded)
     return Seen(color, alpha.clamp(max=1), distance, last_color)
 
 
-def _colors(model: NerfModel, bundle: RayBundle, weights: torch.Tensor, encoded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _colors(
+    model: NerfModel, bundle: RayBundle, weights: torch.Tensor, encoded: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Colours summed along the rays (rays, 3) and the last samples' (rays, 3), by the colour MLP."""
     along_ray = model.field.along_ray(bundle.directions, bundle.views)
     few = RAYS_IN_CACHE if weights.device.type == "cpu" else len(bundle)
@@ -75,7 +100,8 @@ def _colors(model: NerfModel, bundle: RayBundle, weights: torch.Tensor, encoded:
 
 @lru_cache
 def march_kernels(features: int, layout: GridLayout, proposal_layout: GridLayout):
-    """(propose, see) Warp kernels over rays, for the field's grid of so many features a level and the proposal's of one.
+    """(propose, see) Warp kernels over rays, for the field's grid of so many features a level and the proposal's of
+    one.
 
     propose: densities of the proposal at even intervals, its weights, and the intervals resampled by them.
     see: encodings, weights, summed weight and median distance of the field in those intervals.
@@ -85,7 +111,10 @@ def march_kernels(features: int, layout: GridLayout, proposal_layout: GridLayout
     vector = wp.types.vector(length=features, dtype=wp.float32)
     single = wp.types.vector(length=1, dtype=wp.float32)
     interpolate, interpolate_single = interpolation(features), interpolation(1)
-    levels, proposal_levels = (wp.constant(wp.types.matrix(shape=(len(grid.sizes), 3), dtype=wp.int32)(grid.levels)) for grid in (layout, proposal_layout))
+    levels, proposal_levels = (
+        wp.constant(wp.types.matrix(shape=(len(grid.sizes), 3), dtype=wp.int32)(grid.levels))
+        for grid in (layout, proposal_layout)
+    )
     level_count, proposal_level_count = len(layout.sizes), len(proposal_layout.sizes)
     shift, scale = wp.constant(DENSITY_SHIFT), wp.constant(DENSITY_SCALE)
     least, padding = wp.constant(LEAST_TRANSMITTANCE), wp.constant(PADDING)
@@ -101,9 +130,16 @@ def march_kernels(features: int, layout: GridLayout, proposal_layout: GridLayout
             softplus = wp.log(1.0 + wp.exp(softplus))
         return scale * softplus
 
-    def propose(origins: wp.array(dtype=wp.vec3), directions: wp.array(dtype=wp.vec3), weights: wp.array2d(dtype=wp.float32),
-                edges: wp.array2d(dtype=wp.float32), even: wp.array2d(dtype=wp.float32), table: wp.array(dtype=single),
-                near: wp.float32, far: wp.float32):
+    def propose(
+        origins: wp.array(dtype=wp.vec3),
+        directions: wp.array(dtype=wp.vec3),
+        weights: wp.array2d(dtype=wp.float32),
+        edges: wp.array2d(dtype=wp.float32),
+        even: wp.array2d(dtype=wp.float32),
+        table: wp.array(dtype=single),
+        near: wp.float32,
+        far: wp.float32,
+    ):
         ray = wp.tid()
         light = wp.float32(1.0)
         start = distance_of(near + even[0, 0] * (far - near))
@@ -123,9 +159,18 @@ def march_kernels(features: int, layout: GridLayout, proposal_layout: GridLayout
             weights[ray, i] = weight
         resample_ray(even, 0, weights, ray, 0.5, padding, edges)
 
-    def see(origins: wp.array(dtype=wp.vec3), directions: wp.array(dtype=wp.vec3), edges: wp.array2d(dtype=wp.float32),
-            weights: wp.array2d(dtype=wp.float32), alpha: wp.array(dtype=wp.float32), distance: wp.array(dtype=wp.float32),
-            encoded: wp.array3d(dtype=vector), table: wp.array(dtype=vector), near: wp.float32, far: wp.float32):
+    def see(
+        origins: wp.array(dtype=wp.vec3),
+        directions: wp.array(dtype=wp.vec3),
+        edges: wp.array2d(dtype=wp.float32),
+        weights: wp.array2d(dtype=wp.float32),
+        alpha: wp.array(dtype=wp.float32),
+        distance: wp.array(dtype=wp.float32),
+        encoded: wp.array3d(dtype=vector),
+        table: wp.array(dtype=vector),
+        near: wp.float32,
+        far: wp.float32,
+    ):
         ray = wp.tid()
         samples = weights.shape[1]
         light, total = wp.float32(1.0), wp.float32(0.0)
@@ -164,4 +209,3 @@ def march_kernels(features: int, layout: GridLayout, proposal_layout: GridLayout
 
     unique = wp.kernel(enable_backward=False, module="unique")
     return unique(propose), unique(see)
-

@@ -29,7 +29,7 @@ class RayBundle:
     def __len__(self) -> int:
         return self.origins.shape[0]
 
-    def split(self, rays: int) -> list["RayBundle"]:
+    def split(self, rays: int) -> list[RayBundle]:
         """Bundles of at most so many rays, in order."""
         views = repeat(None) if self.views is None else self.views.split(rays)
         return [RayBundle(*part) for part in zip(self.origins.split(rays), self.directions.split(rays), views)]
@@ -37,8 +37,9 @@ class RayBundle:
 
 @dataclass
 class Rendered:
-    """What a bundle shows. color (rays, 3) sRGB without background, alpha (rays,), last_color (rays, 3) of the last samples;
-    edges (rays, n + 1) in spacing, starts, ends, weights (rays, n) of the field, and the proposal's for its loss."""
+    """What a bundle shows. color (rays, 3) sRGB without background, alpha (rays,), last_color (rays, 3) of the last
+    samples; edges (rays, n + 1) in spacing, starts, ends, weights (rays, n) of the field, and the proposal's for its
+    loss."""
 
     color: torch.Tensor
     alpha: torch.Tensor
@@ -79,8 +80,17 @@ class NerfModel(nn.Module):
         density, color = self.field(fine.points, bundle.directions, bundle.views)
         weights = ray_weights(fine.starts, fine.ends, density.view_as(fine.starts))
         color = color.view(*weights.shape, 3)
-        return Rendered((weights[:, None] @ color)[:, 0], weights.sum(-1).clamp(max=1), color[:, -1], edges, fine.starts, fine.ends, weights,
-                        proposal_edges, proposal_weights)
+        return Rendered(
+            (weights[:, None] @ color)[:, 0],
+            weights.sum(-1).clamp(max=1),
+            color[:, -1],
+            edges,
+            fine.starts,
+            fine.ends,
+            weights,
+            proposal_edges,
+            proposal_weights,
+        )
 
 
 @torch.no_grad()

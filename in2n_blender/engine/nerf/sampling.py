@@ -56,7 +56,8 @@ def spacing_range(near: float) -> tuple[float, float]:
 
 @dataclass
 class Samples:
-    """Intervals along rays. points: (rays * samples, 3) their middles in the unit cube; starts, ends: (rays, samples) distances."""
+    """Intervals along rays. points: (rays * samples, 3) their middles in the unit cube; starts, ends: (rays, samples)
+    distances."""
 
     points: torch.Tensor
     starts: torch.Tensor
@@ -66,16 +67,26 @@ class Samples:
 def place_samples(origins: torch.Tensor, directions: torch.Tensor, edges: torch.Tensor, near: float) -> Samples:
     """The intervals between `edges` on rays.
 
-    origins, directions: (rays, 3); edges: (rays, samples + 1) ascending in [0, 1]. By a kernel, unless a gradient of the rays is asked for.
+    origins, directions: (rays, 3); edges: (rays, samples + 1) ascending in [0, 1]. By a kernel, unless a gradient of
+    the rays is asked for.
     """
     if not available(origins.device) or origins.requires_grad or directions.requires_grad:
         return place_samples_torch(origins, directions, edges, near)
     rays, samples = len(edges), edges.shape[1] - 1
     empty = lambda *shape: torch.empty((rays, samples, *shape), device=edges.device)  # noqa: E731
     points, starts, ends = empty(3), empty(), empty()
-    launch_over_rays(sampling_kernels()[0], [
-        (origins.contiguous(), vec3s), (directions.contiguous(), vec3s), (edges.contiguous(), numbers), (points, vec3s), (starts, numbers), (ends, numbers),
-    ], list(spacing_range(near)))
+    launch_over_rays(
+        sampling_kernels()[0],
+        [
+            (origins.contiguous(), vec3s),
+            (directions.contiguous(), vec3s),
+            (edges.contiguous(), numbers),
+            (points, vec3s),
+            (starts, numbers),
+            (ends, numbers),
+        ],
+        list(spacing_range(near)),
+    )
     return Samples(points.view(-1, 3), starts, ends)
 
 
@@ -89,8 +100,13 @@ def place_samples_torch(origins: torch.Tensor, directions: torch.Tensor, edges: 
 
 
 @torch.no_grad()
-def resample(edges: torch.Tensor, weights: torch.Tensor, samples: int, jitter: torch.Generator | None = None,
-             padding: float = PADDING) -> torch.Tensor:
+def resample(
+    edges: torch.Tensor,
+    weights: torch.Tensor,
+    samples: int,
+    jitter: torch.Generator | None = None,
+    padding: float = PADDING,
+) -> torch.Tensor:
     """Inverse-transform sampling of a piecewise constant density.
 
     edges: (rays, n + 1) ascending in [0, 1]; weights: (rays, n) >= 0, padded so that no interval is lost for good.
@@ -102,13 +118,19 @@ def resample(edges: torch.Tensor, weights: torch.Tensor, samples: int, jitter: t
     if not available(edges.device):
         return resample_torch(edges, weights, samples, shifts, padding)
     found = torch.empty((len(edges), samples + 1), device=edges.device)
-    launch_over_rays(sampling_kernels()[1], [
-        (edges.contiguous(), numbers), (weights.contiguous(), numbers), (shifts, numbers), (found, numbers)], [padding])
+    launch_over_rays(
+        sampling_kernels()[1],
+        [(edges.contiguous(), numbers), (weights.contiguous(), numbers), (shifts, numbers), (found, numbers)],
+        [padding],
+    )
     return found
 
 
-def resample_torch(edges: torch.Tensor, weights: torch.Tensor, samples: int, shifts: torch.Tensor, padding: float = PADDING) -> torch.Tensor:
-    """The twin of `resample` in plain torch. shifts: (rays, 1) in [0, 1], how far in its share of the whole weight each edge lies."""
+def resample_torch(
+    edges: torch.Tensor, weights: torch.Tensor, samples: int, shifts: torch.Tensor, padding: float = PADDING
+) -> torch.Tensor:
+    """The twin of `resample` in plain torch. shifts: (rays, 1) in [0, 1], how far in its share of the whole weight each
+    edge lies."""
     weights = weights + padding / weights.shape[-1]
     cumulative = torch.cumsum(weights / weights.sum(-1, keepdim=True), -1)
     cumulative = torch.cat([torch.zeros_like(cumulative[:, :1]), cumulative], -1).clamp(max=1)
@@ -122,8 +144,8 @@ def resample_torch(edges: torch.Tensor, weights: torch.Tensor, samples: int, shi
 
 @lru_cache
 def sampling_functions():
-    """Warp functions (unit_point, distance_of, resample_ray): a point of a ray contracted into the unit cube, the distance of a spacing,
-    and the resampling of one ray, whose edges are in the row `edge_row`."""
+    """Warp functions (unit_point, distance_of, resample_ray): a point of a ray contracted into the unit cube, the
+    distance of a spacing, and the resampling of one ray, whose edges are in the row `edge_row`."""
     wp = warp()
 
     @wp.func
@@ -131,16 +153,26 @@ def sampling_functions():
         p = origin + direction * distance
         norm = wp.max(wp.max(wp.abs(p[0]), wp.abs(p[1])), wp.max(wp.abs(p[2]), 1.0))
         contracted = (2.0 - 1.0 / norm) * (p / norm)
-        return wp.vec3(wp.clamp((contracted[0] + 2.0) * 0.25, 0.0, 1.0), wp.clamp((contracted[1] + 2.0) * 0.25, 0.0, 1.0),
-                       wp.clamp((contracted[2] + 2.0) * 0.25, 0.0, 1.0))
+        return wp.vec3(
+            wp.clamp((contracted[0] + 2.0) * 0.25, 0.0, 1.0),
+            wp.clamp((contracted[1] + 2.0) * 0.25, 0.0, 1.0),
+            wp.clamp((contracted[2] + 2.0) * 0.25, 0.0, 1.0),
+        )
 
     @wp.func
     def distance_of(spacing: wp.float32):
         return wp.where(spacing < 0.5, spacing * 2.0, 0.5 / wp.max(1.0 - spacing, 1e-6))
 
     @wp.func
-    def resample_ray(edges: wp.array2d(dtype=wp.float32), edge_row: wp.int32, weights: wp.array2d(dtype=wp.float32), ray: wp.int32,
-                     shift: wp.float32, padding: wp.float32, found: wp.array2d(dtype=wp.float32)):
+    def resample_ray(
+        edges: wp.array2d(dtype=wp.float32),
+        edge_row: wp.int32,
+        weights: wp.array2d(dtype=wp.float32),
+        ray: wp.int32,
+        shift: wp.float32,
+        padding: wp.float32,
+        found: wp.array2d(dtype=wp.float32),
+    ):
         before, after = weights.shape[1], found.shape[1]
         least, total = padding / wp.float32(before), wp.float32(0.0)
         for i in range(before):
@@ -166,9 +198,16 @@ def sampling_kernels():
     wp = warp()
     unit_point, distance_of, resample_ray = sampling_functions()
 
-    def place(origins: wp.array(dtype=wp.vec3), directions: wp.array(dtype=wp.vec3), edges: wp.array2d(dtype=wp.float32),
-              points: wp.array2d(dtype=wp.vec3), starts: wp.array2d(dtype=wp.float32), ends: wp.array2d(dtype=wp.float32),
-              near: wp.float32, far: wp.float32):
+    def place(
+        origins: wp.array(dtype=wp.vec3),
+        directions: wp.array(dtype=wp.vec3),
+        edges: wp.array2d(dtype=wp.float32),
+        points: wp.array2d(dtype=wp.vec3),
+        starts: wp.array2d(dtype=wp.float32),
+        ends: wp.array2d(dtype=wp.float32),
+        near: wp.float32,
+        far: wp.float32,
+    ):
         ray = wp.tid()
         start = distance_of(near + edges[ray, 0] * (far - near))
         for i in range(starts.shape[1]):
@@ -178,8 +217,13 @@ def sampling_kernels():
             ends[ray, i] = end
             start = end
 
-    def resample_rays(edges: wp.array2d(dtype=wp.float32), weights: wp.array2d(dtype=wp.float32), shifts: wp.array2d(dtype=wp.float32),
-                      found: wp.array2d(dtype=wp.float32), padding: wp.float32):
+    def resample_rays(
+        edges: wp.array2d(dtype=wp.float32),
+        weights: wp.array2d(dtype=wp.float32),
+        shifts: wp.array2d(dtype=wp.float32),
+        found: wp.array2d(dtype=wp.float32),
+        padding: wp.float32,
+    ):
         ray = wp.tid()
         resample_ray(edges, ray, weights, ray, shifts[ray, 0], padding, found)
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...jobs.protocol import Reporter
-from ...jobs.workspace import Workspace
 from ...scene.camera import Camera
 from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
+from ...workspace.layout import Workspace
 from ..device import pick_device
 from .checkpoint import model_weights, read_checkpoint
 from .dataset import SceneTransform, camera_bundle
@@ -25,8 +25,9 @@ from .settings import NerfSettings
 
 @dataclass
 class RenderedView:
-    """rgb_srgb (height, width, 3), alpha (height, width), depth (height, width) along the camera's z axis in capture units;
-    float32 on the CPU. rgb_srgb is over the background (the last sample's colour, or white for captures with alpha)."""
+    """rgb_srgb (height, width, 3), alpha (height, width), depth (height, width) along the camera's z axis in capture
+    units; float32 on the CPU. rgb_srgb is over the background (the last sample's colour, or white for captures with
+    alpha)."""
 
     rgb_srgb: torch.Tensor
     alpha: torch.Tensor
@@ -41,7 +42,9 @@ class Scene:
         self.device, self.has_alpha = torch.device(device), has_alpha
 
     @torch.no_grad()
-    def render(self, camera: Camera, report: Reporter | None = None, chunk: int | None = None, view: int | None = None) -> RenderedView:
+    def render(
+        self, camera: Camera, report: Reporter | None = None, chunk: int | None = None, view: int | None = None
+    ) -> RenderedView:
         """Render one camera without jitter, in chunks of rays; `report.check()` between chunks. Raises Cancelled.
 
         chunk: rays; None: what `rays_a_chunk` says. view: the training view whose appearance it gets; None: their mean.
@@ -82,7 +85,8 @@ class Scene:
     def bounds(self) -> np.ndarray:
         """(2, 3) box in capture coordinates around what the photos show, within the uncontracted region.
 
-        From the sparse points where the capture has them, else from depths rendered through the middle of the training views.
+        From the sparse points where the capture has them, else from depths rendered through the middle of the training
+        views.
         """
         points = self.capture.points if len(self.capture.points) >= 100 else self._seen_points()
         low, high = np.percentile(points, [1, 99], axis=0)
@@ -101,7 +105,7 @@ class Scene:
             seen = origins + directions * rendered.depth.numpy().reshape(-1, 1)
             height, width = rendered.depth.shape
             middle = np.zeros((height, width), bool)
-            middle[height // 4: height - height // 4, width // 4: width - width // 4] = True
+            middle[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
             points.append(seen[middle.ravel() & (rendered.alpha.numpy().ravel() > 0.5)])
         return np.concatenate(points)
 
@@ -123,7 +127,8 @@ def rays_a_chunk(settings: NerfSettings, device: torch.device, memory_mb: float 
 
 
 def bytes_a_ray(settings: NerfSettings) -> int:
-    """What rendering a ray holds at its peak: for every sample its position in a few forms, its encoding and the MLP's layers, float32."""
+    """What rendering a ray holds at its peak: for every sample its position in a few forms, its encoding and the MLP's
+    layers, float32."""
     encoded = settings.levels * settings.features
     sample = 16 + 2 * encoded + 18 + settings.appearance + 2 * settings.hidden * settings.hidden_layers
     proposal_sample = 16 + 2 * settings.proposal_levels
@@ -147,7 +152,11 @@ def load_scene(workspace: Workspace | str, edit: str | None, device: str = "auto
     found = read_checkpoint(folder)
     if found is None:
         what = f"The edit “{edit}” has" if edit else "The capture has"
-        raise In2nError("not_trained", f"{what} not been computed in {workspace.root}.", "Run the reconstruction (and the edit) first.")
+        raise In2nError(
+            "not_trained",
+            f"{what} not been computed in {workspace.root}.",
+            "Run the reconstruction (and the edit) first.",
+        )
     tensors, state = found
     model, transform = build_model(state)
     model.load_state_dict(model_weights(tensors))

@@ -46,10 +46,32 @@ _CPU = NerfSettings(log2_table=18, samples=24, proposal_samples=48)
 CPU = {
     "draft": replace(_CPU, steps=1500, edit_rounds=2),
     "standard": replace(_CPU, steps=8000, finest=1024, levels=6, edit_rounds=4),
-    "full": replace(_CPU, steps=15000, rays=2048, finest=2048, levels=7, log2_table=19, samples=48, proposal_samples=64, edit_rounds=6),
+    "full": replace(
+        _CPU,
+        steps=15000,
+        rays=2048,
+        finest=2048,
+        levels=7,
+        log2_table=19,
+        samples=48,
+        proposal_samples=64,
+        edit_rounds=6,
+    ),
 }
-_GPU = NerfSettings(levels=8, finest=1024, features=4, hidden_layers=2, proposal_levels=5, proposal_finest=256, proposal_samples=96,
-                    samples=48, rays=8192, learning_rate_grid=2e-2, perceptual="lpips", patches=4)
+_GPU = NerfSettings(
+    levels=8,
+    finest=1024,
+    features=4,
+    hidden_layers=2,
+    proposal_levels=5,
+    proposal_finest=256,
+    proposal_samples=96,
+    samples=48,
+    rays=8192,
+    learning_rate_grid=2e-2,
+    perceptual="lpips",
+    patches=4,
+)
 GPU = {
     "draft": replace(_GPU, steps=3000, rays=4096, edit_rounds=4),
     "standard": replace(_GPU, steps=10000, finest=2048, levels=10, edit_rounds=10),
@@ -61,10 +83,13 @@ APPEARANCE_WIDTH = 8
 
 
 def with_options(settings: NerfSettings, appearance: bool, refine_cameras: bool, views: int) -> NerfSettings:
-    """The settings with what a capture may want: an appearance embedding (exposure differs), camera refinement (poses are inexact)."""
+    """The settings with what a capture may want: an appearance embedding (exposure differs), camera refinement (poses
+    are inexact)."""
     if not appearance and not refine_cameras:
         return settings
-    return replace(settings, appearance=APPEARANCE_WIDTH if appearance else 0, refine_cameras=refine_cameras, views=views)
+    return replace(
+        settings, appearance=APPEARANCE_WIDTH if appearance else 0, refine_cameras=refine_cameras, views=views
+    )
 
 
 def settings_for(preset: str, device_type: str) -> NerfSettings:

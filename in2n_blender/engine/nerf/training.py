@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...jobs.protocol import Reconstruct, Reporter
-from ...jobs.workspace import Workspace
+from ...link.requests import Reconstruct
 from ...scene.camera import Camera
 from ...scene.capture import PinholeCapture
 from ...scene.errors import Cancelled, In2nError
+from ...scene.reporting import Reporter
+from ...workspace.layout import Workspace
 from ..device import describe_device, pick_device
-from ..evaluation.image_metrics import psnr
-from ..output.images import save_srgb
+from ..measure import psnr
 from ..photos import Photos, opaque
+from ..pictures import save_srgb
 from .checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
 from .dataset import PixelBank, SceneTransform, training_bank
 from .losses import perceptual_loss, ray_losses
@@ -28,7 +29,8 @@ from .scene import Scene, build_model
 from .settings import NerfSettings, settings_for, with_options
 
 PATCH_SIDE = 32
-# The last part of an edit's steps: nothing is edited any more and the learning rate falls, so that the noise of its steps dies down.
+# The last part of an edit's steps: nothing is edited any more and the learning rate falls, so that the noise of its
+# steps dies down.
 SETTLING = 0.2
 PER_VIEW = ("field.appearance", "refinement.raw")
 
@@ -39,16 +41,26 @@ class Trainer:
     loss: "mse" while reconstructing, "l1" (with LPIPS patches where set) while editing.
     """
 
-    def __init__(self, model: NerfModel, bank: PixelBank, seed: int, total_steps: int, loss: str = "mse",
-                 learning_rate: float = 1.0, log=print):
+    def __init__(
+        self,
+        model: NerfModel,
+        bank: PixelBank,
+        seed: int,
+        total_steps: int,
+        loss: str = "mse",
+        learning_rate: float = 1.0,
+        log=print,
+    ):
         self.model, self.bank, self.settings = model.to(bank.device), bank, model.settings
         bank.refinement = model.refinement
         self.loss, self.learning_rate, self.total_steps, self.step_count = loss, learning_rate, total_steps, 0
         self.generator = torch.Generator(bank.device).manual_seed(seed)
         grids = [p for n, p in model.named_parameters() if n.endswith("table")]
         mlps = [p for n, p in model.named_parameters() if not n.endswith("table") and n not in PER_VIEW]
-        groups = [{"params": grids, "lr": self.settings.learning_rate_grid * learning_rate},
-                  {"params": mlps, "lr": self.settings.learning_rate_mlp * learning_rate}]
+        groups = [
+            {"params": grids, "lr": self.settings.learning_rate_grid * learning_rate},
+            {"params": mlps, "lr": self.settings.learning_rate_mlp * learning_rate},
+        ]
         groups += self._groups_of_views()
         self.fused = bank.device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=self.fused)
@@ -60,8 +72,12 @@ class Trainer:
                 self.perceptual.to(bank.device)
 
     def _groups_of_views(self) -> list[dict]:
-        """What each view has of its own is learnt while reconstructing; editing keeps the poses and sees the mean appearance."""
-        rates = {"field.appearance": self.settings.learning_rate_appearance, "refinement.raw": self.settings.learning_rate_cameras}
+        """What each view has of its own is learnt while reconstructing; editing keeps the poses and sees the mean
+        appearance."""
+        rates = {
+            "field.appearance": self.settings.learning_rate_appearance,
+            "refinement.raw": self.settings.learning_rate_cameras,
+        }
         found = {name: parameter for name, parameter in self.model.named_parameters() if name in PER_VIEW}
         for parameter in found.values():
             parameter.requires_grad_(self.loss == "mse")
@@ -71,7 +87,9 @@ class Trainer:
         """One optimiser step; returns the photometric loss."""
         self._set_learning_rate()
         patches = self._patch_pixels()
-        pixels = torch.cat([patches, self.bank.sample(max(self.settings.rays - len(patches), self.settings.rays // 2), self.generator)])
+        pixels = torch.cat(
+            [patches, self.bank.sample(max(self.settings.rays - len(patches), self.settings.rays // 2), self.generator)]
+        )
         rays = self.bank.rays(pixels)
         if self.loss != "mse":
             rays.views = None
@@ -80,14 +98,16 @@ class Trainer:
         photometric = (color - target).abs().mean() if self.loss == "l1" else ((color - target) ** 2).mean()
         loss = photometric
         if len(patches):
-            as_images = lambda c: c[:len(patches)].view(-1, PATCH_SIDE, PATCH_SIDE, 3).permute(0, 3, 1, 2)  # noqa: E731
+            as_images = lambda c: c[: len(patches)].view(-1, PATCH_SIDE, PATCH_SIDE, 3).permute(0, 3, 1, 2)  # noqa: E731
             loss = loss + self.perceptual(as_images(color), as_images(target))
         self.descend(loss + self.regularisers(rendered))
         return float(photometric.detach())
 
     def regularisers(self, rendered) -> torch.Tensor:
         """The proposal's loss and the weighted penalties on the rays' weights, a scalar."""
-        interlevel, distortion, nearness = ray_losses(rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights)
+        interlevel, distortion, nearness = ray_losses(
+            rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights
+        )
         return interlevel + self.settings.distortion * distortion + self.settings.nearness * nearness
 
     def descend(self, loss: torch.Tensor) -> None:
@@ -103,7 +123,8 @@ class Trainer:
         return self.bank.sample_patches(self.settings.patches, PATCH_SIDE, self.generator)
 
     def _compared(self, rendered, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rendered and target colours over the same background: random where photos have alpha, else the last sample's."""
+        """Rendered and target colours over the same background: random where photos have alpha, else the last
+        sample's."""
         missing = (1 - rendered.alpha)[:, None]
         if not self.bank.has_alpha:
             return rendered.color + missing * rendered.last_color, target
@@ -134,13 +155,16 @@ class Trainer:
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
         tensors["generator"] = self.generator.get_state()
-        return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"step": self.step_count, "total_steps": self.total_steps}
+        return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {
+            "step": self.step_count,
+            "total_steps": self.total_steps,
+        }
 
     def restore(self, tensors: dict[str, torch.Tensor], numbers: dict) -> None:
         self.model.load_state_dict(model_weights(tensors))
         for index, parameter in enumerate(self._parameters()):
             prefix = f"optimizer.{index}."
-            found = {k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)}
+            found = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             if found:
                 # As torch's own load_state_dict: a step counter is on the device only where Adam is fused.
                 place = lambda name: "cpu" if name == "step" and not self.fused else parameter.device  # noqa: E731
@@ -153,7 +177,8 @@ class Trainer:
 
 
 def near_plane(capture: PinholeCapture, transform: SceneTransform) -> float:
-    """Half the depth of the nearest sparse point that a view sees (2nd percentile), else nerfacto's 0.05; normalised units."""
+    """Half the depth of the nearest sparse point that a view sees (2nd percentile), else nerfacto's 0.05; normalised
+    units."""
     if len(capture.points) < 100:
         return 0.05
     points = np.concatenate([capture.points, np.ones((len(capture.points), 1))], -1)
@@ -170,9 +195,12 @@ def near_plane(capture: PinholeCapture, transform: SceneTransform) -> float:
 
 
 def load_capture_and_images(workspace: Workspace) -> tuple[PinholeCapture, Photos]:
-    """The normalised capture and its training views' images, read when they are asked for. Raises In2nError("no_capture")."""
+    """The normalised capture and its training views' images, read when they are asked for. Raises
+    In2nError("no_capture")."""
     if not workspace.capture_json.is_file():
-        raise In2nError("no_capture", f"There is no capture in {workspace.root}.", "Import a capture into this workspace first.")
+        raise In2nError(
+            "no_capture", f"There is no capture in {workspace.root}.", "Import a capture into this workspace first."
+        )
     capture = PinholeCapture.load(workspace.capture_json)
     return capture, Photos(workspace, capture.training_views)
 
@@ -185,7 +213,9 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
     """
     workspace, device = Workspace(request.workspace), pick_device(request.device)
     capture, images = load_capture_and_images(workspace)
-    settings = with_options(settings_for(request.preset, device.type), request.appearance, request.refine_cameras, len(images))
+    settings = with_options(
+        settings_for(request.preset, device.type), request.appearance, request.refine_cameras, len(images)
+    )
     if request.steps:
         settings = replace(settings, steps=request.steps)
     folder = workspace.reconstruction
@@ -215,16 +245,23 @@ def _belongs(state: dict, identity: dict) -> bool:
     return {**{key: state.get(key) for key in identity}, "settings": settings} == identity
 
 
-def start(capture: PinholeCapture, images: Photos, settings: NerfSettings, seed: int, device: torch.device,
-          report: Reporter) -> tuple[Trainer, Scene, dict]:
-    """An untrained reconstruction: its trainer, the scene that it trains, and the state that goes with its checkpoints."""
+def start(
+    capture: PinholeCapture, images: Photos, settings: NerfSettings, seed: int, device: torch.device, report: Reporter
+) -> tuple[Trainer, Scene, dict]:
+    """An untrained reconstruction: its trainer, the scene that it trains, and the state that goes with its
+    checkpoints."""
     bank = training_bank(capture, images.reported(report), device)
     torch.manual_seed(seed)
     state = {
-        "settings": settings.to_json(), "seed": seed,
+        "settings": settings.to_json(),
+        "seed": seed,
         "transform": {"center": list(bank.transform.center), "scale": bank.transform.scale},
-        "near": near_plane(capture, bank.transform), "has_alpha": bank.has_alpha, "device": describe_device(device),
-        "seconds": 0.0, "done": False, "psnr_db": None,
+        "near": near_plane(capture, bank.transform),
+        "has_alpha": bank.has_alpha,
+        "device": describe_device(device),
+        "seconds": 0.0,
+        "done": False,
+        "psnr_db": None,
     }
     model, transform = build_model(state)
     trainer = Trainer(model, bank, seed, settings.steps, log=report.log)
@@ -275,7 +312,9 @@ def _preview(scene: Scene, folder: Path, report: Reporter) -> None:
     view = (scene.capture.held_out_views or scene.capture.views)[0]
     k = view.camera.intrinsics
     shrink = min(1.0, 192 / max(k.width, k.height))
-    camera = Camera(k.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink))), view.camera.camera_to_world)
+    camera = Camera(
+        k.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink))), view.camera.camera_to_world
+    )
     save_srgb(folder / "preview.png", scene.render(camera, report).rgb_srgb)
     report.artifact("image", folder / "preview.png")
 

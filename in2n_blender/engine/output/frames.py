@@ -7,12 +7,14 @@ import json
 import time
 from pathlib import Path
 
-from ...jobs.protocol import RenderPath, Reporter
-from ...jobs.workspace import Workspace, read_json, write_json
+from ...link.requests import RenderPath
 from ...scene.camera_path import CameraPath
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
+from ...workspace.files import read_json, write_json
+from ...workspace.layout import Workspace
 from ..device import describe_device
-from .images import Picture, write_exr, write_png
+from ..pictures import Picture, write_exr, write_png
 
 RECORD = "render.json"
 PATH_COPY = "camera_path.json"
@@ -21,8 +23,8 @@ PATH_COPY = "camera_path.json"
 def render_path(request: RenderPath, report: Reporter) -> dict:
     """Render every frame that is not there yet from the same path and the same model.
 
-    Returns {"folder", "count", "rendered", "seconds", "device"}; the same, with the frames' fingerprint, is in render.json,
-    and the path in camera_path.json beside it.
+    Returns {"folder", "count", "rendered", "seconds", "device"}; the same, with the frames' fingerprint, is in
+    render.json, and the path in camera_path.json beside it.
     Raises In2nError for a bad path, an edit or reconstruction that is not there, a full disk; Cancelled.
     """
     from ..nerf.scene import load_scene
@@ -32,14 +34,24 @@ def render_path(request: RenderPath, report: Reporter) -> dict:
     scene = load_scene(workspace, request.edit, request.device)
     folder = workspace.renders(request.edit, path.name)
     record = _open_record(folder, path, checkpoint_file(workspace, request.edit))
-    record |= {"camera_path": path.name, "edit": request.edit, "count": len(path.frames), "device": describe_device(scene.device)}
+    record |= {
+        "camera_path": path.name,
+        "edit": request.edit,
+        "count": len(path.frames),
+        "device": describe_device(scene.device),
+    }
 
     missing = [frame for frame in path.frames if not _is_rendered(folder, frame.number)]
     done_before, before, started = len(path.frames) - len(missing), record["seconds"], time.monotonic()
     for index, frame in enumerate(missing):
         elapsed = time.monotonic() - started
-        report.progress(done_before + index, len(path.frames), "frame", f"Rendering frame {frame.number}",
-                        elapsed / index * (len(missing) - index) if index else None)
+        report.progress(
+            done_before + index,
+            len(path.frames),
+            "frame",
+            f"Rendering frame {frame.number}",
+            elapsed / index * (len(missing) - index) if index else None,
+        )
         picture = Picture.of(scene.render(frame.camera, report=report), scene.has_alpha)
         write_exr(folder / f"{frame.number:04d}.exr", picture)
         write_png(folder / f"{frame.number:04d}.png", picture)
@@ -47,8 +59,13 @@ def render_path(request: RenderPath, report: Reporter) -> dict:
         record["seconds"] = round(before + time.monotonic() - started, 3)
         write_json(folder / RECORD, record)
     report.progress(len(path.frames), len(path.frames), "frame", "Frames rendered", 0.0)
-    return {"folder": str(folder), "count": len(path.frames), "rendered": len(missing),
-            "seconds": record["seconds"], "device": record["device"]}
+    return {
+        "folder": str(folder),
+        "count": len(path.frames),
+        "rendered": len(missing),
+        "seconds": record["seconds"],
+        "device": record["device"],
+    }
 
 
 def load_camera_path(path: Path) -> CameraPath:
@@ -57,10 +74,15 @@ def load_camera_path(path: Path) -> CameraPath:
     try:
         camera_path = CameraPath.from_json(data)
     except (KeyError, TypeError, ValueError) as error:
-        raise In2nError("bad_camera_path", f"{path} is not a camera path ({type(error).__name__}: {error}).",
-                        "Export the camera path again.") from error
+        raise In2nError(
+            "bad_camera_path",
+            f"{path} is not a camera path ({type(error).__name__}: {error}).",
+            "Export the camera path again.",
+        ) from error
     if not camera_path.frames:
-        raise In2nError("bad_camera_path", f"The camera path {path} has no frames.", "Animate the camera over at least one frame.")
+        raise In2nError(
+            "bad_camera_path", f"The camera path {path} has no frames.", "Animate the camera over at least one frame."
+        )
     return camera_path
 
 
@@ -74,7 +96,8 @@ def _is_rendered(folder: Path, number: int) -> bool:
 
 
 def _open_record(folder: Path, path: CameraPath, checkpoint: Path) -> dict:
-    """The record of an earlier run of the same frames; where they were others, these are removed and a new one begun."""
+    """The record of an earlier run of the same frames; where they were others, these are removed and a new one
+    begun."""
     fingerprint = _fingerprint(path, checkpoint)
     if (folder / RECORD).is_file():
         record = read_json(folder / RECORD)

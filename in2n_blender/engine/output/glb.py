@@ -10,13 +10,15 @@ import struct
 
 import numpy as np
 
-from .images import srgb_to_linear
+from ..pictures import srgb_to_linear
 
 FLOAT, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5123, 5125
 VERTICES, INDICES = 34962, 34963
 
 
-def glb_bytes(positions: np.ndarray, normals: np.ndarray, colors_srgb: np.ndarray, faces: np.ndarray, name: str) -> bytes:
+def glb_bytes(
+    positions: np.ndarray, normals: np.ndarray, colors_srgb: np.ndarray, faces: np.ndarray, name: str
+) -> bytes:
     """A GLB file with one unlit mesh (the colours of a capture hold its light already).
 
     positions, normals: (vertices, 3) with z up, as in the capture; written with y up, as glTF wants, so that Blender's
@@ -26,8 +28,10 @@ def glb_bytes(positions: np.ndarray, normals: np.ndarray, colors_srgb: np.ndarra
     linear = np.round(srgb_to_linear(np.clip(colors_srgb, 0, 1)) * 65535).astype("<u2")
     opaque = np.column_stack([linear, np.full(len(linear), 65535, "<u2")])
     arrays = (
-        (_y_up(positions), FLOAT, "VEC3", VERTICES), (_y_up(normals), FLOAT, "VEC3", VERTICES),
-        (opaque, UNSIGNED_SHORT, "VEC4", VERTICES), (np.ascontiguousarray(faces, "<u4").reshape(-1), UNSIGNED_INT, "SCALAR", INDICES),
+        (_y_up(positions), FLOAT, "VEC3", VERTICES),
+        (_y_up(normals), FLOAT, "VEC3", VERTICES),
+        (opaque, UNSIGNED_SHORT, "VEC4", VERTICES),
+        (np.ascontiguousarray(faces, "<u4").reshape(-1), UNSIGNED_INT, "SCALAR", INDICES),
     )
     views, accessors, offset = [], [], 0
     for array, component, kind, target in arrays:
@@ -38,12 +42,22 @@ def glb_bytes(positions: np.ndarray, normals: np.ndarray, colors_srgb: np.ndarra
     accessors[2]["normalized"] = True
     primitive = {"attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2}, "indices": 3, "material": 0}
     document = {
-        "asset": {"version": "2.0", "generator": "in2n_blender"}, "scene": 0, "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": name}], "meshes": [{"name": name, "primitives": [primitive]}],
-        "materials": [{"name": name, "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
-                       "extensions": {"KHR_materials_unlit": {}}}],
+        "asset": {"version": "2.0", "generator": "in2n_blender"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, "name": name}],
+        "meshes": [{"name": name, "primitives": [primitive]}],
+        "materials": [
+            {
+                "name": name,
+                "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
+                "extensions": {"KHR_materials_unlit": {}},
+            }
+        ],
         "extensionsUsed": ["KHR_materials_unlit"],
-        "buffers": [{"byteLength": offset}], "bufferViews": views, "accessors": accessors,
+        "buffers": [{"byteLength": offset}],
+        "bufferViews": views,
+        "accessors": accessors,
     }
     return _container(json.dumps(document).encode(), b"".join(array.tobytes() for array, *_ in arrays))
 
@@ -57,6 +71,12 @@ def _container(document: bytes, binary: bytes) -> bytes:
     document += b" " * (-len(document) % 4)
     binary += b"\0" * (-len(binary) % 4)
     total = 12 + 8 + len(document) + 8 + len(binary)
-    return b"".join([
-        struct.pack("<4sII", b"glTF", 2, total), struct.pack("<I4s", len(document), b"JSON"), document,
-        struct.pack("<I4s", len(binary), b"BIN\0"), binary])
+    return b"".join(
+        [
+            struct.pack("<4sII", b"glTF", 2, total),
+            struct.pack("<I4s", len(document), b"JSON"),
+            document,
+            struct.pack("<I4s", len(binary), b"BIN\0"),
+            binary,
+        ]
+    )

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...jobs.protocol import ExtractMesh, Reporter
-from ...jobs.workspace import ORIGINAL, Workspace, atomic_path, write_json
+from ...link.requests import ExtractMesh
 from ...scene.camera import Camera
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
+from ...workspace.files import atomic_path, write_json
+from ...workspace.layout import ORIGINAL, Workspace
 from ..device import describe_device
+from ..pictures import to_bytes
 from .glb import glb_bytes
-from .images import to_bytes
 
 CHUNK = 1 << 17
 MOST_FACES = 300_000
@@ -63,8 +65,13 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
     write_ply(files["ply"], mesh)
     write_glb(files["glb"], mesh, request.edit or ORIGINAL)
     result = {
-        **{kind: str(path) for kind, path in files.items()}, "vertices": len(mesh.vertices), "faces": len(mesh.faces),
-        "threshold": threshold, "seconds": round(time.monotonic() - started, 3), "device": describe_device(scene.device)}
+        **{kind: str(path) for kind, path in files.items()},
+        "vertices": len(mesh.vertices),
+        "faces": len(mesh.faces),
+        "threshold": threshold,
+        "seconds": round(time.monotonic() - started, 3),
+        "device": describe_device(scene.device),
+    }
     facts = {key: value for key, value in result.items() if key not in files}
     write_json(workspace.mesh(request.edit, ".json"), {"resolution": request.resolution, **facts})
     for path in files.values():
@@ -97,7 +104,9 @@ def sample_density(scene, resolution: int, report: Reporter) -> DensityGrid:
         raise ValueError(f"resolution {resolution}")
     low, high = np.asarray(scene.bounds(), np.float64)
     voxel = float((high - low).max() / (resolution - 1))
-    axes = [low[axis] + voxel * np.arange(max(2, math.floor((high - low)[axis] / voxel + 1e-6) + 1)) for axis in range(3)]
+    axes = [
+        low[axis] + voxel * np.arange(max(2, math.floor((high - low)[axis] / voxel + 1e-6) + 1)) for axis in range(3)
+    ]
     shape = tuple(len(axis) for axis in axes)
     density = np.empty(shape, np.float32)
     flat, plane = density.reshape(-1), shape[1] * shape[2]
@@ -114,17 +123,20 @@ def sample_density(scene, resolution: int, report: Reporter) -> DensityGrid:
 def surface_threshold(scene, grid: DensityGrid, report: Reporter) -> float:
     """The density of the mesh's surface: half of the median density where the training views see surfaces.
 
-    How dense a NeRF's surfaces are depends on how it was trained, not on the grid. Where the views see next to nothing in
-    the grid, it is the density at which HALVING_VOXELS voxels hide half of what is behind them, exp(-sigma * length) = 1/2,
-    and at most half of what the densest thousandth of the voxels reach. Raises In2nError("empty_mesh").
+    How dense a NeRF's surfaces are depends on how it was trained, not on the grid. Where the views see next to nothing
+    in the grid, it is the density at which HALVING_VOXELS voxels hide half of what is behind them, exp(-sigma * length)
+    = 1/2, and at most half of what the densest thousandth of the voxels reach. Raises In2nError("empty_mesh").
     """
     seen = _seen_densities(scene, grid, report)
     if len(seen) >= 100 and np.median(seen) > 0:
         return float(np.median(seen) / 2)
     dense = float(np.quantile(grid.density, 0.999))
     if not math.isfinite(dense) or dense <= 0:
-        raise In2nError("empty_mesh", "Nothing in the capture's region is dense enough for a mesh.",
-                        "Reconstruct longer, or check that the photos show something from several sides.")
+        raise In2nError(
+            "empty_mesh",
+            "Nothing in the capture's region is dense enough for a mesh.",
+            "Reconstruct longer, or check that the photos show something from several sides.",
+        )
     return min(math.log(2) / (HALVING_VOXELS * grid.voxel), dense / 2)
 
 
@@ -135,7 +147,9 @@ def _seen_densities(scene, grid: DensityGrid, report: Reporter) -> np.ndarray:
     for view in views[:: max(1, len(views) // SAMPLED_VIEWS)]:
         k = view.camera.intrinsics
         scale = min(1.0, SAMPLED_SIDE / max(k.width, k.height))
-        camera = Camera(k.scaled_to(max(1, round(k.width * scale)), max(1, round(k.height * scale))), view.camera.camera_to_world)
+        camera = Camera(
+            k.scaled_to(max(1, round(k.width * scale)), max(1, round(k.height * scale))), view.camera.camera_to_world
+        )
         rendered = scene.render(camera, report=report)
         origins, directions = camera.rays()
         seen = origins + directions * np.asarray(rendered.depth).reshape(-1, 1)
@@ -146,21 +160,29 @@ def _seen_densities(scene, grid: DensityGrid, report: Reporter) -> np.ndarray:
 
 
 def marching_cubes(grid: DensityGrid, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (v, 3) float32 in capture coordinates and faces (f, 3) of the density's isosurface (Lewiner et al. 2003).
+    """Vertices (v, 3) float32 in capture coordinates and faces (f, 3) of the density's isosurface (Lewiner et al.
+    2003).
 
     The surface is open where it meets the border of the grid. Raises In2nError("empty_mesh") when there is none.
     """
     from skimage import measure
 
     if not grid.density.min() < threshold < grid.density.max():
-        raise In2nError("empty_mesh", "The density has no surface in the capture's region.", "Reconstruct longer, or with another capture.")
-    # The logarithm makes the density change evenly from voxel to voxel, so that vertices are interpolated where they are.
+        raise In2nError(
+            "empty_mesh",
+            "The density has no surface in the capture's region.",
+            "Reconstruct longer, or with another capture.",
+        )
+    # The logarithm makes the density change evenly from voxel to voxel, so that vertices are interpolated where they
+    # are.
     volume = np.log(np.maximum(grid.density, threshold * 1e-3))
     vertices, faces, _, _ = measure.marching_cubes(volume, math.log(threshold), gradient_direction="ascent")
     return (grid.origin + vertices * grid.voxel).astype(np.float32), faces.astype(np.int64)
 
 
-def without_floaters(vertices: np.ndarray, faces: np.ndarray, share: float = FLOATER_SHARE) -> tuple[np.ndarray, np.ndarray]:
+def without_floaters(
+    vertices: np.ndarray, faces: np.ndarray, share: float = FLOATER_SHARE
+) -> tuple[np.ndarray, np.ndarray]:
     """Only the connected components with at least `share` of the largest one's faces."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -196,7 +218,8 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def surface_colors(scene, vertices: np.ndarray, normals: np.ndarray, voxel: float, report: Reporter) -> np.ndarray:
-    """(v, 3) sRGB seen when looking at every vertex along its inward normal: a short volume rendering through the surface.
+    """(v, 3) sRGB seen when looking at every vertex along its inward normal: a short volume rendering through the
+    surface.
 
     From one voxel outside to three inside, because a NeRF's colour is right where its weight is, not on one isosurface.
     """

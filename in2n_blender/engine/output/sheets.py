@@ -5,20 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ...jobs.protocol import ExtractMesh, Reporter, Summarise
-from ...jobs.workspace import Workspace, atomic_path, read_json, write_json
+from ...link.requests import ExtractMesh, Summarise
 from ...scene.camera import Camera
 from ...scene.camera_path import CameraPath
 from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
+from ...workspace.files import atomic_path, read_json, write_json
+from ...workspace.layout import Workspace
+from ..pictures import BACKGROUND, GAP, INK, LABEL_HEIGHT, Picture, contact_strip, fitted
 from .frames import PATH_COPY, RECORD, checkpoint_file, load_camera_path
-from .images import Picture, to_bytes
 
 SHEET_VIEWS = 4
 SHEET_CELL = 256
@@ -28,17 +30,14 @@ ANIMATION_SIDE = 320
 ANIMATION_PIXELS = 128 * 128
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "nerfacc", "warp-lang", "lpips", "numpy")
 
-BACKGROUND, INK = (24, 24, 26), (225, 225, 225)
-GAP, LABEL_HEIGHT = 6, 26
-
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], cell: int = SHEET_CELL) -> Image.Image:
     """Rows of pictures, each under its label.
 
-    rows: (label, images (height, width, 3) sRGB, float in [0, 1] or uint8). cell: pixels on the longer side of a picture;
-    smaller pictures are enlarged, larger ones reduced.
+    rows: (label, images (height, width, 3) sRGB, float in [0, 1] or uint8). cell: pixels on the longer side of a
+    picture; smaller pictures are enlarged, larger ones reduced.
     """
-    rows = [(label, [_fitted(image, cell) for image in images]) for label, images in rows]
+    rows = [(label, [fitted(image, cell) for image in images]) for label, images in rows]
     columns = max(len(images) for _, images in rows)
     widths = [max((images[c].width for _, images in rows if c < len(images)), default=0) for c in range(columns)]
     heights = [max(image.height for image in images) for _, images in rows]
@@ -55,37 +54,28 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], cell: int = 
     return sheet
 
 
-def before_after_gif(path: Path, before: Sequence[np.ndarray], after: Sequence[np.ndarray], fps: float, labels=("before", "after")) -> None:
-    """An endless GIF of both sequences side by side. All frames share one palette, so that still surfaces do not flicker.
+def before_after_gif(
+    path: Path, before: Sequence[np.ndarray], after: Sequence[np.ndarray], fps: float, labels=("before", "after")
+) -> None:
+    """An endless GIF of both sequences side by side. All frames share one palette, so that still surfaces do not
+    flicker.
 
     before, after: as many (height, width, 3) sRGB images each. Raises In2nError when it cannot be written.
     """
-    frames = [contact_strip([a, b], labels) for a, b in zip(before, after)]
+    frames = [contact_strip([a, b], labels, ANIMATION_SIDE) for a, b in zip(before, after)]
     palette = _shared_palette(frames)
     frames = [frame.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
     with atomic_path(path) as temporary:
-        frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=max(20, round(1000 / fps)), loop=0, disposal=1)
-
-
-def contact_strip(images: Sequence[np.ndarray], labels: Sequence[str], side: int = ANIMATION_SIDE) -> Image.Image:
-    """Pictures side by side, each with its label in a corner."""
-    pictures = [_fitted(image, side) for image in images]
-    strip = Image.new("RGB", (sum(p.width for p in pictures) + GAP * (len(pictures) - 1), max(p.height for p in pictures)), BACKGROUND)
-    draw, font, left = ImageDraw.Draw(strip), ImageFont.load_default(size=14), 0
-    for picture, label in zip(pictures, labels):
-        strip.paste(picture, (left, 0))
-        plate = draw.textbbox((left + 14, 12), label, font)
-        draw.rounded_rectangle((plate[0] - 7, plate[1] - 5, plate[2] + 7, plate[3] + 5), 5, BACKGROUND)
-        draw.text((left + 14, 12), label, INK, font)
-        left += picture.width + GAP
-    return strip
+        frames[0].save(
+            temporary, save_all=True, append_images=frames[1:], duration=max(20, round(1000 / fps)), loop=0, disposal=1
+        )
 
 
 def summarise(request: Summarise, report: Reporter) -> dict:
     """Gather the results of an edit in the folder request.out.
 
-    Writes frames/edited/, before_after.gif, mesh.glb, contact_sheet.png and report.json, and returns what report.json holds.
-    Raises In2nError where the reconstruction, the edit or the frames are not there; Cancelled.
+    Writes frames/edited/, before_after.gif, mesh.glb, contact_sheet.png and report.json, and returns what report.json
+    holds. Raises In2nError where the reconstruction, the edit or the frames are not there; Cancelled.
     """
     from ..nerf.scene import load_scene
 
@@ -109,7 +99,9 @@ def summarise(request: Summarise, report: Reporter) -> dict:
 
 
 def gather_report(workspace: Workspace, request: Summarise) -> dict:
-    """report.json from the files that the jobs left in the workspace; what a job did not leave is taken from request.results."""
+    """report.json from the files that the jobs left in the workspace; what a job did not leave is taken from
+    request.results."""
+
     def facts(path: Path, job: str, names: dict[str, str]) -> dict:
         found = {**request.results.get(job, {}), **(read_json(path) if path.is_file() else {})}
         return {name: found.get(key) for name, key in names.items()}
@@ -118,9 +110,18 @@ def gather_report(workspace: Workspace, request: Summarise) -> dict:
     edit = workspace.edit(request.edit)
     device = facts(edit / "state.json", "edit", same("device"))["device"]
     return {
-        "reconstruction": facts(workspace.reconstruction / "state.json", "reconstruct", same("psnr_db", "seconds", "device")),
-        "edit": {"name": request.edit, **facts(edit / "state.json", "edit", same("instruction", "editor", "rounds", "unet_evaluations", "seconds"))},
-        "frames": facts(workspace.renders(request.edit, request.camera_path) / RECORD, "render", same("count", "seconds")),
+        "reconstruction": facts(
+            workspace.reconstruction / "state.json", "reconstruct", same("psnr_db", "seconds", "device")
+        ),
+        "edit": {
+            "name": request.edit,
+            **facts(
+                edit / "state.json", "edit", same("instruction", "editor", "rounds", "unet_evaluations", "seconds")
+            ),
+        },
+        "frames": facts(
+            workspace.renders(request.edit, request.camera_path) / RECORD, "render", same("count", "seconds")
+        ),
         "mesh": facts(workspace.mesh(request.edit, ".json"), "mesh", same("vertices", "faces", "seconds")),
         "device": device,
         "versions": versions(),
@@ -164,7 +165,8 @@ def _write_contact_sheet(workspace: Workspace, scenes: dict, edit: str, path: Pa
 
 
 def _write_animation(scene, path: CameraPath, unedited: Path, edited: Path, gif: Path, report: Reporter) -> None:
-    """unedited, edited: folders of full frames. Frames before the edit that are not there are rendered small from `scene`."""
+    """unedited, edited: folders of full frames. Frames before the edit that are not there are rendered small from
+    `scene`."""
     chosen = [path.frames[i] for i in spread(len(path.frames), ANIMATION_FRAMES)]
     at_hand = (unedited / PATH_COPY).is_file() and read_json(unedited / PATH_COPY) == read_json(edited / PATH_COPY)
     before, after = [], []
@@ -215,7 +217,11 @@ def _copy(source: Path, target: Path) -> None:
 
 def _require(path: Path, what: str) -> None:
     if not path.is_file():
-        raise In2nError("missing_result", f"There is no {what} in this workspace yet ({path} is missing).", "Run the earlier steps first.")
+        raise In2nError(
+            "missing_result",
+            f"There is no {what} in this workspace yet ({path} is missing).",
+            "Run the earlier steps first.",
+        )
 
 
 def _over_white(image: Image.Image) -> np.ndarray:
@@ -223,16 +229,6 @@ def _over_white(image: Image.Image) -> np.ndarray:
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return np.asarray(Image.alpha_composite(white, image).convert("RGB"))
-
-
-def _fitted(image: np.ndarray, side: int) -> Image.Image:
-    image = np.asarray(image)
-    picture = Image.fromarray(image if image.dtype == np.uint8 else to_bytes(image))
-    scale = side / max(picture.size)
-    if scale == 1:
-        return picture
-    size = tuple(max(1, round(length * scale)) for length in picture.size)
-    return picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
 
 
 def _shared_palette(frames: Sequence[Image.Image]) -> Image.Image:

@@ -23,5 +23,8 @@ def read(path: Path) -> Capture:
     model = colmap.find(path)
     if model:
         return colmap.read(model)
-    raise In2nError("not_a_capture", f"No capture was found in {path}.",
-                    "Choose a folder with transforms.json or transforms_train.json, or a COLMAP project with sparse/0 and images.")
+    raise In2nError(
+        "not_a_capture",
+        f"No capture was found in {path}.",
+        "Choose a folder with transforms.json or transforms_train.json, or a COLMAP project with sparse/0 and images.",
+    )

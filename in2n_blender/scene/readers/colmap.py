@@ -7,9 +7,9 @@ corner of the upper-left pixel, as ours.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 
@@ -24,7 +24,8 @@ OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 @dataclass(frozen=True)
 class CameraModel:
-    """name; number of parameters; how many focal lengths they begin with (1 or 2); the lens model of those after cx, cy."""
+    """name; number of parameters; how many focal lengths they begin with (1 or 2); the lens model of those after cx,
+    cy."""
 
     name: str
     parameters: int
@@ -34,14 +35,24 @@ class CameraModel:
 
 # the order is COLMAP's model id (colmap/sensor/models.h); lens "": a model without a counterpart here
 MODELS = (
-    CameraModel("SIMPLE_PINHOLE", 3, 1, "pinhole"), CameraModel("PINHOLE", 4, 2, "pinhole"),
-    CameraModel("SIMPLE_RADIAL", 4, 1, "opencv"), CameraModel("RADIAL", 5, 1, "opencv"), CameraModel("OPENCV", 8, 2, "opencv"),
-    CameraModel("OPENCV_FISHEYE", 8, 2, "opencv_fisheye"), CameraModel("FULL_OPENCV", 12, 2, "opencv"),
-    CameraModel("FOV", 5, 2, ""), CameraModel("SIMPLE_RADIAL_FISHEYE", 4, 1, "opencv_fisheye"),
-    CameraModel("RADIAL_FISHEYE", 5, 1, "opencv_fisheye"), CameraModel("THIN_PRISM_FISHEYE", 12, 2, ""),
-    CameraModel("RAD_TAN_THIN_PRISM_FISHEYE", 16, 2, ""), CameraModel("SIMPLE_DIVISION", 4, 1, ""),
-    CameraModel("DIVISION", 5, 2, ""), CameraModel("SIMPLE_FISHEYE", 3, 1, "opencv_fisheye"),
-    CameraModel("FISHEYE", 4, 2, "opencv_fisheye"), CameraModel("EUCM", 6, 2, ""), CameraModel("EQUIRECTANGULAR", 2, 0, ""),
+    CameraModel("SIMPLE_PINHOLE", 3, 1, "pinhole"),
+    CameraModel("PINHOLE", 4, 2, "pinhole"),
+    CameraModel("SIMPLE_RADIAL", 4, 1, "opencv"),
+    CameraModel("RADIAL", 5, 1, "opencv"),
+    CameraModel("OPENCV", 8, 2, "opencv"),
+    CameraModel("OPENCV_FISHEYE", 8, 2, "opencv_fisheye"),
+    CameraModel("FULL_OPENCV", 12, 2, "opencv"),
+    CameraModel("FOV", 5, 2, ""),
+    CameraModel("SIMPLE_RADIAL_FISHEYE", 4, 1, "opencv_fisheye"),
+    CameraModel("RADIAL_FISHEYE", 5, 1, "opencv_fisheye"),
+    CameraModel("THIN_PRISM_FISHEYE", 12, 2, ""),
+    CameraModel("RAD_TAN_THIN_PRISM_FISHEYE", 16, 2, ""),
+    CameraModel("SIMPLE_DIVISION", 4, 1, ""),
+    CameraModel("DIVISION", 5, 2, ""),
+    CameraModel("SIMPLE_FISHEYE", 3, 1, "opencv_fisheye"),
+    CameraModel("FISHEYE", 4, 2, "opencv_fisheye"),
+    CameraModel("EUCM", 6, 2, ""),
+    CameraModel("EQUIRECTANGULAR", 2, 0, ""),
 )
 
 
@@ -88,16 +99,24 @@ def read(model: Path) -> Capture:
         if camera is None:
             raise _bad(_file(model, "images"), f"{image.name} refers to camera {image.camera}, which is not listed")
         photo = folder / image.name
-        listed.append(ListedPhoto(
-            image.name, photo if photo.is_file() else None, _camera_to_world(image), (camera.width, camera.height),
-            lambda width, height, camera=camera, label=image.name: _lens(camera, label),
-        ))
-    project = next((p for p in (model, *model.parents) if p.name not in ("sparse", "colmap") and not p.name.isdigit()), model)
+        listed.append(
+            ListedPhoto(
+                image.name,
+                photo if photo.is_file() else None,
+                _camera_to_world(image),
+                (camera.width, camera.height),
+                lambda width, height, camera=camera, label=image.name: _lens(camera, label),
+            )
+        )
+    project = next(
+        (p for p in (model, *model.parents) if p.name not in ("sparse", "colmap") and not p.name.isdigit()), model
+    )
     return build_capture(model, project, listed, *read_points(model))
 
 
 def read_points(model: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (P, 3) float32 and colours (P, 3) uint8; none if the model has no points3D. Raises In2nError("bad_colmap")."""
+    """Positions (P, 3) float32 and colours (P, 3) uint8; none if the model has no points3D. Raises
+    In2nError("bad_colmap")."""
     path = _file(model, "points3D")
     if path is None:
         return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
@@ -143,8 +162,8 @@ def _lens(camera: _Camera, label: str) -> Lens:
     model = camera.model
     if not model.lens:
         raise _unknown(model.name, f" of {label}")
-    focal = [positive(p, "The focal length", label) for p in camera.parameters[:model.focal_lengths]]
-    cx, cy, *distortion = (finite(p, "A camera parameter", label) for p in camera.parameters[model.focal_lengths:])
+    focal = [positive(p, "The focal length", label) for p in camera.parameters[: model.focal_lengths]]
+    cx, cy, *distortion = (finite(p, "A camera parameter", label) for p in camera.parameters[model.focal_lengths :])
     lens = Lens(model.lens, Intrinsics(camera.width, camera.height, focal[0], focal[-1], cx, cy), tuple(distortion))
     return Lens("pinhole", lens.intrinsics) if lens.is_pinhole else lens
 
@@ -152,7 +171,11 @@ def _lens(camera: _Camera, label: str) -> Lens:
 def _guarded(path: Path, binary: Callable, text: Callable):
     """Parse a file by its format; whatever a damaged file does to the parser becomes In2nError("bad_colmap")."""
     try:
-        return binary(_Bytes(path.read_bytes())) if path.suffix == ".bin" else text(path.read_text(encoding="utf-8").splitlines())
+        return (
+            binary(_Bytes(path.read_bytes()))
+            if path.suffix == ".bin"
+            else text(path.read_text(encoding="utf-8").splitlines())
+        )
     except (struct.error, ValueError, IndexError, OverflowError) as error:
         raise _bad(path, str(error)) from None
     except OSError as error:
@@ -160,7 +183,11 @@ def _guarded(path: Path, binary: Callable, text: Callable):
 
 
 def _bad(path: Path, reason: str) -> In2nError:
-    return In2nError("bad_colmap", f"{path} cannot be read as a COLMAP model ({reason}).", "The file may be cut short; export the model again.")
+    return In2nError(
+        "bad_colmap",
+        f"{path} cannot be read as a COLMAP model ({reason}).",
+        "The file may be cut short; export the model again.",
+    )
 
 
 class _Bytes:
@@ -176,7 +203,7 @@ class _Bytes:
 
     def text(self) -> str:
         end = self.data.index(b"\0", self.at)
-        value, self.at = self.data[self.at:end].decode("utf-8"), end + 1
+        value, self.at = self.data[self.at : end].decode("utf-8"), end + 1
         return value
 
     def skip(self, size: int) -> None:
@@ -192,8 +219,11 @@ def _camera(model: CameraModel, width: float, height: float, parameters) -> _Cam
 
 
 def _unknown(model: object, of: str = "") -> In2nError:
-    return In2nError("unknown_camera_model", f"The COLMAP camera model “{model}”{of} is not known.",
-                     f"Run COLMAP's image_undistorter first, or use one of {', '.join(m.name for m in MODELS if m.lens)}.")
+    return In2nError(
+        "unknown_camera_model",
+        f"The COLMAP camera model “{model}”{of} is not known.",
+        f"Run COLMAP's image_undistorter first, or use one of {', '.join(m.name for m in MODELS if m.lens)}.",
+    )
 
 
 def _cameras_binary(data: _Bytes) -> dict[int, _Camera]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 
-from ..capture import Capture, Frame, unique_names
+from ..capture import Capture, Frame
 from ..errors import In2nError
-from ..image_header import ImageHeader, read_image_header
 from ..lens import Lens
+from ..photo_header import ImageHeader, read_image_header
+from .names import unique_names
 
 FEWEST_PHOTOS = 3
 
@@ -22,9 +23,9 @@ FEWEST_PHOTOS = 3
 class ListedPhoto:
     """One photo as a capture's files list it.
 
-    label: the photo as the files name it. photo: its file, None if it is not there. camera_to_world: anything, unchecked,
-    OpenGL axes. listed_size: (width, height) that the files give, None if they do not. lens: makes the lens for a photo
-    of the given (width, height), which is the listed size wherever there is one.
+    label: the photo as the files name it. photo: its file, None if it is not there. camera_to_world: anything,
+    unchecked, OpenGL axes. listed_size: (width, height) that the files give, None if they do not. lens: makes the lens
+    for a photo of the given (width, height), which is the listed size wherever there is one.
     """
 
     label: str
@@ -35,7 +36,9 @@ class ListedPhoto:
     held_out: bool | None = None
 
 
-def build_capture(source: Path, folder: Path, listed: list[ListedPhoto], points: np.ndarray, point_colors: np.ndarray) -> Capture:
+def build_capture(
+    source: Path, folder: Path, listed: list[ListedPhoto], points: np.ndarray, point_colors: np.ndarray
+) -> Capture:
     """Frames in the natural order of their labels (2 before 10), each with a unique name.
 
     Raises In2nError: "bad_matrix", "bad_intrinsics", "size_mismatch", "no_photos", "too_few_photos".
@@ -55,18 +58,26 @@ def build_capture(source: Path, folder: Path, listed: list[ListedPhoto], points:
         else:
             frames.append(frame)
     if not frames and not unreadable:
-        raise In2nError("no_photos", f"None of the {len(listed)} photos that {source} lists was found, for instance {listed[0].label}.",
-                        "Put the photos where the file says they are, or choose the folder that holds both.")
+        raise In2nError(
+            "no_photos",
+            f"None of the {len(listed)} photos that {source} lists was found, for instance {listed[0].label}.",
+            "Put the photos where the file says they are, or choose the folder that holds both.",
+        )
     check_enough(len(frames), len(listed), source)
-    return Capture(folder.name or "capture", source, tuple(frames), points, point_colors, tuple(missing), tuple(unreadable))
+    return Capture(
+        folder.name or "capture", source, tuple(frames), points, point_colors, tuple(missing), tuple(unreadable)
+    )
 
 
 def check_enough(usable: int, listed: int, source: Path | str) -> None:
     """Raises In2nError("too_few_photos")."""
     if usable < FEWEST_PHOTOS:
         count = {0: "None", 1: "Only one", 2: "Only two"}[usable]
-        raise In2nError("too_few_photos", f"{count} of the {listed} photos of {source} can be used; at least {FEWEST_PHOTOS} are needed.",
-                        "Add photos: twenty or more, from all around, give a good reconstruction.")
+        raise In2nError(
+            "too_few_photos",
+            f"{count} of the {listed} photos of {source} can be used; at least {FEWEST_PHOTOS} are needed.",
+            "Add photos: twenty or more, from all around, give a good reconstruction.",
+        )
 
 
 def checked_pose(matrix: object, label: str) -> np.ndarray:
@@ -74,8 +85,13 @@ def checked_pose(matrix: object, label: str) -> np.ndarray:
 
     Raises In2nError("bad_matrix") for a wrong shape, a number that is not finite, a mirror or a sheared matrix.
     """
+
     def bad(reason: str) -> In2nError:
-        return In2nError("bad_matrix", f"The camera matrix of {label} {reason}.", "Export the capture again: each camera needs a 4 x 4 camera-to-world matrix.")
+        return In2nError(
+            "bad_matrix",
+            f"The camera matrix of {label} {reason}.",
+            "Export the capture again: each camera needs a 4 x 4 camera-to-world matrix.",
+        )
 
     try:
         pose = np.array(matrix, np.float64)
@@ -105,7 +121,11 @@ def positive(value: object, what: str, label: str) -> float:
     """Raises In2nError("bad_intrinsics") unless the value is a finite number above 0."""
     number = finite(value, what, label)
     if number <= 0:
-        raise In2nError("bad_intrinsics", f"{what} of {label} is {number:g}, which must be above 0.", "Check the camera's intrinsics in the capture.")
+        raise In2nError(
+            "bad_intrinsics",
+            f"{what} of {label} is {number:g}, which must be above 0.",
+            "Check the camera's intrinsics in the capture.",
+        )
     return number
 
 
@@ -116,7 +136,11 @@ def finite(value: object, what: str, label: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise In2nError("bad_intrinsics", f"{what} of {label} is not a number ({value!r}).", "Check the camera's intrinsics in the capture.")
+        raise In2nError(
+            "bad_intrinsics",
+            f"{what} of {label} is not a number ({value!r}).",
+            "Check the camera's intrinsics in the capture.",
+        )
     return number
 
 
@@ -150,8 +174,11 @@ def oriented_size(header: ImageHeader, listed: tuple[int, int] | None, label: st
         return stored, 1
     if _same_shape(listed, upright):
         return upright, header.orientation
-    raise In2nError("size_mismatch", f"{label} has {stored[0]} x {stored[1]} pixels, but the capture says {listed[0]} x {listed[1]}.",
-                    "Use the photos that the capture was calibrated with, whole or scaled, not cropped.")
+    raise In2nError(
+        "size_mismatch",
+        f"{label} has {stored[0]} x {stored[1]} pixels, but the capture says {listed[0]} x {listed[1]}.",
+        "Use the photos that the capture was calibrated with, whole or scaled, not cropped.",
+    )
 
 
 def _same_shape(listed: tuple[int, int], size: tuple[int, int]) -> bool:

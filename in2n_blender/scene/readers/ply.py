@@ -9,8 +9,22 @@ import numpy as np
 from ..errors import In2nError
 
 _TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
-    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
+    "char": "i1",
+    "int8": "i1",
+    "uchar": "u1",
+    "uint8": "u1",
+    "short": "i2",
+    "int16": "i2",
+    "ushort": "u2",
+    "uint16": "u2",
+    "int": "i4",
+    "int32": "i4",
+    "uint": "u4",
+    "uint32": "u4",
+    "float": "f4",
+    "float32": "f4",
+    "double": "f8",
+    "float64": "f8",
 }
 
 
@@ -23,15 +37,18 @@ def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         return _parse(data)
     except (ValueError, KeyError, IndexError) as error:
-        raise In2nError("bad_points", f"The sparse points in {path} cannot be read ({error}).",
-                        "The file may be cut short; export it again, or take its line out of the capture.") from None
+        raise In2nError(
+            "bad_points",
+            f"The sparse points in {path} cannot be read ({error}).",
+            "The file may be cut short; export it again, or take its line out of the capture.",
+        ) from None
 
 
 def _parse(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     end = data.find(b"end_header")
     if not data.startswith(b"ply") or end < 0:
         raise ValueError("not a PLY file")
-    body = data[data.index(b"\n", end) + 1:]
+    body = data[data.index(b"\n", end) + 1 :]
     form, count, fields, element = "", 0, [], ""
     for line in data[:end].decode("ascii", "replace").splitlines():
         words = line.split()
@@ -47,7 +64,7 @@ def _parse(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     names = [name for name, _ in fields]
     if form == "ascii":
         rows = body.decode("ascii", "replace").split()
-        table = np.array(rows[:count * len(fields)], np.float64).reshape(count, len(fields))
+        table = np.array(rows[: count * len(fields)], np.float64).reshape(count, len(fields))
         column = {name: table[:, i] for i, name in enumerate(names)}
     else:
         order = {"binary_little_endian": "<", "binary_big_endian": ">"}[form]

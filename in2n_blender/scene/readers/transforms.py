@@ -1,9 +1,9 @@
 """transforms.json: nerfstudio, instant-ngp and the Blender synthetic sets.
 
-Poses stay as the file gives them: camera-to-world, OpenGL axes, in the coordinates that every program that reads the file
-shares. nerfstudio's `applied_transform` is what nerfstudio did to COLMAP's coordinates to get there (it puts z up), so it
-has been applied to the poses and to the points of `ply_file_path` already. It is applied here to one thing only: sparse
-points that come from a COLMAP model lying beside the file, which are still in COLMAP's coordinates.
+Poses stay as the file gives them: camera-to-world, OpenGL axes, in the coordinates that every program that reads the
+file shares. nerfstudio's `applied_transform` is what nerfstudio did to COLMAP's coordinates to get there (it puts z
+up), so it has been applied to the poses and to the points of `ply_file_path` already. It is applied here to one thing
+only: sparse points that come from a COLMAP model lying beside the file, which are still in COLMAP's coordinates.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ from .listing import ListedPhoto, build_capture, finite, positive
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".tif", ".tiff", ".webp")
 
 # camera_model -> the lens model of its distortion keys. instant-ngp writes OPENCV, nerfstudio any of them.
-CAMERA_MODELS = {name: "brown" for name in ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE")}
-CAMERA_MODELS |= {name: "opencv_fisheye" for name in ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "FISHEYE")}
+CAMERA_MODELS = {
+    name: "brown" for name in ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE")
+}
+CAMERA_MODELS |= {
+    name: "opencv_fisheye" for name in ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "FISHEYE")
+}
 
 
 def find(path: Path) -> Path | None:
-    """The file to read: `path` itself if it is a .json, transforms.json in the folder, or the folder of a synthetic set."""
+    """The file to read: `path` itself if it is a .json, transforms.json in the folder, or the folder of a synthetic
+    set."""
     if path.is_file():
         return path if path.suffix.lower() == ".json" else None
     if (path / "transforms.json").is_file():
@@ -59,13 +64,21 @@ def _load(path: Path) -> dict:
     try:
         table = json.loads(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise In2nError("bad_json", f"{path} is not valid JSON ({error}).",
-                        "The file may be cut short or not what its name says; get it again.") from None
+        raise In2nError(
+            "bad_json",
+            f"{path} is not valid JSON ({error}).",
+            "The file may be cut short or not what its name says; get it again.",
+        ) from None
     except OSError as error:
-        raise In2nError("missing_file", f"{path} cannot be read ({error.strerror}).", "Check the file and its permissions.") from None
+        raise In2nError(
+            "missing_file", f"{path} cannot be read ({error.strerror}).", "Check the file and its permissions."
+        ) from None
     if not isinstance(table, dict) or not isinstance(table.get("frames"), list):
-        raise In2nError("bad_capture", f"{path} has no list of frames.",
-                        "Choose a transforms.json as nerfstudio, instant-ngp or the Blender synthetic sets have.")
+        raise In2nError(
+            "bad_capture",
+            f"{path} has no list of frames.",
+            "Choose a transforms.json as nerfstudio, instant-ngp or the Blender synthetic sets have.",
+        )
     return table
 
 
@@ -76,15 +89,22 @@ def _listed(path: Path, table: dict, held_out: bool | None = None) -> list[Liste
         if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str) or not frame["file_path"]:
             raise In2nError("bad_capture", f"Frame {number} of {path} has no file_path.", "Export the capture again.")
         if "transform_matrix" not in frame:
-            raise In2nError("bad_capture", f"{frame['file_path']} has no transform_matrix in {path}.", "Export the capture again.")
+            raise In2nError(
+                "bad_capture", f"{frame['file_path']} has no transform_matrix in {path}.", "Export the capture again."
+            )
         label = _normal(frame["file_path"])
         if split and label not in split:
             continue
-        listed.append(ListedPhoto(
-            label, _photo(path.parent, label), frame["transform_matrix"], _listed_size(frame, table, label),
-            lambda width, height, frame=frame, label=label: _lens(frame, table, width, height, label),
-            split[label] if split else held_out,
-        ))
+        listed.append(
+            ListedPhoto(
+                label,
+                _photo(path.parent, label),
+                frame["transform_matrix"],
+                _listed_size(frame, table, label),
+                lambda width, height, frame=frame, label=label: _lens(frame, table, width, height, label),
+                split[label] if split else held_out,
+            )
+        )
         _camera_model(frame, table, label)
     return listed
 
@@ -95,11 +115,15 @@ def _split(table: dict) -> dict[str, bool]:
     As in nerfstudio, a photo that is in no list is not used, and one that is in several is trained on. Where the lists
     name no training photos, all that are not held out are trained on.
     """
-    lists = {kind: [_normal(name) for name in table.get(f"{kind}_filenames") or [] if isinstance(name, str)]
-             for kind in ("test", "val", "train")}
+    lists = {
+        kind: [_normal(name) for name in table.get(f"{kind}_filenames") or [] if isinstance(name, str)]
+        for kind in ("test", "val", "train")
+    }
     if not any(lists.values()):
         return {}
-    frames = [_normal(f["file_path"]) for f in table["frames"] if isinstance(f, dict) and isinstance(f.get("file_path"), str)]
+    frames = [
+        _normal(f["file_path"]) for f in table["frames"] if isinstance(f, dict) and isinstance(f.get("file_path"), str)
+    ]
     split = {} if lists["train"] else dict.fromkeys(frames, False)
     split |= dict.fromkeys(lists["test"] + lists["val"], True)
     split |= dict.fromkeys(lists["train"], False)
@@ -129,8 +153,11 @@ def _camera_model(frame: dict, table: dict, label: str) -> str:
         return "opencv_fisheye" if fisheye else "brown"
     model = CAMERA_MODELS.get(str(name).upper())
     if model is None:
-        raise In2nError("unknown_camera_model", f"The camera model “{name}” of {label} is not known.",
-                        f"Undistort the photos first, or use one of {', '.join(CAMERA_MODELS)}.")
+        raise In2nError(
+            "unknown_camera_model",
+            f"The camera model “{name}” of {label} is not known.",
+            f"Undistort the photos first, or use one of {', '.join(CAMERA_MODELS)}.",
+        )
     return model
 
 
@@ -144,10 +171,17 @@ def _listed_size(frame: dict, table: dict, label: str) -> tuple[int, int] | None
 
 def _lens(frame: dict, table: dict, width: int, height: int, label: str) -> Lens:
     """What stands in the frame goes before what stands in the file; focal lengths go before angles of view."""
+
     def value(key: str, default: float) -> float:
         return finite(frame.get(key, table.get(key, default)), key, label)
 
-    intrinsics = Intrinsics(width, height, *_focal_lengths(frame, table, width, height, label), value("cx", width / 2), value("cy", height / 2))
+    intrinsics = Intrinsics(
+        width,
+        height,
+        *_focal_lengths(frame, table, width, height, label),
+        value("cx", width / 2),
+        value("cy", height / 2),
+    )
     model = _camera_model(frame, table, label)
     keys = ("k1", "k2", "k3", "k4") if model == "opencv_fisheye" else ("k1", "k2", "p1", "p2", "k3", "k4")
     lens = Lens(model, intrinsics, tuple(value(key, 0.0) for key in keys))
@@ -159,11 +193,17 @@ def _focal_lengths(frame: dict, table: dict, width: int, height: int, label: str
     for level in (frame, table):
         fx, fy = (None if level.get(key) is None else positive(level[key], key, label) for key in ("fl_x", "fl_y"))
         if fx is None and fy is None:
-            fx, fy = _from_angle(level, "camera_angle_x", width, label), _from_angle(level, "camera_angle_y", height, label)
+            fx, fy = (
+                _from_angle(level, "camera_angle_x", width, label),
+                _from_angle(level, "camera_angle_y", height, label),
+            )
         if fx or fy:
             return fx or fy, fy or fx
-    raise In2nError("bad_intrinsics", f"{label} has no focal length: neither fl_x nor camera_angle_x is given.",
-                    "Export the capture again with its intrinsics.")
+    raise In2nError(
+        "bad_intrinsics",
+        f"{label} has no focal length: neither fl_x nor camera_angle_x is given.",
+        "Export the capture again with its intrinsics.",
+    )
 
 
 def _from_angle(level: dict, key: str, extent: int, label: str) -> float | None:
@@ -172,8 +212,11 @@ def _from_angle(level: dict, key: str, extent: int, label: str) -> float | None:
         return None
     angle = positive(level[key], key, label)
     if angle >= math.pi:
-        raise In2nError("bad_intrinsics", f"{key} of {label} is {angle:g}, which must be an angle in radians below pi.",
-                        "Check the camera's intrinsics in the capture.")
+        raise In2nError(
+            "bad_intrinsics",
+            f"{key} of {label} is {angle:g}, which must be an angle in radians below pi.",
+            "Check the camera's intrinsics in the capture.",
+        )
     return 0.5 * extent / math.tan(0.5 * angle)
 
 
@@ -191,7 +234,11 @@ def _points(folder: Path, table: dict) -> tuple[np.ndarray, np.ndarray]:
     except (TypeError, ValueError):
         applied = np.full((3, 4), np.nan)
     if not np.isfinite(applied).all():
-        raise In2nError("bad_matrix", "applied_transform is not a 3 x 4 matrix of numbers.", "Export the capture again, or take applied_transform out.")
+        raise In2nError(
+            "bad_matrix",
+            "applied_transform is not a 3 x 4 matrix of numbers.",
+            "Export the capture again, or take applied_transform out.",
+        )
     points, colors = colmap.read_points(model)
     return (points @ applied[:, :3].T + applied[:, 3]).astype(np.float32), colors
 

@@ -1,4 +1,5 @@
-"""The captures that both sides are trained on: imported once, at the size that is asked for, and handed to nerfstudio as they are."""
+"""The captures that both sides are trained on: imported once, at the size that is asked for, and handed to nerfstudio
+as they are."""
 
 from __future__ import annotations
 
@@ -11,17 +12,20 @@ import numpy as np
 from PIL import Image
 
 from in2n_blender.engine.photos import normalise_capture
-from in2n_blender.jobs.protocol import ImportCapture, Reporter
-from in2n_blender.jobs.workspace import Workspace, write_json
+from in2n_blender.link.requests import ImportCapture
 from in2n_blender.scene.camera import Camera
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.presets import PRESETS, Preset
+from in2n_blender.scene.reporting import Reporter
+from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.layout import Workspace
 
 from .timed_run import spread
 
 
 def imported(source: Path, longest_side: int, root: Path) -> PinholeCapture:
-    """The capture in the workspace `root`, its photos at most longest_side pixels; every 8th view held out where the files name none."""
+    """The capture in the workspace `root`, its photos at most longest_side pixels; every 8th view held out where the
+    files name none."""
     workspace = Workspace(root)
     if workspace.capture_json.is_file():
         return PinholeCapture.load(workspace.capture_json)
@@ -37,13 +41,29 @@ def write_for_nerfstudio(capture: PinholeCapture, workspace: Path, folder: Path)
     frames = []
     for view in capture.views:
         k = view.camera.intrinsics
-        frames.append({"file_path": place(view), "transform_matrix": view.camera.camera_to_world.tolist(),
-                       "w": k.width, "h": k.height, "fl_x": k.fx, "fl_y": k.fy, "cx": k.cx, "cy": k.cy})
+        frames.append(
+            {
+                "file_path": place(view),
+                "transform_matrix": view.camera.camera_to_world.tolist(),
+                "w": k.width,
+                "h": k.height,
+                "fl_x": k.fx,
+                "fl_y": k.fy,
+                "cx": k.cx,
+                "cy": k.cy,
+            }
+        )
     held_out = [place(view) for view in capture.held_out_views]
-    write_json(folder / "transforms.json", {
-        "camera_model": "PINHOLE", "frames": frames, "train_filenames": [place(view) for view in capture.training_views],
-        "val_filenames": held_out, "test_filenames": held_out,
-    })
+    write_json(
+        folder / "transforms.json",
+        {
+            "camera_model": "PINHOLE",
+            "frames": frames,
+            "train_filenames": [place(view) for view in capture.training_views],
+            "val_filenames": held_out,
+            "test_filenames": held_out,
+        },
+    )
 
 
 def fewer(capture: PinholeCapture, workspace: Path, root: Path, count: int) -> PinholeCapture:
@@ -62,7 +82,8 @@ def fewer(capture: PinholeCapture, workspace: Path, root: Path, count: int) -> P
 
 
 def grown(capture: PinholeCapture, workspace: Path, root: Path, images: int, longest_side: int, seed: int = 0) -> None:
-    """A workspace of as many training images as asked for: the capture's own again and again, from cameras a little moved, resampled.
+    """A workspace of as many training images as asked for: the capture's own again and again, from cameras a little
+    moved, resampled.
 
     For what a reconstruction costs, not for what it looks like.
     """

@@ -1,4 +1,5 @@
-"""nerfstudio in an environment of its own, from the registry that the user's pip or uv is set to. Standard library only."""
+"""nerfstudio in an environment of its own, from the registry that the user's pip or uv is set to. Standard library
+only."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ VERSION = "1.1.5"
 PACKAGES = (f"nerfstudio=={VERSION}", "torch==2.13.0", "torchvision==0.28.0")
 PYTHONS = ((3, 10), (3, 11), (3, 12))
 DISK_GB = 9
-CHECK = f"import importlib.metadata as m; assert m.version('nerfstudio') == '{VERSION}'; import nerfstudio.models.nerfacto"
+CHECK = (
+    f"import importlib.metadata as m; assert m.version('nerfstudio') == '{VERSION}'; import nerfstudio.models.nerfacto"
+)
 
 
 class NotInstalled(Exception):
@@ -30,7 +33,9 @@ def nerfstudio_python(named: str | None, folder: Path, may_install: bool, log=pr
     if (folder / "complete").is_file():
         return _working(python)
     if not may_install:
-        raise NotInstalled(f"nerfstudio {VERSION} is not in {folder}; run without --quick once, or name its Python with --nerfstudio")
+        raise NotInstalled(
+            f"nerfstudio {VERSION} is not in {folder}; run without --quick once, or name its Python with --nerfstudio"
+        )
     _install(folder, python, log)
     found = _working(python)
     (folder / "complete").touch()
@@ -48,7 +53,10 @@ def _install(folder: Path, python: Path, log) -> None:
         commands.append([uv, "pip", "install", "--python", str(python), *PACKAGES])
     else:
         if sys.version_info[:2] not in PYTHONS:
-            raise NotInstalled(f"nerfstudio needs Python 3.10 to 3.12 (this is {sys.version_info[0]}.{sys.version_info[1]}) or uv, which finds one")
+            raise NotInstalled(
+                f"nerfstudio needs Python 3.10 to 3.12 (this is {sys.version_info[0]}.{sys.version_info[1]}) or "
+                "uv, which finds one"
+            )
         commands = [] if python.exists() else [[sys.executable, "-m", "venv", str(folder)]]
         commands.append([str(python), "-m", "pip", "install", *PACKAGES])
     for command in commands:

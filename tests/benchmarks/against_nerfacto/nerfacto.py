@@ -1,7 +1,8 @@
 """Trains nerfacto for the comparison: `python nerfacto.py JOB.json`, run by the Python of nerfstudio's own environment.
 
-The job: out, data (folder with transforms.json), device, threads, seconds, steps, checkpoints, views (how many held-out views),
-decay_over_run, overrides ({"pipeline.model.num_levels": 8, …}). Every step is nerfstudio's own `Trainer.train_iteration`.
+The job: out, data (folder with transforms.json), device, threads, seconds, steps, checkpoints, views (how many held-out
+views), decay_over_run, overrides ({"pipeline.model.num_levels": 8, …}). Every step is nerfstudio's own
+`Trainer.train_iteration`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from torch import nn
-
 from timed_run import TimedRun, read_job, spread, write_result
+from torch import nn
 
 STEPS_TO_ESTIMATE = 10
 RENDER_CHUNKS = (1024, 4096)  # its own 32768 takes gigabytes a layer on a CPU
@@ -27,7 +27,9 @@ def main() -> None:
     pick_render_chunk(trainer, views[0])
     step = training_step(trainer, job)
     rays = trainer.config.pipeline.datamanager.train_num_rays_per_batch
-    run = TimedRun(Path(job["out"]), step, lambda: render(trainer, views), rays, job["checkpoints"], job["seconds"], job["steps"])
+    run = TimedRun(
+        Path(job["out"]), step, lambda: render(trainer, views), rays, job["checkpoints"], job["seconds"], job["steps"]
+    )
     write_result(job, run.run())
 
 
@@ -42,8 +44,11 @@ def build_trainer(job: dict):
 
     config = deepcopy(method_configs["nerfacto"])
     default = config.pipeline.datamanager
-    config.pipeline.datamanager = VanillaDataManagerConfig(  # the parallel one's processes would take the CPU's cores from training
-        dataparser=default.dataparser, train_num_rays_per_batch=default.train_num_rays_per_batch)
+    config.pipeline.datamanager = (
+        VanillaDataManagerConfig(  # the parallel one's processes would take the CPU's cores from training
+            dataparser=default.dataparser, train_num_rays_per_batch=default.train_num_rays_per_batch
+        )
+    )
     config.pipeline.datamanager.dataparser.data = Path(job["data"])
     config.pipeline.datamanager.dataparser.downscale_factor = 1
     config.machine.device_type, config.machine.seed = job["device"], 0
@@ -61,7 +66,9 @@ def build_trainer(job: dict):
 
 def assign(target, place: list[str], value) -> None:
     """Set a value in nested configurations, which are objects, dictionaries and lists."""
-    get = lambda at, key: at[key] if isinstance(at, dict) else at[int(key)] if isinstance(at, list) else getattr(at, key)  # noqa: E731
+    get = lambda at, key: (
+        at[key] if isinstance(at, dict) else at[int(key)] if isinstance(at, list) else getattr(at, key)
+    )  # noqa: E731
     for key in place[:-1]:
         target = get(target, key)
     get(target, place[-1])  # a name that is not there is a mistake
@@ -111,8 +118,10 @@ def pick_render_chunk(trainer, view: int) -> None:
     if trainer.device != "cpu":
         return
     model.eval()
-    rays = trainer.pipeline.datamanager.eval_dataset.cameras[view:view + 1].generate_rays(camera_indices=0, keep_shape=True)
-    rays = rays[:max(1, rays.shape[0] // 4)]
+    rays = trainer.pipeline.datamanager.eval_dataset.cameras[view : view + 1].generate_rays(
+        camera_indices=0, keep_shape=True
+    )
+    rays = rays[: max(1, rays.shape[0] // 4)]
     times = {}
     for chunk in RENDER_CHUNKS:
         model.config.eval_num_rays_per_chunk = chunk
@@ -128,9 +137,11 @@ def render(trainer, views: list[int]) -> dict:
     model.eval()
     rendered = {}
     for view in views:
-        outputs = model.get_outputs_for_camera(dataset.cameras[view:view + 1].to(model.device))
+        outputs = model.get_outputs_for_camera(dataset.cameras[view : view + 1].to(model.device))
         rendered[dataset.image_filenames[view].stem] = {
-            "rgb": outputs["rgb"].clamp(0, 1).cpu().numpy(), "depth": outputs["depth"][..., 0].cpu().numpy()}
+            "rgb": outputs["rgb"].clamp(0, 1).cpu().numpy(),
+            "depth": outputs["depth"][..., 0].cpu().numpy(),
+        }
     return rendered
 
 

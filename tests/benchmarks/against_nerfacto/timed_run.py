@@ -6,8 +6,8 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 
@@ -17,13 +17,21 @@ WARM_UP = 3  # steps that are not counted in rays a second: caches fill, kernels
 class TimedRun:
     """Trains by the clock and keeps what the held-out views look like at given times; evaluating does not count.
 
-    step: one optimiser step of rays_a_step rays. render: the held-out views, {name: {"rgb": (h, w, 3), "depth": (h, w)}}.
-    checkpoints: seconds of training after which the views are rendered; they are rendered at the end in any case.
+    step: one optimiser step of rays_a_step rays. render: the held-out views, {name: {"rgb": (h, w, 3), "depth": (h,
+    w)}}. checkpoints: seconds of training after which the views are rendered; they are rendered at the end in any case.
     Ends after `seconds` of training or `steps` steps, whichever comes first (None: never).
     """
 
-    def __init__(self, out: Path, step: Callable[[], None], render: Callable[[], dict[str, dict[str, np.ndarray]]], rays_a_step: int,
-                 checkpoints: list[float], seconds: float | None = None, steps: int | None = None):
+    def __init__(
+        self,
+        out: Path,
+        step: Callable[[], None],
+        render: Callable[[], dict[str, dict[str, np.ndarray]]],
+        rays_a_step: int,
+        checkpoints: list[float],
+        seconds: float | None = None,
+        steps: int | None = None,
+    ):
         self.out, self.step, self.render, self.rays_a_step = out, step, render, rays_a_step
         self.left, self.most_seconds, self.most_steps = sorted(checkpoints), seconds, steps
         self.elapsed, self.made, self.warm_seconds, self.points = 0.0, 0, 0.0, []
@@ -47,8 +55,9 @@ class TimedRun:
         return self.result()
 
     def _over(self) -> bool:
-        return ((self.most_seconds is not None and self.elapsed >= self.most_seconds)
-                or (self.most_steps is not None and self.made >= self.most_steps))
+        return (self.most_seconds is not None and self.elapsed >= self.most_seconds) or (
+            self.most_steps is not None and self.made >= self.most_steps
+        )
 
     def _evaluate(self) -> None:
         started = time.perf_counter()
@@ -57,16 +66,33 @@ class TimedRun:
         rays = sum(view["depth"].size for view in views.values())
         name = f"{self.made:06d}.npz"
         self.out.mkdir(parents=True, exist_ok=True)
-        np.savez(self.out / name, **{f"{view}/{kind}": values.astype(np.float32) for view, kinds in views.items() for kind, values in kinds.items()})
-        self.points.append({"seconds": round(self.elapsed, 2), "steps": self.made, "file": name,
-                            "render_rays_per_second": round(rays / taken, 1) if rays else None})
+        np.savez(
+            self.out / name,
+            **{
+                f"{view}/{kind}": values.astype(np.float32)
+                for view, kinds in views.items()
+                for kind, values in kinds.items()
+            },
+        )
+        self.points.append(
+            {
+                "seconds": round(self.elapsed, 2),
+                "steps": self.made,
+                "file": name,
+                "render_rays_per_second": round(rays / taken, 1) if rays else None,
+            }
+        )
         self._say(always=True)
 
     def result(self) -> dict:
-        """points: [{"seconds", "steps", "file", "render_rays_per_second"}], rays_per_second, seconds, steps, peak_memory_mb of this process."""
+        """points: [{"seconds", "steps", "file", "render_rays_per_second"}], rays_per_second, seconds, steps,
+        peak_memory_mb of this process."""
         warm, warm_seconds = (WARM_UP, self.warm_seconds) if self.made > WARM_UP else (0, 0.0)
         return {
-            "points": self.points, "seconds": round(self.elapsed, 2), "steps": self.made, "rays_a_step": self.rays_a_step,
+            "points": self.points,
+            "seconds": round(self.elapsed, 2),
+            "steps": self.made,
+            "rays_a_step": self.rays_a_step,
             "rays_per_second": round((self.made - warm) * self.rays_a_step / (self.elapsed - warm_seconds), 1),
             "peak_memory_mb": round(peak_memory_mb()),
         }

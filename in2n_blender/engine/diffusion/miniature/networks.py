@@ -36,7 +36,11 @@ class Miniature:
     def tokens(self, texts: list[str]) -> torch.Tensor:
         """Token ids, (texts, TEXT_LENGTH) int64."""
         return self.tokenizer(
-            texts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+            texts,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
         ).input_ids
 
     def save(self, folder: Path, half: bool = True) -> None:
@@ -67,8 +71,11 @@ class Miniature:
 def build_miniature(band_deviations: tuple[float, ...], tokenizer: CLIPTokenizer) -> Miniature:
     """Untrained networks."""
     return Miniature(
-        BlockTransformAutoencoder(band_deviations=band_deviations), build_unet(),
-        build_text_encoder(tokenizer), tokenizer, build_scheduler(),
+        BlockTransformAutoencoder(band_deviations=band_deviations),
+        build_unet(),
+        build_text_encoder(tokenizer),
+        tokenizer,
+        build_scheduler(),
     )
 
 
@@ -100,15 +107,26 @@ def build_unet() -> UNet2DConditionModel:
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """Two layers of width 128 over at most 24 tokens."""
-    return CLIPTextModel(CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=2 * TEXT_WIDTH, projection_dim=TEXT_WIDTH,
-        num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=TEXT_LENGTH, initializer_factor=1.0,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    ))
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=2 * TEXT_WIDTH,
+            projection_dim=TEXT_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TEXT_LENGTH,
+            initializer_factor=1.0,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule, rescaled to end in pure noise; the network predicts the clean latent ("sample").
+    """Stable Diffusion's noise schedule, rescaled to end in pure noise; the network predicts the clean latent
+    ("sample").
 
     Without the rescaling (Lin et al. 2023, Common Diffusion Noise Schedules and Sample Steps are Flawed) the noisiest
     latent still tells the edit's mean tone, and the network would learn to look for it there.
@@ -116,8 +134,14 @@ def build_scheduler() -> DDIMScheduler:
     need not carry the noise through. Guidance is unchanged, since noise and clean latent are affine in each other.
     """
     return DDIMScheduler(
-        num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012,
-        prediction_type="sample", timestep_spacing="trailing", set_alpha_to_one=True, clip_sample=False,
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="sample",
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+        clip_sample=False,
         rescale_betas_zero_snr=True,
     )
 
@@ -129,12 +153,18 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     phrases = [phrase for instruction in INSTRUCTIONS for phrase in instruction.phrases]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, min_frequency=1, show_progress=False, special_tokens=[],
-        initial_alphabet=alphabet, end_of_word_suffix="</w>")
+        vocab_size=VOCABULARY,
+        min_frequency=1,
+        show_progress=False,
+        special_tokens=[],
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+    )
     tokenizer.train_from_iterator(phrases + ["the a an please . ! , ? ' it this everything to of in on"], trainer)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.model.save(str(folder))
@@ -147,5 +177,11 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     path = folder / "vocab.json"
     path.write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     return CLIPTokenizer(
-        str(path), str(folder / "merges.txt"), model_max_length=TEXT_LENGTH,
-        bos_token=START, eos_token=END, unk_token=END, pad_token=END)
+        str(path),
+        str(folder / "merges.txt"),
+        model_max_length=TEXT_LENGTH,
+        bos_token=START,
+        eos_token=END,
+        unk_token=END,
+        pad_token=END,
+    )

@@ -1,7 +1,7 @@
 """The edits that are exact functions of the picture, and so have a right answer for every picture.
 
 Each takes and returns sRGB images (batch, 3, height, width) in [0, 1], float32, on any device.
-Snow and sunset are no such functions: Blender renders them (`in2n_blender/blender/procedural/lighting.py`).
+Snow and sunset are no such functions: Blender renders them (`in2n_blender/testbed/scenes/lighting.py`).
 """
 
 import torch
@@ -22,7 +22,9 @@ def night(images: torch.Tensor) -> torch.Tensor:
     """Dark, nearly colourless, blue."""
     grey = luma(images)
     faded = grey + 0.45 * (images - grey)
-    return (0.42 * faded.clamp(0, 1) ** 1.3 * _colour(images, (0.50, 0.72, 1.25)) + _colour(images, (0.01, 0.02, 0.07))).clamp(0, 1)
+    return (
+        0.42 * faded.clamp(0, 1) ** 1.3 * _colour(images, (0.50, 0.72, 1.25)) + _colour(images, (0.01, 0.02, 0.07))
+    ).clamp(0, 1)
 
 
 def gold(images: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
 import bpy
+
 settings = bpy.context.scene.in2n
 
-settings.editor = 'timbrooks/instruct-pix2pix'
+settings.editor = "timbrooks/instruct-pix2pix"
 settings.use_default_guidance = False
 settings.guidance_text = 10.0
 settings.guidance_image = 1.3

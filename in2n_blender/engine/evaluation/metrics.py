@@ -1,0 +1,195 @@
+"""How near two images are, and how well rendered frames agree with each other.
+
+Images are sRGB in [0, 1], float32 (height, width, 3), as numpy arrays or CPU tensors.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ...scene.camera import Camera
+from ...scene.reporting import Reporter
+
+# Two depths of one point agree within this share: a surface that a camera sees, not one behind it.
+DEPTH_TOLERANCE = 0.02
+# What equal images count as in a mean of PSNRs, in dB.
+LARGEST_PSNR = 100.0
+# Of a smaller image nothing is left at AlexNet's deepest features.
+LPIPS_SIDE = 31
+
+
+def ssim(image: np.ndarray, truth: np.ndarray) -> float:
+    """Structural similarity (Wang et al. 2004) with its 11x11 Gaussian window of sigma 1.5, mean over pixels and
+    channels: ((2 m_x m_y + C1)(2 s_xy + C2)) / ((m_x^2 + m_y^2 + C1)(s_x^2 + s_y^2 + C2)), C1 = 0.01^2, C2 = 0.03^2. 1
+    for equal images.
+
+    By scikit-image. Raises ValueError for images smaller than the window.
+    """
+    from skimage.metrics import structural_similarity
+
+    image, truth = np.asarray(image, np.float64), np.asarray(truth, np.float64)
+    return float(
+        structural_similarity(
+            image, truth, channel_axis=-1, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+    )
+
+
+def lpips(image: np.ndarray, truth: np.ndarray, note: Callable[[str], None] = lambda text: None) -> float | None:
+    """Learned perceptual distance (Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual
+    Metric"), version 0.1 with AlexNet, by the authors' package. 0 for equal images.
+
+    None, and one line to `note`, where AlexNet's trained weights are neither on disk nor may be downloaded: with a
+    random backbone the number would mean nothing. None, too, for images with a side below LPIPS_SIDE.
+    """
+    if min(np.shape(image)[:2]) < LPIPS_SIDE:
+        note(f"LPIPS is not measured: it needs images of at least {LPIPS_SIDE} pixels.")
+        return None
+    network = _lpips_network()
+    if network is None:
+        note(
+            "LPIPS is not measured: AlexNet's weights are not on disk and may not be downloaded "
+            "(IN2N_ALLOW_DOWNLOAD=1 allows it)."
+        )
+        return None
+    return lpips_with(network, image, truth)
+
+
+def lpips_with(network: torch.nn.Module, image: np.ndarray, truth: np.ndarray) -> float:
+    """LPIPS by a given `lpips.LPIPS` network."""
+    as_batch = lambda array: torch.as_tensor(np.asarray(array, np.float32)).permute(2, 0, 1)[None]  # noqa: E731
+    with torch.no_grad():
+        return float(network(as_batch(image), as_batch(truth), normalize=True))
+
+
+@functools.cache
+def _lpips_network() -> torch.nn.Module | None:
+    on_disk = any((Path(torch.hub.get_dir()) / "checkpoints").glob("alexnet-owt-*.pth"))
+    if not on_disk and os.environ.get("IN2N_ALLOW_DOWNLOAD") != "1":
+        return None
+    from lpips import LPIPS
+
+    return LPIPS(net="alex", verbose=False).eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class WarpConsistency:
+    """How far a frame differs from its neighbour where both see the same surface.
+
+    squared_error: mean over the pixels seen by both and the channels, None where no pixel is. seen: their share of all
+    pixels.
+    """
+
+    squared_error: float | None
+    seen: float
+
+    @property
+    def psnr_db(self) -> float | None:
+        """-10 log10 of the squared error."""
+        if self.squared_error is None:
+            return None
+        return math.inf if self.squared_error == 0 else -10 * math.log10(self.squared_error)
+
+
+def warp_consistency(
+    view, camera: Camera, neighbour, neighbour_camera: Camera, tolerance: float = DEPTH_TOLERANCE
+) -> WarpConsistency:
+    """The warping error of Lai et al. 2018 ("Learning Blind Video Temporal Consistency", equation 5) by rendered depth
+    instead of optical flow: sum_p M(p) ||view(p) - warped neighbour(p)||^2 / (channels * sum_p M(p)).
+
+    Every pixel of `view` goes out to its depth, into the neighbour's camera, and takes the neighbour's colour there
+    (bilinear). It counts (M = 1) where it lands inside the neighbour, in front of its camera, and all four of the
+    neighbour's depths around that place agree with its own within `tolerance` of it: where the neighbour is occluded or
+    at an edge, M = 0.
+
+    view, neighbour: anything with rgb_srgb (height, width, 3), alpha (height, width) and depth (height, width) along z,
+    as a RenderedView. Pixels with an alpha below one half count nowhere.
+    """
+    rgb, alpha, depth = (
+        torch.as_tensor(array, dtype=torch.float32) for array in (view.rgb_srgb, view.alpha, view.depth)
+    )
+    other_rgb, other_alpha, other_depth = (
+        torch.as_tensor(array, dtype=torch.float32) for array in (neighbour.rgb_srgb, neighbour.alpha, neighbour.depth)
+    )
+    origins, directions = camera.rays()
+    points = origins.astype(np.float64) + directions.astype(np.float64) * depth.reshape(-1, 1).double().numpy()
+    x, y, z = project(points, neighbour_camera)
+    k = neighbour_camera.intrinsics
+    inside = (z > 0) & (x >= 0.5) & (x <= k.width - 0.5) & (y >= 0.5) & (y <= k.height - 0.5)
+    shape = tuple(depth.shape)
+    where = (
+        torch.from_numpy(np.stack([2 * x / k.width - 1, 2 * y / k.height - 1], -1))
+        .float()
+        .reshape(1, *shape, 2)
+        .nan_to_num(0, 0, 0)
+    )
+
+    def sample(image: torch.Tensor) -> torch.Tensor:
+        """(height, width, channels) of the neighbour at every pixel's place."""
+        image = image.reshape(k.height, k.width, -1).permute(2, 0, 1)[None]
+        return functional.grid_sample(image, where, mode="bilinear", padding_mode="border", align_corners=False)[
+            0
+        ].permute(1, 2, 0)
+
+    expected = torch.from_numpy(np.nan_to_num(z)).float().reshape(shape)
+    nearest, farthest = _range_of_four(other_depth, where)
+    agrees = (nearest > expected * (1 - tolerance)) & (farthest < expected * (1 + tolerance))
+    seen = torch.from_numpy(inside).reshape(shape) & agrees & (alpha >= 0.5) & (sample(other_alpha)[..., 0] >= 0.5)
+    if not seen.any():
+        return WarpConsistency(None, 0.0)
+    error = ((rgb - sample(other_rgb)) ** 2)[seen].double().mean()
+    return WarpConsistency(float(error), float(seen.double().mean()))
+
+
+def sequence_consistency(
+    views, cameras: list[Camera], interval: int = 1, report: Reporter | None = None
+) -> float | None:
+    """Mean over all pairs (i, i + interval) of the warping error's PSNR in dB, in both directions; None where no pair
+    overlaps.
+
+    interval 1 measures flicker, larger ones drift. report: asked between pairs whether the job was cancelled. Raises
+    Cancelled.
+    """
+    report, errors = report or Reporter(), []
+    for i in range(len(cameras) - interval):
+        j = i + interval
+        for a, b in ((i, j), (j, i)):
+            report.check()
+            result = warp_consistency(views[a], cameras[a], views[b], cameras[b])
+            if result.squared_error is not None:
+                errors.append(min(result.psnr_db, LARGEST_PSNR))
+    return float(np.mean(errors)) if errors else None
+
+
+def project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points (n, 3) in capture coordinates to pixels x, y (n,) and depth along z (n,), which is negative behind the
+    camera."""
+    pose, k = np.asarray(camera.camera_to_world, np.float64), camera.intrinsics
+    local = (points - pose[:3, 3]) @ pose[:3, :3]
+    depth = -local[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return k.cx + k.fx * local[:, 0] / depth, k.cy - k.fy * local[:, 1] / depth, depth
+
+
+def _range_of_four(depth: torch.Tensor, where: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The least and the greatest of the four depths that bilinear sampling would blend, each of the shape of
+    `where`."""
+    height, width = depth.shape
+    column = ((where[0, ..., 0] + 1) * width / 2 - 0.5).clamp(0, width - 1)
+    row = ((where[0, ..., 1] + 1) * height / 2 - 0.5).clamp(0, height - 1)
+    corners = [
+        depth[r, c]
+        for r in (row.floor().long(), row.ceil().long())
+        for c in (column.floor().long(), column.ceil().long())
+    ]
+    stacked = torch.stack(corners)
+    return stacked.amin(0), stacked.amax(0)

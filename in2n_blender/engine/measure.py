@@ -1,0 +1,88 @@
+"""What the engine measures everywhere: how near two images are (PSNR), and what a block of work costs in time and
+memory."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+import numpy as np
+import psutil
+import torch
+
+from .device import pick_device
+
+SAMPLE_SECONDS = 0.02
+MB = 1e6
+
+
+class CostMeter:
+    """Measures the block it is a context manager of; its numbers can be read inside the block and after it.
+
+        with CostMeter(device) as cost:
+            work()
+        cost.seconds, cost.cpu_seconds, cost.peak_memory_mb
+
+    seconds: of wall clock. cpu_seconds: user and system time of all threads of this process.
+    peak_memory_mb (10^6 bytes): on CUDA the most that torch had allocated on the device, exactly; blocks on one device
+    cannot be nested, for each resets torch's own counter. Elsewhere the largest resident set of this process (with MPS:
+    plus what Metal holds), libraries and all. The system's own high-water mark (ru_maxrss) never falls, so that a block
+    after a larger one would inherit its peak: a thread samples the current size instead, and misses peaks shorter than
+    SAMPLE_SECONDS.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.device = pick_device(str(device))
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self._peak = 0
+        self._ended: tuple[float, float] | None = None
+
+    @property
+    def seconds(self) -> float:
+        return (self._ended or self._clocks())[0] - self._began[0]
+
+    @property
+    def cpu_seconds(self) -> float:
+        return (self._ended or self._clocks())[1] - self._began[1]
+
+    @property
+    def peak_memory_mb(self) -> float:
+        if self._ended is None:
+            self._sample()
+        return self._peak / MB
+
+    def __enter__(self) -> CostMeter:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self._sample()
+            threading.Thread(target=self._keep_sampling, name="memory", daemon=True).start()
+        self._began = self._clocks()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._sample()
+        self._ended = self._clocks()
+        self._stop.set()
+
+    def _clocks(self) -> tuple[float, float]:
+        return time.monotonic(), time.process_time()
+
+    def _keep_sampling(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            self._sample()
+
+    def _sample(self) -> None:
+        if self.device.type == "cuda":
+            self._peak = torch.cuda.max_memory_allocated(self.device)
+            return
+        metal = torch.mps.driver_allocated_memory() if self.device.type == "mps" else 0
+        self._peak = max(self._peak, self._process.memory_info().rss + metal)
+
+
+def psnr(image: np.ndarray, truth: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB: 10 log10(1 / mean((image - truth)^2)); inf for equal images."""
+    error = float(np.mean((np.asarray(image, np.float64) - np.asarray(truth, np.float64)) ** 2))
+    return math.inf if error == 0 else -10 * math.log10(error)

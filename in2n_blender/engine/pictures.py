@@ -1,0 +1,123 @@
+"""Rendered views as image files: 8-bit sRGB PNG, and EXR with linear colour, alpha and depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..workspace.files import atomic_path
+
+# Blender's own depth where a ray meets nothing.
+NOTHING = 1e10
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A rendered view ready for files.
+
+    rgb_srgb: (height, width, 3) float32 in [0, 1], not premultiplied. alpha: (height, width) float32.
+    depth: (height, width) float32 along the camera's z axis, in capture units.
+    """
+
+    rgb_srgb: np.ndarray
+    alpha: np.ndarray
+    depth: np.ndarray
+
+    @staticmethod
+    def of(view, transparent: bool) -> Picture:
+        """From a RenderedView (numbers over its background).
+
+        transparent: whether the capture has alpha. Its background is white and is taken out of the colours again;
+        any other capture shows its own background, so that its pictures are opaque.
+        """
+        rgb, alpha, depth = (np.asarray(array, np.float32) for array in (view.rgb_srgb, view.alpha, view.depth))
+        if not transparent:
+            return Picture(rgb, np.ones_like(alpha), depth)
+        foreground = rgb - (1 - alpha)[..., None]
+        straight = np.clip(foreground / np.maximum(alpha, 1e-4)[..., None], 0, 1)
+        return Picture(straight, alpha, np.where(alpha < 0.5, np.float32(NOTHING), depth))
+
+    def over(self, background: float = 1.0) -> np.ndarray:
+        """(height, width, 3) sRGB in [0, 1] over a grey."""
+        return self.rgb_srgb * self.alpha[..., None] + background * (1 - self.alpha[..., None])
+
+
+def srgb_to_linear(srgb: np.ndarray) -> np.ndarray:
+    """IEC 61966-2-1: display-referred sRGB in [0, 1] to linear light."""
+    srgb = np.asarray(srgb)
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """[0, 1] to 8 bits, rounded."""
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def save_srgb(path: Path, image) -> None:
+    """Write a (height, width, 3) sRGB array or tensor in [0, 1] as 8-bit PNG. Raises In2nError when it cannot be
+    written."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(to_bytes(np.asarray(image))).save(temporary)
+
+
+def write_png(path: Path, picture: Picture) -> None:
+    """8-bit sRGB, RGB where the picture is opaque, else RGBA not premultiplied. Raises In2nError when it cannot be
+    written."""
+    pixels = to_bytes(picture.rgb_srgb)
+    if picture.alpha.min() < 1:
+        pixels = np.dstack([pixels, to_bytes(picture.alpha)])
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary)
+
+
+def write_exr(path: Path, picture: Picture) -> None:
+    """One part: R, G, B, A (half, linear Rec. 709, premultiplied) and Depth.Z (float, capture units).
+
+    Blender's Image node offers this as Combined, Alpha and Depth; as a texture or a strip it is a plain image.
+    Raises In2nError when it cannot be written.
+    """
+    import OpenEXR
+
+    linear = srgb_to_linear(picture.rgb_srgb) * picture.alpha[..., None]
+    rgba = np.dstack([linear, picture.alpha]).astype(np.float16)
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    with atomic_path(path) as temporary:
+        channels = {
+            "RGBA": np.ascontiguousarray(rgba),
+            "Depth.Z": np.ascontiguousarray(picture.depth, dtype=np.float32),
+        }
+        OpenEXR.File(header, channels).write(str(temporary))
+
+
+BACKGROUND, INK = (24, 24, 26), (225, 225, 225)
+GAP, LABEL_HEIGHT = 6, 26
+
+
+def contact_strip(images: Sequence[np.ndarray], labels: Sequence[str], side: int) -> Image.Image:
+    """Pictures side by side, each with its label in a corner."""
+    pictures = [fitted(image, side) for image in images]
+    strip = Image.new(
+        "RGB", (sum(p.width for p in pictures) + GAP * (len(pictures) - 1), max(p.height for p in pictures)), BACKGROUND
+    )
+    draw, font, left = ImageDraw.Draw(strip), ImageFont.load_default(size=14), 0
+    for picture, label in zip(pictures, labels):
+        strip.paste(picture, (left, 0))
+        plate = draw.textbbox((left + 14, 12), label, font)
+        draw.rounded_rectangle((plate[0] - 7, plate[1] - 5, plate[2] + 7, plate[3] + 5), 5, BACKGROUND)
+        draw.text((left + 14, 12), label, INK, font)
+        left += picture.width + GAP
+    return strip
+
+
+def fitted(image: np.ndarray, side: int) -> Image.Image:
+    image = np.asarray(image)
+    picture = Image.fromarray(image if image.dtype == np.uint8 else to_bytes(image))
+    scale = side / max(picture.size)
+    if scale == 1:
+        return picture
+    size = tuple(max(1, round(length * scale)) for length in picture.size)
+    return picture.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)

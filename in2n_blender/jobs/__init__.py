@@ -1,1 +1,0 @@
-"""How Blender and the engine talk, and what is on disk. Standard library only (and `scene`)."""

@@ -1,0 +1,145 @@
+"""Starting other programs so that they can be read without blocking and ended for certain. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+WINDOWS = sys.platform == "win32"
+# Blender sets the first two for its own Python; the others would put the user's packages before the environment's
+_FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+
+
+def clean_environment(env: dict | None = None) -> dict[str, str]:
+    """The environment variables for another Python: without this one's own, and speaking UTF-8."""
+    base = dict(os.environ if env is None else env)
+    for name in _FOREIGN:
+        base.pop(name, None)
+    return {**base, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def spawn(
+    command: list[str], env: dict | None = None, cwd=None, stdin: bool = False, merge: bool = True
+) -> subprocess.Popen:
+    """A process in a group of its own, without a window. stdout (and stderr, when merge) is a pipe of bytes.
+
+    Its own group: Ctrl-C in the terminal reaches only us, and the whole tree can be ended at once.
+    """
+    flags = (
+        {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
+        if WINDOWS
+        else {"start_new_session": True}
+    )
+    return subprocess.Popen(
+        command,
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merge else subprocess.PIPE,
+        **flags,
+    )
+
+
+def end(process: subprocess.Popen, grace: float = 1.0) -> None:
+    """Ask the process and its children to end, then make them."""
+    if process.poll() is None:
+        _signal(process, hard=False)
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            pass
+    if process.poll() is None:
+        _signal(process, hard=True)
+        process.wait(5)
+
+
+def _signal(process: subprocess.Popen, hard: bool) -> None:
+    try:
+        if WINDOWS:
+            subprocess.run(
+                ["taskkill", "/T", *(["/F"] if hard else []), "/PID", str(process.pid)],
+                capture_output=True,
+                creationflags=subprocess.CREATE_NO_WINDOW,
+            )
+            if hard:
+                process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL if hard else signal.SIGTERM)
+    except (OSError, ProcessLookupError):
+        pass
+
+
+class Lines:
+    """A pipe's lines, read by a thread, so that whoever asks never waits longer than it wants to."""
+
+    def __init__(self, process: subprocess.Popen, pipe=None):
+        self.process = process
+        self._pipe = pipe or process.stdout
+        self._queue: queue.Queue = queue.Queue()
+        self.ended = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            for raw in self._pipe:
+                self._queue.put(raw.decode("utf-8", "replace").rstrip("\r\n"))
+        except (OSError, ValueError):
+            pass
+        self._queue.put(None)
+
+    def get(self, timeout: float = 0.0) -> str | None:
+        """The next line, or None: nothing came in that time, or (`ended`) nothing will come any more."""
+        if self.ended:
+            return None
+        try:
+            line = self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        self.ended = line is None
+        return line
+
+    def drain(self, timeout: float) -> list[str]:
+        """All lines until the pipe ends or the time is over."""
+        lines, deadline = [], time.monotonic() + timeout
+        while not self.ended and time.monotonic() < deadline:
+            line = self.get(0.1)
+            if line is not None:
+                lines.append(line)
+        return lines
+
+    def stop(self, grace: float = 1.0) -> None:
+        """End the process if it still runs, and let go of the pipe."""
+        end(self.process, grace)
+        if self.ended:
+            self._pipe.close()
+
+
+PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+
+
+def blender_command(python: str, module: str, arguments: list[str]) -> list[str]:
+    """The command that runs a module of this package where bpy can be imported; to be started in PACKAGE_PARENT."""
+    if not Path(python).stem.lower().startswith("blender"):
+        return [python, "-m", module, *arguments]
+    run = (
+        f"import sys, runpy; sys.path.insert(0, {str(PACKAGE_PARENT)!r}); runpy.run_module({module!r}, "
+        "run_name='__main__')"
+    )
+    return [
+        python,
+        "--background",
+        "--factory-startup",
+        "--python-exit-code",
+        "1",
+        "--python-expr",
+        run,
+        "--",
+        *arguments,
+    ]

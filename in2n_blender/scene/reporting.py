@@ -1,0 +1,57 @@
+"""How long work reports: progress, the files that it wrote, lines of a log; and how it notices that it was
+cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import Cancelled
+
+
+@dataclass(frozen=True)
+class Progress:
+    done: int
+    total: int
+    unit: str
+    message: str
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that a job has just written: kind is "image", "frame", "mesh", "checkpoint" or "report"."""
+
+    kind: str
+    path: str
+
+
+class Reporter:
+    """What a running job calls. `progress` also is where a job notices that it was cancelled.
+
+    emit: receives Progress, Artifact and str (a log line). cancelled: polled at every call of `progress` and `check`.
+    Raises Cancelled from `progress` and `check`.
+    """
+
+    def __init__(
+        self, emit: Callable[[object], None] = lambda event: None, cancelled: Callable[[], bool] = lambda: False
+    ):
+        self._emit = emit
+        self._cancelled = cancelled
+
+    def progress(self, done: int, total: int, unit: str, message: str, seconds_left: float | None = None) -> None:
+        self.check()
+        self._emit(Progress(done, total, unit, message, seconds_left))
+
+    def check(self) -> None:
+        if self._cancelled():
+            raise Cancelled()
+
+    def is_cancelled(self) -> bool:
+        return self._cancelled()
+
+    def artifact(self, kind: str, path) -> None:
+        self._emit(Artifact(kind, str(path)))
+
+    def log(self, text: str) -> None:
+        self._emit(str(text))

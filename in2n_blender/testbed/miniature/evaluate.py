@@ -1,0 +1,182 @@
+"""The miniature's bars: its edits of scenes it never saw against their true edits."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageOps
+
+from ...engine.diffusion.editor import load_editor, noise_generator
+from ...engine.diffusion.miniature.instructions import INSTRUCTIONS, Instruction
+from ...scene.errors import In2nError
+from .pairs import RenderedPairs, true_edit
+
+SHEET_VIEWS = 4
+PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def psnr_db(images: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio -10 log10(mean squared error) of each image; inputs (batch, 3, h, w) in [0, 1]."""
+    return -10 * torch.log10(((images - truth) ** 2).mean(dim=(1, 2, 3)).clamp(min=1e-10))
+
+
+def nearest_truth(edits: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:
+    """Which instruction's truth each edit is nearest to by squared error, (batch,) int64.
+
+    edits: (batch, 3, h, w). truths: (instructions, batch, 3, h, w).
+    """
+    return ((truths - edits[None]) ** 2).mean(dim=(2, 3, 4)).argmin(dim=0)
+
+
+def evaluate(
+    weights: Path,
+    rendered: RenderedPairs,
+    device: torch.device,
+    views: int = 24,
+    steps: int | None = None,
+    batch: int = 4,
+) -> tuple[dict, torch.Tensor]:
+    """Edit held-out views from pure noise by every instruction, each view by another of its paraphrases.
+
+    steps: of denoising, None for the editor's own number.
+
+    Returns the result (per instruction psnr_db, right_instruction_share, and the same for paraphrases only; the means)
+    and the edits (instructions, views, 3, h, w). Raises ValueError without held-out views.
+    """
+    chosen = spread(len(rendered.views), views)
+    if not chosen:
+        raise ValueError("the cache holds no held-out scene")
+    originals = torch.stack([rendered.views[view][0] for view in chosen]).float() / 255
+    truths = torch.stack(
+        [torch.stack([true_edit(rendered, view, instruction) for view in chosen]) for instruction in INSTRUCTIONS]
+    )
+    editor = load_editor(str(weights), device)
+    rows, edits = [], []
+    for number, instruction in enumerate(INSTRUCTIONS):
+        edited = _edit_views(editor, instruction, originals, steps, batch)
+        edits.append(edited)
+        rows.append(_row(instruction, edited, truths, number))
+        print(json.dumps(rows[-1]), flush=True)
+    result = {
+        "views": len(chosen),
+        "size": originals.shape[-1],
+        "denoising_steps": steps or editor.steps,
+        "guidance_text": editor.guidance_text,
+        "guidance_image": editor.guidance_image,
+        "instructions": rows,
+        "mean_psnr_db": round(float(np.mean([row["psnr_db"] for row in rows])), 2),
+        "lowest_psnr_db": min(row["psnr_db"] for row in rows),
+        "right_instruction_share": round(float(np.mean([row["right_instruction_share"] for row in rows])), 4),
+    }
+    return result, torch.stack(edits)
+
+
+def _edit_views(
+    editor, instruction: Instruction, originals: torch.Tensor, steps: int | None, batch: int
+) -> torch.Tensor:
+    """View i is edited by paraphrase i (cycled)."""
+    edited = torch.empty_like(originals)
+    for phrase_number, phrase in enumerate(instruction.phrases):
+        mine = list(range(phrase_number, len(originals), len(instruction.phrases)))
+        if not mine:
+            continue
+        editor.prepare(phrase)
+        for start in range(0, len(mine), batch):
+            views = mine[start : start + batch]
+            edited[views] = editor.edit(
+                originals[views],
+                originals[views],
+                noise_level=1.0,
+                steps=steps,
+                generators=[noise_generator(0, view, 0) for view in views],
+            ).cpu()
+    return edited
+
+
+def _row(instruction: Instruction, edited: torch.Tensor, truths: torch.Tensor, number: int) -> dict:
+    psnr = psnr_db(edited, truths[number])
+    right = nearest_truth(edited, truths) == number
+    paraphrased = torch.arange(len(edited)) % len(instruction.phrases) != 0
+    row = {
+        "instruction": instruction.text,
+        "psnr_db": round(float(psnr.mean()), 2),
+        "worst_view_psnr_db": round(float(psnr.min()), 2),
+        "right_instruction_share": round(float(right.float().mean()), 4),
+    }
+    if paraphrased.any():
+        row["paraphrases_psnr_db"] = round(float(psnr[paraphrased].mean()), 2)
+        row["paraphrases_right_share"] = round(float(right[paraphrased].float().mean()), 4)
+    return row
+
+
+def evaluate_to_folder(weights: Path, cache: Path, out: Path, device: torch.device, views: int = 24) -> dict:
+    """`evaluate` on the held-out scenes of `cache`; writes `out/result.json` and `out/sheet.png`, returns the
+    result."""
+    rendered = RenderedPairs(cache, held_out=True)
+    result, edits = evaluate(weights, rendered, device, views)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    chosen = spread(len(rendered.views), views)[:SHEET_VIEWS]
+    originals = torch.stack([rendered.views[view][0] for view in chosen]).float() / 255
+    truths = torch.stack([torch.stack([true_edit(rendered, view, i) for view in chosen]) for i in INSTRUCTIONS])
+    draw_sheet(originals, edits[:, : len(chosen)], [i.text for i in INSTRUCTIONS], truths).save(out / "sheet.png")
+    print(json.dumps({key: value for key, value in result.items() if key != "instructions"}), flush=True)
+    return result
+
+
+def photo_sheet(
+    weights: Path, folder: Path, device: torch.device, count: int = SHEET_VIEWS, side: int = 160
+) -> Image.Image:
+    """How the editor does on photographs, of which nobody knows the truth: `count` of a folder's, square, edited by
+    every instruction.
+
+    Raises In2nError("no_photos") where the folder holds none.
+    """
+    paths = (
+        sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES) if folder.is_dir() else []
+    )
+    if not paths:
+        raise In2nError("no_photos", f"There are no photos in {folder}.", "Name a folder of PNG or JPEG files.")
+    pictures = [
+        ImageOps.fit(Image.open(paths[index]).convert("RGB"), (side, side), Image.LANCZOS)
+        for index in spread(len(paths), count)
+    ]
+    originals = torch.stack(
+        [torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255 for picture in pictures]
+    )
+    editor = load_editor(str(weights), device)
+    edits = torch.stack([_edit_views(editor, instruction, originals, None, 4) for instruction in INSTRUCTIONS])
+    return draw_sheet(originals, edits, [instruction.name for instruction in INSTRUCTIONS])
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` indices spread over range(count)."""
+    return sorted({int(index) for index in np.linspace(0, count - 1, min(count, wanted))}) if count else []
+
+
+def draw_sheet(
+    originals: torch.Tensor, edits: torch.Tensor, titles: list[str], truths: torch.Tensor | None = None
+) -> Image.Image:
+    """A row for each view: the original, then for each instruction the edit, with its truth in the row below.
+
+    originals: (views, 3, h, w). edits, truths: (instructions, views, 3, h, w).
+    """
+    views, _, height, width = originals.shape
+    rows = 2 if truths is not None else 1
+    sheet = Image.new("RGB", (width * (1 + len(titles)), 14 + height * rows * views), "white")
+    pen = ImageDraw.Draw(sheet)
+    for column, title in enumerate(["original", *titles]):
+        pen.text((column * width + 2, 1), title[: width // 6], fill="black")
+    for view in range(views):
+        top = 14 + view * rows * height
+        sheet.paste(_picture(originals[view]), (0, top))
+        for column in range(len(titles)):
+            sheet.paste(_picture(edits[column, view]), ((column + 1) * width, top))
+            if truths is not None:
+                sheet.paste(_picture(truths[column, view]), ((column + 1) * width, top + height))
+    return sheet
+
+
+def _picture(image: torch.Tensor) -> Image.Image:
+    return Image.fromarray((image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())

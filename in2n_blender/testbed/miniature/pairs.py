@@ -1,0 +1,224 @@
+"""Training pairs: rendered scenes from the cache, photographs, and random pictures, in batches of one instruction
+mix."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from ...engine.diffusion.miniature.instructions import INSTRUCTIONS, Instruction
+from ...engine.diffusion.miniature.operations import OPERATIONS
+from ...link.process import PACKAGE_PARENT, blender_command
+
+RENDER_MODULE = "in2n_blender.testbed.scenes.render_pairs"
+HELD_OUT_FIRST = 100_000
+PHOTOGRAPHS = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "motorcycle_left", "rocket")
+# Rendered edits are harder to learn than functions of the picture: they are drawn more often.
+INSTRUCTION_SHARE = {"snow": 12.0, "sunset": 8.0, "autumn": 2.0, "black and white": 1.3}
+
+
+@dataclass
+class Batch:
+    """originals, edits: (batch, 3, size, size) float32 sRGB in [0, 1]; texts: the instruction of each."""
+
+    originals: torch.Tensor
+    edits: torch.Tensor
+    texts: list[str]
+
+
+def start_rendering(
+    cache: Path,
+    first: int,
+    scenes: int,
+    photographs: Path | None = None,
+    python: str = sys.executable,
+    threads: int = 1,
+) -> subprocess.Popen:
+    """Start rendering scenes into `cache`; the renderer's output goes to `cache/render.log`.
+
+    python: a Python that can import bpy, or the program `blender` itself.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    arguments = ["--cache", str(cache), "--first", str(first), "--scenes", str(scenes), "--threads", str(threads)]
+    arguments += ["--photographs", str(photographs)] if photographs else []
+    with open(cache / "render.log", "ab") as log:
+        return subprocess.Popen(
+            blender_command(python, RENDER_MODULE, arguments),
+            cwd=PACKAGE_PARENT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def write_photographs(folder: Path, longest_side: int = 512) -> Path:
+    """Write the photographs that come inside scikit-image's wheel to `folder` as PNG; nothing is downloaded."""
+    import skimage.data
+
+    folder.mkdir(parents=True, exist_ok=True)
+    source = Path(skimage.data.__file__).parent
+    for name in PHOTOGRAPHS:
+        for path in source.glob(f"{name}.*"):
+            if path.suffix in (".png", ".jpg") and not (folder / f"{name}.png").exists():
+                picture = Image.open(path).convert("RGB")
+                picture.thumbnail((longest_side, longest_side), Image.LANCZOS)
+                picture.save(folder / f"{name}.png")
+    return folder
+
+
+class RenderedPairs:
+    """The rendered views of a cache in memory as uint8, each (edits, 3, size, size): original first."""
+
+    def __init__(self, cache: Path, held_out: bool = False):
+        self.cache, self.held_out = cache, held_out
+        self.edits: list[str] = []
+        self.views: list[torch.Tensor] = []
+        self._seen: set[str] = set()
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Read what was rendered since the last call; returns the number of views."""
+        index_path = self.cache / "index.json"
+        if not index_path.exists():
+            return 0
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+        self.edits = index["edits"]
+        for scene, rows in sorted(index["scenes"].items(), key=lambda item: int(item[0])):
+            if scene in self._seen or (int(scene) >= HELD_OUT_FIRST) != self.held_out:
+                continue
+            self._seen.add(scene)
+            for row in rows:
+                pictures = [np.array(Image.open(self.cache / row[edit]).convert("RGB")) for edit in self.edits]
+                self.views.append(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous())
+        return len(self.views)
+
+    def pair(self, view: int, edit: str) -> torch.Tensor:
+        """(2, 3, size, size) float32 in [0, 1]: the original and its true `edit`."""
+        pictures = self.views[view]
+        return pictures[[0, self.edits.index(edit)]].float() / 255
+
+
+def true_edit(rendered: RenderedPairs, view: int, instruction: Instruction) -> torch.Tensor:
+    """The right answer to `instruction` for one view, (3, size, size) float32 in [0, 1]."""
+    if instruction.rendered:
+        return rendered.pair(view, instruction.name)[1]
+    return OPERATIONS[instruction.name](rendered.views[view][:1].float() / 255)[0]
+
+
+class PairSampler:
+    """Draws training batches: every instruction, every kind of picture, random crops, flips, scales and tones."""
+
+    def __init__(self, rendered: RenderedPairs, photographs: list[torch.Tensor], seed: int):
+        self.rendered, self.photographs = rendered, photographs
+        self.random = np.random.default_rng(seed)
+        self.share = np.array([INSTRUCTION_SHARE.get(instruction.name, 1.0) for instruction in INSTRUCTIONS])
+        self.share /= self.share.sum()
+
+    def spawn(self, count: int) -> list["PairSampler"]:
+        """`count` samplers over the same pictures, with random numbers of their own."""
+        return [PairSampler(self.rendered, self.photographs, seed) for seed in self.random.integers(2**31, size=count)]
+
+    def batch(self, count: int, size: int) -> Batch:
+        """`count` pairs of size x size pixels."""
+        originals, edits, texts = [], [], []
+        drawn = sorted(self.random.choice(len(INSTRUCTIONS), size=count, p=self.share))
+        for number in dict.fromkeys(drawn):
+            instruction, times = INSTRUCTIONS[number], drawn.count(number)
+            if instruction.rendered:
+                pairs = torch.stack([self._rendered_crop(instruction.name, size) for _ in range(times)])
+                pairs = self._tone(pairs, strength=0.5)
+                originals.append(pairs[:, 0])
+                edits.append(pairs[:, 1])
+            else:
+                pictures = self._tone(torch.stack([self._picture(size) for _ in range(times)]), strength=1.0)
+                originals.append(pictures)
+                edits.append(OPERATIONS[instruction.name](pictures))
+            texts += [self._phrase(instruction) for _ in range(times)]
+        return Batch(torch.cat(originals), torch.cat(edits), texts)
+
+    def _phrase(self, instruction: Instruction) -> str:
+        phrase = instruction.phrases[self.random.integers(len(instruction.phrases))]
+        return phrase + ("." if self.random.random() < 0.1 else "!" if self.random.random() < 0.05 else "")
+
+    def _rendered_crop(self, edit: str, size: int) -> torch.Tensor:
+        view = int(self.random.integers(len(self.rendered.views)))
+        return self._crop(self.rendered.pair(view, edit), size)
+
+    def _picture(self, size: int) -> torch.Tensor:
+        kind = self.random.random()
+        if kind < 0.5 and self.rendered.views:
+            view = self.rendered.views[int(self.random.integers(len(self.rendered.views)))]
+            # Edited renders are pictures like any other.
+            which = int(self.random.choice(len(view), p=[0.6] + [0.4 / (len(view) - 1)] * (len(view) - 1)))
+            return self._crop(view[which : which + 1].float() / 255, size)[0]
+        if kind < 0.8 and self.photographs:
+            photograph = self.photographs[int(self.random.integers(len(self.photographs)))]
+            return self._crop(photograph[None].float() / 255, size)[0]
+        return self._shapes(size)
+
+    def _crop(self, pictures: torch.Tensor, size: int) -> torch.Tensor:
+        """One random crop, scale and flip for all `pictures` (n, 3, h, w)."""
+        height, width = pictures.shape[-2:]
+        side = size if self.random.random() < 0.4 else int(self.random.integers(size, min(height, width, 4 * size) + 1))
+        side = min(side, height, width)
+        top, left = self.random.integers(height - side + 1), self.random.integers(width - side + 1)
+        pictures = pictures[..., top : top + side, left : left + side]
+        if side != size:
+            pictures = functional.interpolate(
+                pictures, size=(size, size), mode="bilinear", antialias=True, align_corners=False
+            )
+        return pictures.flip(-1) if self.random.random() < 0.5 else pictures
+
+    def _tone(self, pictures: torch.Tensor, strength: float) -> torch.Tensor:
+        """Random gamma, exposure and white balance, one of each for every item of the batch."""
+        shape = (len(pictures),) + (1,) * (pictures.dim() - 1)
+        gamma = self._tensor(np.exp(self.random.normal(0, 0.25 * strength, shape)))
+        gain = self._tensor(np.exp(self.random.normal(0, 0.12 * strength, shape)))
+        balance_shape = (len(pictures),) + (1,) * (pictures.dim() - 4) + (3, 1, 1)
+        balance = self._tensor(np.exp(self.random.normal(0, 0.10 * strength, balance_shape)))
+        return (pictures.clamp(0, 1) ** gamma * gain * balance).clamp(0, 1)
+
+    def _shapes(self, size: int) -> torch.Tensor:
+        """A random picture of overlapping gradients and shapes with soft noise, (3, size, size)."""
+        rows, columns = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
+        picture = self._gradient(rows, columns)
+        for _ in range(int(self.random.integers(1, 9))):
+            angle, x, y = self.random.uniform(0, math.pi), *self.random.uniform(-1, 1, 2)
+            along = (columns - x) * math.cos(angle) + (rows - y) * math.sin(angle)
+            across = (rows - y) * math.cos(angle) - (columns - x) * math.sin(angle)
+            width, height = self.random.uniform(0.05, 0.8, 2)
+            if self.random.random() < 0.5:
+                inside = ((along / width) ** 2 + (across / height) ** 2) < 1
+            else:
+                inside = (along.abs() < width) & (across.abs() < height)
+            picture = torch.where(inside, self._gradient(rows, columns), picture)
+        coarse = self._tensor(self.random.normal(0, self.random.uniform(0, 0.1), (1, 3, size // 2, size // 2)))
+        return (picture + functional.interpolate(coarse, size=(size, size), mode="bilinear")[0]).clamp(0, 1)
+
+    def _gradient(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        colour, slope_x, slope_y = self.random.random(3), self.random.normal(0, 0.12), self.random.normal(0, 0.12)
+        if self.random.random() < 0.3:
+            colour = np.full(3, colour.mean()) + self.random.normal(0, 0.03, 3)
+        return self._tensor(colour)[:, None, None] + slope_x * columns + slope_y * rows
+
+    @staticmethod
+    def _tensor(values) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+
+def load_photographs(folder: Path) -> list[torch.Tensor]:
+    """All PNG pictures of `folder` at full, half and quarter size, each (3, height, width) uint8."""
+    pictures = []
+    for path in sorted(folder.glob("*.png")):
+        picture = Image.open(path).convert("RGB")
+        for divisor in (1, 2, 3):
+            small = picture.resize((picture.width // divisor, picture.height // divisor), Image.LANCZOS)
+            pictures.append(torch.from_numpy(np.array(small)).permute(2, 0, 1).contiguous())
+    return [picture for picture in pictures if min(picture.shape[-2:]) >= 128]

@@ -1,0 +1,209 @@
+"""A scene with its light and its cameras, and how it becomes a capture: photos, transforms.json and points.
+
+Both edits act on the scene, so their truth is what the same cameras see afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy  # before mathutils, which the bpy wheel holds inside itself
+import numpy as np
+from mathutils import Matrix, Vector
+
+from . import lighting
+from .builder import Builder, Surface
+from .lighting import Lighting
+
+SEED = 7
+SENSOR_MM = 36.0
+EDITS = ("snow", "sunset")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A photo's name, the pose it is taken from (camera-to-world, OpenGL axes), and whether no training sees it."""
+
+    name: str
+    camera_to_world: Matrix
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class CapturedScene:
+    """What is built, how it is lit in daylight, and where its photos are taken from.
+
+    lens_mm: for a sensor of SENSOR_MM. samples: a pixel, for a clean picture after denoising.
+    light: applies a Lighting to the scene, sky included. sunset: daylight -> the light of the sunset edit.
+    """
+
+    name: str
+    surfaces: dict[str, Surface]
+    build: Callable[[Builder], None]
+    daylight: Lighting
+    shots: Callable[[], list[Shot]]
+    lens_mm: float
+    samples: int = 32
+    light: Callable[[bpy.types.Scene, Lighting], None] = lighting.apply_lighting
+    sunset: Callable[[Lighting], Lighting] = lighting.sunset
+
+    def focal_length(self, size: int) -> float:
+        """In pixels: size * lens / sensor, for square photos of `size` pixels a side."""
+        return size * self.lens_mm / SENSOR_MM
+
+
+def look_at(position, target) -> Matrix:
+    """Camera-to-world, OpenGL axes, upright, of a camera at `position` that looks at `target`."""
+    position = Vector(position)
+    return Matrix.Translation(position) @ (position - Vector(target)).to_track_quat("Z", "Y").to_matrix().to_4x4()
+
+
+def look_from(target: Vector, azimuth: float, elevation: float, distance: float) -> Matrix:
+    """`look_at` from a place on the sphere around `target` (angles in degrees)."""
+    a, e = math.radians(azimuth), math.radians(elevation)
+    return look_at(
+        target + distance * Vector((math.cos(e) * math.cos(a), math.cos(e) * math.sin(a), math.sin(e))), target
+    )
+
+
+def build_scene(captured: CapturedScene, edit: str | None = None) -> bpy.types.Scene:
+    """A fresh Blender scene, as it is or edited. Raises ValueError for an edit that is not in EDITS."""
+    scene = bpy.data.scenes.new(captured.name)
+    captured.build(Builder(scene, captured.surfaces, SEED))
+    lighting.add_snow_cover(scene)
+    apply_edit(scene, captured, edit)
+    return scene
+
+
+def apply_edit(scene: bpy.types.Scene, captured: CapturedScene, edit: str | None) -> None:
+    """Bring the scene to this edit, from whichever it is in; None: as it is. Raises ValueError for an edit not in
+    EDITS."""
+    if edit is not None and edit not in EDITS:
+        raise ValueError(f"edit must be one of {', '.join(EDITS)}, not {edit!r}")
+    captured.light(scene, captured.sunset(captured.daylight) if edit == "sunset" else captured.daylight)
+    lighting.set_snow(1.0 if edit == "snow" else 0.0)
+
+
+def set_up_render(
+    scene: bpy.types.Scene, captured: CapturedScene, size: int, samples: int, threads: int = 0
+) -> bpy.types.Object:
+    """Cycles settings and a camera; returns the camera object. threads: 0 for all."""
+    scene.render.engine = "CYCLES"
+    scene.cycles.samples, scene.cycles.use_denoising = samples, True
+    scene.cycles.use_adaptive_sampling = False
+    scene.cycles.seed = SEED
+    scene.cycles.max_bounces, scene.cycles.diffuse_bounces = 4, 2
+    scene.render.threads_mode, scene.render.threads = ("FIXED", threads) if threads else ("AUTO", 1)
+    scene.render.use_persistent_data = True
+    scene.render.resolution_x = scene.render.resolution_y = size
+    scene.render.resolution_percentage = 100
+    scene.view_settings.view_transform, scene.view_settings.look = "Standard", "None"
+    scene.render.image_settings.file_format, scene.render.image_settings.color_mode = "PNG", "RGB"
+    scene.render.image_settings.compression = 100
+    data = bpy.data.cameras.new("camera")
+    data.lens, data.sensor_width, data.clip_end = captured.lens_mm, SENSOR_MM, 100.0
+    camera = bpy.data.objects.new("camera", data)
+    scene.collection.objects.link(camera)
+    scene.camera = camera
+    return camera
+
+
+def render_shots(
+    scene, camera, wanted: list[Shot], folder: Path, say: Callable[[Shot], None] = lambda shot: None
+) -> None:
+    """One PNG a shot; a shot whose file is there is kept. `say` is called after each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with bpy.context.temp_override(scene=scene):
+        for shot in wanted:
+            target = folder / f"{shot.name}.png"
+            if not target.exists():
+                camera.matrix_world = shot.camera_to_world
+                scene.render.filepath = str(target.with_suffix(".part.png"))
+                bpy.ops.render.render(write_still=True, scene=scene.name)
+                os.replace(target.with_suffix(".part.png"), target)
+            say(shot)
+
+
+def transforms(wanted: list[Shot], size: int, focal: float) -> dict:
+    """nerfstudio's transforms.json: square pixels, centred principal point, `focal` in pixels."""
+    path = {s.name: f"images/{s.name}.png" for s in wanted}
+    return {
+        "camera_model": "PINHOLE",
+        "w": size,
+        "h": size,
+        "fl_x": focal,
+        "fl_y": focal,
+        "cx": size / 2,
+        "cy": size / 2,
+        "ply_file_path": "points.ply",
+        "train_filenames": [path[s.name] for s in wanted if not s.held_out],
+        "test_filenames": [path[s.name] for s in wanted if s.held_out],
+        "frames": [
+            {"file_path": path[s.name], "transform_matrix": [[round(v, 8) for v in row] for row in s.camera_to_world]}
+            for s in wanted
+        ],
+    }
+
+
+def sparse_points(
+    scene, wanted: list[Shot], folder: Path, size: int, focal: float, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points where rays through random pixels of the training photos in `folder` meet the scene, in the pixels'
+    colours.
+
+    Returns (count, 3) float32 and (count, 3) uint8: what a photogrammetry program would hand over.
+    """
+    random = np.random.default_rng(SEED)
+    training = [s for s in wanted if not s.held_out]
+    photos = {s.name: read_png(folder / f"{s.name}.png") for s in training}
+    scene.view_layers[0].update()
+    depsgraph = scene.view_layers[0].depsgraph
+    points, colors = [], []
+    while len(points) < count:
+        shot = training[random.integers(len(training))]
+        u, v = random.uniform(0, size, 2)
+        ray = Vector(((u - size / 2) / focal, -(v - size / 2) / focal, -1.0))
+        hit, place, *_ = scene.ray_cast(
+            depsgraph, shot.camera_to_world.translation, shot.camera_to_world.to_3x3() @ ray
+        )
+        if hit:
+            points.append(place[:])
+            colors.append(photos[shot.name][int(v), int(u)])
+    return np.array(points, np.float32), np.array(colors, np.uint8)
+
+
+def read_png(path: Path) -> np.ndarray:
+    """(height, width, 3) uint8, as stored."""
+    image = bpy.data.images.load(str(path))
+    image.colorspace_settings.name = "Non-Color"
+    width, height = image.size
+    pixels = np.empty(width * height * image.channels, np.float32)
+    image.pixels.foreach_get(pixels)
+    rows = pixels.reshape(height, width, image.channels)[::-1, :, :3]
+    bpy.data.images.remove(image)
+    return np.round(rows * 255).astype(np.uint8)
+
+
+def ply(points: np.ndarray, colors: np.ndarray) -> bytes:
+    """A binary PLY file of points (P, 3) with colours (P, 3) uint8."""
+    header = (
+        "ply\nformat binary_little_endian 1.0\n"
+        f"element vertex {len(points)}\n"
+        "property float x\nproperty float y\nproperty float z\n"
+        "property uchar red\nproperty uchar green\nproperty uchar blue\nend_header\n"
+    )
+    rows = np.empty(len(points), [("p", "<f4", 3), ("c", "u1", 3)])
+    rows["p"], rows["c"] = points, colors
+    return header.encode() + rows.tobytes()
+
+
+def write(path: Path, content: bytes | dict) -> None:
+    """Write bytes, or a dict as JSON, at once or not at all."""
+    temporary = path.with_suffix(".part")
+    temporary.write_bytes(content if isinstance(content, bytes) else json.dumps(content, indent=1).encode())
+    os.replace(temporary, path)

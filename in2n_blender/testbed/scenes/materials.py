@@ -1,0 +1,80 @@
+"""Materials of the procedural scenes."""
+
+import colorsys
+import random
+
+import bpy
+
+
+def random_colour(rng: random.Random, saturation=(0.05, 0.9), value=(0.08, 0.85)) -> tuple[float, float, float]:
+    """A random linear RGB colour; saturation and value are drawn from the given ranges."""
+    return colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
+
+
+def foliage_colour(rng: random.Random) -> tuple[float, float, float]:
+    """A green between olive and spruce, linear RGB."""
+    return colorsys.hsv_to_rgb(rng.uniform(0.2, 0.4), rng.uniform(0.5, 0.9), rng.uniform(0.1, 0.5))
+
+
+def plain_material(name: str, colour, roughness: float = 0.7, metallic: float = 0.0) -> bpy.types.Material:
+    """A Principled material of one colour (linear RGB)."""
+    material = bpy.data.materials.new(name)
+    material.use_nodes = True
+    shader = _principled(material)
+    shader.inputs["Base Color"].default_value = (*colour, 1.0)
+    shader.inputs["Roughness"].default_value = roughness
+    shader.inputs["Metallic"].default_value = metallic
+    return material
+
+
+def textured_material(name: str, rng: random.Random, colours, photographs=(), scale=None) -> bpy.types.Material:
+    """A Principled material whose base colour is a random texture between `colours` (two linear RGB colours).
+
+    `photographs` are image files that may be used as the texture in place of a procedural one.
+    """
+    material = plain_material(name, colours[0], roughness=rng.uniform(0.35, 0.95))
+    nodes, links = material.node_tree.nodes, material.node_tree.links
+    shader = _principled(material)
+    scale = scale if scale is not None else rng.uniform(1.0, 7.0)
+    coordinates = nodes.new("ShaderNodeTexCoord")
+    mapping = nodes.new("ShaderNodeMapping")
+    mapping.inputs["Scale"].default_value = (scale, scale, scale)
+    mapping.inputs["Rotation"].default_value = tuple(rng.uniform(0, 3.14) for _ in range(3))
+    links.new(coordinates.outputs["Object"], mapping.inputs["Vector"])
+    kinds = ["noise", "noise", "voronoi", "checker", "brick", "wave"] + (["photograph"] * 3 if photographs else [])
+    kind = rng.choice(kinds)
+    if kind == "photograph":
+        texture = nodes.new("ShaderNodeTexImage")
+        texture.image = bpy.data.images.load(rng.choice(list(photographs)), check_existing=True)
+        texture.projection = "BOX"
+        texture.extension = "MIRROR"
+        mapping.inputs["Scale"].default_value = (scale * 0.12,) * 3
+        mapping.inputs["Rotation"].default_value = (0.0, 0.0, rng.uniform(0, 3.14))
+        links.new(mapping.outputs["Vector"], texture.inputs["Vector"])
+        links.new(texture.outputs["Color"], shader.inputs["Base Color"])
+        return material
+    if kind in ("checker", "brick"):
+        texture = nodes.new("ShaderNodeTexChecker" if kind == "checker" else "ShaderNodeTexBrick")
+        texture.inputs["Color1"].default_value = (*colours[0], 1.0)
+        texture.inputs["Color2"].default_value = (*colours[1], 1.0)
+        if kind == "checker":
+            mapping.inputs["Rotation"].default_value = (0.0, 0.0, 0.0)
+        links.new(mapping.outputs["Vector"], texture.inputs["Vector"])
+        links.new(texture.outputs["Color"], shader.inputs["Base Color"])
+        return material
+    texture = nodes.new(
+        {"noise": "ShaderNodeTexNoise", "voronoi": "ShaderNodeTexVoronoi", "wave": "ShaderNodeTexWave"}[kind]
+    )
+    links.new(mapping.outputs["Vector"], texture.inputs["Vector"])
+    ramp = nodes.new("ShaderNodeValToRGB")
+    ramp.color_ramp.elements[0].color = (*colours[0], 1.0)
+    ramp.color_ramp.elements[1].color = (*colours[1], 1.0)
+    ramp.color_ramp.elements[0].position = rng.uniform(0.2, 0.5)
+    ramp.color_ramp.elements[1].position = rng.uniform(0.55, 0.8)
+    links.new(texture.outputs[0], ramp.inputs["Fac"])
+    links.new(ramp.outputs["Color"], shader.inputs["Base Color"])
+    return material
+
+
+def _principled(material: bpy.types.Material) -> bpy.types.ShaderNode:
+    return next(node for node in material.node_tree.nodes if node.type == "BSDF_PRINCIPLED")

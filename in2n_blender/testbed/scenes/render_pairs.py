@@ -1,0 +1,127 @@
+"""Render pairs of original and true edit: `python -m in2n_blender.testbed.scenes.render_pairs --cache DIR …`.
+
+Every scene is rendered from a few cameras in daylight, under snow and at sunset. The cache holds
+`<scene>/<camera>_<edit>.png` and `index.json`; a run that was stopped goes on where it stood. Progress is printed as
+one JSON object a line: {"done": scenes, "total": scenes}.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+from pathlib import Path
+
+import bpy
+
+from .lighting import apply_lighting, set_snow, sunset
+from .random_scenes import build_scene, random_camera
+
+EDITS = ("original", "snow", "sunset")
+VERSION = 1
+
+
+def configure_render(scene: bpy.types.Scene, size: int, samples: int, threads: int) -> None:
+    """Cycles on the CPU at size x size, denoised, sRGB PNG without a film look (the Standard view transform)."""
+    scene.render.engine = "CYCLES"
+    scene.cycles.device = "CPU"
+    scene.cycles.samples = samples
+    scene.cycles.use_adaptive_sampling = False
+    scene.cycles.max_bounces = 2
+    scene.cycles.caustics_reflective = scene.cycles.caustics_refractive = False
+    scene.cycles.use_denoising = True
+    scene.cycles.denoiser = "OPENIMAGEDENOISE"
+    scene.cycles.denoising_use_gpu = False
+    scene.render.resolution_x = scene.render.resolution_y = size
+    scene.render.resolution_percentage = 100
+    scene.render.threads_mode = "FIXED"
+    scene.render.threads = threads
+    scene.render.use_persistent_data = True
+    scene.view_settings.view_transform = "Standard"
+    scene.view_settings.look = "None"
+    scene.render.image_settings.file_format = "PNG"
+    scene.render.image_settings.color_mode = "RGB"
+    scene.render.image_settings.color_depth = "8"
+    scene.render.image_settings.compression = 15
+
+
+def render_scene(
+    seed: int, folder: Path, cameras: int, size: int, samples: int, threads: int, photographs=()
+) -> list[dict]:
+    """Render scene `seed` from `cameras` views, all edits each; returns one row of file names (relative) per view."""
+    scene, daylight = build_scene(seed, photographs)
+    configure_render(scene, size, samples, threads)
+    poses = _poses(scene, seed, cameras)
+    folder.mkdir(parents=True, exist_ok=True)
+    for edit in EDITS:
+        apply_lighting(scene, sunset(daylight) if edit == "sunset" else daylight)
+        set_snow(1.0 if edit == "snow" else 0.0)
+        for number, (matrix, lens) in enumerate(poses):
+            scene.camera.matrix_world, scene.camera.data.lens = matrix, lens
+            scene.render.filepath = str(folder / f"{number}_{edit}.png")
+            bpy.ops.render.render(write_still=True)
+    return [{edit: f"{folder.name}/{number}_{edit}.png" for edit in EDITS} for number in range(cameras)]
+
+
+def _poses(scene: bpy.types.Scene, seed: int, cameras: int) -> list[tuple]:
+    rng = random.Random(f"cameras {seed}")
+    poses = []
+    for _ in range(cameras):
+        camera = random_camera(scene, rng)
+        poses.append((camera.matrix_world.copy(), camera.data.lens))
+    return poses
+
+
+def render_pairs(
+    cache: Path, first: int, scenes: int, cameras: int, size: int, samples: int, threads: int, photographs=()
+) -> Path:
+    """Render scenes first .. first + scenes - 1 into `cache`, skipping those in its index; returns the index's path."""
+    index_path = cache / "index.json"
+    index = {"version": VERSION, "size": size, "edits": list(EDITS), "scenes": {}}
+    if index_path.exists():
+        stored = json.loads(index_path.read_text(encoding="utf-8"))
+        if (stored["version"], stored["size"]) == (VERSION, size):
+            index = stored
+    for done, seed in enumerate(range(first, first + scenes)):
+        if str(seed) not in index["scenes"]:
+            rows = render_scene(seed, cache / f"{seed:05d}", cameras, size, samples, threads, photographs)
+            index["scenes"][str(seed)] = rows
+            _write_json(index_path, index)
+        print(json.dumps({"done": done + 1, "total": scenes}), flush=True)
+    return index_path
+
+
+def _write_json(path: Path, content: dict) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="render_pairs", description=__doc__.splitlines()[0])
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--first", type=int, default=0, help="number of the first scene")
+    parser.add_argument("--scenes", type=int, default=300)
+    parser.add_argument("--cameras", type=int, default=3)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--samples", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--photographs", type=Path, help="folder of pictures that textures may show")
+    arguments = parser.parse_args(argv)
+    photographs = sorted(str(path) for path in arguments.photographs.glob("*.png")) if arguments.photographs else ()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    render_pairs(
+        arguments.cache,
+        arguments.first,
+        arguments.scenes,
+        arguments.cameras,
+        arguments.size,
+        arguments.samples,
+        arguments.threads,
+        photographs,
+    )
+
+
+if __name__ == "__main__":
+    # Under `blender --background --python`, this program's own arguments follow "--".
+    main(sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:])

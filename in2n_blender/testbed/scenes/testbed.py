@@ -1,0 +1,167 @@
+"""Render a scene of the testbed as a capture, and the truth of its edits.
+
+    python -m in2n_blender.testbed.scenes.testbed --scene island|courtyard|street --out DIR [--truth none|held-out|all]
+
+writes DIR/transforms.json (nerfstudio's form, with train and test filenames), DIR/images/*.png and DIR/points.ply; with
+--truth held-out or all also DIR/truth/snow/*.png and DIR/truth/sunset/*.png: what the same cameras see of the edited
+scene. The island's photos are the bundled demo capture's, unless --render-photos asks to render them anew, as the
+bundled ones were:
+
+    python -m in2n_blender.testbed.scenes.testbed --scene island --render-photos --out DIR
+
+Files that are there are kept, so that a run that was stopped goes on. Progress is printed as one JSON object a line:
+{"done": pictures, "total": pictures, "picture": "truth/snow/test_000.png"}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ...scene.errors import In2nError
+from .captured_scene import (
+    EDITS,
+    CapturedScene,
+    Shot,
+    apply_edit,
+    build_scene,
+    ply,
+    render_shots,
+    set_up_render,
+    sparse_points,
+    transforms,
+    write,
+)
+from .courtyard import COURTYARD
+from .island import ISLAND
+from .street import STREET
+
+SCENES = {scene.name: scene for scene in (ISLAND, COURTYARD, STREET)}
+TRUTHS = ("none", "held-out", "all")
+BUNDLED = Path(__file__).resolve().parents[2] / "data" / "demo_capture"
+BUNDLED_SIZE = 160
+POINTS = 2000
+VERSION = 1  # of the scenes: pictures of another version are not mixed with these
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides how a folder's pictures look. size: pixels a side; samples: Cycles samples a pixel; views: training
+    views."""
+
+    scene: str
+    size: int
+    samples: int
+    views: int
+    bundled_photos: bool
+    version: int = VERSION
+
+
+def choose_shots(captured: CapturedScene, views: int) -> list[Shot]:
+    """`views` of the scene's training shots, evenly picked, and held-out ones in proportion, at least two."""
+    everything = captured.shots()
+    training, held_out = ([s for s in everything if s.held_out == flag] for flag in (False, True))
+    if not 1 <= views <= len(training):
+        raise In2nError(
+            "bad_views",
+            f"The scene {captured.name} has {len(training)} training views, not {views}.",
+            f"Choose from 1 to {len(training)}.",
+        )
+    return _evenly(training, views) + _evenly(held_out, max(2, round(len(held_out) * views / len(training))))
+
+
+def _evenly(items: list, count: int) -> list:
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def render_testbed(out: Path, settings: Settings, truth: str = "none", threads: int = 0) -> None:
+    """Make the capture in `out` and the wanted truth; `threads` 0: all. Raises In2nError: "bad_views",
+    "other_pictures"."""
+    captured = SCENES[settings.scene]
+    wanted = choose_shots(captured, settings.views)
+    edited = {"none": [], "held-out": [s for s in wanted if s.held_out], "all": wanted}[truth]
+    _claim(out, settings)
+    say = _progress(len(wanted) + len(EDITS) * len(edited))
+    images = out / "images"
+    if settings.bundled_photos:
+        _copy_bundled(images, wanted)
+    scene = build_scene(captured)
+    camera = set_up_render(scene, captured, settings.size, settings.samples, threads)
+    render_shots(scene, camera, wanted, images, lambda shot: say(f"images/{shot.name}.png"))
+    focal = captured.focal_length(settings.size)
+    if not (out / "points.ply").exists():
+        if settings.bundled_photos:
+            write(out / "points.ply", (BUNDLED / "points.ply").read_bytes())
+        else:
+            write(out / "points.ply", ply(*sparse_points(scene, wanted, images, settings.size, focal, POINTS)))
+    if not (out / "transforms.json").exists():
+        write(out / "transforms.json", transforms(wanted, settings.size, focal))
+    for edit in EDITS if edited else ():
+        apply_edit(scene, captured, edit)
+        render_shots(scene, camera, edited, out / "truth" / edit, lambda shot: say(f"truth/{edit}/{shot.name}.png"))
+
+
+def _claim(out: Path, settings: Settings) -> None:
+    """Note the settings in `out`, or compare them with those of the pictures that are there."""
+    note = out / "testbed.json"
+    out.mkdir(parents=True, exist_ok=True)
+    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != asdict(settings):
+        raise In2nError(
+            "other_pictures",
+            f"{out} holds pictures that were rendered with other settings.",
+            "Choose another folder, or delete this one.",
+        )
+    write(note, asdict(settings))
+
+
+def _copy_bundled(images: Path, wanted: list[Shot]) -> None:
+    images.mkdir(parents=True, exist_ok=True)
+    for shot in wanted:
+        target = images / f"{shot.name}.png"
+        if not target.exists():
+            shutil.copyfile(BUNDLED / "images" / target.name, target.with_suffix(".part.png"))
+            os.replace(target.with_suffix(".part.png"), target)
+
+
+def _progress(total: int):
+    done = 0
+
+    def say(picture: str) -> None:
+        nonlocal done
+        done += 1
+        print(json.dumps({"done": done, "total": total, "picture": picture}), flush=True)
+
+    return say
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="testbed", description=__doc__.splitlines()[0])
+    parser.add_argument("--scene", choices=SCENES, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--truth", choices=TRUTHS, default="none", help="which views to render of each edit (default: %(default)s)"
+    )
+    parser.add_argument("--size", type=int, default=BUNDLED_SIZE, help="pixels a side (default: %(default)s)")
+    parser.add_argument("--samples", type=int, help="Cycles samples a pixel (default: the scene's own)")
+    parser.add_argument(
+        "--views", type=int, default=40, help="training views; held-out ones in proportion (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="0: all (default: %(default)s)")
+    parser.add_argument("--render-photos", action="store_true", help="island: render the photos that are bundled")
+    given = parser.parse_args(argv)
+    bundled = given.scene == ISLAND.name and given.size == BUNDLED_SIZE and not given.render_photos
+    settings = Settings(given.scene, given.size, given.samples or SCENES[given.scene].samples, given.views, bundled)
+    try:
+        render_testbed(given.out, settings, given.truth, given.threads)
+    except In2nError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    # Under `blender --background --python`, this program's own arguments follow "--".
+    main(sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:])

@@ -1,0 +1,143 @@
+"""What is done to an edit as a whole: looked up, renamed, duplicated, removed.
+
+An edit is its folder; its frames and meshes lie beside it under the same name and follow it. Each of these either
+happens or does not: folders are moved, never changed piece by piece.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..scene.errors import In2nError
+from ..scene.reporting import Reporter
+from .files import read_json, write_error, write_json
+from .layout import ORIGINAL, Workspace, safe_name
+from .moving import copy_files
+
+
+def facts(workspace: Workspace, name: str) -> dict:
+    """edit.json (empty where it is damaged), and "finished": whether the edit ran to its end."""
+    folder = workspace.edit(name)
+    return {**_read(folder / "edit.json"), "finished": bool(_read(folder / "state.json").get("done"))}
+
+
+def free_name(workspace: Workspace, name: str, also_taken=()) -> str:
+    """`name`, or `name` with the first number at its end that no edit has, and none that is about to be made
+    (`also_taken`)."""
+    stem, number = name[:72], 2
+    taken = {found.lower() for found in [*workspace.edits(), *also_taken, ORIGINAL]}
+    while name.lower() in taken:
+        name, number = f"{stem}-{number}", number + 1
+    return name
+
+
+def rename(workspace: Workspace, old: str, new: str) -> None:
+    """Give an edit another name, and its frames and meshes with it; edits that were built upon it know its new name.
+
+    Raises In2nError("bad_name", "no_edit", "edit_exists", "cannot_write"); everything is as before then.
+    """
+    if old == new:
+        return
+    _require_free(workspace, new, but=old)
+    folder = _existing(workspace, old)
+    moves = [(folder, workspace.edit(new)), *_results(workspace, old, new)]
+    try:
+        with ExitStack() as undo:
+            for source, target in moves:
+                os.rename(source, target)
+                undo.callback(os.rename, target, source)
+            _rewrite(workspace.edit(new) / "edit.json", "name", new)
+            undo.pop_all()
+    except OSError as error:
+        raise write_error(folder, error) from error
+    for name in workspace.edits():
+        if _read(workspace.edit(name) / "edit.json").get("parent") == old:
+            _rewrite(workspace.edit(name) / "edit.json", "parent", new)
+
+
+def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | None = None) -> None:
+    """Copy an edit, without its frames and meshes, so that one of the two can be taken further.
+
+    Raises In2nError("bad_name", "no_edit", "edit_exists", "disk_full", "cannot_write"), Cancelled; nothing is left
+    then.
+    """
+    _require_free(workspace, copy)
+    folder = _existing(workspace, name)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".writing-"))
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=".copying-", dir=workspace.root, ignore_cleanup_errors=True
+        ) as temporary:
+            target = Path(temporary) / copy
+            copy_files(folder, files, target, report or Reporter(), f"Copying “{name}”")
+            write_json(target / "edit.json", {**_read(target / "edit.json"), "name": copy})
+            os.rename(target, workspace.edit(copy))
+    except OSError as error:
+        raise write_error(workspace.edit(copy), error) from error
+
+
+def remove(workspace: Workspace, name: str) -> None:
+    """Remove an edit with its frames and meshes, for good.
+
+    Raises In2nError("no_edit", "has_children", "cannot_write").
+    """
+    folder = _existing(workspace, name)
+    children = [
+        other for other in workspace.edits() if _read(workspace.edit(other) / "edit.json").get("parent") == name
+    ]
+    if children:
+        raise In2nError("has_children", f"“{children[0]}” was built upon “{name}”.", "Remove the later edit first.")
+    try:
+        # Moved out of the way first, so that an edit is never listed half removed.
+        trash = Path(tempfile.mkdtemp(prefix=".removing-", dir=workspace.root))
+        for number, path in enumerate([folder, *(source for source, _ in _results(workspace, name, name))]):
+            os.rename(path, trash / str(number))
+        shutil.rmtree(trash, ignore_errors=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
+def _results(workspace: Workspace, old: str, new: str) -> list[tuple[Path, Path]]:
+    """What lies beside an edit under its name, and where it goes under another."""
+    folder = workspace.root / "renders" / safe_name(old)
+    found = [(folder, folder.with_name(safe_name(new)))] if folder.is_dir() else []
+    for suffix in (".ply", ".glb", ".json"):
+        if workspace.mesh(old, suffix).is_file():
+            found.append((workspace.mesh(old, suffix), workspace.mesh(new, suffix)))
+    return found
+
+
+def _existing(workspace: Workspace, name: str) -> Path:
+    folder = workspace.edit(name)
+    if not (folder / "edit.json").is_file():
+        raise In2nError("no_edit", f"There is no edit “{name}” in this workspace.", "Choose one from the list.")
+    return folder
+
+
+def _require_free(workspace: Workspace, name: str, but: str | None = None) -> None:
+    """Names that differ in nothing but case are one name on many disks."""
+    safe_name(name)
+    if name.lower() in {other.lower() for other in [*workspace.edits(), ORIGINAL] if other != but}:
+        raise In2nError("edit_exists", f"The name “{name}” is taken.", "Choose another name.")
+
+
+def _read(path: Path) -> dict:
+    try:
+        found = read_json(path)
+    except In2nError:
+        return {}  # a damaged edit can still be seen, renamed and removed
+    return found if isinstance(found, dict) else {}
+
+
+def _rewrite(path: Path, key: str, value) -> None:
+    """Change one entry and keep the file's time, by which edits are listed."""
+    record = _read(path)
+    if not record:
+        return
+    then = path.stat()
+    write_json(path, {**record, key: value})
+    os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))

@@ -1,0 +1,67 @@
+"""The folder a scene lives in. Every write goes to a temporary name first and is then renamed.
+
+<workspace>/
+  capture.json  images/           the normalised capture
+  reconstruction/                 checkpoint.safetensors, state.json, log.jsonl
+  edits/<name>/                   edit.json, dataset/, checkpoint.safetensors, state.json, log.jsonl
+  paths/<name>.json               camera paths
+  renders/<edit>/<path>/0001.exr  0001.png
+  meshes/<edit>.ply|glb
+The unedited reconstruction goes by the name "original" in renders/ and meshes/.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..scene.errors import In2nError
+
+ORIGINAL = "original"
+
+
+class Workspace:
+    """Paths of a workspace; nothing is created until something is written."""
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root).expanduser().resolve()
+
+    @property
+    def capture_json(self) -> Path:
+        return self.root / "capture.json"
+
+    @property
+    def images(self) -> Path:
+        return self.root / "images"
+
+    @property
+    def reconstruction(self) -> Path:
+        return self.root / "reconstruction"
+
+    def edit(self, name: str) -> Path:
+        return self.root / "edits" / safe_name(name)
+
+    def camera_path(self, name: str) -> Path:
+        return self.root / "paths" / f"{safe_name(name)}.json"
+
+    def renders(self, edit: str | None, path_name: str) -> Path:
+        return self.root / "renders" / safe_name(edit or ORIGINAL) / safe_name(path_name)
+
+    def mesh(self, edit: str | None, suffix: str) -> Path:
+        return self.root / "meshes" / f"{safe_name(edit or ORIGINAL)}{suffix}"
+
+    def edits(self) -> list[str]:
+        """Names of the edits that were started, oldest first."""
+        found = (self.root / "edits").glob("*/edit.json")
+        return [p.parent.name for p in sorted(found, key=lambda p: p.stat().st_mtime)]
+
+
+def safe_name(name: str) -> str:
+    """The name itself if it is one plain file name on every platform; raises In2nError("bad_name") otherwise."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\- ]{0,79}", name) or name.endswith((".", " ")):
+        raise In2nError(
+            "bad_name",
+            f"“{name}” cannot be used as a name.",
+            "Use letters, digits, spaces, '-', '_' and '.', starting with a letter or digit.",
+        )
+    return name

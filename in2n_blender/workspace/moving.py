@@ -1,0 +1,71 @@
+"""Moving a workspace as a whole, over to another disk too. It is at the one place or at the other, never half at
+both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from ..scene.errors import In2nError
+from ..scene.reporting import Reporter
+from .files import write_error
+from .journal import is_locked
+
+COPY_BYTES = 8 * 2**20  # copied between two looks at whether the job was cancelled
+
+
+def move_workspace(source: Path, target: Path, report: Reporter) -> None:
+    """Move the folder; a rename where both are on the same disk, else a copy. A source that is not there is no error.
+
+    Raises In2nError("workspace_busy", "folder_exists", "disk_full", "cannot_write"), Cancelled; the source is whole
+    then.
+    """
+    if not source.exists():
+        return
+    if is_locked(source):
+        raise In2nError("workspace_busy", "A job runs in this workspace.", "Wait for it to end or cancel it.")
+    if target.exists():
+        raise In2nError("folder_exists", f"{target} is there already.", "Move or remove that folder first.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(source, target)
+    except OSError as error:
+        if not _other_disk(source, target):
+            raise write_error(target, error) from error
+        _move_by_copying(source, target, report)
+
+
+def _other_disk(source: Path, target: Path) -> bool:
+    try:
+        return os.stat(source).st_dev != os.stat(target.parent).st_dev
+    except OSError:
+        return False
+
+
+def _move_by_copying(source: Path, target: Path, report: Reporter) -> None:
+    copy = Path(tempfile.mkdtemp(prefix=".moving-", dir=target.parent))
+    try:
+        copy_files(source, [f for f in sorted(source.rglob("*")) if f.is_file()], copy, report, f"Moving {source.name}")
+        os.rename(copy, target)
+    except OSError as error:
+        raise write_error(target, error) from error
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+    shutil.rmtree(source, ignore_errors=True)
+
+
+def copy_files(folder: Path, files: list[Path], target: Path, report: Reporter, message: str) -> None:
+    """Copy files of `folder` to the same places in `target`, their times with them; progress in MB. Raises OSError,
+    Cancelled."""
+    total, done = sum(file.stat().st_size for file in files), 0
+    for file in files:
+        to = target / file.relative_to(folder)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "rb") as source, open(to, "wb") as sink:
+            while chunk := source.read(COPY_BYTES):
+                report.progress(done // 2**20, max(total // 2**20, 1), "MB", message)
+                sink.write(chunk)
+                done += len(chunk)
+        shutil.copystat(file, to)  # edits are listed by their age

@@ -1,0 +1,52 @@
+"""Which stages of a longer run are done, so that a run that was killed goes on where it stood."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .files import read_json, write_json
+
+
+class Stages:
+    """Stages in a fixed order, each with its settings and what it returned, kept in one JSON file.
+
+    A stage is repeated when its own settings or those of a stage before it have changed.
+    results: stage name -> what it returned, with its "seconds" unless it gave its own.
+    """
+
+    def __init__(self, file: Path | str):
+        self._file = Path(file)
+        self._stages = read_json(self._file) if self._file.exists() else {}
+        self.results: dict[str, dict] = {}
+        self._behind: dict = {}
+
+    def settings(self, name: str) -> dict | None:
+        """The settings that a stage had when it was last begun; None if it never was."""
+        return self._stages[name]["settings"][name] if name in self._stages else None
+
+    def run(
+        self, name: str, settings: dict, work: Callable[[bool], dict], there: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Call `work(restart)` unless the stage is done; returns whether it had to be called.
+
+        restart: an older attempt had other settings. there: whether what the stage made is still on disk.
+        """
+        self._behind = {**self._behind, name: settings}
+        stage = self._stages.get(name, {})
+        restart = bool(stage) and stage["settings"] != self._behind
+        needed = restart or "result" not in stage or not there()
+        if needed:
+            self._write(name, {"settings": self._behind})
+            started = time.monotonic()
+            result = work(restart)
+            self._write(
+                name, {"settings": self._behind, "result": {"seconds": round(time.monotonic() - started, 3), **result}}
+            )
+        self.results[name] = self._stages[name]["result"]
+        return needed
+
+    def _write(self, name: str, stage: dict) -> None:
+        self._stages[name] = stage
+        write_json(self._file, self._stages)

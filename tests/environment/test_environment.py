@@ -1,0 +1,437 @@
+"""Making environments: for real, with tiny packages from a folder; and what goes wrong, one sentence each."""
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from in2n_blender import environment as e
+from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Progress, Reporter
+
+VERSION = e.python_version()
+needs_uv = pytest.mark.skipif(not shutil.which("uv"), reason="no uv on PATH")
+
+
+def make_wheel(folder: Path, name: str, version: str, files: dict[str, str]) -> Path:
+    """A pure-Python wheel. files: path in it -> text."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        **files,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = [
+        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b'=').decode()},{len(text.encode())}"
+        for path, text in files.items()
+    ]
+    files[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,"])
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return wheel
+
+
+@pytest.fixture
+def pins(tmp_path, monkeypatch):
+    """Pins of tiny packages instead of the engine's; returns a function that sets them."""
+    file = tmp_path / "pins.json"
+    monkeypatch.setattr(e, "PINS", file)
+
+    def write(engine=("tiny==1.0",), imports=("tiny",), blender=(), blender_imports=(), disk_mb=1):
+        file.write_text(
+            json.dumps(
+                {
+                    "groups": {"engine": list(engine), "blender": list(blender), "test": []},
+                    "python": {VERSION: {"engine": [], "blender": [], "test": []}},
+                    "constraints": [],
+                    "imports": {"engine": list(imports), "blender": list(blender_imports), "test": []},
+                    "disk_mb": {"engine": disk_mb, "blender": 1, "test": 0},
+                }
+            )
+        )
+
+    write()
+    return write
+
+
+@pytest.fixture
+def wheelhouse(tmp_path):
+    folder = tmp_path / "wheels"
+    make_wheel(folder, "tiny", "1.0", {"tiny/__init__.py": "size = 1\n"})
+    return folder
+
+
+@pytest.fixture(params=["uv", "pip"])
+def tool(request, monkeypatch):
+    """Both ways to install."""
+    if request.param == "pip":
+        monkeypatch.setattr(e, "_find_uv", lambda home: None)
+        for name in [n for n in os.environ if n.startswith("PIP_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    elif not shutil.which("uv"):
+        pytest.skip("no uv on PATH")
+    return request.param
+
+
+def test_install_then_ready(tool, home, pins, wheelhouse, monkeypatch):
+    events = []
+    python = e.install(("engine",), home, wheelhouse, Reporter(events.append))
+    assert python.exists() and e.plan(("engine",), home).ready
+    assert any(isinstance(event, Progress) and event.unit == "imports" for event in events)
+    monkeypatch.setattr(e, "spawn", lambda *a, **k: pytest.fail("a ready environment starts no process"))
+    assert e.install(("engine",), home) == python
+
+
+@needs_uv
+def test_verify_repair_remove(home, pins, wheelhouse):
+    python = e.install(("engine",), home, wheelhouse)
+    assert e.verify(("engine",), home) == {}
+    module = next(python.parents[1].rglob("tiny/__init__.py"))
+    module.unlink()  # uv links files from its cache: writing into it would break the cache's too
+    module.write_text("raise RuntimeError('broken file')")
+    assert "broken file" in e.verify(("engine",), home)["tiny"]
+    e.repair(("engine",), home, wheelhouse)
+    assert e.verify(("engine",), home) == {} and e.plan(("engine",), home).ready
+
+    e.remove(home)
+    assert not python.exists() and not e.plan(("engine",), home).ready
+
+
+@needs_uv
+def test_new_pins_or_groups_make_it_install_again(home, pins, wheelhouse):
+    e.install(("engine",), home, wheelhouse)
+    make_wheel(wheelhouse, "tiny", "2.0", {"tiny/__init__.py": "size = 2\n"})
+    make_wheel(wheelhouse, "extra", "1.0", {"extra/__init__.py": ""})
+    pins(engine=("tiny==2.0",), blender=("extra==1.0",), blender_imports=("extra",))
+    assert not e.plan(("engine",), home).ready
+    python = e.install(("engine",), home, wheelhouse)
+    assert (python.parents[1] / "lib").exists() or os.name == "nt"
+    assert not e.plan(("blender",), home).ready
+    e.install(("blender",), home, wheelhouse)
+    assert e.plan(("engine", "blender"), home).ready and e.plan(("engine",), home).groups == ("engine", "blender")
+
+
+@needs_uv
+def test_cancelled_it_leaves_no_stamp_and_goes_on_when_run_again(home, pins, wheelhouse):
+    seen = []
+    with pytest.raises(Cancelled):
+        e.install(
+            ("engine",),
+            home,
+            wheelhouse,
+            Reporter(seen.append, lambda: any("Checking" in str(event) for event in seen)),
+        )
+    planned = e.plan(("engine",), home)
+    assert planned.python.exists() and not planned.ready
+    e.install(("engine",), home, wheelhouse)
+    assert e.plan(("engine",), home).ready
+
+
+@needs_uv
+def test_an_environment_whose_python_is_gone_is_made_anew(home, pins, wheelhouse):
+    python = e.install(("engine",), home, wheelhouse)
+    python.unlink()
+    assert not e.plan(("engine",), home).ready
+    assert e.install(("engine",), home, wheelhouse) == python and python.exists()
+
+
+def test_torch_of_another_build_is_replaced_by_the_matching_pair(home, pins, tmp_path, monkeypatch):
+    """What pip does where find-links offers a CPU torch: it prefers it, and torchvision does not import."""
+    index, stray = tmp_path / "index", tmp_path / "stray"
+    make_wheel(index / "torch", "torch", "1.0", {"torch/__init__.py": "build = 'index'\n"})
+    make_wheel(
+        index / "torchvision",
+        "torchvision",
+        "1.0",
+        {
+            "torchvision/__init__.py": (
+                "import torch\nif torch.build != 'index': raise RuntimeError('operator "
+                "torchvision::nms does not exist')\n"
+            )
+        },
+    )
+    make_wheel(stray, "torch", "1.0+cpu", {"torch/__init__.py": "build = 'stray'\n"})
+    for folder in index.iterdir():
+        folder.joinpath("index.html").write_text(
+            "".join(f'<a href="{w.name}">{w.name}</a>' for w in folder.glob("*.whl"))
+        )
+    pins(engine=("torch==1.0", "torchvision==1.0"), imports=("torch", "torchvision"))
+    monkeypatch.setattr(e, "_find_uv", lambda home: None)
+    for name in [n for n in os.environ if n.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", index.as_uri())
+    monkeypatch.setenv("PIP_FIND_LINKS", str(stray))
+    said = []
+    e.install(("engine",), home, report=Reporter(said.append))
+    assert any("do not fit" in str(line) for line in said)
+    assert e.verify(("engine",), home) == {}
+
+
+@needs_uv
+def test_torchs_own_index_is_taken_only_where_it_serves(home, pins, monkeypatch):
+    said = []
+    installer = e._Uv("uv", e.plan(("engine",), home), home, None, Reporter(said.append))
+    monkeypatch.setattr(installer, "_pair", lambda operator="==": ["torch==2.13.0"])
+    for serves, backend in ((True, ["--torch-backend=auto"]), (False, [])):
+        monkeypatch.setattr(installer, "_own_index_serves", lambda torch: serves)
+        assert installer._torch_backend() == backend
+    assert [line for line in said if "default index" in str(line)] == [
+        "torch's own index cannot be reached: taking torch from the default index"
+    ]
+
+
+@needs_uv
+def test_an_unreachable_index_is_said_in_one_sentence(home, pins, monkeypatch):
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setattr(e._Uv, "_own_index_serves", lambda self, torch: False)
+    with pytest.raises(In2nError) as raised:
+        e.install(("engine",), home)
+    assert (
+        raised.value.code == "no_network"
+        and "127.0.0.1" in raised.value.message
+        and "--wheelhouse" in raised.value.hint
+    )
+    assert not e.plan(("engine",), home).ready
+
+
+def test_a_full_disk_is_noticed_before_gigabytes_are_downloaded(home, pins, wheelhouse):
+    pins(disk_mb=10**9)
+    with pytest.raises(In2nError) as raised:
+        e.install(("engine",), home, wheelhouse)
+    assert raised.value.code == "disk_full" and not e.plan(("engine",), home).folder.exists()
+
+
+def test_verifying_what_is_not_there(home, pins):
+    with pytest.raises(In2nError) as raised:
+        e.verify(("engine",), home)
+    assert raised.value.code == "no_environment"
+
+
+def test_an_empty_wheelhouse(home, pins, tmp_path):
+    with pytest.raises(In2nError) as raised:
+        e.install(("engine",), home, tmp_path)
+    assert raised.value.code == "no_wheelhouse"
+
+
+@needs_uv
+def test_a_package_missing_in_the_wheelhouse(home, pins, wheelhouse):
+    pins(engine=("tiny==3.0",))
+    with pytest.raises(In2nError) as raised:
+        e.install(("engine",), home, wheelhouse)
+    assert raised.value.code == "no_package" and "tiny" in raised.value.message
+
+
+@needs_uv
+def test_a_package_that_does_not_import_even_after_installing_again(home, pins, wheelhouse):
+    make_wheel(wheelhouse, "bad", "1.0", {"bad/__init__.py": "import nothing_like_it"})
+    pins(engine=("bad==1.0",), imports=("bad",))
+    with pytest.raises(In2nError, match="nothing_like_it") as raised:
+        e.install(("engine",), home, wheelhouse)
+    assert raised.value.code == "broken_environment" and not e.plan(("engine",), home).ready
+
+
+def test_a_python_without_ensurepip(home, pins, wheelhouse, monkeypatch):
+    monkeypatch.setattr(e, "_find_uv", lambda home: None)
+    monkeypatch.setattr(e.sys, "executable", shutil.which("false") or "false")
+    with pytest.raises(In2nError, match="python3-venv|ensurepip") as raised:
+        e.install(("engine",), home, wheelhouse)
+    assert raised.value.code == "no_venv" and "apt-get install" in raised.value.hint
+
+
+def test_another_python_is_told_which_to_use(home, monkeypatch):
+    monkeypatch.setattr(e, "python_version", lambda: "3.12")
+    with pytest.raises(In2nError, match="Python 3.11 or 3.13.*this is Python 3.12") as raised:
+        e.plan(("engine", "blender"), home)
+    assert raised.value.code == "wrong_python"
+    assert e.plan(("engine",), home).requirements  # the engine alone works there
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+def test_missing_system_libraries_are_named_in_one_command(home, pins, wheelhouse, tmp_path, monkeypatch):
+    make_wheel(wheelhouse, "bpy", "1.0", {"bpy/__init__.py": "", "bpy/__init__.fake.so": ""})
+    pins(blender=("bpy==1.0",), blender_imports=("bpy",))
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, text in {
+        "ldd": (
+            "echo '\tlibXi.so.6 => not found'; echo '\tlibX11.so.6 => not found'; echo '\tlibc.so.6 => /lib/libc.so.6'"
+        ),
+        "apt-get": "",
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(In2nError) as raised:
+        e.install(("engine", "blender"), home, wheelhouse)
+    assert (
+        raised.value.code == "missing_system_libraries"
+        and raised.value.hint == "sudo apt-get install -y libx11-6 libxi6"
+    )
+    (tools / "ldd").unlink()
+    e.install(("engine", "blender"), home, wheelhouse)
+    assert e.plan(("engine", "blender"), home).ready
+
+
+def test_two_installations_do_not_meet(home):
+    home.mkdir()
+    waiting, said = threading.Event(), []
+
+    def second():
+        try:
+            with e._lock(home, Reporter(lambda event: (said.append(event), waiting.set()), lambda: waiting.is_set())):
+                said.append("got it")
+        except Cancelled:
+            said.append("cancelled")
+
+    with e._lock(home, Reporter()):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(20)
+    assert said == ["Another installation is running: waiting for it", "cancelled"]
+    with e._lock(home, Reporter()):
+        pass
+
+
+def test_uv_lines_become_progress():
+    seen = []
+    watch = e._UvProgress(Reporter(seen.append))
+    for line in (
+        "Resolved 75 packages in 5s",
+        "Downloading torch (506.1MiB)",
+        "Downloading nvidia-cublas (1.5GiB)",
+        " Downloaded torch",
+        "Prepared 75 packages in 3m",
+        " + torch==2.13.0",
+    ):
+        watch.line(line)
+    assert [(p.done, p.total, p.message) for p in seen[1:4]] == [
+        (0, 506, "downloading torch (506 MB)"),
+        (0, 2042, "downloading nvidia-cublas (1.5 GB)"),
+        (506, 2042, "downloading nvidia-cublas (1.5 GB)"),
+    ]
+
+
+def test_pip_lines_become_progress():
+    seen = []
+    watch = e._PipProgress(Reporter(seen.append))
+    for line in (
+        "Collecting torch==2.13.0",
+        "  Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (506.1 MB)",
+        "Installing collected packages: a, b, torch",
+    ):
+        watch.line(line)
+    assert [p.message for p in seen] == [
+        "finding torch==2.13.0",
+        "downloading torch (506.1 MB)",
+        "installing 3 packages (some minutes)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line, code",
+    [
+        ("OSError: [Errno 28] No space left on device", "disk_full"),
+        ("  cause: dns error: failed to lookup address", "no_network"),
+        ("ERROR: HTTPSConnectionPool(host='pypi.example', port=443): Max retries exceeded", "no_network"),
+        ("  × No solution found when resolving dependencies:", "no_package"),
+        ("ERROR: something odd", "install_failed"),
+    ],
+)
+def test_why_an_installer_failed(line, code, tmp_path):
+    assert e._install_error(["before", line], tmp_path / "log").code == code
+
+
+def test_pip_settings_are_said_in_uv_words(tmp_path, monkeypatch):
+    for name in [n for n in os.environ if n.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    config = tmp_path / "pip.conf"
+    config.write_text(
+        "[global]\nindex-url = https://mirror.example/simple\nproxy = http://proxy.example:3128\nfind-links = "
+        "/stray\n[install]\nextra-index-url = https://a.example https://b.example\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+    monkeypatch.setenv("PIP_CERT", "/certs.pem")
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    said = e._uv_settings_from_pip()
+    assert said == {
+        "UV_DEFAULT_INDEX": "https://mirror.example/simple",
+        "UV_INDEX": "https://a.example https://b.example",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "SSL_CERT_FILE": "/certs.pem",
+        "ALL_PROXY": "http://proxy.example:3128",
+    }
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://chosen.example/simple")
+    assert "UV_DEFAULT_INDEX" not in e._uv_settings_from_pip() and "UV_INDEX" not in e._uv_settings_from_pip()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    assert e._uv_settings_from_pip()["UV_FIND_LINKS"] == "/stray"
+
+
+def bundle_uv(package, monkeypatch) -> Path:
+    """A package that bundles a script in place of uv, locked for this machine. Returns its wheel."""
+    if os.name == "nt":
+        pytest.skip("a shell script stands in for uv")
+    wheel = package / "wheels" / "uv-1.0-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("uv-1.0.data/scripts/uv", "#!/bin/sh\necho uv 1.0\n")
+    locked = {"file": wheel.name, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}
+    monkeypatch.setattr(e, "PACKAGE", package)
+    monkeypatch.setattr(e, "uv_wheels", lambda: {e.blender_platform(): locked})
+    return wheel
+
+
+def test_the_bundled_uv_is_copied_out_and_goes_before_any_other(tmp_path, monkeypatch):
+    bundle_uv(tmp_path / "package", monkeypatch)
+    older = tmp_path / "home" / "tools" / "uv-0.9-py3-none-any"
+    older.mkdir(parents=True)
+    uv = e._find_uv(tmp_path / "home")
+    assert not older.exists()
+    assert uv and Path(uv).is_relative_to(tmp_path / "home")
+    Path(uv).write_bytes(b"")  # as left by a full disk
+    Path(uv).chmod(0o644)
+    assert e._find_uv(tmp_path / "home") == uv and os.access(uv, os.X_OK)
+
+
+def test_a_bundled_uv_that_was_tampered_with_is_left_alone(tmp_path, monkeypatch):
+    wheel = bundle_uv(tmp_path / "package", monkeypatch)
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("more", "")
+    assert e._bundled_uv(tmp_path / "home") is None and not (tmp_path / "home").exists()
+
+
+def test_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("IN2N_HOME", str(tmp_path))
+    assert e.home_folder() == tmp_path and e.home_folder(tmp_path / "other") == tmp_path / "other"
+    monkeypatch.delenv("IN2N_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(e, "WINDOWS", False)
+    monkeypatch.setattr(e.sys, "platform", "linux")
+    assert e.home_folder() == tmp_path / "data" / "in2n_blender"
+
+
+def test_the_real_pins_are_exact_and_cover_all_groups():
+    pins = json.loads(e.PINS.read_text())
+    listed = [
+        *sum(pins["groups"].values(), []),
+        *pins["constraints"],
+        *(r for v in pins["python"].values() for g in v.values() for r in g or ()),
+    ]
+    assert all(requirement.count("==") == 1 for requirement in listed)
+    assert set(pins["groups"]) == set(pins["imports"]) == set(pins["disk_mb"]) == set(e.GROUPS)
+    assert pins["python"]["3.11"]["blender"] == ["bpy==5.0.1"] and pins["python"]["3.13"]["blender"][0].startswith(
+        "bpy==5.2."
+    )

@@ -1,0 +1,157 @@
+"""The worker's side of the protocol, as lines of text."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from in2n_blender.engine.worker import JOBS, Worker, _Throttle
+from in2n_blender.link.requests import REQUESTS
+from in2n_blender.scene.reporting import Progress
+
+PACKAGE = Path(__file__).resolve().parents[2] / "in2n_blender"
+
+
+def serve(*messages, jobs=None):
+    """What a worker answers to the messages, given all at once."""
+    answers = io.StringIO()
+    lines = [m if isinstance(m, str) else json.dumps({"jsonrpc": "2.0", **m}) for m in messages]
+    worker = Worker(iter(lines), answers, jobs)
+    worker._exit_hard_later = lambda: None
+    worker.serve()
+    return [json.loads(line) for line in answers.getvalue().splitlines()]
+
+
+def test_every_request_has_a_job():
+    assert set(JOBS) == set(REQUESTS)
+
+
+def test_hello_is_answered_without_a_job():
+    (answer,) = serve({"id": 5, "method": "hello"})
+    assert answer["id"] == 5 and answer["jsonrpc"] == "2.0" and answer["result"]["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize(
+    "message, code",
+    [("not json", -32600), ("[1]", -32600), ({"id": 1}, -32600), ({"id": 1, "method": "dance"}, -32601)],
+)
+def test_malformed_messages_are_answered_and_do_not_end_it(message, code):
+    answers = {a["id"]: a for a in serve(message, {"id": 2, "method": "hello"})}
+    assert "result" in answers[2]
+    (error,) = [a["error"] for a in answers.values() if "error" in a]
+    assert error["code"] == code
+
+
+def request(method="mesh", id=1, **params):
+    return {"id": id, "method": method, "params": {"workspace": "w", **params}}
+
+
+def test_results_may_hold_numpy_numbers_and_paths():
+    import numpy as np
+
+    class UntilDone:
+        """The end of input would cancel the job: give it only when the job has run."""
+
+        done = threading.Event()
+
+        def __iter__(self):
+            yield json.dumps(request())
+            self.done.wait(30)
+
+    def job(request, report):
+        UntilDone.done.set()
+        return {"a": np.float32(0.5), "b": np.arange(2), "c": Path("x")}
+
+    answers = io.StringIO()
+    worker = Worker(UntilDone(), answers, {"mesh": job})
+    worker._exit_hard_later = lambda: None
+    worker.serve()
+    assert json.loads(answers.getvalue())["result"] == {"a": 0.5, "b": [0, 1], "c": "x"}
+
+
+@pytest.mark.parametrize(
+    "message, number, code, said",
+    [
+        (request(colour="red"), -32602, "bug", "colour"),
+        (request("edit", name="n", instruction="  "), -32602, "empty_instruction", "empty"),
+        (request("reconstruct", preset="huge"), -32602, "unknown_preset", "huge"),
+        (request("reconstruct", device="abacus"), -32602, "unknown_device", "abacus"),
+        (request("edit", name="n", instruction="x", guidance_text=float("nan")), -32602, "bad_guidance", "nan"),
+    ],
+)
+def test_a_bad_request_is_answered_and_never_reaches_its_job(message, number, code, said):
+    def job(request, report):
+        raise AssertionError("was called")
+
+    (answer,) = serve(message, jobs=dict.fromkeys(("mesh", "edit", "reconstruct"), job))
+    assert (
+        answer["error"]["code"] == number
+        and answer["error"]["data"]["code"] == code
+        and said in answer["error"]["message"]
+    )
+
+
+def test_a_job_notices_the_end_of_input():
+    def job(request, report):
+        while True:
+            report.check()
+
+    (answer,) = serve(request(), jobs={"mesh": job})
+    assert answer["error"]["data"]["code"] == "cancelled"
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Sent:
+    def __init__(self):
+        self.messages = []
+
+    def notify(self, method, params):
+        self.messages.append((method, params))
+
+
+def test_progress_is_thinned_out_but_the_last_is_kept_and_time_left_estimated():
+    clock, sent = Clock(), Sent()
+    throttle = _Throttle(sent, 1, clock)
+    for step in range(1, 1001):
+        clock.now = step * 0.01
+        throttle.emit(Progress(step, 1000, "steps", "training"))
+    assert 95 <= len(sent.messages) <= 105
+    assert sent.messages[-1][1]["done"] == 1000 and sent.messages[-1][1]["seconds_left"] == 0
+    middle = min(sent.messages, key=lambda m: abs(m[1]["done"] - 500))[1]
+    assert middle["seconds_left"] == pytest.approx(5.0, abs=0.3)
+
+
+def test_time_left_of_a_resumed_job_counts_only_what_it_did_itself():
+    clock, sent = Clock(), Sent()
+    throttle = _Throttle(sent, 1, clock)
+    throttle.emit(Progress(900, 1000, "steps", "training"))
+    clock.now = 10.0
+    throttle.emit(Progress(950, 1000, "steps", "training"))
+    assert sent.messages[-1][1]["seconds_left"] == pytest.approx(10.0)
+
+
+def test_runs_from_a_folder_of_any_name(tmp_path):
+    """As the installed extension: another folder name, no checkout on the path, a foreign PYTHONPATH."""
+    folder = tmp_path / "bl_ext" / "renamed add-on"
+    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__", "data", "*.safetensors"))
+    done = subprocess.run(
+        [sys.executable, "-I", str(folder / "engine" / "worker.py")],
+        input='{"id": 1, "method": "hello"}\n',
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "/nowhere"},
+        timeout=60,
+    )
+    assert json.loads(done.stdout)["result"]["protocol"] == 1 and done.returncode == 0, done.stderr

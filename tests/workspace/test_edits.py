@@ -1,0 +1,155 @@
+"""Edits as a whole: renamed, duplicated and removed, completely or not at all."""
+
+import json
+import os
+
+import pytest
+
+from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.workspace import edits
+from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.layout import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """Edits "snow" (with frames and a mesh), then "gold" built upon it."""
+    made = Workspace(tmp_path / "ws")
+    for age, (name, parent) in enumerate([("snow", None), ("gold", "snow")]):
+        folder = made.edit(name)
+        write_json(folder / "edit.json", {"name": name, "instruction": f"make it {name}", "parent": parent})
+        write_json(folder / "state.json", {"done": name == "snow"})
+        (folder / "dataset").mkdir()
+        (folder / "dataset" / "000.png").write_bytes(b"picture of " + name.encode())
+        os.utime(folder / "edit.json", (1000 + age, 1000 + age))
+    for file in (
+        made.renders("snow", "orbit") / "0001.png",
+        made.mesh("snow", ".ply"),
+        made.mesh("snow", ".glb"),
+        made.mesh(None, ".ply"),
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(file.name)
+    return made
+
+
+def files(workspace):
+    return {str(p.relative_to(workspace.root)): p.read_bytes() for p in workspace.root.rglob("*") if p.is_file()}
+
+
+def test_facts_say_whether_it_is_finished(workspace):
+    assert (
+        edits.facts(workspace, "snow")["instruction"] == "make it snow" and edits.facts(workspace, "snow")["finished"]
+    )
+    assert not edits.facts(workspace, "gold")["finished"]
+    (workspace.edit("gold") / "edit.json").write_text("{")
+    assert edits.facts(workspace, "gold") == {"finished": False}
+
+
+def test_rename_takes_everything_along(workspace):
+    before = files(workspace)
+    edits.rename(workspace, "snow", "First snow")
+    assert workspace.edits() == ["First snow", "gold"], "and keeps its place in the list"
+    assert edits.facts(workspace, "First snow")["name"] == "First snow"
+    assert edits.facts(workspace, "gold")["parent"] == "First snow"
+    assert (workspace.renders("First snow", "orbit") / "0001.png").is_file() and workspace.mesh(
+        "First snow", ".glb"
+    ).is_file()
+    assert (
+        not any("snow" in name.replace("First snow", "") for name in files(workspace))
+        and workspace.mesh(None, ".ply").is_file()
+    )
+    edits.rename(workspace, "First snow", "snow")
+    assert files(workspace) == before
+
+
+@pytest.mark.parametrize(
+    "new, code",
+    [
+        ("gold", "edit_exists"),
+        ("GOLD", "edit_exists"),
+        ("original", "edit_exists"),
+        ("../x", "bad_name"),
+        ("", "bad_name"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(workspace, new, code):
+    before = files(workspace)
+    for action in (edits.rename, edits.duplicate):
+        with pytest.raises(In2nError) as raised:
+            action(workspace, "snow", new)
+        assert raised.value.code == code
+    assert files(workspace) == before
+
+
+def test_case_alone_may_change(workspace):
+    edits.rename(workspace, "snow", "Snow")
+    assert workspace.edits() == ["Snow", "gold"]
+
+
+def test_a_rename_that_fails_half_way_changes_nothing(workspace, monkeypatch):
+    before, rename = files(workspace), os.rename
+
+    def failing(source, target):
+        if str(source).endswith(".glb"):
+            raise PermissionError(13, "in use")
+        rename(source, target)
+
+    monkeypatch.setattr(edits.os, "rename", failing)
+    with pytest.raises(In2nError) as raised:
+        edits.rename(workspace, "snow", "ice")
+    assert raised.value.code == "cannot_write" and files(workspace) == before
+
+
+def test_a_duplicate_stands_alone(workspace):
+    events = []
+    edits.duplicate(workspace, "snow", "snow-2", Reporter(events.append))
+    assert workspace.edits() == ["snow", "gold", "snow-2"]
+    assert edits.facts(workspace, "snow-2") == {**edits.facts(workspace, "snow"), "name": "snow-2"}
+    assert (workspace.edit("snow-2") / "dataset" / "000.png").read_bytes() == b"picture of snow"
+    assert any(isinstance(event, Progress) for event in events)
+    assert not list(workspace.root.glob(".copying-*"))
+
+
+def test_a_cancelled_duplicate_leaves_nothing(workspace):
+    before = files(workspace)
+    with pytest.raises(Cancelled):
+        edits.duplicate(workspace, "snow", "snow-2", Reporter(cancelled=lambda: True))
+    assert files(workspace) == before and not list(workspace.root.glob(".copying-*"))
+
+
+def test_remove_takes_results_too_but_nothing_that_is_built_upon(workspace):
+    with pytest.raises(In2nError) as raised:
+        edits.remove(workspace, "snow")
+    assert raised.value.code == "has_children"
+    edits.remove(workspace, "gold")
+    edits.remove(workspace, "snow")
+    assert set(files(workspace)) == {"meshes/original.ply"} and workspace.edits() == []
+
+
+def test_what_is_not_there_is_said(workspace):
+    for action in (
+        lambda: edits.remove(workspace, "x"),
+        lambda: edits.rename(workspace, "x", "y"),
+        lambda: edits.duplicate(workspace, "x", "y"),
+    ):
+        with pytest.raises(In2nError) as raised:
+            action()
+        assert raised.value.code == "no_edit"
+
+
+def test_free_names(workspace):
+    assert edits.free_name(workspace, "ice") == "ice" and edits.free_name(workspace, "snow") == "snow-2"
+    edits.duplicate(workspace, "snow", "Snow-2")
+    assert edits.free_name(workspace, "snow") == "snow-3"
+    assert len(edits.free_name(workspace, "a" * 80)) <= 80
+
+
+def test_a_damaged_edit_can_be_renamed_and_removed(workspace):
+    (workspace.edit("gold") / "edit.json").write_text("{")
+    edits.rename(workspace, "gold", "bad")
+    edits.remove(workspace, "bad")
+    assert json.loads((workspace.edit("snow") / "edit.json").read_text())["name"] == "snow" and workspace.edits() == [
+        "snow"
+    ]

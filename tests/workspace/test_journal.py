@@ -1,0 +1,129 @@
+"""The journal of a workspace: what is offered to be gone on with."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from in2n_blender.link.requests import Edit, Reconstruct
+from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Progress
+from in2n_blender.workspace import journal
+
+REQUEST = Edit("w", "snow", "Make it snow", guidance_text=3.0)
+
+
+def nothing(event):
+    pass
+
+
+def never():
+    return False
+
+
+def fails_with(error):
+    def work(emit, cancelled):
+        emit(Progress(1, 8, "views", "Editing"))
+        emit(Progress(3, 8, "views", "Editing"))
+        emit("a line of the engine")
+        if error is not None:
+            raise error
+        return {"done": True}
+
+    return work
+
+
+def test_a_job_that_is_done_leaves_only_its_log(tmp_path):
+    events = []
+    assert journal.kept(fails_with(None), tmp_path / "w", "Edit", [REQUEST])(events.append, never) == {"done": True}
+    assert events == [Progress(1, 8, "views", "Editing"), Progress(3, 8, "views", "Editing"), "a line of the engine"]
+    assert journal.unfinished(tmp_path / "w") is None and not journal.is_locked(tmp_path / "w")
+    lines = [line[20:] for line in (tmp_path / "w" / "engine.log").read_text().splitlines()]
+    assert lines == ["--- Edit", "Editing (1 / 8 views)", "a line of the engine", "Edit: done"]
+
+
+@pytest.mark.parametrize(
+    "error, state, why",
+    [
+        (Cancelled(), journal.CANCELLED, "It was cancelled."),
+        (
+            In2nError("worker_crashed", "The engine stopped unexpectedly: killed.", "Run it again."),
+            journal.FAILED,
+            "The engine stopped unexpectedly: killed.",
+        ),
+        (ValueError("a mistake\nof two lines"), journal.FAILED, "ValueError: a mistake"),
+    ],
+)
+def test_a_job_that_is_not_done_can_be_gone_on_with(tmp_path, error, state, why):
+    requests = [Reconstruct("w", steps=5), REQUEST]
+    with pytest.raises(type(error)):
+        journal.kept(fails_with(error), tmp_path, "Edit", requests)(nothing, never)
+    left = journal.unfinished(tmp_path)
+    assert (left.label, left.requests, left.state, left.why) == ("Edit", tuple(requests), state, why)
+    assert (left.done, left.total, left.factor) == (3, 8, 0.375)
+    journal.forget(tmp_path)
+    assert journal.unfinished(tmp_path) is None
+    assert ("Traceback" in (tmp_path / "engine.log").read_text()) == isinstance(error, ValueError)
+
+
+def test_what_cannot_be_gone_on_with_is_not_offered(tmp_path):
+    with pytest.raises(Cancelled):
+        journal.kept(fails_with(Cancelled()), tmp_path, "Preview", [REQUEST], resumable=False)(nothing, never)
+    assert journal.unfinished(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "{}",
+        json.dumps(
+            {
+                "label": "x",
+                "requests": [{"method": "no such", "params": {}}],
+                "state": "running",
+                "why": "",
+                "done": 0,
+                "total": 0,
+            }
+        ),
+    ],
+)
+def test_a_damaged_journal_is_no_offer(tmp_path, text):
+    (tmp_path / "job.json").write_text(text)
+    assert journal.unfinished(tmp_path) is None
+
+
+def test_one_job_at_a_time_in_a_workspace_and_none_outlives_its_process(tmp_path):
+    """A process that is killed leaves its job to be gone on with; while it lives, nobody else works there."""
+    program = """
+import sys, time
+from in2n_blender.workspace import journal
+from in2n_blender.link.requests import Edit
+from in2n_blender.scene.reporting import Progress
+
+def work(emit, cancelled):
+    emit(Progress(1, 4, "views", "Editing"))
+    print("working", flush=True)
+    time.sleep(600)
+
+journal.kept(work, sys.argv[1], "Edit", [Edit("w", "snow", "Make it snow")])(lambda event: None, lambda: False)
+"""
+    root = Path(journal.__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "working\n"
+        assert journal.is_locked(tmp_path) and journal.unfinished(tmp_path) is None
+        with pytest.raises(In2nError) as raised:
+            journal.kept(fails_with(None), tmp_path, "Edit", [REQUEST])(nothing, never)
+        assert raised.value.code == "workspace_busy"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    left = journal.unfinished(tmp_path)
+    assert (left.state, left.why, left.factor) == (journal.RUNNING, "Blender was closed while it ran.", 0.25)
