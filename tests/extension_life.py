@@ -152,7 +152,13 @@ def start_job(worker: Path):
         module(name) for name in ("blender.tasks", "blender.worker", "link.requests", "link.client")
     )
     engine.Client = functools.partial(client.Client, worker=worker)
-    work = engine.work([protocol.Edit(str(module("environment").home_folder() / "workspace"), "edit", "wait")])
+    work = engine.work(
+        [
+            protocol.Edit(
+                workspace=str(module("environment").home_folder() / "workspace"), name="edit", instruction="wait"
+            )
+        ]
+    )
     job = tasks.begin(tasks.Job("Edit", work))
     job.start()
     deadline = time.monotonic() + 60

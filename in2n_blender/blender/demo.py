@@ -22,7 +22,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ..link.requests import Edit, Summarise, check_request
+from ..link.requests import Edit, Summarise
 from ..scene.camera import look_at_point
 from ..scene.errors import Cancelled, In2nError
 from ..scene.readers import read as read_capture
@@ -114,14 +114,28 @@ def run_demo(settings: DemoSettings) -> dict:
         resolution=settings.mesh_resolution,
     )
     print("--- summary", flush=True)
-    return summarise(Summarise(str(workspace.root), EDIT, PATH, str(out), settings.device, stages.results))
+    return summarise(
+        Summarise(
+            workspace=str(workspace.root),
+            edit=EDIT,
+            camera_path=PATH,
+            out=str(out),
+            device=settings.device,
+            results=stages.results,
+        )
+    )
 
 
 def check(settings: DemoSettings, out: Path) -> None:
     """Raises In2nError for what is wrong before anything is made."""
-    check_request(
-        Edit(str(out), EDIT, settings.instruction, settings.editor, preset=settings.preset, device=settings.device)
-    )
+    Edit(
+        workspace=str(out),
+        name=EDIT,
+        instruction=settings.instruction,
+        editor=settings.editor,
+        preset=settings.preset,
+        device=settings.device,
+    ).check()
     read_capture(settings.capture)
     if settings.frames < 1:
         raise In2nError("no_frames", "The demo needs at least one frame.", "Give --frames a number from 1 upwards.")

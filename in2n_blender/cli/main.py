@@ -36,8 +36,6 @@ from ..link.requests import (
     RenderPath,
     Summarise,
     Testbed,
-    check_request,
-    to_params,
 )
 from ..scene.errors import Cancelled, In2nError
 from ..scene.presets import PRESETS
@@ -508,13 +506,20 @@ def run_capture(args, interruption) -> None:
     workspace = Workspace(out / "workspace")
     place = str(workspace.root)
     name = edit_name(args)
-    imported = ImportCapture(place, str(capture), args.preset)
+    imported = ImportCapture(workspace=place, source=str(capture), preset=args.preset)
     reconstructed = Reconstruct(
-        place, args.preset, args.device, args.seed, args.steps, False, args.appearance, args.refine_cameras
+        workspace=place,
+        preset=args.preset,
+        device=args.device,
+        seed=args.seed,
+        steps=args.steps,
+        restart=False,
+        appearance=args.appearance,
+        refine_cameras=args.refine_cameras,
     )
     edited = _edit_request(args, place, name)
     for request in (imported, reconstructed, edited):
-        check_request(request)
+        request.check()
     _check_known(args.instruction, args.editor)
     with _engine(interruption) as engine, _nothing_left_if_new(out):
         stages = Stages(_made(out) / "run.json")
@@ -529,13 +534,13 @@ def run_capture(args, interruption) -> None:
         def stage(key, request, there=lambda: True):
             def work(restart):
                 changed = (
-                    type(request)(**{**to_params(request), "restart": True})
+                    type(request)(**{**request.to_params(), "restart": True})
                     if restart and hasattr(request, "restart")
                     else request
                 )
                 return engine(changed)
 
-            settings = {k: v for k, v in to_params(request).items() if k not in ("workspace", "camera_path")}
+            settings = {k: v for k, v in request.to_params().items() if k not in ("workspace", "camera_path")}
             if not stages.run(key, settings, work, there):
                 print(f"{key}: done before", flush=True)
 
@@ -543,37 +548,45 @@ def run_capture(args, interruption) -> None:
         stage("reconstruct", reconstructed, (workspace.reconstruction / "checkpoint.safetensors").exists)
         stage(f"edit {name}", edited, (workspace.edit(name) / "checkpoint.safetensors").exists)
         path = workspace.camera_path(PATH_NAME)
-        stage("path", PathThroughViews(place, PATH_NAME, args.frames), path.exists)
+        stage("path", PathThroughViews(workspace=place, name=PATH_NAME, frames=args.frames), path.exists)
         stage(
-            f"render {name}", RenderPath(place, str(path), name, args.device), workspace.renders(name, PATH_NAME).exists
+            f"render {name}",
+            RenderPath(workspace=place, camera_path=str(path), edit=name, device=args.device),
+            workspace.renders(name, PATH_NAME).exists,
         )
         stage(
             f"mesh {name}",
-            ExtractMesh(place, name, args.mesh_resolution, args.device),
+            ExtractMesh(workspace=place, edit=name, resolution=args.mesh_resolution, device=args.device),
             workspace.mesh(name, ".glb").exists,
         )
         results = {key.split(" ")[0]: result for key, result in stages.results.items() if key != "path"}
         shutil.rmtree(out / "frames", ignore_errors=True)  # may hold frames of an earlier, longer path
-        engine(Summarise(place, name, PATH_NAME, str(out), args.device, results))
+        engine(
+            Summarise(
+                workspace=place, edit=name, camera_path=PATH_NAME, out=str(out), device=args.device, results=results
+            )
+        )
     print(f"Done: {out}/contact_sheet.png, before_after.gif, frames/edited/, mesh.glb, report.json")
 
 
 def import_capture(args, interruption) -> None:
-    request = ImportCapture(str(Path(args.out).expanduser().resolve()), str(_existing(args.capture)), args.preset)
+    request = ImportCapture(
+        workspace=str(Path(args.out).expanduser().resolve()), source=str(_existing(args.capture)), preset=args.preset
+    )
     _one_job(request, interruption)
 
 
 def reconstruct_workspace(args, interruption) -> None:
     _one_job(
         Reconstruct(
-            _workspace(args),
-            args.preset,
-            args.device,
-            args.seed,
-            args.steps,
-            args.restart,
-            args.appearance,
-            args.refine_cameras,
+            workspace=_workspace(args),
+            preset=args.preset,
+            device=args.device,
+            seed=args.seed,
+            steps=args.steps,
+            restart=args.restart,
+            appearance=args.appearance,
+            refine_cameras=args.refine_cameras,
         ),
         interruption,
     )
@@ -587,19 +600,19 @@ def preview_edit(args, interruption) -> None:
     if not args.grid and max(len(args.text_scales or ()), len(args.image_scales or ())) > 1:
         raise In2nError("bad_guidance", "One picture has one text and one image scale.", "Add --grid for several.")
     request = PreviewGrid(
-        _workspace(args),
-        args.instruction,
-        args.editor,
-        args.view,
-        args.grid,
-        args.text_scales,
-        args.image_scales,
-        args.seed,
-        args.device,
-        str(Path(args.out).expanduser().resolve()) if args.out else None,
-        args.restart,
+        workspace=_workspace(args),
+        instruction=args.instruction,
+        editor=args.editor,
+        view=args.view,
+        grid=args.grid,
+        text_scales=args.text_scales,
+        image_scales=args.image_scales,
+        seed=args.seed,
+        device=args.device,
+        out=str(Path(args.out).expanduser().resolve()) if args.out else None,
+        restart=args.restart,
     )
-    check_request(request)
+    request.check()
     _check_known(args.instruction, args.editor)
     _one_job(request, interruption)
 
@@ -608,28 +621,35 @@ def render_workspace(args, interruption) -> None:
     place = _workspace(args)
     path = str(_existing(args.path)) if args.path else None
     with _engine(interruption) as engine:
-        path = path or engine(PathThroughViews(place, PATH_NAME, args.frames))["camera_path"]
-        _print_result(engine(RenderPath(place, path, _edit_or_none(args.edit), args.device)))
+        path = path or engine(PathThroughViews(workspace=place, name=PATH_NAME, frames=args.frames))["camera_path"]
+        _print_result(
+            engine(RenderPath(workspace=place, camera_path=path, edit=_edit_or_none(args.edit), device=args.device))
+        )
 
 
 def mesh_workspace(args, interruption) -> None:
-    _one_job(ExtractMesh(_workspace(args), _edit_or_none(args.edit), args.resolution, args.device), interruption)
+    _one_job(
+        ExtractMesh(
+            workspace=_workspace(args), edit=_edit_or_none(args.edit), resolution=args.resolution, device=args.device
+        ),
+        interruption,
+    )
 
 
 def evaluate_workspace(args, interruption) -> None:
     absolute = lambda path: path and str(Path(path).expanduser().resolve())  # noqa: E731
     request = Evaluate(
-        _workspace(args),
-        _edit_or_none(args.edit),
-        args.truth and str(_existing(args.truth)),
-        args.clip,
-        args.source_caption,
-        args.target_caption,
-        args.frames,
-        absolute(args.out),
-        args.device,
+        workspace=_workspace(args),
+        edit=_edit_or_none(args.edit),
+        truth=args.truth and str(_existing(args.truth)),
+        clip=args.clip,
+        source_caption=args.source_caption,
+        target_caption=args.target_caption,
+        frames=args.frames,
+        out=absolute(args.out),
+        device=args.device,
     )
-    check_request(request)
+    request.check()
     with _engine(interruption) as engine:
         print(engine(request)["table"])
 
@@ -654,20 +674,20 @@ def edit_name(args) -> str:
 
 def _edit_request(args, workspace: str, name: str, restart: bool = False) -> Edit:
     return Edit(
-        workspace,
-        name,
-        args.instruction,
-        args.editor,
-        args.guidance_text,
-        args.guidance_image,
-        args.seed,
-        args.preset,
-        args.device,
-        args.rounds,
-        args.noise_schedule,
-        args.perceptual,
-        restart,
-        getattr(args, "parent", None),
+        workspace=workspace,
+        name=name,
+        instruction=args.instruction,
+        editor=args.editor,
+        guidance_text=args.guidance_text,
+        guidance_image=args.guidance_image,
+        seed=args.seed,
+        preset=args.preset,
+        device=args.device,
+        rounds=args.rounds,
+        noise_schedule=args.noise_schedule,
+        perceptual=args.perceptual,
+        restart=restart,
+        parent=getattr(args, "parent", None),
     )
 
 
@@ -725,7 +745,7 @@ def _check_known(instruction: str, editor: str) -> None:
 
 
 def _one_job(request, interruption) -> None:
-    check_request(request)
+    request.check()
     with _engine(interruption) as engine:
         _print_result(engine(request))
 
@@ -794,10 +814,10 @@ def run_demo(args, interruption) -> int:
 
 def run_testbed(args, interruption) -> None:
     request = Testbed(
-        str(Path(args.out).expanduser().resolve()),
-        str(Path(args.cache or environment.home_folder() / "testbed").expanduser().resolve()),
-        args.method,
-        args.scene,
+        out=str(Path(args.out).expanduser().resolve()),
+        cache=str(Path(args.cache or environment.home_folder() / "testbed").expanduser().resolve()),
+        methods=args.method,
+        scenes=args.scene,
         **({"instructions": args.instruction} if args.instruction else {}),
         editor=args.editor,
         seed=args.seed,
@@ -808,7 +828,7 @@ def run_testbed(args, interruption) -> None:
         clip=args.clip,
         blender_python=args.blender_python,
     )
-    check_request(request)
+    request.check()
     _made(Path(request.out))
     with _engine(interruption, ("engine",) if args.blender_python else ("engine", "blender")) as engine:
         print(engine(request)["table"])

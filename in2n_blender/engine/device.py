@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 
 import torch
 
@@ -35,3 +36,27 @@ def describe_device(device: torch.device) -> str:
         if device.type == "cpu"
         else device.type
     )
+
+
+def find_devices() -> list[dict]:
+    """What torch can compute on, best first: [{"device", "name", "memory_gb"}]."""
+    found = []
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        properties = torch.cuda.get_device_properties(i)
+        found.append(
+            {
+                "device": f"cuda:{i}" if i else "cuda",
+                "name": properties.name,
+                "memory_gb": round(properties.total_memory / 2**30, 1),
+            }
+        )
+    if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
+        found.append({"device": "mps", "name": "Apple GPU", "memory_gb": None})
+    return [
+        *found,
+        {
+            "device": "cpu",
+            "name": f"{platform.processor() or platform.machine()}, {os.cpu_count()} threads",
+            "memory_gb": None,
+        },
+    ]

@@ -49,7 +49,7 @@ import time
 import traceback
 from dataclasses import dataclass, field
 
-from ..link.requests import REQUESTS, check_request, from_params
+from ..link.requests import REQUESTS, from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress, Reporter
 
@@ -62,45 +62,19 @@ INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, JOB_FAILED = -32600, -32601, 
 
 # method -> function(request, report) -> dict; imported when first called
 JOBS = {
-    "import": ".worker:import_capture",
-    "reconstruct": ".nerf.training:reconstruct",
+    "import": ".jobs:import_capture",
+    "reconstruct": ".nerf.reconstruction:reconstruct",
     "edit": ".editing.dataset_update:edit",
     "preview": ".editing.preview:preview",
     "render": ".output.frames:render_path",
     "mesh": ".output.mesh:extract_mesh",
-    "path": ".worker:path_through_views",
+    "path": ".jobs:path_through_views",
     "summary": ".output.sheets:summarise",
     "testbed": ".evaluation.testbed:run_testbed",
     "evaluate": ".evaluation.evaluate:evaluate",
     "download": ".diffusion.hub:download_model",
+    "devices": ".jobs:devices",
 }
-
-
-def import_capture(request, report: Reporter) -> dict:
-    from .photos import normalise_capture
-
-    capture = normalise_capture(request, report)
-    return {
-        "views": len(capture.views),
-        "training_views": len(capture.training_views),
-        "held_out_views": len(capture.held_out_views),
-        "missing": len(capture.missing),
-        "points": len(capture.points),
-        "preset": capture.preset,
-    }
-
-
-def path_through_views(request, report: Reporter) -> dict:
-    from ..scene.camera_path import through_views
-    from ..scene.capture import PinholeCapture
-    from ..workspace.files import read_json, write_json
-    from ..workspace.layout import Workspace
-
-    workspace = Workspace(request.workspace)
-    capture = PinholeCapture.from_json(read_json(workspace.capture_json))
-    path = through_views(capture, request.frames, fps=request.fps, name=request.name)
-    write_json(workspace.camera_path(request.name), path.to_json())
-    return {"camera_path": str(workspace.camera_path(request.name)), "frames": len(path.frames)}
 
 
 @dataclass
@@ -174,8 +148,6 @@ class Worker:
                 job.cancelled.set()
             if id is not None:
                 self._send({"id": id, "result": {"cancelling": job is not None}})
-        elif method == "devices":
-            self._accept(Job(id, method, None))
         else:
             self._accept_request(id, method, params)
 
@@ -185,7 +157,7 @@ class Worker:
             return
         try:
             request = from_params(method, params)
-            check_request(request)
+            request.check()
         except TypeError as error:
             self._error(id, INVALID_PARAMS, str(error), "bug", "")
         except In2nError as error:
@@ -202,9 +174,6 @@ class Worker:
     def _run(self, job: Job) -> None:
         if job.cancelled.is_set():
             self._error(job.id, JOB_FAILED, "Cancelled.", "cancelled", "")
-            return
-        if job.method == "devices":
-            self._answer(job, lambda: {"devices": devices()})
             return
         report = Reporter(_Throttle(self, job.id).emit, job.cancelled.is_set)
         self._answer(job, lambda: _load(self._jobs[job.method])(job.request, report))
@@ -346,32 +315,6 @@ def hello() -> dict:
         "platform": platform.platform(),
         "versions": {p: version(p) for p in packages},
     }
-
-
-def devices() -> list[dict]:
-    """What torch can compute on, best first: [{"device", "name", "memory_gb"}]."""
-    import torch
-
-    found = []
-    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        properties = torch.cuda.get_device_properties(i)
-        found.append(
-            {
-                "device": f"cuda:{i}" if i else "cuda",
-                "name": properties.name,
-                "memory_gb": round(properties.total_memory / 2**30, 1),
-            }
-        )
-    if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
-        found.append({"device": "mps", "name": "Apple GPU", "memory_gb": None})
-    return [
-        *found,
-        {
-            "device": "cpu",
-            "name": f"{platform.processor() or platform.machine()}, {os.cpu_count()} threads",
-            "memory_gb": None,
-        },
-    ]
 
 
 def _load(job):

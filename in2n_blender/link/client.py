@@ -18,7 +18,6 @@ from ..environment import home_folder
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress
 from .process import Lines, clean_environment, end, spawn
-from .requests import check_request, to_params
 
 WORKER = Path(__file__).resolve().parents[1] / "engine" / "worker.py"
 STOPPED, STARTING, IDLE, RUNNING, CANCELLING, CRASHED = (
@@ -332,10 +331,10 @@ class Client:
     def submit(self, request) -> int:
         """Queue a request (of `link.requests`), starting the worker if need be; returns the job's id. Raises
         In2nError."""
-        check_request(request)
+        request.check()
         with self._lock:
             self._pump()  # a worker that ended since the last job is started anew, not blamed on this one
-            job = QueuedJob(next(self._ids), request.method, to_params(request))
+            job = QueuedJob(next(self._ids), request.method, request.to_params())
             self._happen(Submit(job))
             return job.id
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..link.requests import from_params, to_params
+from ..link.requests import from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Progress
 from .files import read_json, try_lock, write_json
@@ -140,7 +140,7 @@ class _Journal:
         if requests is not None:
             self._job = {
                 "label": label,
-                "requests": [{"method": r.method, "params": to_params(r)} for r in requests],
+                "requests": [{"method": r.method, "params": r.to_params()} for r in requests],
                 "state": RUNNING,
                 "why": "",
                 "done": 0,

@@ -181,7 +181,9 @@ def test_requests_become_arguments_again(imported, scene):
     file = workspace.camera_path("walk")
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(path.to_json()))
-    elsewhere = RenderPath("/before/it/was/moved", "/before/it/was/moved/paths/walk.json", None, "cpu")
+    elsewhere = RenderPath(
+        workspace="/before/it/was/moved", camera_path="/before/it/was/moved/paths/walk.json", edit=None, device="cpu"
+    )
     properties = {"edit", "name", "frame_start", "frame_end", "frame_step", "device"}
     assert jobs.arguments_again(elsewhere, properties, workspace) == {
         "edit": "original",
@@ -191,7 +193,7 @@ def test_requests_become_arguments_again(imported, scene):
         "frame_step": 2,
         "device": "cpu",
     }
-    request = Edit("w", "snow", "Make it snow", restart=True)
+    request = Edit(workspace="w", name="snow", instruction="Make it snow", restart=True)
     assert jobs.arguments_again(request, {"name", "instruction", "restart", "rounds"}, workspace) == {
         "name": "snow",
         "instruction": "Make it snow",

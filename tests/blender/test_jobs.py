@@ -313,7 +313,7 @@ def test_a_job_in_a_thread_is_watched_and_cancelled(reconstructed, scene, record
             ],
         }
     )
-    job = tasks.Job("Edit", worker.work([Edit(scene.in2n.workspace, "x", "Make it snow")]))
+    job = tasks.Job("Edit", worker.work([Edit(workspace=scene.in2n.workspace, name="x", instruction="Make it snow")]))
     assert "starting" in job.line()
     job.start()
     drain_until(job, lambda: job.image is not None)

@@ -29,7 +29,16 @@ def test_reconstruct_edit_render_mesh_and_cancel(imported, scene, engine, monkey
     # the same worker goes on; cancelled in the middle it keeps what it did
     pid = worker._client.info["pid"]
     job = tasks.begin(
-        tasks.Job("Reconstruct", worker.work([Reconstruct(str(workspace), "draft", "cpu", 0, 100000, True)]))
+        tasks.Job(
+            "Reconstruct",
+            worker.work(
+                [
+                    Reconstruct(
+                        workspace=str(workspace), preset="draft", device="cpu", seed=0, steps=100000, restart=True
+                    )
+                ]
+            ),
+        )
     )
     job.start()
     deadline = time.monotonic() + 60

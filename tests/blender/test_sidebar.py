@@ -215,7 +215,7 @@ def test_a_preview_asks_for_the_photo_looked_through(imported, scene, recording,
         and asked["text_scales"] is None
         and asked["instruction"] == "Make it snow"
     )
-    assert scene.in2n.preview == PreviewGrid("", "Make it snow", view=asked["view"]).folder_name
+    assert scene.in2n.preview == PreviewGrid(workspace="", instruction="Make it snow", view=asked["view"]).folder_name
     assert scene.in2n.status.startswith("12 previews") and scene.in2n.status_of == "Preview"
 
 

@@ -12,8 +12,8 @@ from in2n_blender.engine.editing import dataset_update
 from in2n_blender.engine.editing.dataset_update import NOISE_LEVELS, Schedule
 from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
+from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.nerf.scene import load_scene
-from in2n_blender.engine.nerf.training import reconstruct
 from in2n_blender.link.requests import Edit, Reconstruct
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled, In2nError
@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     write_json(root / "ws" / "capture.json", PinholeCapture("ball", "", "draft", tuple(views)).to_json())
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(nerf_settings.CPU, "draft", TINY)
-        state = reconstruct(Reconstruct(str(root / "ws"), "draft", "cpu", steps=30), Reporter())
+        state = reconstruct(Reconstruct(workspace=str(root / "ws"), preset="draft", device="cpu", steps=30), Reporter())
     assert state["done"] and state["psnr_db"] > 5
     return root / "ws", editor
 
@@ -50,7 +50,17 @@ def tiny(monkeypatch):
 
 def request_for(workspace, editor, name, **more):
     more = {"rounds": 2, "seed": 7, **more}
-    return Edit(str(workspace), name, "make it night", str(editor), 2.0, 1.5, preset="draft", device="cpu", **more)
+    return Edit(
+        workspace=str(workspace),
+        name=name,
+        instruction="make it night",
+        editor=str(editor),
+        guidance_text=2.0,
+        guidance_image=1.5,
+        preset="draft",
+        device="cpu",
+        **more,
+    )
 
 
 def stop_when(condition):
@@ -182,7 +192,9 @@ def test_an_edit_needs_a_finished_reconstruction_and_an_instruction(made, tmp_pa
         dataset_update.edit(request_for(tmp_path, editor, "x"), Reporter())
     assert refused.value.code == "not_trained"
     with pytest.raises(In2nError) as refused:
-        dataset_update.edit(Edit(str(workspace), "x", "  ", str(editor), device="cpu"), Reporter())
+        dataset_update.edit(
+            Edit(workspace=str(workspace), name="x", instruction="  ", editor=str(editor), device="cpu"), Reporter()
+        )
     assert refused.value.code == "empty_instruction"
     assert not Workspace(workspace).edit("x").exists(), "nothing half-written is left"
 
@@ -194,10 +206,10 @@ def test_a_cancelled_reconstruction_goes_on(made, tmp_path):
     shutil.copy(workspace / "capture.json", copy)
     reporter, _ = stop_when(lambda event: isinstance(event, Progress) and event.done == 12)
     with pytest.raises(Cancelled):
-        reconstruct(Reconstruct(str(copy), "draft", "cpu", steps=30), reporter)
+        reconstruct(Reconstruct(workspace=str(copy), preset="draft", device="cpu", steps=30), reporter)
     assert read_checkpoint(Workspace(copy).reconstruction)[1]["step"] == 13
     seen = []
-    state = reconstruct(Reconstruct(str(copy), "draft", "cpu", steps=30), Reporter(seen.append))
+    state = reconstruct(Reconstruct(workspace=str(copy), preset="draft", device="cpu", steps=30), Reporter(seen.append))
     assert min(e.done for e in seen if isinstance(e, Progress) and e.unit == "step") == 13 and state["done"]
     whole = read_checkpoint(Workspace(workspace).reconstruction)[0]
     for name, value in read_checkpoint(Workspace(copy).reconstruction)[0].items():

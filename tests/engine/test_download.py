@@ -103,7 +103,7 @@ def hub(tmp_path, monkeypatch):
 
 def test_only_what_is_wanted_is_fetched(hub, tmp_path):
     events = []
-    result = download_model(DownloadModel(NAME), Reporter(events.append))
+    result = download_model(DownloadModel(name=NAME), Reporter(events.append))
     folder = tmp_path / "models--someone--editor" / "snapshots" / COMMIT
     assert result == {"folder": str(folder)}
     there = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
@@ -144,5 +144,5 @@ def test_a_model_that_is_not_there(hub):
         download("someone/else", Reporter(), WANTED, UNWANTED)
     assert error.value.code == "no_network" and "someone/else" in error.value.message
     with pytest.raises(In2nError) as error:
-        download_model(DownloadModel("no name"), Reporter())
+        download_model(DownloadModel(name="no name"), Reporter())
     assert error.value.code == "unknown_editor"

@@ -22,7 +22,7 @@ from in2n_blender.engine.evaluation.results import Row, markdown_table, mean_row
 from in2n_blender.engine.evaluation.scoring import neighbour_order, score_sequence, score_views
 from in2n_blender.engine.measure import CostMeter, psnr
 from in2n_blender.engine.nerf.scene import load_scene
-from in2n_blender.link.requests import Evaluate, check_request
+from in2n_blender.link.requests import Evaluate
 from in2n_blender.scene.capture import View
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Artifact, Progress, Reporter
@@ -273,7 +273,8 @@ def held_out(workspace):
 def test_an_edit_is_measured_against_the_photo_as_its_instruction_changes_it(edited, tmp_path):
     events = []
     result = evaluate(
-        Evaluate(str(edited), "night", frames=3, out=str(tmp_path / "out"), device="cpu"), Reporter(events.append)
+        Evaluate(workspace=str(edited), edit="night", frames=3, out=str(tmp_path / "out"), device="cpu"),
+        Reporter(events.append),
     )
     (found,) = result["rows"]
     camera, photo = held_out(edited)
@@ -303,15 +304,15 @@ def test_an_edit_is_measured_against_the_photo_as_its_instruction_changes_it(edi
 
 
 def test_sheet_shows_photo_edit_and_truth(edited, tmp_path):
-    evaluate(Evaluate(str(edited), "night", frames=2, out=str(tmp_path), device="cpu"), Reporter())
+    evaluate(Evaluate(workspace=str(edited), edit="night", frames=2, out=str(tmp_path), device="cpu"), Reporter())
     sheet = Image.open(tmp_path / "sheet.png")
     assert sheet.height > 2.5 * sheet.width * 16 / 24, "three rows of a wide picture"
-    evaluate(Evaluate(str(edited), None, frames=2, out=str(tmp_path), device="cpu"), Reporter())
+    evaluate(Evaluate(workspace=str(edited), edit=None, frames=2, out=str(tmp_path), device="cpu"), Reporter())
     assert Image.open(tmp_path / "sheet.png").height < 0.8 * sheet.height, "two rows: the photo is the truth"
 
 
 def test_the_reconstruction_is_measured_against_its_photos(edited):
-    (found,) = evaluate(Evaluate(str(edited), frames=2, device="cpu"), Reporter())["rows"]
+    (found,) = evaluate(Evaluate(workspace=str(edited), frames=2, device="cpu"), Reporter())["rows"]
     state = json.loads((Workspace(edited).reconstruction / "state.json").read_text())
     assert found["psnr_db"] == pytest.approx(state["psnr_db"], abs=0.001) and found["method"] == "reconstruction"
     assert found["unet_evaluations"] == 0 and found["nerf_steps"] == 30
@@ -321,7 +322,9 @@ def test_a_given_truth_goes_first_and_an_unknown_one_is_said(edited, tmp_path):
     camera, _ = held_out(edited)
     view = load_scene(str(edited), "night", "cpu").render(camera).rgb_srgb
     Image.fromarray(np.round(view.numpy() * 255).astype(np.uint8)).save(tmp_path / "4.png")
-    (found,) = evaluate(Evaluate(str(edited), "night", truth=str(tmp_path), frames=2, device="cpu"), Reporter())["rows"]
+    (found,) = evaluate(
+        Evaluate(workspace=str(edited), edit="night", truth=str(tmp_path), frames=2, device="cpu"), Reporter()
+    )["rows"]
     assert found["psnr_db"] > 45, "its own render is a near truth"
     notes = []
     assert (
@@ -333,8 +336,8 @@ def test_a_given_truth_goes_first_and_an_unknown_one_is_said(edited, tmp_path):
 
 def test_clip_is_measured_by_a_model_in_a_folder(edited, clip_folder):
     request = Evaluate(
-        str(edited),
-        "night",
+        workspace=str(edited),
+        edit="night",
         clip=str(clip_folder),
         source_caption="a ball",
         target_caption="a ball at night",
@@ -356,13 +359,15 @@ def test_evaluation_is_cancelled_while_it_renders(edited, tmp_path):
         lambda event: isinstance(event, Progress) and "path" in event.message and event.done == 1
     )
     with pytest.raises(Cancelled):
-        evaluate(Evaluate(str(edited), "night", frames=8, out=str(tmp_path / "out"), device="cpu"), reporter)
+        evaluate(
+            Evaluate(workspace=str(edited), edit="night", frames=8, out=str(tmp_path / "out"), device="cpu"), reporter
+        )
     assert events[-1].done == 1 and not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_measured_is_refused(edited):
     with pytest.raises(In2nError) as refused:
-        evaluate(Evaluate(str(edited), "no-such-edit", device="cpu"), Reporter())
+        evaluate(Evaluate(workspace=str(edited), edit="no-such-edit", device="cpu"), Reporter())
     assert refused.value.code == "not_trained"
     for more, code in [
         (dict(source_caption="a ball"), "bad_captions"),
@@ -371,7 +376,7 @@ def test_what_cannot_be_measured_is_refused(edited):
         (dict(edit=None, truth="."), "nothing_edited"),
     ]:
         with pytest.raises(In2nError) as refused:
-            check_request(Evaluate(**{"workspace": str(edited), "edit": "night", **more}))
+            Evaluate(**{"workspace": str(edited), "edit": "night", **more}).check()
         assert refused.value.code == code
 
 
@@ -384,7 +389,7 @@ def test_a_capture_without_held_out_views(edited, tmp_path):
         view["held_out"] = False
     (tmp_path / "ws" / "capture.json").write_text(json.dumps(capture))
     with pytest.raises(In2nError) as refused:
-        evaluate(Evaluate(str(tmp_path / "ws"), "night", device="cpu"), Reporter())
+        evaluate(Evaluate(workspace=str(tmp_path / "ws"), edit="night", device="cpu"), Reporter())
     assert refused.value.code == "no_held_out_views"
 
 

@@ -26,6 +26,7 @@ from in2n_blender.engine.nerf.losses import (
     ray_losses,
 )
 from in2n_blender.engine.nerf.ray_marching import march, march_kernels
+from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.sampling import (
     contract,
@@ -40,7 +41,7 @@ from in2n_blender.engine.nerf.sampling import (
 )
 from in2n_blender.engine.nerf.scene import Scene, bytes_a_ray, load_scene, rays_a_chunk
 from in2n_blender.engine.nerf.settings import CPU, GPU, NerfSettings, with_options
-from in2n_blender.engine.nerf.training import Trainer, reconstruct
+from in2n_blender.engine.nerf.training import Trainer
 from in2n_blender.link.requests import Reconstruct
 from in2n_blender.scene.camera import Camera, Intrinsics
 from in2n_blender.scene.capture import PinholeCapture, View
@@ -588,7 +589,9 @@ def workspace(tmp_path):
 
 
 def test_a_reconstruction_with_options_is_stored_resumed_and_loaded(workspace):
-    request = Reconstruct(str(workspace), "draft", "cpu", steps=6, appearance=True, refine_cameras=True)
+    request = Reconstruct(
+        workspace=str(workspace), preset="draft", device="cpu", steps=6, appearance=True, refine_cameras=True
+    )
     asked = 0
 
     def after_some_steps():
@@ -614,7 +617,7 @@ def test_a_reconstruction_with_options_is_stored_resumed_and_loaded(workspace):
 
 
 def test_a_checkpoint_from_before_a_setting_came_still_counts(workspace):
-    request = Reconstruct(str(workspace), "draft", "cpu", steps=2)
+    request = Reconstruct(workspace=str(workspace), preset="draft", device="cpu", steps=2)
     reconstruct(request, Reporter())
     tensors, state = read_checkpoint(workspace / "reconstruction")
     for name in ("appearance", "refine_cameras", "views", "learning_rate_appearance", "learning_rate_cameras"):

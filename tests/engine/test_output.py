@@ -125,7 +125,7 @@ def path_file(workspace, frames=3, first=1, name="turn"):
 
 def test_render_path_writes_every_frame_and_skips_those_that_are_there(workspace):
     events = []
-    request = RenderPath(str(workspace.root), path_file(workspace), "gold", "cpu")
+    request = RenderPath(workspace=str(workspace.root), camera_path=path_file(workspace), edit="gold", device="cpu")
     result = render_path(request, Reporter(events.append))
     folder = workspace.renders("gold", "turn")
     assert result["count"] == result["rendered"] == 3 and result["folder"] == str(folder)
@@ -146,7 +146,9 @@ def test_render_path_writes_every_frame_and_skips_those_that_are_there(workspace
 
 
 def test_frames_of_another_path_or_another_model_are_rendered_anew(workspace):
-    request = RenderPath(str(workspace.root), path_file(workspace, frames=3), "gold", "cpu")
+    request = RenderPath(
+        workspace=str(workspace.root), camera_path=path_file(workspace, frames=3), edit="gold", device="cpu"
+    )
     render_path(request, Reporter())
     path_file(workspace, frames=2, first=2)
     assert render_path(request, Reporter())["rendered"] == 2
@@ -156,7 +158,9 @@ def test_frames_of_another_path_or_another_model_are_rendered_anew(workspace):
 
 
 def test_a_cancelled_render_goes_on_where_it_stopped(workspace):
-    request = RenderPath(str(workspace.root), path_file(workspace, frames=4), None, "cpu")
+    request = RenderPath(
+        workspace=str(workspace.root), camera_path=path_file(workspace, frames=4), edit=None, device="cpu"
+    )
     scene = workspace.scenes[None]
     with pytest.raises(Cancelled):
         render_path(request, Reporter(cancelled=lambda: scene.rendered >= 2))
@@ -179,7 +183,9 @@ def test_bad_camera_paths(workspace, tmp_path, content, code):
     if content is not None:
         file.write_text(content)
     with pytest.raises(In2nError) as error:
-        render_path(RenderPath(str(workspace.root), str(file), None, "cpu"), Reporter())
+        render_path(
+            RenderPath(workspace=str(workspace.root), camera_path=str(file), edit=None, device="cpu"), Reporter()
+        )
     assert error.value.code == code
 
 
@@ -192,7 +198,9 @@ def ball_radius(threshold):
 
 
 def test_mesh_of_a_ball(workspace):
-    result = extract_mesh(ExtractMesh(str(workspace.root), "gold", resolution=48, device="cpu"), Reporter())
+    result = extract_mesh(
+        ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=48, device="cpu"), Reporter()
+    )
     ply = trimesh.load(result["ply"], process=False)
     assert (len(ply.vertices), len(ply.faces)) == (result["vertices"], result["faces"])
     radius = np.linalg.norm(ply.vertices - CENTER, axis=1)
@@ -209,7 +217,9 @@ def test_mesh_of_a_ball(workspace):
 
 
 def test_glb_has_y_up_and_linear_colors(workspace):
-    result = extract_mesh(ExtractMesh(str(workspace.root), "gold", resolution=32, device="cpu"), Reporter())
+    result = extract_mesh(
+        ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=32, device="cpu"), Reporter()
+    )
     ply = trimesh.load(result["ply"], process=False)
     glb = trimesh.load(result["glb"], process=False, force="mesh")
     x, y, z = glb.vertices.T
@@ -290,7 +300,10 @@ def test_simplify_keeps_the_shape():
 
 def test_mesh_can_be_cancelled(workspace):
     with pytest.raises(Cancelled):
-        extract_mesh(ExtractMesh(str(workspace.root), "gold", 40, "cpu"), Reporter(cancelled=lambda: True))
+        extract_mesh(
+            ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=40, device="cpu"),
+            Reporter(cancelled=lambda: True),
+        )
     assert not workspace.mesh("gold", ".ply").exists()
 
 
@@ -349,13 +362,22 @@ def test_summary_gathers_everything(workspace, tmp_path):
         "device": "cpu",
     }
     write_json(workspace.edit("gold") / "state.json", state)
-    request = Summarise(str(workspace.root), "gold", "turn", str(tmp_path / "out"), "cpu")
+    request = Summarise(
+        workspace=str(workspace.root), edit="gold", camera_path="turn", out=str(tmp_path / "out"), device="cpu"
+    )
     with pytest.raises(In2nError) as error:
         summarise(request, Reporter())
     assert error.value.code == "missing_result"
 
-    render_path(RenderPath(str(workspace.root), path_file(workspace, frames=3), "gold", "cpu"), Reporter())
-    mesh = extract_mesh(ExtractMesh(str(workspace.root), "gold", resolution=24, device="cpu"), Reporter())
+    render_path(
+        RenderPath(
+            workspace=str(workspace.root), camera_path=path_file(workspace, frames=3), edit="gold", device="cpu"
+        ),
+        Reporter(),
+    )
+    mesh = extract_mesh(
+        ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=24, device="cpu"), Reporter()
+    )
     facts = summarise(request, Reporter())
     out = tmp_path / "out"
     assert json.loads((out / "report.json").read_text()) == facts
@@ -373,7 +395,12 @@ def test_summary_gathers_everything(workspace, tmp_path):
         assert gif.n_frames == 3
     assert Image.open(out / "contact_sheet.png").width > 4 * 200
 
-    render_path(RenderPath(str(workspace.root), str(workspace.camera_path("turn")), None, "cpu"), Reporter())
+    render_path(
+        RenderPath(
+            workspace=str(workspace.root), camera_path=str(workspace.camera_path("turn")), edit=None, device="cpu"
+        ),
+        Reporter(),
+    )
     rendered = workspace.scenes[None].rendered
     summarise(request, Reporter())
     assert (

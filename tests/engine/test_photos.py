@@ -154,7 +154,10 @@ def test_import(source, tmp_path):
     events = []
     (source / "images/002.png").unlink()
     workspace = Workspace(tmp_path / "work")
-    capture = normalise_capture(ImportCapture(str(workspace.root), str(source), "draft", 4), Reporter(events.append))
+    capture = normalise_capture(
+        ImportCapture(workspace=str(workspace.root), source=str(source), preset="draft", hold_out_every=4),
+        Reporter(events.append),
+    )
     assert set(contents(workspace.root)) == {"capture.json"} | {f"images/{v.name}.png" for v in capture.views}
     assert PinholeCapture.load(workspace.capture_json).to_json() == capture.to_json()
     assert (
@@ -180,7 +183,9 @@ def test_transparency_and_a_source_inside_the_workspace(tmp_path):
     write_transforms(workspace.root / "capture", ring(3), camera_model="PINHOLE", size=(10, 10))
     for i in range(3):
         Image.new("RGBA", (10, 10), (10, 20, 30, 128)).save(workspace.root / f"capture/images/00{i}.png")
-    capture = normalise_capture(ImportCapture(str(workspace.root), str(workspace.root / "capture")), Reporter())
+    capture = normalise_capture(
+        ImportCapture(workspace=str(workspace.root), source=str(workspace.root / "capture")), Reporter()
+    )
     assert capture.source == "capture/transforms.json"
     for image in load_images(workspace, capture):
         np.testing.assert_allclose(
@@ -198,7 +203,7 @@ def test_exif_rotation(tmp_path):
         exif[0x0112] = orientation
         Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / f"dog/images/00{i}.png", exif=exif)
     workspace = Workspace(tmp_path / "work")
-    capture = normalise_capture(ImportCapture(str(workspace.root), str(tmp_path / "dog")), Reporter())
+    capture = normalise_capture(ImportCapture(workspace=str(workspace.root), source=str(tmp_path / "dog")), Reporter())
     for image in load_images(workspace, capture):
         np.testing.assert_array_equal(np.round(image * 255).astype(np.uint8), upright)
 
@@ -210,7 +215,7 @@ def test_an_unreadable_photo_is_named_and_left_out(source, tmp_path):
     log = []
     workspace = Workspace(tmp_path / "work")
     capture = normalise_capture(
-        ImportCapture(str(workspace.root), str(source)),
+        ImportCapture(workspace=str(workspace.root), source=str(source)),
         Reporter(lambda e: log.append(e) if isinstance(e, str) else None),
     )
     assert sorted(capture.missing) == ["001", "002"] and len(capture.views) == 6
@@ -223,19 +228,21 @@ def test_two_readable_photos_are_too_few_and_leave_nothing(source, tmp_path):
         whole = (source / f"images/00{i}.png").read_bytes()
         (source / f"images/00{i}.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(In2nError, match="Only two of the 8 photos") as caught:
-        normalise_capture(ImportCapture(str(tmp_path / "work"), str(source)), Reporter())
+        normalise_capture(ImportCapture(workspace=str(tmp_path / "work"), source=str(source)), Reporter())
     assert caught.value.code == "too_few_photos"
     assert not (tmp_path / "work").exists()
 
 
 def test_an_unknown_preset(source, tmp_path):
     with pytest.raises(In2nError) as caught:
-        normalise_capture(ImportCapture(str(tmp_path / "work"), str(source), "huge"), Reporter())
+        normalise_capture(
+            ImportCapture(workspace=str(tmp_path / "work"), source=str(source), preset="huge"), Reporter()
+        )
     assert caught.value.code == "unknown_preset" and not (tmp_path / "work").exists()
 
 
 def import_then(source, workspace):
-    normalise_capture(ImportCapture(str(workspace.root), str(source)), Reporter())
+    normalise_capture(ImportCapture(workspace=str(workspace.root), source=str(source)), Reporter())
     return contents(workspace.root)
 
 
@@ -243,7 +250,7 @@ def test_importing_again_replaces_everything(source, tmp_path):
     workspace = Workspace(tmp_path / "work")
     before = import_then(source, workspace)
     write_transforms(tmp_path / "cat", ring(4), size=(20, 20))
-    capture = normalise_capture(ImportCapture(str(workspace.root), str(tmp_path / "cat")), Reporter())
+    capture = normalise_capture(ImportCapture(workspace=str(workspace.root), source=str(tmp_path / "cat")), Reporter())
     after = contents(workspace.root)
     assert len(after) == 5 < len(before) and capture.name == "cat"
     assert [p.name for p in workspace.root.iterdir() if p.name.startswith(".")] == []
@@ -255,7 +262,7 @@ def test_a_cancelled_import_keeps_the_earlier_one(source, tmp_path):
     seen = []
     with pytest.raises(Cancelled):
         normalise_capture(
-            ImportCapture(str(workspace.root), str(source), "draft"),
+            ImportCapture(workspace=str(workspace.root), source=str(source), preset="draft"),
             Reporter(seen.append, lambda: any(isinstance(e, Progress) and e.done for e in seen)),
         )
     assert contents(workspace.root) == before and len(list(workspace.root.iterdir())) == 2
@@ -275,7 +282,9 @@ def test_cancelling_stops_in_the_middle_of_a_photo(source, tmp_path, monkeypatch
 
     monkeypatch.setattr(photos, "normalise_photo", endless)
     with pytest.raises(Cancelled):
-        normalise_capture(ImportCapture(str(tmp_path / "work"), str(source)), Reporter(cancelled=started.is_set))
+        normalise_capture(
+            ImportCapture(workspace=str(tmp_path / "work"), source=str(source)), Reporter(cancelled=started.is_set)
+        )
     assert not finished and not (tmp_path / "work").exists()
 
 
@@ -293,7 +302,7 @@ def test_a_full_disk_keeps_the_earlier_import(source, tmp_path, monkeypatch, cod
 
     monkeypatch.setattr(Image.Image, "save", fails_later)
     with pytest.raises(In2nError) as caught:
-        normalise_capture(ImportCapture(str(workspace.root), str(source), "draft"), Reporter())
+        normalise_capture(ImportCapture(workspace=str(workspace.root), source=str(source), preset="draft"), Reporter())
     assert caught.value.code == code
     assert contents(workspace.root) == before and len(list(workspace.root.iterdir())) == 2
 
@@ -317,7 +326,7 @@ def test_an_import_killed_at_any_step_is_cleared_up_by_the_next(source, tmp_path
 
 def test_images_that_do_not_fit_their_capture(source, tmp_path):
     workspace = Workspace(tmp_path / "work")
-    capture = normalise_capture(ImportCapture(str(workspace.root), str(source)), Reporter())
+    capture = normalise_capture(ImportCapture(workspace=str(workspace.root), source=str(source)), Reporter())
     for content, code in (
         (None, "missing_file"),
         (b"broken", "bad_image"),

@@ -12,7 +12,7 @@ from PIL import Image
 from in2n_blender.cli import main as cli
 from in2n_blender.engine.diffusion.editor import load_editor, noise_generator
 from in2n_blender.engine.editing.preview import choose_cells, preview
-from in2n_blender.link.requests import PreviewGrid, check_request
+from in2n_blender.link.requests import PreviewGrid
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Artifact, Progress, Reporter
@@ -59,9 +59,9 @@ def workspace(tmp_path):
 
 def request_for(workspace, editor, **more):
     return PreviewGrid(
-        workspace,
-        "make it night",
-        editor,
+        workspace=workspace,
+        instruction="make it night",
+        editor=editor,
         device="cpu",
         **{"text_scales": [2.0, 5.0], "image_scales": [1.0, 1.5], "view": "photo 2", **more},
     )
@@ -160,7 +160,7 @@ def test_cancelled_it_keeps_what_it_made_and_goes_on_from_there(workspace, edito
 
 def test_a_grid_lies_around_the_editors_own_scales():
     def scales(text, image, **more):
-        cells = choose_cells(PreviewGrid("", "x", **more), text, image)
+        cells = choose_cells(PreviewGrid(workspace="", instruction="x", **more), text, image)
         return sorted({c.guidance_text for c in cells}), sorted({c.guidance_image for c in cells})
 
     assert scales(7.5, 1.5) == ([5.0, 7.5, 10.0], [1.0, 1.3, 1.5, 1.8])
@@ -191,9 +191,9 @@ def test_the_held_out_photo_is_not_the_default_but_can_be_chosen(workspace, edit
 
 
 def test_the_request_is_checked_before_anything_runs():
-    check_request(PreviewGrid("x", "make it night"))
+    PreviewGrid(workspace="x", instruction="make it night").check()
     with pytest.raises(In2nError) as raised:
-        check_request(PreviewGrid("x", " "))
+        PreviewGrid(workspace="x", instruction=" ").check()
     assert raised.value.code == "empty_instruction"
 
 
@@ -220,7 +220,16 @@ def test_the_command_line_asks_for_what_it_was_told(workspace, editor, monkeypat
     )
     assert cli.main([*line, "--text-scales", "5"]) == 0
     assert asked[0] == PreviewGrid(
-        workspace, "make it night", editor, "photo 2", True, [5.0, 7.5], [1.3], 3, "auto", str(tmp_path / "out")
+        workspace=workspace,
+        instruction="make it night",
+        editor=editor,
+        view="photo 2",
+        grid=True,
+        text_scales=[5.0, 7.5],
+        image_scales=[1.3],
+        seed=3,
+        device="auto",
+        out=str(tmp_path / "out"),
     )
     assert not asked[1].grid and asked[1].text_scales == [5.0] and asked[1].out is None
     assert cli.main([*line, "--text-scales", "5", "6"]) == 2, "several pictures are a grid"

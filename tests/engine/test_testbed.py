@@ -25,8 +25,8 @@ pytestmark = pytest.mark.skipif(
 
 def request_for(out, cache, **more):
     return requests.Testbed(
-        str(out),
-        str(cache),
+        out=str(out),
+        cache=str(cache),
         scenes=["courtyard"],
         device="cpu",
         steps=30,

@@ -9,7 +9,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from in2n_blender.engine import worker
-from in2n_blender.link.requests import to_params
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
@@ -85,7 +84,7 @@ def mesh(request, report):
 
 
 def summary(request, report):
-    write_json(Path(request.out) / "report.json", to_params(request))
+    write_json(Path(request.out) / "report.json", request.to_params())
     return {}
 
 

@@ -134,12 +134,12 @@ def client(tmp_path):
 
 
 def edit(tmp_path, instruction):
-    return Edit(str(tmp_path), "e", instruction)
+    return Edit(workspace=str(tmp_path), name="e", instruction=instruction)
 
 
 def test_a_job_reports_and_returns(client, tmp_path):
     events = []
-    result = client.run(Reconstruct(str(tmp_path), steps=3), events.append)
+    result = client.run(Reconstruct(workspace=str(tmp_path), steps=3), events.append)
     assert result == {"psnr_db": 30.0, "thread_policy": "passive"}
     assert any(isinstance(e, Progress) and (e.done, e.total, e.unit) == (1, 3, "steps") for e in events)
     assert any(isinstance(e, Progress) and e.done == 3 for e in events)  # the last is never swallowed
@@ -148,7 +148,7 @@ def test_a_job_reports_and_returns(client, tmp_path):
 
 
 def test_stray_output_goes_to_the_log(client, tmp_path):
-    client.run(Reconstruct(str(tmp_path), steps=1))
+    client.run(Reconstruct(workspace=str(tmp_path), steps=1))
     client.stop()
     log = (tmp_path / "worker.log").read_text()
     assert "stray output from Python" in log and "stray output from a library" in log
@@ -167,7 +167,7 @@ def test_a_bug_keeps_its_traceback_also_in_the_workspace(client, tmp_path):
     with pytest.raises(c.EngineBug, match="ValueError: a mistake"):
         client.run(edit(tmp_path, "bug"))
     assert "ValueError: a mistake" in (tmp_path / "engine.log").read_text()
-    assert client.run(Reconstruct(str(tmp_path)))["psnr_db"] == 30.0  # the worker lives on
+    assert client.run(Reconstruct(workspace=str(tmp_path)))["psnr_db"] == 30.0  # the worker lives on
 
 
 def test_cancel_and_go_on_with_the_same_worker(client, tmp_path):
@@ -175,7 +175,7 @@ def test_cancel_and_go_on_with_the_same_worker(client, tmp_path):
     with pytest.raises(Cancelled):
         client.run(edit(tmp_path, "wait"), begun.append, lambda: bool(begun))
     pid = client.info["pid"]
-    client.run(Reconstruct(str(tmp_path)))
+    client.run(Reconstruct(workspace=str(tmp_path)))
     assert client.info["pid"] == pid
 
 
@@ -187,35 +187,35 @@ def test_a_job_that_ignores_cancel_is_ended(client, tmp_path, monkeypatch):
     assert client.state.phase == c.CANCELLING
     client.settle()
     assert client.state.phase == c.STOPPED and not client.is_running
-    assert client.run(Reconstruct(str(tmp_path)))["psnr_db"] == 30.0
+    assert client.run(Reconstruct(workspace=str(tmp_path)))["psnr_db"] == 30.0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_a_worker_that_ended_between_two_jobs_is_not_blamed_on_the_next(client, tmp_path):
-    client.run(Reconstruct(str(tmp_path)))
+    client.run(Reconstruct(workspace=str(tmp_path)))
     os.kill(client.info["pid"], signal.SIGKILL)
     until(lambda: [None], lambda _: not client.is_running)
     time.sleep(0.1)  # its pipes end a moment later
-    assert client.run(Reconstruct(str(tmp_path)))["psnr_db"] == 30.0
+    assert client.run(Reconstruct(workspace=str(tmp_path)))["psnr_db"] == 30.0
 
 
 def test_a_crash_is_told_in_one_sentence_and_can_be_followed_by_another_run(client, tmp_path):
     with pytest.raises(In2nError, match="stopped unexpectedly: about to fall over") as raised:
         client.run(edit(tmp_path, "crash"))
     assert raised.value.code == "worker_crashed" and client.state.phase == c.CRASHED
-    assert client.run(Reconstruct(str(tmp_path)))["psnr_db"] == 30.0
+    assert client.run(Reconstruct(workspace=str(tmp_path)))["psnr_db"] == 30.0
 
 
 def test_a_python_that_is_not_there(tmp_path):
     with pytest.raises(In2nError) as raised:
-        c.Client(tmp_path / "python", tmp_path / "log").run(Reconstruct(str(tmp_path)))
+        c.Client(tmp_path / "python", tmp_path / "log").run(Reconstruct(workspace=str(tmp_path)))
     assert raised.value.code == "worker_not_started"
 
 
 def test_poll_never_waits_and_tells_everything_in_order(client, tmp_path):
     first, second = (
-        client.submit(Reconstruct(str(tmp_path), steps=1)),
-        client.submit(Reconstruct(str(tmp_path), steps=2)),
+        client.submit(Reconstruct(workspace=str(tmp_path), steps=1)),
+        client.submit(Reconstruct(workspace=str(tmp_path), steps=2)),
     )
     events = until(lambda: client.poll(), lambda events: sum(isinstance(e, c.Finished) for e in events) == 2)
     order = [(type(e), e.job) for e in events if isinstance(e, (c.Started, c.Finished))]
@@ -228,7 +228,8 @@ def test_the_worker_ends_when_whoever_started_it_is_killed(tmp_path):
         f"import sys; sys.path.insert(0, {str(FAKE.parents[2])!r})\n"
         "from in2n_blender.link.client import Client\nfrom in2n_blender.link.requests import Edit\n"
         f"client = Client(sys.executable, {str(tmp_path / 'log')!r}, {str(FAKE)!r})\n"
-        f"client.run(Edit({str(tmp_path)!r}, 'e', 'hang'), lambda e: print(client.info['pid'], flush=True))"
+        f"client.run(Edit(workspace={str(tmp_path)!r}, name='e', instruction='hang'), lambda e: "
+        "print(client.info['pid'], flush=True))"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     worker = int(parent.stdout.readline())

@@ -78,7 +78,7 @@ def test_results_may_hold_numpy_numbers_and_paths():
 @pytest.mark.parametrize(
     "message, number, code, said",
     [
-        (request(colour="red"), -32602, "bug", "colour"),
+        (request(colour="red"), -32602, "bad_request", "colour"),
         (request("edit", name="n", instruction="  "), -32602, "empty_instruction", "empty"),
         (request("reconstruct", preset="huge"), -32602, "unknown_preset", "huge"),
         (request("reconstruct", device="abacus"), -32602, "unknown_device", "abacus"),

@@ -13,7 +13,7 @@ from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress
 from in2n_blender.workspace import journal
 
-REQUEST = Edit("w", "snow", "Make it snow", guidance_text=3.0)
+REQUEST = Edit(workspace="w", name="snow", instruction="Make it snow", guidance_text=3.0)
 
 
 def nothing(event):
@@ -58,7 +58,7 @@ def test_a_job_that_is_done_leaves_only_its_log(tmp_path):
     ],
 )
 def test_a_job_that_is_not_done_can_be_gone_on_with(tmp_path, error, state, why):
-    requests = [Reconstruct("w", steps=5), REQUEST]
+    requests = [Reconstruct(workspace="w", steps=5), REQUEST]
     with pytest.raises(type(error)):
         journal.kept(fails_with(error), tmp_path, "Edit", requests)(nothing, never)
     left = journal.unfinished(tmp_path)
@@ -110,7 +110,7 @@ def work(emit, cancelled):
     print("working", flush=True)
     time.sleep(600)
 
-journal.kept(work, sys.argv[1], "Edit", [Edit("w", "snow", "Make it snow")])(lambda event: None, lambda: False)
+journal.kept(work, sys.argv[1], "Edit", [Edit(workspace="w", name="snow", instruction="Make it snow")])(lambda event: None, lambda: False)
 """
     root = Path(journal.__file__).resolve().parents[2]
     process = subprocess.Popen(

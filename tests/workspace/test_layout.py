@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from in2n_blender.link.requests import REQUESTS, Edit, from_params, to_params
+from in2n_blender.link.requests import REQUESTS, Edit, from_params
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Reporter
 from in2n_blender.workspace import files
@@ -84,8 +84,8 @@ def test_edits_are_listed_in_the_order_they_were_started(tmp_path):
 
 
 def test_requests_survive_the_way_through_json():
-    request = Edit("w", "n", "make it snow", guidance_text=7.5)
-    assert from_params(request.method, json.loads(json.dumps(to_params(request)))) == request
+    request = Edit(workspace="w", name="n", instruction="make it snow", guidance_text=7.5)
+    assert from_params(request.method, json.loads(json.dumps(request.to_params()))) == request
     assert {cls.method for cls in REQUESTS.values()} == set(REQUESTS)
 
 

@@ -221,7 +221,7 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
             raise In2nError("damaged_edit", f"The settings of “{name}” cannot be read.", "Remove it and edit again.")
         known = {field.name for field in dataclasses.fields(Edit)} - {"workspace", "name", "restart", "device"}
         recorded = {key: value for key, value in facts.items() if key in known}
-        request = Edit(str(workspace.root), name, device=context.scene.in2n.device, **recorded)
+        request = Edit(workspace=str(workspace.root), name=name, device=context.scene.in2n.device, **recorded)
 
         def finish(context, scene, capture, result):
             workspaces.sync_edits(scene)

@@ -231,7 +231,7 @@ class IN2N_OT_download_model(JobOperator, bpy.types.Operator):
             storage.measure()
             return f"“{name}” is on this computer."
 
-        return worker.work([DownloadModel(name)]), finish
+        return worker.work([DownloadModel(name=name)]), finish
 
 
 class IN2N_OT_remove_model(bpy.types.Operator):

@@ -95,7 +95,11 @@ def photos_first(capture, workspace) -> list[ImportCapture]:
     """The request that brings the photos into the workspace, where they are not there yet."""
     if workspaces.has_photos(workspace):
         return []
-    return [ImportCapture(str(workspace.root), bpy.path.abspath(capture.in2n.source), capture.in2n.preset)]
+    return [
+        ImportCapture(
+            workspace=str(workspace.root), source=bpy.path.abspath(capture.in2n.source), preset=capture.in2n.preset
+        )
+    ]
 
 
 def in_window() -> bool:

@@ -77,7 +77,11 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
             return f"Rendered {len(numbers)} frames of “{edit or ORIGINAL}” to {folder.relative_to(workspace.root)}."
 
         return worker.work(
-            [RenderPath(str(workspace.root), str(file), edit, **self.chosen(scene.in2n, "device"))]
+            [
+                RenderPath(
+                    workspace=str(workspace.root), camera_path=str(file), edit=edit, **self.chosen(scene.in2n, "device")
+                )
+            ]
         ), finish
 
 

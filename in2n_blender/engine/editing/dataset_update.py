@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...link.requests import Edit, check_request
+from ...link.requests import Edit
 from ...scene.errors import Cancelled, In2nError
 from ...scene.reporting import Reporter
 from ...workspace.files import read_json, write_json
@@ -24,9 +24,10 @@ from ..diffusion.editor import Editor, OriginalLatent, load_editor, noise_genera
 from ..measure import CostMeter
 from ..nerf.checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
 from ..nerf.dataset import training_bank
+from ..nerf.reconstruction import load_capture_and_images
 from ..nerf.scene import Scene, build_model
 from ..nerf.settings import NerfSettings, settings_for
-from ..nerf.training import SETTLING, Trainer, load_capture_and_images
+from ..nerf.training import SETTLING, Trainer
 from ..photos import opaque
 from ..pictures import save_srgb
 
@@ -93,7 +94,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     instruction, device. Raises In2nError, Cancelled (after saving).
     """
     method = method or DatasetUpdate
-    check_request(request)
+    request.check()
     workspace, device = Workspace(request.workspace), pick_device(request.device)
     folder = workspace.edit(request.name)
     reconstruction = read_checkpoint(workspace.reconstruction)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ...link.requests import PreviewGrid, check_request
+from ...link.requests import PreviewGrid
 from ...scene.capture import PinholeCapture, View
 from ...scene.errors import In2nError
 from ...scene.presets import PRESETS
@@ -67,7 +67,7 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
     made with) and, of a grid, sheet.png with all of them. Pictures of an interrupted preview are kept and used again.
     Returns what preview.json holds, with its "folder". Raises In2nError, Cancelled.
     """
-    check_request(request)
+    request.check()
     workspace, device = Workspace(request.workspace), pick_device(request.device)
     if not workspace.capture_json.is_file():
         raise In2nError(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...link.requests import Evaluate, check_request
+from ...link.requests import Evaluate
 from ...scene.camera import Camera
 from ...scene.camera_path import through_views
 from ...scene.capture import View
@@ -42,7 +42,7 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
     Raises In2nError ("not_trained", "no_held_out_views", "missing_truth", "bad_truth" and those of `load_clip`),
     Cancelled.
     """
-    check_request(request)
+    request.check()
     notes: list[str] = []
 
     def note(text: str) -> None:

@@ -34,8 +34,8 @@ from ...workspace.layout import Workspace
 from ..diffusion.miniature.instructions import INSTRUCTIONS, Instruction, match_instruction
 from ..editing.baselines import METHODS, EditedScene, run_method
 from ..measure import CostMeter
+from ..nerf.reconstruction import reconstruct
 from ..nerf.scene import RenderedView, load_scene
-from ..nerf.training import reconstruct
 from ..output.sheets import contact_sheet
 from ..photos import load_images, normalise_capture
 from ..pictures import save_srgb
@@ -193,8 +193,19 @@ def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
     _render_scene(scene, folder, request, report)
     workspace = Workspace(Path(request.out) / "workspaces" / scene)
     if not workspace.capture_json.exists():
-        normalise_capture(ImportCapture(str(workspace.root), str(folder), request.preset), report)
-    reconstruct(Reconstruct(str(workspace.root), request.preset, request.device, request.seed, request.steps), report)
+        normalise_capture(
+            ImportCapture(workspace=str(workspace.root), source=str(folder), preset=request.preset), report
+        )
+    reconstruct(
+        Reconstruct(
+            workspace=str(workspace.root),
+            preset=request.preset,
+            device=request.device,
+            seed=request.seed,
+            steps=request.steps,
+        ),
+        report,
+    )
     capture, unedited = PinholeCapture.load(workspace.capture_json), load_scene(workspace, None, request.device)
     path = [frame.camera for frame in through_views(capture, PATH_FRAMES).frames[:SEQUENCE_FRAMES]]
     held_out = {view.name: view.camera for view in capture.held_out_views}
@@ -209,16 +220,16 @@ def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter)
     edited = run_method(
         case.method,
         Edit(
-            str(bench.workspace.root),
-            case.edit_name,
-            case.instruction.text,
-            request.editor,
-            request.guidance_text,
-            request.guidance_image,
-            request.seed,
-            request.preset,
-            request.device,
-            request.rounds,
+            workspace=str(bench.workspace.root),
+            name=case.edit_name,
+            instruction=case.instruction.text,
+            editor=request.editor,
+            guidance_text=request.guidance_text,
+            guidance_image=request.guidance_image,
+            seed=request.seed,
+            preset=request.preset,
+            device=request.device,
+            rounds=request.rounds,
         ),
         report,
     )

@@ -205,7 +205,7 @@ def _copy_mesh(workspace: Workspace, request: Summarise, out: Path, report: Repo
     if not workspace.mesh(request.edit, ".glb").is_file():
         from .mesh import extract_mesh
 
-        extract_mesh(ExtractMesh(request.workspace, request.edit, device=request.device), report)
+        extract_mesh(ExtractMesh(workspace=request.workspace, edit=request.edit, device=request.device), report)
     _copy(workspace.mesh(request.edit, ".glb"), out)
 
 

@@ -31,7 +31,10 @@ def imported(source: Path, longest_side: int, root: Path) -> PinholeCapture:
         return PinholeCapture.load(workspace.capture_json)
     preset = Preset(f"{longest_side} pixels", longest_side)
     PRESETS[preset.name] = preset  # an import takes its size from a preset
-    return normalise_capture(ImportCapture(str(workspace.root), str(source), preset.name), Reporter(lambda event: None))
+    return normalise_capture(
+        ImportCapture(workspace=str(workspace.root), source=str(source), preset=preset.name),
+        Reporter(lambda event: None),
+    )
 
 
 def write_for_nerfstudio(capture: PinholeCapture, workspace: Path, folder: Path) -> None:

@@ -15,8 +15,8 @@ from timed_run import TimedRun, peak_memory_mb, read_job, spread, write_result
 
 from in2n_blender.engine.device import pick_device
 from in2n_blender.engine.nerf.checkpoint import save_checkpoint
+from in2n_blender.engine.nerf.reconstruction import load_capture_and_images, start
 from in2n_blender.engine.nerf.settings import NerfSettings, settings_for
-from in2n_blender.engine.nerf.training import load_capture_and_images, start
 from in2n_blender.scene.reporting import Reporter
 from in2n_blender.workspace.layout import Workspace
 

@@ -1,0 +1,35 @@
+"""What the worker can do: the function behind every method of `link.requests`."""
+
+from __future__ import annotations
+
+from ..scene.camera_path import through_views
+from ..scene.capture import PinholeCapture
+from ..scene.reporting import Reporter
+from ..workspace.files import read_json, write_json
+from ..workspace.layout import Workspace
+from .device import find_devices
+from .photos import normalise_capture
+
+
+def import_capture(request, report: Reporter) -> dict:
+    capture = normalise_capture(request, report)
+    return {
+        "views": len(capture.views),
+        "training_views": len(capture.training_views),
+        "held_out_views": len(capture.held_out_views),
+        "missing": len(capture.missing),
+        "points": len(capture.points),
+        "preset": capture.preset,
+    }
+
+
+def path_through_views(request, report: Reporter) -> dict:
+    workspace = Workspace(request.workspace)
+    capture = PinholeCapture.from_json(read_json(workspace.capture_json))
+    path = through_views(capture, request.frames, fps=request.fps, name=request.name)
+    write_json(workspace.camera_path(request.name), path.to_json())
+    return {"camera_path": str(workspace.camera_path(request.name)), "frames": len(path.frames)}
+
+
+def devices(request, report: Reporter) -> dict:
+    return {"devices": find_devices()}
