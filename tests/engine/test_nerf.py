@@ -14,7 +14,7 @@ from in2n_blender.engine.nerf import encoding as encoding_module
 from in2n_blender.engine.nerf.camera_refinement import CameraRefinement, rotation_matrices
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint, save_checkpoint
 from in2n_blender.engine.nerf.compositing import compositing_kernels, ray_weights, ray_weights_torch
-from in2n_blender.engine.nerf.dataset import PixelBank, SceneTransform, camera_bundle
+from in2n_blender.engine.nerf.dataset import RayDataset, SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch, encoding_kernels
 from in2n_blender.engine.nerf.losses import (
     PerceptualLoss,
@@ -95,8 +95,8 @@ def sphere_image(camera):
     return color.reshape(camera.intrinsics.height, camera.intrinsics.width, 3).astype(np.float32)
 
 
-def bank_of(cameras, images):
-    return PixelBank(cameras, images, SceneTransform.of(cameras), "cpu")
+def dataset_of(cameras, images):
+    return RayDataset(cameras, images, SceneTransform.of(cameras), "cpu")
 
 
 @pytest.mark.parametrize("features", [1, 2, 4])
@@ -328,7 +328,7 @@ def test_editing_trains_on_patches_where_a_perceptual_loss_is_set():
     settings = replace(TINY, perceptual="lpips-or-random", patches=1)
     trainer = Trainer(
         NerfModel(settings),
-        bank_of(cameras, [sphere_image(c) for c in cameras]),
+        dataset_of(cameras, [sphere_image(c) for c in cameras]),
         0,
         10,
         loss="l1",
@@ -340,22 +340,22 @@ def test_editing_trains_on_patches_where_a_perceptual_loss_is_set():
     assert any((a != b).any() for a, b in zip(before, trainer.model.parameters()))
 
 
-def test_bank_gives_the_rays_and_colours_of_its_pixels():
+def test_the_dataset_gives_the_rays_and_colours_of_its_pixels():
     cameras = ring(3) + [look_at((0, -2, 0.5), size=(10, 20))]
     images = [
         np.random.default_rng(i).random((c.intrinsics.height, c.intrinsics.width, 3), np.float32)
         for i, c in enumerate(cameras)
     ]
-    bank = bank_of(cameras, images)
+    dataset = dataset_of(cameras, images)
     for view, camera in enumerate(cameras):
-        pixels = torch.arange(int(bank.starts[view]), int(bank.starts[view + 1]))
-        rays, (expected, _) = bank.rays(pixels), camera_bundle(camera, bank.transform, "cpu")
+        pixels = torch.arange(int(dataset.starts[view]), int(dataset.starts[view + 1]))
+        rays, (expected, _) = dataset.rays(pixels), camera_bundle(camera, dataset.transform, "cpu")
         assert torch.allclose(rays.directions, expected.directions, atol=1e-5)
         assert torch.allclose(rays.origins, expected.origins, atol=1e-5)
-        assert np.abs(bank.image(view).numpy() - images[view]).max() < 1 / 255
-    bank.replace(3, torch.ones(20, 10, 3))
-    assert bank.image(3).min() == 1 and bank.image(2).numpy() == pytest.approx(images[2], abs=1 / 255)
-    patch = bank.targets(bank.sample_patches(4, 8, torch.Generator().manual_seed(1)))
+        assert np.abs(dataset.image(view).numpy() - images[view]).max() < 1 / 255
+    dataset.replace(3, torch.ones(20, 10, 3))
+    assert dataset.image(3).min() == 1 and dataset.image(2).numpy() == pytest.approx(images[2], abs=1 / 255)
+    patch = dataset.targets(dataset.sample_patches(4, 8, torch.Generator().manual_seed(1)))
     assert patch.shape == (4 * 64, 3)
 
 
@@ -371,12 +371,12 @@ def test_scene_transform_centers_on_what_the_cameras_see():
 @pytest.fixture(scope="module")
 def trained():
     cameras = ring(16)
-    bank = bank_of(cameras, [sphere_image(c) for c in cameras])
+    dataset = dataset_of(cameras, [sphere_image(c) for c in cameras])
     torch.manual_seed(0)
-    trainer = Trainer(NerfModel(TINY), bank, seed=3, total_steps=300)
+    trainer = Trainer(NerfModel(TINY), dataset, seed=3, total_steps=300)
     while trainer.step_count < 300:
         trainer.step()
-    return trainer, Scene(trainer.model, bank.transform, None, "cpu", False)
+    return trainer, Scene(trainer.model, dataset.transform, None, "cpu", False)
 
 
 def test_a_ball_is_learnt_and_seen_from_a_new_view(trained):
@@ -392,7 +392,7 @@ def test_a_ball_is_learnt_and_seen_from_a_new_view(trained):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_marching_shows_what_the_model_in_torch_shows(trained, threads):
     model = trained[0].model
-    bundle, _ = camera_bundle(look_at((2.2, 2.2, 0.6), size=(96, 64)), trained[0].bank.transform, "cpu")
+    bundle, _ = camera_bundle(look_at((2.2, 2.2, 0.6), size=(96, 64)), trained[0].dataset.transform, "cpu")
     for encoding in (model.field.encoding, model.proposal.encoding):
         encoding.threads = threads
     with torch.no_grad():
@@ -436,7 +436,7 @@ def test_a_restored_trainer_goes_on_exactly():
 
     def fresh():
         torch.manual_seed(0)
-        return Trainer(NerfModel(TINY), bank_of(cameras, images), seed=5, total_steps=20)
+        return Trainer(NerfModel(TINY), dataset_of(cameras, images), seed=5, total_steps=20)
 
     straight, first = fresh(), fresh()
     for _ in range(12):
@@ -456,11 +456,11 @@ def trained_on(cameras, images, steps=200, **options):
     torch.manual_seed(0)
     settings = with_options(TINY, options.get("appearance", False), options.get("refine_cameras", False), len(cameras))
     settings = replace(settings, **{name: value for name, value in options.items() if name.startswith("learning_rate")})
-    bank = bank_of(cameras, images)
-    trainer = Trainer(NerfModel(settings), bank, seed=0, total_steps=steps)
+    dataset = dataset_of(cameras, images)
+    trainer = Trainer(NerfModel(settings), dataset, seed=0, total_steps=steps)
     for _ in range(steps):
         trainer.step()
-    return trainer, Scene(trainer.model, bank.transform, None, "cpu", False)
+    return trainer, Scene(trainer.model, dataset.transform, None, "cpu", False)
 
 
 def test_appearance_takes_up_what_differs_in_exposure():
@@ -502,14 +502,14 @@ def test_refinement_brings_a_wrong_pose_nearer():
     images = [sphere_image(c) for c in cameras]
     given = [turned(c, 4) if i == 3 else c for i, c in enumerate(cameras)]
     trainer, _ = trained_on(given, images, steps=300, refine_cameras=True)
-    refined = trainer.bank.cameras
+    refined = trainer.dataset.cameras
     assert pixels_apart(given[3], cameras[3]) > 2 and pixels_apart(refined[3], cameras[3]) < 1.4
     assert np.median([pixels_apart(a, b) for a, b in zip(refined, cameras)]) < 0.6, (
         "the right ones stay where they were"
     )
-    pixels = torch.arange(int(trainer.bank.starts[3]), int(trainer.bank.starts[4]))
-    expected, _ = camera_bundle(refined[3], trainer.bank.transform, "cpu")
-    rays = trainer.bank.rays(pixels)
+    pixels = torch.arange(int(trainer.dataset.starts[3]), int(trainer.dataset.starts[4]))
+    expected, _ = camera_bundle(refined[3], trainer.dataset.transform, "cpu")
+    rays = trainer.dataset.rays(pixels)
     assert torch.allclose(rays.directions, expected.directions, atol=1e-5) and torch.allclose(
         rays.origins, expected.origins, atol=1e-5
     )
@@ -546,7 +546,7 @@ def test_views_own_parameters_resume_exactly_and_rest_while_editing():
 
     def fresh(loss="mse"):
         torch.manual_seed(0)
-        return Trainer(NerfModel(settings), bank_of(cameras, images), seed=5, total_steps=20, loss=loss)
+        return Trainer(NerfModel(settings), dataset_of(cameras, images), seed=5, total_steps=20, loss=loss)
 
     straight, first, resumed = fresh(), fresh(), fresh()
     for _ in range(8):
@@ -567,7 +567,7 @@ def test_views_own_parameters_resume_exactly_and_rest_while_editing():
 
     editing = fresh("l1")
     editing.model.load_state_dict(straight.model.state_dict())
-    assert np.allclose(editing.bank.cameras[1].camera_to_world, straight.bank.cameras[1].camera_to_world)
+    assert np.allclose(editing.dataset.cameras[1].camera_to_world, straight.dataset.cameras[1].camera_to_world)
     for _ in range(2):
         editing.step()
     for name, value in own.items():
@@ -647,7 +647,7 @@ def test_chunks_fit_the_memory_they_may_take(monkeypatch):
     assert rays_a_chunk(CPU["full"], cpu) == 20 * 2**20 // bytes_a_ray(CPU["full"])
 
 
-def test_bank_takes_photos_one_at_a_time():
+def test_the_dataset_takes_photos_one_at_a_time():
     cameras = ring(3)
     alive, most = 0, 0
 
@@ -665,22 +665,22 @@ def test_bank_takes_photos_one_at_a_time():
         for camera in cameras:
             yield sphere_image(camera).view(Counted)
 
-    bank = bank_of(cameras, images())
+    dataset = dataset_of(cameras, images())
     assert most <= 3 * 2, "photos are held"
     alpha = np.full((16, 24, 1), 0.5, np.float32)
-    mixed = bank_of(
+    mixed = dataset_of(
         cameras,
         iter(
             [sphere_image(cameras[0]), np.concatenate([sphere_image(cameras[1]), alpha], -1), sphere_image(cameras[2])]
         ),
     )
-    assert not bank.has_alpha and mixed.has_alpha
+    assert not dataset.has_alpha and mixed.has_alpha
     assert (
         mixed.image(0)[..., 3].min() == 1
         and mixed.image(2)[..., 3].min() == 1
         and mixed.image(1)[0, 0, 3] == pytest.approx(0.5, abs=0.01)
     )
-    assert torch.equal(mixed.image(0)[..., :3], bank.image(0))
+    assert torch.equal(mixed.image(0)[..., :3], dataset.image(0))
 
 
 def test_photos_with_alpha_make_empty_space_empty():
@@ -689,13 +689,13 @@ def test_photos_with_alpha_make_empty_space_empty():
     for camera in cameras:
         color = sphere_image(camera)
         images.append(np.concatenate([color, (color[..., :1] > 0.5).astype(np.float32)], -1))
-    bank = bank_of(cameras, images)
-    assert bank.has_alpha
+    dataset = dataset_of(cameras, images)
+    assert dataset.has_alpha
     torch.manual_seed(0)
-    trainer = Trainer(NerfModel(TINY), bank, seed=0, total_steps=200)
+    trainer = Trainer(NerfModel(TINY), dataset, seed=0, total_steps=200)
     for _ in range(200):
         trainer.step()
-    rendered = Scene(trainer.model, bank.transform, None, "cpu", True).render(cameras[0])
+    rendered = Scene(trainer.model, dataset.transform, None, "cpu", True).render(cameras[0])
     truth = torch.from_numpy(images[0][..., 3])
     assert rendered.alpha[truth > 0.5].mean() > 0.8 and rendered.alpha[truth < 0.5].mean() < 0.3
     assert rendered.rgb_srgb[0, 0].min() > 0.7, "white shows through"

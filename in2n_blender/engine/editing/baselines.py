@@ -98,9 +98,9 @@ class ScoreDistillation(DatasetUpdate):
     def _distil(self) -> None:
         trainer, number = self.trainer, self.trainer.step_count
         view = self.schedule.view(number)
-        camera = _with_pixels(trainer.bank.cameras[view], DISTILLATION_RAYS * trainer.settings.rays)
+        camera = _with_pixels(trainer.dataset.cameras[view], DISTILLATION_RAYS * trainer.settings.rays)
         size = camera.intrinsics.height, camera.intrinsics.width
-        bundle, _ = camera_bundle(camera, trainer.bank.transform, trainer.bank.device)
+        bundle, _ = camera_bundle(camera, trainer.dataset.transform, trainer.dataset.device)
         rendered = trainer.model(bundle, trainer.generator)
         color = self.scene.over_background(rendered).view(*size, 3).permute(2, 0, 1)[None]
         loss = self.editor.distillation_loss(

@@ -23,7 +23,7 @@ from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, OriginalLatent, load_editor, noise_generator
 from ..measure import CostMeter
 from ..nerf.checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
-from ..nerf.dataset import training_bank
+from ..nerf.dataset import training_rays
 from ..nerf.reconstruction import load_capture_and_images
 from ..nerf.scene import Scene, build_model
 from ..nerf.settings import NerfSettings, settings_for
@@ -121,10 +121,10 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     if found and found[1]["done"]:
         return found[1]
 
-    bank = training_bank(capture, images, device)
+    dataset = training_rays(capture, images, device)
     if parent:
-        bank.colors.copy_(parent[0]["dataset"])
-        images = [bank.image(view).cpu().numpy() for view in range(len(bank))]
+        dataset.colors.copy_(parent[0]["dataset"])
+        images = [dataset.image(view).cpu().numpy() for view in range(len(dataset))]
     state = {
         **{k: reconstruction[1][k] for k in ("transform", "near", "has_alpha")},
         **record,
@@ -136,17 +136,23 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     }
     model, transform = build_model(state)
     trainer = Trainer(
-        model, bank, request.seed, schedule.steps, loss="l1", learning_rate=settings.edit_learning_rate, log=report.log
+        model,
+        dataset,
+        request.seed,
+        schedule.steps,
+        loss="l1",
+        learning_rate=settings.edit_learning_rate,
+        log=report.log,
     )
     if found:
         trainer.restore(*found)
-        bank.colors.copy_(found[0]["dataset"])
+        dataset.colors.copy_(found[0]["dataset"])
         state.update({key: found[1][key] for key in (*COSTS, "edits_done")})
     else:
         model.load_state_dict(model_weights((parent or reconstruction)[0]))
         write_json(folder / "edit.json", record)
     del reconstruction, parent, found
-    scene = Scene(model, transform, capture, device, bank.has_alpha)
+    scene = Scene(model, transform, capture, device, dataset.has_alpha)
     method(request, report, folder, editor, schedule, trainer, scene, images, state).run()
     return state
 
@@ -173,7 +179,7 @@ class DatasetUpdate:
         self.request, self.report, self.folder, self.editor = request, report, folder, editor
         self.schedule, self.trainer, self.scene, self.images, self.state = schedule, trainer, scene, images, state
         self.originals: dict[int, OriginalLatent] = {}
-        self.cost, self.before = CostMeter(trainer.bank.device), {key: state[key] for key in COSTS}
+        self.cost, self.before = CostMeter(trainer.dataset.device), {key: state[key] for key in COSTS}
 
     def run(self) -> None:
         """Edit and train to the end of the schedule. Raises Cancelled after saving; nothing of a half-done edit is
@@ -206,7 +212,7 @@ class DatasetUpdate:
     def edit_next_view(self) -> None:
         number = self.state["edits_done"]
         view, edit_round = self.schedule.view(number), number // self.schedule.views
-        camera = self.trainer.bank.cameras[view]
+        camera = self.trainer.dataset.cameras[view]
         render = self.scene.render(camera, self.report).rgb_srgb.permute(2, 0, 1)[None]
         edited = self.editor.edit(
             render,
@@ -218,7 +224,7 @@ class DatasetUpdate:
             guidance_image=self.request.guidance_image,
             report=only_checks(self.report),
         )[0].permute(1, 2, 0)
-        self.trainer.bank.replace(view, edited)
+        self.trainer.dataset.replace(view, edited)
         self.state["edits_done"] = number + 1
         name = self.scene.capture.training_views[view].name
         save_srgb(self.folder / "dataset" / f"{name}.png", edited.cpu())
@@ -243,7 +249,7 @@ class DatasetUpdate:
         if self.state["done"]:
             tensors = {k: v for k, v in tensors.items() if k.startswith("model.")}
         # The dataset goes into the checkpoint too: the files in dataset/ may be ahead of the model's last save.
-        tensors["dataset"] = self.trainer.bank.colors.cpu()
+        tensors["dataset"] = self.trainer.dataset.colors.cpu()
         self.state.update(numbers)
         save_checkpoint(self.folder, tensors, self.state)
 

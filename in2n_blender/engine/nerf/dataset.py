@@ -50,7 +50,7 @@ def camera_bundle(camera: Camera, transform: SceneTransform, device) -> tuple[Ra
     return RayBundle(transform.apply(origins).to(device), (directions / length).to(device)), (1 / length[:, 0])
 
 
-class PixelBank:
+class RayDataset:
     """All pixels of the training views in one flat 8-bit tensor, views of any sizes, any of which can be replaced.
 
     images: per view a (height, width, 3 or 4) float32 array, sRGB in [0, 1] (alpha not premultiplied); taken one at a
@@ -140,7 +140,7 @@ class PixelBank:
         return self.colors[pixels].float() / 255
 
 
-def training_bank(capture: PinholeCapture, images: Iterable[np.ndarray], device) -> PixelBank:
-    """The bank of the capture's training views; images in the order of capture.training_views."""
+def training_rays(capture: PinholeCapture, images: Iterable[np.ndarray], device) -> RayDataset:
+    """The rays of the capture's training views; images in the order of capture.training_views."""
     cameras = [view.camera for view in capture.training_views]
-    return PixelBank(cameras, images, SceneTransform.of([view.camera for view in capture.views]), device)
+    return RayDataset(cameras, images, SceneTransform.of([view.camera for view in capture.views]), device)

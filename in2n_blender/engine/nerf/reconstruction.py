@@ -22,7 +22,7 @@ from ..measure import psnr
 from ..photos import Photos, opaque
 from ..pictures import save_srgb
 from .checkpoint import Saver, read_checkpoint, save_checkpoint
-from .dataset import SceneTransform, training_bank
+from .dataset import SceneTransform, training_rays
 from .scene import Scene, build_model
 from .settings import NerfSettings, settings_for, with_options
 from .training import Trainer
@@ -102,22 +102,22 @@ def start(
 ) -> tuple[Trainer, Scene, dict]:
     """An untrained reconstruction: its trainer, the scene that it trains, and the state that goes with its
     checkpoints."""
-    bank = training_bank(capture, images.reported(report), device)
+    dataset = training_rays(capture, images.reported(report), device)
     torch.manual_seed(seed)
     state = {
         "settings": settings.to_json(),
         "seed": seed,
-        "transform": {"center": list(bank.transform.center), "scale": bank.transform.scale},
-        "near": near_plane(capture, bank.transform),
-        "has_alpha": bank.has_alpha,
+        "transform": {"center": list(dataset.transform.center), "scale": dataset.transform.scale},
+        "near": near_plane(capture, dataset.transform),
+        "has_alpha": dataset.has_alpha,
         "device": describe_device(device),
         "seconds": 0.0,
         "done": False,
         "psnr_db": None,
     }
     model, transform = build_model(state)
-    trainer = Trainer(model, bank, seed, settings.steps, log=report.log)
-    return trainer, Scene(model, transform, capture, device, bank.has_alpha), state
+    trainer = Trainer(model, dataset, seed, settings.steps, log=report.log)
+    return trainer, Scene(model, transform, capture, device, dataset.has_alpha), state
 
 
 def _train(trainer: Trainer, scene: Scene, folder: Path, state: dict, report: Reporter) -> None:

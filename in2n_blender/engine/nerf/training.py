@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .checkpoint import model_weights
-from .dataset import PixelBank
+from .dataset import RayDataset
 from .losses import perceptual_loss, ray_losses
 from .rendering import NerfModel
 
@@ -17,7 +17,7 @@ PER_VIEW = ("field.appearance", "refinement.raw")
 
 
 class Trainer:
-    """Trains a model on a bank of pixels; everything that the next step depends on is in `save` and `load`.
+    """Trains a model on the rays of a dataset; everything that the next step depends on is in `save` and `load`.
 
     loss: "mse" while reconstructing, "l1" (with LPIPS patches where set) while editing.
     """
@@ -25,17 +25,17 @@ class Trainer:
     def __init__(
         self,
         model: NerfModel,
-        bank: PixelBank,
+        dataset: RayDataset,
         seed: int,
         total_steps: int,
         loss: str = "mse",
         learning_rate: float = 1.0,
         log=print,
     ):
-        self.model, self.bank, self.settings = model.to(bank.device), bank, model.settings
-        bank.refinement = model.refinement
+        self.model, self.dataset, self.settings = model.to(dataset.device), dataset, model.settings
+        dataset.refinement = model.refinement
         self.loss, self.learning_rate, self.total_steps, self.step_count = loss, learning_rate, total_steps, 0
-        self.generator = torch.Generator(bank.device).manual_seed(seed)
+        self.generator = torch.Generator(dataset.device).manual_seed(seed)
         grids = [p for n, p in model.named_parameters() if n.endswith("table")]
         mlps = [p for n, p in model.named_parameters() if not n.endswith("table") and n not in PER_VIEW]
         groups = [
@@ -43,14 +43,14 @@ class Trainer:
             {"params": mlps, "lr": self.settings.learning_rate_mlp * learning_rate},
         ]
         groups += self._groups_of_views()
-        self.fused = bank.device.type in ("cpu", "cuda")
+        self.fused = dataset.device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=self.fused)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.perceptual = None
         if loss == "l1":
             self.perceptual = perceptual_loss(self.settings.perceptual, log)
             if self.perceptual is not None:
-                self.perceptual.to(bank.device)
+                self.perceptual.to(dataset.device)
 
     def _groups_of_views(self) -> list[dict]:
         """What each view has of its own is learnt while reconstructing; editing keeps the poses and sees the mean
@@ -69,13 +69,16 @@ class Trainer:
         self._set_learning_rate()
         patches = self._patch_pixels()
         pixels = torch.cat(
-            [patches, self.bank.sample(max(self.settings.rays - len(patches), self.settings.rays // 2), self.generator)]
+            [
+                patches,
+                self.dataset.sample(max(self.settings.rays - len(patches), self.settings.rays // 2), self.generator),
+            ]
         )
-        rays = self.bank.rays(pixels)
+        rays = self.dataset.rays(pixels)
         if self.loss != "mse":
             rays.views = None
         rendered = self.model(rays, self.generator, self._anneal())
-        color, target = self._compared(rendered, self.bank.targets(pixels))
+        color, target = self._compared(rendered, self.dataset.targets(pixels))
         photometric = (color - target).abs().mean() if self.loss == "l1" else ((color - target) ** 2).mean()
         loss = photometric
         if len(patches):
@@ -100,14 +103,14 @@ class Trainer:
 
     def _patch_pixels(self) -> torch.Tensor:
         if self.perceptual is None:
-            return torch.empty(0, dtype=torch.long, device=self.bank.device)
-        return self.bank.sample_patches(self.settings.patches, PATCH_SIDE, self.generator)
+            return torch.empty(0, dtype=torch.long, device=self.dataset.device)
+        return self.dataset.sample_patches(self.settings.patches, PATCH_SIDE, self.generator)
 
     def _compared(self, rendered, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Rendered and target colours over the same background: random where photos have alpha, else the last
         sample's."""
         missing = (1 - rendered.alpha)[:, None]
-        if not self.bank.has_alpha:
+        if not self.dataset.has_alpha:
             return rendered.color + missing * rendered.last_color, target
         background = torch.rand(target[:, :3].shape, generator=self.generator, device=target.device)
         alpha = target[:, 3:]
