@@ -837,7 +837,7 @@ def _failing_imports(python: Path, groups, home: Path, report: Reporter) -> dict
     for group in groups:
         results = {}
 
-        def collect(line: str) -> None:
+        def collect(line: str, group=group, results=results, done=done) -> None:
             if line.startswith('{"module"'):
                 result = json.loads(line)
                 results[result["module"]] = result["error"]

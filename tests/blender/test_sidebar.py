@@ -38,7 +38,7 @@ def workspace(imported, scene, capture_folder):
     (made.root / "reconstruction" / "checkpoint.safetensors").touch()
     for view in capture.views:
         picture(made.root / view.image, 90)
-    for number, name in enumerate(("snow", "gold")):
+    for name in ("snow", "gold"):
         folder = made.edit(name)
         write_json(
             folder / "edit.json",
@@ -636,12 +636,12 @@ def test_pictures_follow_their_files(extension, tmp_path):
     file = tmp_path / "a.png"
     assert pictures.icon(file) == 0 and pictures.icon(None) == 0
     picture(file, 10)
-    for time, kept in (
+    for changed, kept in (
         (1, 1),
         (1, 1),
         (2, 2),
     ):  # without a window Blender gives no icons: what is kept for them is counted
-        os.utime(file, ns=(time, time))
+        os.utime(file, ns=(changed, changed))
         pictures.icon(file)
         assert len(pictures._icons) == kept
     (tmp_path / "a.json").write_text('{"x": 1}')

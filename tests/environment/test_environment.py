@@ -185,7 +185,7 @@ def test_torchs_own_index_is_taken_only_where_it_serves(home, pins, monkeypatch)
     installer = e._Uv("uv", e.plan(("engine",), home), home, None, Reporter(said.append))
     monkeypatch.setattr(installer, "_pair", lambda operator="==": ["torch==2.13.0"])
     for serves, backend in ((True, ["--torch-backend=auto"]), (False, [])):
-        monkeypatch.setattr(installer, "_own_index_serves", lambda torch: serves)
+        monkeypatch.setattr(installer, "_own_index_serves", lambda torch, serves=serves: serves)
         assert installer._torch_backend() == backend
     assert [line for line in said if "default index" in str(line)] == [
         "torch's own index cannot be reached: taking torch from the default index"

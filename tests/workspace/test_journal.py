@@ -110,7 +110,8 @@ def work(emit, cancelled):
     print("working", flush=True)
     time.sleep(600)
 
-journal.kept(work, sys.argv[1], "Edit", [Edit(workspace="w", name="snow", instruction="Make it snow")])(lambda event: None, lambda: False)
+request = Edit(workspace="w", name="snow", instruction="Make it snow")
+journal.kept(work, sys.argv[1], "Edit", [request])(lambda event: None, lambda: False)
 """
     root = Path(journal.__file__).resolve().parents[2]
     process = subprocess.Popen(

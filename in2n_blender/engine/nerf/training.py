@@ -151,8 +151,12 @@ class Trainer:
             found = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             if found:
                 # As torch's own load_state_dict: a step counter is on the device only where Adam is fused.
-                place = lambda name: "cpu" if name == "step" and not self.fused else parameter.device  # noqa: E731
-                self.optimizer.state[parameter] = {name: value.to(place(name)).clone() for name, value in found.items()}
+                devices = dict.fromkeys(found, parameter.device)
+                if not self.fused and "step" in found:
+                    devices["step"] = torch.device("cpu")
+                self.optimizer.state[parameter] = {
+                    name: value.to(devices[name]).clone() for name, value in found.items()
+                }
         self.generator.set_state(tensors["generator"])
         self.step_count = int(numbers["step"])
 

@@ -103,7 +103,8 @@ def render_testbed(out: Path, settings: Settings, truth: str = "none", threads: 
         write(out / "transforms.json", transforms(wanted, settings.size, focal))
     for edit in EDITS if edited else ():
         apply_edit(scene, captured, edit)
-        render_shots(scene, camera, edited, out / "truth" / edit, lambda shot: say(f"truth/{edit}/{shot.name}.png"))
+        said = lambda shot, edit=edit: say(f"truth/{edit}/{shot.name}.png")
+        render_shots(scene, camera, edited, out / "truth" / edit, said)
 
 
 def _claim(out: Path, settings: Settings) -> None:
