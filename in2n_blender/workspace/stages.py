@@ -6,7 +6,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..scene.errors import In2nError
 from .files import read_json, write_json
+
+
+def read_stages(file: Path | str) -> dict[str, dict]:
+    """The stages that a file holds, by name; none where it is not there.
+
+    Raises:
+        In2nError: "bad_json" for a file that `Stages` did not write.
+    """
+    file = Path(file)
+    found = read_json(file) if file.exists() else {}
+    if not isinstance(found, dict) or not all(_is_stage(name, stage) for name, stage in found.items()):
+        raise In2nError("bad_json", f"{file} does not list the stages of a run.", "Choose another folder.")
+    return found
+
+
+def _is_stage(name: str, stage: object) -> bool:
+    if not isinstance(stage, dict) or not isinstance(stage.get("result", {}), dict):
+        return False
+    settings = stage.get("settings")
+    return isinstance(settings, dict) and isinstance(settings.get(name), dict)
 
 
 class Stages:
@@ -18,7 +39,7 @@ class Stages:
 
     def __init__(self, file: Path | str):
         self._file = Path(file)
-        self._stages = read_json(self._file) if self._file.exists() else {}
+        self._stages = read_stages(self._file)
         self.results: dict[str, dict] = {}
         self._behind: dict = {}
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from in2n_blender.scene.errors import In2nError
 from in2n_blender.workspace.stages import Stages
 
 
@@ -46,3 +47,14 @@ def test_other_settings_restart_the_stage_and_all_after_it(tmp_path):
 def test_what_is_no_longer_on_disk_is_made_again(tmp_path):
     run_all(tmp_path / "run.json")
     assert len(run_all(tmp_path / "run.json", there=lambda: False)[0]) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "5", '{"import": 5}', '{"import": {"settings": {}}}', '{"a": {"settings": {"a": {}}, "result": 5}}'],
+)
+def test_a_file_of_another_shape_is_said_in_a_sentence(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(In2nError) as refused:
+        Stages(tmp_path / "run.json")
+    assert refused.value.code == "bad_json" and (tmp_path / "run.json").read_text() == text
