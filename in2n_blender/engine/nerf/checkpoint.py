@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,7 +31,9 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None
         return None
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])
+            # Cloned: what safetensors returns lies in a memory map, over which Windows replaces no file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            return tensors, json.loads(file.metadata()["state"])
     except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise In2nError(
             "bad_checkpoint", f"{path} cannot be read ({error}).", "Run this step again with a restart."
@@ -43,15 +46,45 @@ def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 class Saver:
-    """Saves every `seconds`, and once more when a job is cancelled or fails, so that little is ever lost."""
+    """Saves a job's work every so often, and once more when the job ends before its time.
 
-    def __init__(self, save, seconds: float = 60):
+    Used around the loop, with the save after the last step left to the job itself, which knows what is then different:
+
+        with Saver(save) as saver:
+            while trainer.step_count < trainer.total_steps:
+                trainer.step()
+                saver.maybe()
+        save_as_done()
+
+    Whatever exception leaves the block, Cancelled and KeyboardInterrupt among them, `save` is called first and the
+    exception goes on. If that save fails, its error is added to the first one as a note. A `save` that must not
+    overwrite a good checkpoint, such as after training has diverged, raises.
+
+    Args:
+        save: Called without arguments.
+        seconds: The time between two saves by `maybe`.
+    """
+
+    def __init__(self, save: Callable[[], object], seconds: float = 60):
         self._save, self._seconds, self._last = save, seconds, time.monotonic()
 
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, kind, error: BaseException | None, traceback) -> None:
+        if error is None:
+            return
+        try:
+            self.now()
+        except Exception as failure:
+            error.add_note(f"Saving failed, too: {type(failure).__name__}: {failure}")
+
     def maybe(self) -> None:
+        """Save if the last save is long enough ago."""
         if time.monotonic() - self._last > self._seconds:
             self.now()
 
     def now(self) -> None:
+        """Save."""
         self._save()
         self._last = time.monotonic()
