@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..scene.errors import In2nError
-from .properties import children
+from .scene_state import children
 
 UP = np.array([0.0, 0.0, 1.0])
 

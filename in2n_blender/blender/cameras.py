@@ -21,7 +21,7 @@ from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
 from ..workspace.layout import Workspace
 from . import look
-from .properties import children
+from .scene_state import children
 
 LENS_PROPERTIES = ("sensor_fit", "sensor_width", "sensor_height", "lens", "shift_x", "shift_y")
 SHEAR_TOLERANCE = 1e-4

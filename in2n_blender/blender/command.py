@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import bpy
 
-from . import preferences
+from . import settings
 
 NAME = "in2n"
 _handle = None
@@ -34,9 +34,9 @@ def run(arguments: list[str]) -> int:
 def _environment():
     """The preferences as the environment variables that the command line and what it starts go by."""
     chosen = {
-        "IN2N_HOME": preferences.home_folder(),
-        "IN2N_WHEELHOUSE": preferences.wheelhouse(),
-        "IN2N_ENGINE_PYTHON": os.environ.get("IN2N_ENGINE_PYTHON") or preferences.engine_python(),
+        "IN2N_HOME": settings.home_folder(),
+        "IN2N_WHEELHOUSE": settings.wheelhouse(),
+        "IN2N_ENGINE_PYTHON": os.environ.get("IN2N_ENGINE_PYTHON") or settings.engine_python(),
         "IN2N_OFFLINE": None if bpy.app.online_access else "1",
     }
     before = {name: os.environ.get(name) for name in chosen}

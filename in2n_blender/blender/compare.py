@@ -8,7 +8,7 @@ from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
 from ..workspace.layout import ORIGINAL, Workspace
 from . import cameras, results, workspaces
-from .properties import active_capture, active_edit, children
+from .scene_state import active_capture, active_edit, children
 
 
 def show_chosen(scene, force: bool = False) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..scene.errors import In2nError
 from ..workspace.files import read_json, write_json
 from . import pictures
-from .preferences import home_folder
+from .settings import home_folder
 
 MOST_REMEMBERED = 30
 MINIATURE = Path(__file__).resolve().parents[1] / "engine" / "diffusion" / "miniature" / "weights"

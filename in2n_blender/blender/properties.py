@@ -1,7 +1,4 @@
-"""What a .blend remembers: settings of a scene, its edits, and which objects belong to a capture.
-
-Objects are recognised by their markers (`object.in2n`), never by their names, which belong to the user.
-"""
+"""What a .blend remembers: settings of a scene, its edits, and the markers on objects that belong to a capture."""
 
 from __future__ import annotations
 
@@ -19,32 +16,10 @@ from bpy.props import (
 )
 
 from ..scene.errors import In2nError
-from ..scene.presets import PRESETS
-from ..workspace.layout import ORIGINAL
+from . import compare, edit_list, instructions, tasks, workspaces
+from .operators.job import busy
+from .request_properties import DEVICE_ITEMS, EDITOR_ITEMS, PRESET_ITEMS
 
-PRESET_ITEMS = tuple(
-    (p.name, p.name.capitalize(), f"Photos scaled down to at most {p.longest_side} pixels on the longer side")
-    for p in PRESETS.values()
-)
-DEVICE_ITEMS = (
-    ("auto", "Automatic", "Use the fastest device that the engine finds"),
-    ("cpu", "CPU", "Use the processor only"),
-    ("cuda", "CUDA", "Use an NVIDIA GPU, or an AMD GPU with a ROCm build of the engine"),
-    ("mps", "Metal", "Use the GPU of an Apple computer"),
-)
-EDITOR_ITEMS = (
-    (
-        "miniature",
-        "Miniature",
-        "The small editing model that comes with the add-on: quick, works offline, knows few instructions",
-    ),
-    (
-        "timbrooks/instruct-pix2pix",
-        "InstructPix2Pix",
-        "The editing model of the paper; several gigabytes, downloaded on first use",
-    ),
-    ("folder", "Folder", "An InstructPix2Pix model in a folder on this computer"),
-)
 SHOWN_ITEMS = (
     ("BEFORE", "Before", "The capture as it was photographed"),
     ("AFTER", "After", "The edit that is selected in the list"),
@@ -119,16 +94,13 @@ def _title(edit) -> str:
 
 def _set_title(edit, title: str) -> None:
     """Renaming in the list. A setter cannot report, so the panel's status says why a name was refused."""
-    from .operators.edits import rename_edit
-    from .operators.job import busy
-
     scene = edit.id_data
     try:
         if busy():
             raise In2nError(
                 "busy", "An edit cannot be renamed while a job is running.", "Wait for it to end or cancel it."
             )
-        rename_edit(scene, edit.name, title.strip())
+        edit_list.rename(scene, edit.name, title.strip())
         scene.in2n.tell("")
     except In2nError as error:
         scene.in2n.tell(str(error))
@@ -151,28 +123,20 @@ class In2nEdit(bpy.types.PropertyGroup):
 
 
 def _workspace(scene_settings) -> str:
-    from .workspaces import workspace_of
-
-    folder = workspace_of(scene_settings.id_data)
+    folder = workspaces.workspace_of(scene_settings.id_data)
     return str(folder) if folder else ""
 
 
 def _suggest_instructions(scene_settings, _context, typed: str) -> list[str]:
-    from . import instructions
-
     found = dict.fromkeys([*instructions.history(), *instructions.suggestions(scene_settings.editor_id())])
     return [text for text in found if typed.casefold() in text.casefold()]
 
 
 def _show_chosen(scene_settings, _context) -> None:
-    from . import compare
-
     compare.show_chosen(scene_settings.id_data)
 
 
 def _remember_whose_status(scene_settings, _context) -> None:
-    from . import tasks
-
     scene_settings.status_of = tasks.current().label if tasks.current() else ""
 
 
@@ -314,30 +278,3 @@ def attach() -> None:
 def detach() -> None:
     del bpy.types.Scene.in2n
     del bpy.types.Object.in2n
-
-
-def active_capture(scene):
-    """The Empty of the scene's active capture, or None. A capture that was deleted from the scene does not count."""
-    chosen = scene.in2n.capture
-    if chosen is not None:
-        found = scene.objects.get(chosen.name)  # panels ask often, and `users_scene` looks at every object in Python
-        if found == chosen or (found is not None and scene in chosen.users_scene):
-            return chosen
-    return next((o for o in scene.objects if o.in2n.role == "CAPTURE"), None)
-
-
-def active_edit(scene) -> str | None:
-    """The name of the edit selected in the list, or None when there is none."""
-    settings = scene.in2n
-    return settings.edits[settings.active_edit].name if settings.active_edit < len(settings.edits) else None
-
-
-def chosen_edit(scene, argument: str) -> str | None:
-    """Which edit an operator's `edit` argument means: "" the active one, "original" the reconstruction (None)."""
-    name = argument or active_edit(scene)
-    return None if name in (None, ORIGINAL) else name
-
-
-def children(capture, role: str) -> list:
-    """The capture's objects of one role, in the order they were made."""
-    return [o for o in capture.children_recursive if o.in2n.role == role]

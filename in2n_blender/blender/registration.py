@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import bpy
 
-from . import command, panels, pictures, preferences, properties, storage, translations, worker, workspaces
+from . import command, panels, pictures, preferences_page, properties, storage, translations, worker, workspaces
 from .operators import (
     capture,
     edit,
     edits,
     engine,
     job,
+    load,
     mesh,
     place,
     presets,
@@ -23,7 +24,7 @@ from .operators import (
 # Property groups come before the classes that hold them.
 CLASSES = (
     *properties.CLASSES,
-    *preferences.CLASSES,
+    *preferences_page.CLASSES,
     *capture.CLASSES,
     *job.CLASSES,
     *engine.CLASSES,
@@ -33,6 +34,7 @@ CLASSES = (
     *preview.CLASSES,
     *edit.CLASSES,
     *edits.CLASSES,
+    *load.CLASSES,
     *render.CLASSES,
     *mesh.CLASSES,
     *workspace.CLASSES,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import bpy
 
 from ..scene.errors import In2nError
+from ..workspace.layout import ORIGINAL, Workspace
 from . import look
 from .look import COLOR_ATTRIBUTE
-from .properties import children
+from .scene_state import children
 
 
 def import_mesh(context, scene, capture, file: Path, edit: str):
@@ -119,3 +121,16 @@ def _show_sequence(camera_data, image, numbers: list[int]) -> None:
 def frame_backgrounds(camera_data) -> list:
     """The camera's backgrounds that are rendered frames."""
     return [b for b in camera_data.background_images if b.image is not None and b.image.get("in2n_frames")]
+
+
+def rendered_paths(workspace: Workspace, edit: str | None) -> dict[str, list[int]]:
+    """Frame numbers of the camera paths that an edit was rendered along, by the path's name; the last rendered last."""
+    folders = [f for f in (workspace.root / "renders" / (edit or ORIGINAL)).glob("*") if f.is_dir()]
+    found = {f.name: _frame_numbers(f, f.stat().st_mtime_ns) for f in sorted(folders, key=lambda f: f.stat().st_mtime)}
+    return {name: numbers for name, numbers in found.items() if numbers}
+
+
+@functools.lru_cache(maxsize=64)
+def _frame_numbers(folder: Path, _changed: int) -> list[int]:
+    """Looked up again only when files have come or gone: panels ask at every redraw."""
+    return sorted(int(p.stem) for p in folder.glob("[0-9]*.png") if p.stem.isdigit())

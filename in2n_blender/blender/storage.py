@@ -11,7 +11,7 @@ import bpy
 
 from .. import environment
 from ..models import catalogue
-from . import preferences
+from . import settings
 
 POLL_SECONDS = 0.25
 
@@ -61,7 +61,7 @@ def measure() -> None:
     global _measuring
     if _measuring is not None:
         _measuring.given_up.set()
-    _measuring = _Measuring(preferences.home_folder(), preferences.model_folders())
+    _measuring = _Measuring(settings.home_folder(), settings.model_folders())
     if not bpy.app.timers.is_registered(_take_in):
         bpy.app.timers.register(_take_in, first_interval=POLL_SECONDS, persistent=True)
 

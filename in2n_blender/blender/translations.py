@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bpy
 
-from .. import __package__ as base_package
+from .settings import ADD_ON
 
 _GERMAN_TEXTS = {
     # panels
@@ -142,8 +142,8 @@ TRANSLATIONS = {"de": GERMAN}
 
 
 def attach() -> None:
-    bpy.app.translations.register(base_package, TRANSLATIONS)
+    bpy.app.translations.register(ADD_ON, TRANSLATIONS)
 
 
 def detach() -> None:
-    bpy.app.translations.unregister(base_package)
+    bpy.app.translations.unregister(ADD_ON)

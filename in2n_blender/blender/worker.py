@@ -21,7 +21,7 @@ from ..link.client import Client
 from ..link.requests import FindDevices
 from ..scene.errors import Cancelled, In2nError
 from ..workspace.files import write_json
-from . import preferences
+from . import settings
 
 IDLE_CHECK_SECONDS = 20.0
 DEVICES_FILE = "devices.json"  # in the home folder: what the engine found when it was last asked
@@ -42,7 +42,7 @@ def engine_python() -> Path | None:
     named = other_python()
     if named is not None:
         return named if named.exists() else None
-    return _installed_python(preferences.home_folder(), int(time.monotonic()))
+    return _installed_python(settings.home_folder(), int(time.monotonic()))
 
 
 def look_again() -> None:
@@ -52,7 +52,7 @@ def look_again() -> None:
 
 def other_python() -> Path | None:
     """The interpreter that is named instead of the installed one, there or not; None when none is named."""
-    named = os.environ.get("IN2N_ENGINE_PYTHON") or preferences.engine_python()
+    named = os.environ.get("IN2N_ENGINE_PYTHON") or settings.engine_python()
     return Path(named).expanduser() if named else None
 
 
@@ -75,7 +75,7 @@ def work(requests: list, python: Path | None = None):
     if python is None:
         raise In2nError("no_engine", "The engine is not installed.", "Install it in Preferences > Add-ons > IN2N.")
 
-    log = preferences.home_folder() / "worker.log"
+    log = settings.home_folder() / "worker.log"
 
     def run(emit, cancelled):
         global _busy, _used
@@ -131,7 +131,7 @@ def release() -> None:
 
 
 def _release_when_idle() -> float:
-    minutes = preferences.idle_minutes()
+    minutes = settings.idle_minutes()
     if minutes and is_running() and not _busy and time.monotonic() - _used > 60 * minutes:
         release()
     return IDLE_CHECK_SECONDS
@@ -156,7 +156,7 @@ def find_devices(python: Path | None = None):
     """A job that asks the engine (`work`) what it can compute on, remembers it, and returns a list of Device, best
     first."""
     ask = work([FindDevices()], python)
-    file = preferences.home_folder() / DEVICES_FILE
+    file = settings.home_folder() / DEVICES_FILE
 
     def run(emit, cancelled):
         found = ask(emit, cancelled)["devices"]
@@ -168,7 +168,7 @@ def find_devices(python: Path | None = None):
 
 def known_devices() -> list[Device]:
     """What `find_devices` found last, in this Blender or an earlier one."""
-    file = preferences.home_folder() / DEVICES_FILE
+    file = settings.home_folder() / DEVICES_FILE
     try:
         return _read_devices(file, file.stat().st_mtime_ns)
     except OSError:

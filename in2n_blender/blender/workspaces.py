@@ -10,8 +10,8 @@ import bpy
 from ..scene.errors import In2nError
 from ..workspace.files import read_json
 from ..workspace.layout import Workspace
-from .preferences import home_folder
-from .properties import active_capture, active_edit
+from .scene_state import active_capture, active_edit
+from .settings import home_folder
 
 
 def new_workspace(capture_name: str, source: str) -> Path:

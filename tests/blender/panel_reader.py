@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import bpy
 
 from in2n_blender.blender import panels
+from in2n_blender.blender.panels.base import Panel
 
 ICONS = set(bpy.types.UILayout.bl_rna.functions["prop"].parameters["icon"].enum_items.keys())
 
@@ -114,7 +115,7 @@ class Read:
             for name, value in vars(panel).items()
             if not name.startswith("bl_") and not name.startswith("__")
         }
-        stand = type(panel.__name__, (panels._Panel,), {**own, "layout": layout})()
+        stand = type(panel.__name__, (Panel,), {**own, "layout": layout})()
         if "draw_header_preset" in own:
             stand.draw_header_preset(context(width))
         stand.draw(context(width))

@@ -6,7 +6,7 @@ import sys
 import bpy
 import pytest
 
-from in2n_blender.blender import command, preferences
+from in2n_blender.blender import command, settings
 from in2n_blender.cli import main as cli
 
 
@@ -27,9 +27,9 @@ def seen(monkeypatch):
 def test_the_preferences_are_what_the_command_line_goes_by(extension, seen, tmp_path, monkeypatch):
     for name in ("home", "wheelhouse", "python"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr(preferences, "home_folder", lambda: tmp_path / "home")
-    monkeypatch.setattr(preferences, "wheelhouse", lambda: tmp_path / "wheelhouse")
-    monkeypatch.setattr(preferences, "engine_python", lambda: tmp_path / "python")
+    monkeypatch.setattr(settings, "home_folder", lambda: tmp_path / "home")
+    monkeypatch.setattr(settings, "wheelhouse", lambda: tmp_path / "wheelhouse")
+    monkeypatch.setattr(settings, "engine_python", lambda: tmp_path / "python")
     before = dict(os.environ)
     assert command.run(["mesh", "somewhere"]) == 3
     arguments, prog, environment = seen[0]
@@ -40,7 +40,7 @@ def test_the_preferences_are_what_the_command_line_goes_by(extension, seen, tmp_
 
 
 def test_the_environment_variable_goes_before_the_preference(extension, seen, tmp_path, monkeypatch):
-    monkeypatch.setattr(preferences, "engine_python", lambda: tmp_path)
+    monkeypatch.setattr(settings, "engine_python", lambda: tmp_path)
     monkeypatch.setenv("IN2N_ENGINE_PYTHON", sys.executable)
     command.run([])
     assert seen[0][2]["IN2N_ENGINE_PYTHON"] == sys.executable

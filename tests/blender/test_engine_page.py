@@ -13,7 +13,7 @@ import pytest
 from test_environment import make_wheel
 
 from in2n_blender import environment
-from in2n_blender.blender import preferences, storage, tasks, worker
+from in2n_blender.blender import preferences_page, settings, storage, tasks, worker
 from in2n_blender.models import catalogue as models
 from in2n_blender.scene.errors import Cancelled
 
@@ -56,7 +56,7 @@ def page(extension, home, tmp_path, monkeypatch):
     make_wheel(tmp_path / "wheels", "torch", "1.0", TORCH)
     make_wheel(tmp_path / "wheels", "tiny", "1.0", {"tiny/__init__.py": "size = 1\n"})
     addon = bpy.context.preferences.addons.new()
-    addon.module = preferences.base_package
+    addon.module = settings.ADD_ON
     worker.look_again()
     yield addon.preferences
     worker.stop()
@@ -76,7 +76,7 @@ def said(page) -> str:
     for part in (layout, layout.split(), layout.split().row(), layout.row(), layout.box(), layout.column()):
         part.label.side_effect = part.operator.side_effect = note
         part.box.return_value = part.row.return_value = part.split.return_value = part.column.return_value = layout
-    kind = preferences.In2nPreferences
+    kind = preferences_page.In2nPreferences
     drawn = types.SimpleNamespace(layout=layout, home=page.home)
     for name in ("_draw_engine", "_draw_installed", "_draw_models", "_draw_memory", "_draw_scratch"):
         setattr(drawn, name, types.MethodType(getattr(kind, name), drawn))
@@ -125,7 +125,7 @@ def test_install_verify_repair_remove(page, scene, home, tmp_path):
     assert bpy.ops.in2n.verify_engine() == {"FINISHED"}
 
     assert bpy.ops.in2n.remove_engine() == {"FINISHED"}
-    assert worker.engine_python() is None and not preferences.environment_folder().exists()
+    assert worker.engine_python() is None and not settings.environment_folder().exists()
     assert "is not installed" in refused(bpy.ops.in2n.remove_engine)
 
 
@@ -135,7 +135,7 @@ def test_cancelled_an_installation_is_offered_to_be_continued(page, scene, home,
     job = tasks.begin(tasks.Job("Install engine", work))
     job.start()
     deadline = time.monotonic() + 60
-    while not preferences.environment_folder().exists() and time.monotonic() < deadline:
+    while not settings.environment_folder().exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     job.cancel()
     assert job.wait(20) and isinstance(job.error, Cancelled)

@@ -7,7 +7,7 @@ import bpy
 import numpy as np
 import pytest
 
-from in2n_blender.blender import cameras, properties, workspaces
+from in2n_blender.blender import cameras, scene_state, workspaces
 from in2n_blender.scene.capture import pinhole_capture
 from in2n_blender.scene.readers import read as read_capture
 
@@ -120,16 +120,16 @@ def test_saved_and_opened_again(scene, capture_folder, tmp_path):
     bpy.ops.wm.save_mainfile()
     bpy.ops.wm.open_mainfile(filepath=str(blend))
     scene = bpy.context.scene
-    capture = properties.active_capture(scene)
+    capture = scene_state.active_capture(scene)
     assert capture is not None and scene.in2n.workspace == str(tmp_path / "shot.in2n")
     assert sorted(c.in2n.photo for c in cameras.children(capture, "CAMERA")) == [f"{i:03d}" for i in range(6)]
 
 
 def test_a_deleted_capture_does_not_count(imported, scene):
-    assert properties.active_capture(scene) == imported
+    assert scene_state.active_capture(scene) == imported
     for collection in imported.users_collection:
         collection.objects.unlink(imported)
-    assert properties.active_capture(scene) is None and scene.in2n.workspace == ""
+    assert scene_state.active_capture(scene) is None and scene.in2n.workspace == ""
 
 
 def test_import_is_one_undo_step(scene, capture_folder):

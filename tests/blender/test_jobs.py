@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from in2n_blender.blender import cameras, results, tasks
-from in2n_blender.blender.properties import active_edit
+from in2n_blender.blender.scene_state import active_edit
 from in2n_blender.scene.camera_path import CameraPath
 from in2n_blender.scene.capture import pinhole_capture
 from in2n_blender.scene.errors import Cancelled, In2nError

@@ -8,7 +8,7 @@ import pytest
 from test_job_life import HALFWAY, reconstructed, wait, window  # noqa: F401
 from test_jobs import PLY
 
-from in2n_blender.blender import cameras, properties, registration, workspaces
+from in2n_blender.blender import cameras, registration, scene_state, workspaces
 from in2n_blender.blender.operators import job as jobs
 
 
@@ -138,7 +138,7 @@ def test_two_scenes_have_their_own_captures(scene, capture_folder, second_folder
     other = bpy.data.scenes.new("other")
     with bpy.context.temp_override(scene=other, view_layer=other.view_layers[0]):
         bpy.ops.in2n.import_capture(filepath=str(second_folder))
-    assert properties.active_capture(scene) != properties.active_capture(other)
+    assert scene_state.active_capture(scene) != scene_state.active_capture(other)
     assert scene.in2n.workspace != other.in2n.workspace
     assert {o.name for o in scene.objects}.isdisjoint(o.name for o in other.objects)
 
@@ -148,7 +148,7 @@ def test_a_copied_scene_still_works(imported, scene, recording):
     with bpy.context.temp_override(scene=scene):
         bpy.ops.scene.new(type="FULL_COPY")
     copy = next(s for s in bpy.data.scenes if s != scene)
-    capture = properties.active_capture(copy)
+    capture = scene_state.active_capture(copy)
     assert capture is not None and capture in list(copy.objects) and len(cameras.children(capture, "CAMERA")) == 6
     assert copy.in2n.workspace == scene.in2n.workspace
 
@@ -181,7 +181,7 @@ def use_everything(scene, recording):
     traceback."""
     recording.answers(mesh={"files": {"meshes/original.ply": PLY}})
     with bpy.context.temp_override(scene=scene, view_layer=scene.view_layers[0]):
-        assert properties.active_capture(scene) is not None
+        assert scene_state.active_capture(scene) is not None
         assert scene.in2n.workspace and jobs.offered(scene) is None
         workspaces._sync_all()
         for operator in (

@@ -14,7 +14,8 @@ from ...scene.errors import In2nError
 from ...scene.presets import PRESETS
 from ...scene.readers import read as read_capture
 from .. import cameras, workspaces
-from ..properties import PRESET_ITEMS, active_capture
+from ..request_properties import PRESET_ITEMS
+from ..scene_state import active_capture
 from .job import poll_capture, poll_idle
 
 SHOWN_MISSING = 20  # names in the popup

@@ -10,7 +10,7 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, St
 from ...link.requests import Edit
 from ...workspace import edits
 from .. import compare, instructions, worker, workspaces
-from ..properties import DEVICE_ITEMS, PRESET_ITEMS
+from ..request_properties import DEVICE_ITEMS, PRESET_ITEMS
 from .job import JobOperator, edits_to_come, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 

@@ -10,7 +10,7 @@ from ...link.requests import DownloadModel
 from ...models import catalogue
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
-from .. import preferences, storage, worker
+from .. import settings, storage, worker
 from .job import JobOperator, poll_engine, poll_nothing_runs
 
 GROUPS = ("engine",)
@@ -31,7 +31,7 @@ def _poll_online(cls) -> bool:
 
 
 def _poll_packages(cls) -> bool:
-    if not preferences.wheelhouse() and not bpy.app.online_access:
+    if not settings.wheelhouse() and not bpy.app.online_access:
         cls.poll_message_set("Allow online access in Preferences > System, or name a folder with wheels")
         return False
     return True
@@ -53,14 +53,14 @@ class _Install(JobOperator):
 
     def draw(self, context):
         column = self.layout.column(align=True)
-        wheelhouse = preferences.wheelhouse()
-        needed = environment.plan(GROUPS, preferences.home_folder()).disk_mb
+        wheelhouse = settings.wheelhouse()
+        needed = environment.plan(GROUPS, settings.home_folder()).disk_mb
         column.label(text=f"PyTorch and what the engine needs: about {storage.spoken_mb(needed)} on disk.")
         column.label(text=f"From: {wheelhouse}" if wheelhouse else "Downloaded from the package index.")
-        column.label(text=f"To: {preferences.environment_folder()}")
+        column.label(text=f"To: {settings.environment_folder()}")
 
     def prepare(self, context):
-        home, wheelhouse, make = preferences.home_folder(), preferences.wheelhouse(), type(self).make
+        home, wheelhouse, make = settings.home_folder(), settings.wheelhouse(), type(self).make
         find_devices = worker.find_devices(environment.plan(GROUPS, home).python)
 
         def work(emit, cancelled):
@@ -115,7 +115,7 @@ class IN2N_OT_verify_engine(JobOperator, bpy.types.Operator):
         return poll_nothing_runs(cls) and poll_engine(cls)
 
     def prepare(self, context):
-        home, python, find_devices = preferences.home_folder(), worker.other_python(), worker.find_devices()
+        home, python, find_devices = settings.home_folder(), worker.other_python(), worker.find_devices()
 
         def work(emit, cancelled):
             failing = environment.verify(GROUPS, home, Reporter(emit, cancelled), python)
@@ -150,7 +150,7 @@ class IN2N_OT_remove_engine(JobOperator, bpy.types.Operator):
     def poll(cls, context):
         if not (poll_nothing_runs(cls) and _poll_installed_here(cls)):
             return False
-        if not preferences.environment_folder().exists():
+        if not settings.environment_folder().exists():
             cls.poll_message_set("The engine is not installed")
             return False
         return True
@@ -159,7 +159,7 @@ class IN2N_OT_remove_engine(JobOperator, bpy.types.Operator):
         return context.window_manager.invoke_confirm(self, event)
 
     def prepare(self, context):
-        home = preferences.home_folder()
+        home = settings.home_folder()
 
         def work(emit, cancelled):
             worker.stop()

@@ -20,8 +20,8 @@ from ...scene.camera_path import CameraPath
 from ...scene.errors import In2nError
 from ...workspace import journal
 from ...workspace.layout import ORIGINAL
-from .. import preferences, tasks, worker, workspaces
-from ..properties import active_capture
+from .. import settings, tasks, worker, workspaces
+from ..scene_state import active_capture
 
 TICK_SECONDS = 0.1
 ATTEND_SECONDS = 20.0  # Blender never autosaves while a modal operator runs, so attending pauses this often
@@ -170,7 +170,7 @@ def attended_job(context, label: str, work: tasks.Work, finish: Callable, undo_s
     capture = active_capture(context.scene)
     folder = workspaces.resolve(capture) if capture else None
     requests = getattr(work, "requests", ())
-    log_file = preferences.home_folder() / ("worker.log" if requests else "install.log")
+    log_file = settings.home_folder() / ("worker.log" if requests else "install.log")
     if requests and all(getattr(r, "workspace", "") for r in requests):
         place = Path(requests[-1].workspace)
         log_file = place / journal.LOG_NAME

@@ -8,7 +8,8 @@ from bpy.props import EnumProperty, IntProperty, StringProperty
 from ...link.requests import ExtractMesh
 from ...workspace.layout import ORIGINAL
 from .. import compare, results, worker, workspaces
-from ..properties import DEVICE_ITEMS, chosen_edit
+from ..request_properties import DEVICE_ITEMS
+from ..scene_state import chosen_edit
 from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 

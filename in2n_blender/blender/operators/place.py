@@ -9,7 +9,7 @@ from mathutils import Matrix
 
 from ...scene.errors import In2nError
 from .. import alignment
-from ..properties import active_capture
+from ..scene_state import active_capture
 from .job import poll_capture
 
 UP_ITEMS = (

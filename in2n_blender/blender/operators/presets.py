@@ -6,7 +6,6 @@ from pathlib import Path
 
 import bpy
 from bl_operators.presets import AddPresetBase
-from bl_ui.utils import PresetPanel
 from bpy.props import StringProperty
 
 from .. import instructions
@@ -48,41 +47,6 @@ class IN2N_OT_clear_history(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class IN2N_MT_instructions(bpy.types.Menu):
-    """Instructions used before, and those that the chosen editor is good at."""
-
-    bl_idname = "IN2N_MT_instructions"
-    bl_label = "Instructions"
-
-    def draw(self, context):
-        layout = self.layout
-        used = instructions.history()[:10]
-        if used:
-            layout.label(text="Used Before", icon="TIME")
-            self._draw(layout, used)
-            layout.operator("in2n.clear_history", icon="TRASH")
-            layout.separator()
-        editor = context.scene.in2n.editor_id()
-        layout.label(
-            text="This Editor Knows" if instructions.known(editor) else "Suggestions", icon="OUTLINER_OB_LIGHT"
-        )
-        self._draw(layout, instructions.suggestions(editor))
-
-    @staticmethod
-    def _draw(layout, texts):
-        for text in texts:
-            layout.operator("in2n.set_instruction", text=text, translate=False).instruction = text
-
-
-class IN2N_PT_edit_presets(PresetPanel, bpy.types.Panel):
-    """Presets of editor, guidance, seed and size."""
-
-    bl_label = "Edit Presets"
-    preset_subdir = PRESET_SUBDIR
-    preset_operator = "script.execute_preset"
-    preset_add_operator = "in2n.add_edit_preset"
-
-
 class IN2N_OT_add_edit_preset(AddPresetBase, bpy.types.Operator):
     """Add or remove a preset of the edit's settings: editor, guidance, seed and size"""
 
@@ -97,8 +61,6 @@ class IN2N_OT_add_edit_preset(AddPresetBase, bpy.types.Operator):
 CLASSES = (
     IN2N_OT_set_instruction,
     IN2N_OT_clear_history,
-    IN2N_MT_instructions,
-    IN2N_PT_edit_presets,
     IN2N_OT_add_edit_preset,
 )
 

@@ -10,7 +10,8 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, St
 from ...link.requests import PreviewGrid
 from ...scene.errors import In2nError
 from .. import instructions, worker, workspaces
-from ..properties import DEVICE_ITEMS, children
+from ..request_properties import DEVICE_ITEMS
+from ..scene_state import children
 from .job import JobOperator, photos_first, poll_capture, poll_engine, poll_queue
 
 

@@ -8,7 +8,7 @@ from bpy.props import BoolProperty, EnumProperty, IntProperty
 
 from ...link.requests import Reconstruct
 from .. import cameras, worker, workspaces
-from ..properties import DEVICE_ITEMS, PRESET_ITEMS
+from ..request_properties import DEVICE_ITEMS, PRESET_ITEMS
 from .job import JobOperator, photos_first, poll_capture, poll_engine, poll_queue
 
 

@@ -9,7 +9,8 @@ from ...link.requests import RenderPath
 from ...workspace.files import write_json
 from ...workspace.layout import ORIGINAL
 from .. import cameras, compare, results, worker, workspaces
-from ..properties import DEVICE_ITEMS, chosen_edit
+from ..request_properties import DEVICE_ITEMS
+from ..scene_state import chosen_edit
 from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 

@@ -8,7 +8,11 @@ from pathlib import Path
 import bpy
 from bpy.props import IntProperty, StringProperty
 
-from .. import __package__ as base_package
+from .. import environment
+from ..models.catalogue import INSTRUCT_PIX2PIX, hub_cache
+from ..scene.errors import In2nError
+from . import settings, storage, worker
+from .panels.job import draw_job
 
 CONDITIONS = {
     "missing": ("Not installed", "INFO"),
@@ -19,13 +23,11 @@ CONDITIONS = {
 
 
 def _places_changed(_self, _context) -> None:
-    from . import storage
-
     storage.measure()
 
 
 class In2nPreferences(bpy.types.AddonPreferences):
-    bl_idname = base_package
+    bl_idname = settings.ADD_ON
 
     home: StringProperty(
         name="Home Folder",
@@ -61,9 +63,6 @@ class In2nPreferences(bpy.types.AddonPreferences):
     )
 
     def draw(self, context):
-        from . import storage
-        from .panels import draw_job
-
         storage.measure_once()
         self.layout.use_property_split = True
         self.layout.use_property_decorate = False
@@ -74,8 +73,6 @@ class In2nPreferences(bpy.types.AddonPreferences):
         self._draw_scratch(self.layout.box(), storage.known())
 
     def _draw_engine(self, box, stored) -> None:
-        from . import worker
-
         box.label(text="Engine", icon="SYSTEM")
         other = worker.other_python()
         if other is not None:
@@ -95,7 +92,7 @@ class In2nPreferences(bpy.types.AddonPreferences):
         for device in devices[1:]:
             _row(box, "", str(device))
         column = box.column()
-        column.prop(self, "home", placeholder=str(home_folder()))
+        column.prop(self, "home", placeholder=str(settings.home_folder()))
         column.prop(self, "wheelhouse")
         column.prop(self, "engine_python")
 
@@ -107,7 +104,7 @@ class In2nPreferences(bpy.types.AddonPreferences):
             return
         text, icon = CONDITIONS[condition]
         _row(box, "Status", text, icon)
-        folder = environment_folder()
+        folder = settings.environment_folder()
         if condition != "missing":
             _row(box, "Size", _megabytes(stored.environment_mb) if stored else "…")
         _place(box, folder)
@@ -124,8 +121,6 @@ class In2nPreferences(bpy.types.AddonPreferences):
             row.operator("in2n.remove_engine", icon="TRASH")
 
     def _draw_models(self, box, stored) -> None:
-        from ..models.catalogue import INSTRUCT_PIX2PIX, hub_cache
-
         box.label(text="Models", icon="BRUSH_DATA")
         _row(box, "Miniature", "Comes with the add-on", "CHECKMARK")
         found = stored.models if stored else ()
@@ -148,8 +143,6 @@ class In2nPreferences(bpy.types.AddonPreferences):
         box.prop(self, "models")
 
     def _draw_memory(self, box) -> None:
-        from . import worker
-
         box.label(text="Memory", icon="MEMORY")
         box.prop(self, "idle_minutes", text="Keep Engine (Minutes)")
         row = _row(box, "Now", "The engine runs" if worker.is_running() else "No engine runs")
@@ -158,7 +151,7 @@ class In2nPreferences(bpy.types.AddonPreferences):
     def _draw_scratch(self, box, stored) -> None:
         box.label(text="Scratch Workspaces", icon="FILE_CACHE")
         _row(box, "Size", _megabytes(stored.scratch_mb) if stored else "…")
-        _place(box, home_folder() / "scratch")
+        _place(box, settings.home_folder() / "scratch")
 
 
 def _row(layout, name: str, text: str, icon: str = "NONE"):
@@ -179,64 +172,15 @@ def _place(layout, folder: Path, name: str = "Place") -> None:
 
 
 def _megabytes(megabytes: int) -> str:
-    from .storage import spoken_mb
-
-    return spoken_mb(megabytes)
+    return storage.spoken_mb(megabytes)
 
 
 def _condition() -> str:
     """A key of CONDITIONS, or a sentence when this Blender's Python has no engine at all."""
-    from .. import environment
-    from ..scene.errors import In2nError
-
     try:
-        return environment.condition(("engine",), home_folder())
+        return environment.condition(("engine",), settings.home_folder())
     except In2nError as error:
         return error.message
-
-
-def _preferences():
-    addon = bpy.context.preferences.addons.get(base_package)
-    return addon.preferences if addon else None
-
-
-def _folder(name: str) -> Path | None:
-    value = getattr(_preferences(), name, "")
-    return Path(bpy.path.abspath(value)).expanduser() if value else None
-
-
-def home_folder() -> Path:
-    """Where gigabytes go: the preference, else $IN2N_HOME, else the default place."""
-    from .. import environment
-
-    return environment.home_folder(_folder("home"))
-
-
-def environment_folder() -> Path:
-    """Where the engine's packages go."""
-    from .. import environment
-
-    return environment.environment_folder(home_folder())
-
-
-def wheelhouse() -> Path | None:
-    return _folder("wheelhouse")
-
-
-def engine_python() -> Path | None:
-    return _folder("engine_python")
-
-
-def model_folders() -> tuple[Path, ...]:
-    """Folders in which models are looked for besides the Hugging Face cache: the preference's and those that scenes
-    name."""
-    named = {Path(bpy.path.abspath(s.in2n.editor_folder)) for s in bpy.data.scenes if s.in2n.editor_folder}
-    preferred = _folder("models")
-    return (*((preferred,) if preferred else ()), *sorted(named))
-
-
-def idle_minutes() -> int:
-    return getattr(_preferences(), "idle_minutes", 10)
 
 
 CLASSES = (In2nPreferences,)

@@ -1,0 +1,49 @@
+"""Renaming and removing an edit, in its workspace and in all of the .blend that knows it by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+from ..workspace import edits
+from . import compare, workspaces
+from .scene_state import active_edit, children
+
+
+def rename(scene, old: str, new: str) -> None:
+    """Rename an edit in the workspace, and everything in the .blend that knows it by name. Raises In2nError."""
+    capture, workspace = workspaces.require(scene)
+    edits.rename(workspace, old, new)
+    for mesh in children(capture, "MESH"):
+        if mesh.in2n.edit == old:
+            mesh.in2n.edit = new
+    before = workspace.root / "renders" / old
+    for image in bpy.data.images:
+        if image.library is None and str(image.get("in2n_frames", "")).startswith(f"{old}/"):
+            file = Path(bpy.path.abspath(image.filepath))
+            if before in file.parents:
+                image["in2n_frames"] = f"{new}/{image['in2n_frames'].partition('/')[2]}"
+                image.filepath = str(workspace.root / "renders" / new / file.relative_to(before))
+    selected = active_edit(scene)
+    workspaces.sync_edits(scene)
+    workspaces.select_edit(scene, new if selected == old else selected or "")
+    compare.show_chosen(scene, force=True)  # its photos lie elsewhere now
+
+
+def remove(scene, edit: str) -> None:
+    """Remove an edit from the workspace, its meshes and frames from the .blend. Raises In2nError."""
+    capture, workspace = workspaces.require(scene)
+    position = scene.in2n.active_edit
+    edits.remove(workspace, edit)
+    for mesh in children(capture, "MESH"):
+        if mesh.in2n.edit == edit and mesh.library is None:
+            bpy.data.objects.remove(mesh)
+    for image in [
+        i for i in bpy.data.images if i.library is None and str(i.get("in2n_frames", "")).startswith(f"{edit}/")
+    ]:
+        if workspace.root / "renders" / edit in Path(bpy.path.abspath(image.filepath)).parents:
+            bpy.data.images.remove(image)
+    workspaces.sync_edits(scene)
+    scene.in2n.active_edit = max(min(position, len(scene.in2n.edits) - 1), 0)
+    compare.show_chosen(scene, force=True)

@@ -1,0 +1,87 @@
+"""bpy.ops.in2n.load_frames and load_mesh: bring in what was made of an edit before."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.props import StringProperty
+
+from ...scene.errors import In2nError
+from ...workspace.layout import ORIGINAL
+from .. import compare, results, workspaces
+from ..scene_state import chosen_edit
+from .job import poll_capture, poll_idle
+
+RESULT_OF = dict(
+    name="Edit",
+    description="The edit; left out: the one selected in the list; “original”: the unedited reconstruction",
+    options={"SKIP_SAVE"},
+)
+
+
+class _Load:
+    """Brings in what was made earlier; no engine is needed."""
+
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context):
+        return poll_idle(cls) and poll_capture(cls, context)
+
+    def execute(self, context):
+        try:
+            capture, workspace = workspaces.require(context.scene)
+            self.report({"INFO"}, self.load(context, capture, workspace, chosen_edit(context.scene, self.edit)))
+        except In2nError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class IN2N_OT_load_frames(_Load, bpy.types.Operator):
+    """Show frames that were rendered before, in step with the timeline, in front of the scene's camera"""
+
+    bl_idname = "in2n.load_frames"
+    bl_label = "Load Frames"
+
+    edit: StringProperty(**RESULT_OF)
+    name: StringProperty(
+        name="Path name", description="The camera path's name; left out: the path rendered last", options={"SKIP_SAVE"}
+    )
+
+    @classmethod
+    def poll(cls, context):
+        if not super().poll(context):
+            return False
+        if context.scene.camera is None or context.scene.camera.type != "CAMERA":
+            cls.poll_message_set("The scene has no camera to show frames in")
+            return False
+        return True
+
+    def load(self, context, capture, workspace, edit):
+        paths = results.rendered_paths(workspace, edit)
+        if not paths or (self.name and self.name not in paths):
+            raise In2nError("no_frames", f"No frames of “{edit or ORIGINAL}” were rendered yet.", "Render them first.")
+        name = self.name or list(paths)[-1]
+        results.load_frames(context.scene, workspace.renders(edit, name), edit or ORIGINAL, name, paths[name])
+        compare.show_result(context.scene, edit)
+        return f"{len(paths[name])} frames of “{edit or ORIGINAL}” are in front of the camera."
+
+
+class IN2N_OT_load_mesh(_Load, bpy.types.Operator):
+    """Bring in the mesh that was made of the edit before, under the capture"""
+
+    bl_idname = "in2n.load_mesh"
+    bl_label = "Load Mesh"
+
+    edit: StringProperty(**RESULT_OF)
+
+    def load(self, context, capture, workspace, edit):
+        file = workspace.mesh(edit, ".ply")
+        if not file.is_file():
+            raise In2nError("no_mesh", f"No mesh of “{edit or ORIGINAL}” was made yet.", "Extract it first.")
+        mesh = results.import_mesh(context, context.scene, capture, file, edit or ORIGINAL)
+        compare.show_result(context.scene, edit)
+        return f"Mesh of “{edit or ORIGINAL}”: {len(mesh.data.vertices):,} vertices."
+
+
+CLASSES = (IN2N_OT_load_frames, IN2N_OT_load_mesh)

@@ -1,0 +1,74 @@
+"""What the sidebar's panels share: what is missing before a step, the step's job and how it ended."""
+
+from __future__ import annotations
+
+from bpy.app.translations import pgettext_iface as iface
+
+from ...workspace.layout import Workspace
+from .. import tasks, worker, workspaces
+from ..operators import job as jobs
+from ..scene_state import active_capture
+from .drawing import wrapped
+from .job import draw_job, draw_offer
+
+
+class Panel:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "IN2N"
+
+    def draw_running(self, context, *labels: str) -> bool:
+        """The running job if it is one of these; whether it is."""
+        job = tasks.current()
+        if not tasks.running() or job.label not in labels:
+            return False
+        draw_job(self.layout, context if job.label != "Preview" else None)  # previews are in the grid
+        return True
+
+    def draw_outcome(self, context, *labels: str) -> bool:
+        """How the last job ended, if it was one of these; whether it is offered to be gone on with."""
+        settings, job = context.scene.in2n, tasks.current()
+        if settings.status and settings.status_of in labels and not tasks.running():
+            failed = job is not None and job.failed
+            wrapped(self.layout, settings.status, context, "ERROR" if failed else "INFO")
+            if failed and jobs.offered(context.scene) is None:
+                self.layout.operator("in2n.show_log", icon="TEXT")
+        return draw_offer(self.layout, context, *labels)
+
+    def draw_needs(self, context, reconstruction: bool = False) -> bool:
+        """What is missing before this step can be taken, in one line; whether something is."""
+        reason = what_is_missing(context, reconstruction)
+        if reason:
+            column = self.layout.column()
+            column.active = False
+            wrapped(column, iface(reason), context, "INFO")
+        return bool(reason)
+
+
+def what_is_missing(context, reconstruction: bool) -> str:
+    """The step that has to be taken first, or ""."""
+    if active_capture(context.scene) is None:
+        return "Import a capture first."
+    if worker.engine_python() is None:
+        return "Install the engine first."
+    if (
+        reconstruction
+        and not is_reconstructed(context.scene)
+        and not jobs.reconstruction_to_come(workspaces.workspace_of(context.scene))
+    ):
+        return "Reconstruct the capture first."
+    return ""
+
+
+def is_reconstructed(scene) -> bool:
+    folder = workspaces.workspace_of(scene)
+    return folder is not None and workspaces.has_reconstruction(Workspace(folder))
+
+
+def draw_photo_chooser(layout, scene) -> None:
+    """The photo looked through, with buttons for the one before and after it."""
+    row = layout.row(align=True)
+    row.operator("in2n.look_through", text="", icon="TRIA_LEFT").direction = "PREVIOUS"
+    shown = scene.camera.in2n.photo if scene.camera and scene.camera.in2n.role == "CAMERA" else ""
+    row.operator("in2n.look_through", text=shown or "Look Through Photos", translate=not shown).direction = "CURRENT"
+    row.operator("in2n.look_through", text="", icon="TRIA_RIGHT").direction = "NEXT"

@@ -1,0 +1,45 @@
+"""How the sidebar draws: text that wraps, large buttons, pictures beside each other."""
+
+from __future__ import annotations
+
+import blf
+import bpy
+
+UNIT = 20  # pixels of a button's height, before the interface's scale
+
+
+def wrapped(layout, text: str, context, icon: str = "NONE") -> None:
+    """A text over as many lines as it needs; Blender's labels do not wrap."""
+    scale = context.preferences.system.ui_scale
+    width = max(context.region.width - (80 if icon != "NONE" else 60) * scale, 100 * scale)
+    blf.size(0, bpy.context.preferences.ui_styles[0].widget.points * scale)
+    line, lines = "", []
+    for word in text.split():
+        longer = f"{line} {word}".strip()
+        if line and blf.dimensions(0, longer)[0] > width:
+            lines.append(line)
+            longer = word
+        line = longer
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for index, part in enumerate([*lines, line]):
+        column.label(text=part, icon=icon if index == 0 else ("BLANK1" if icon != "NONE" else "NONE"), translate=False)
+
+
+def columns_of_pictures(context, columns: int, most: float = 100.0) -> float:
+    """The scale of pictures that fit so many times beside each other into a box of the sidebar."""
+    return min(max((context.region.width / context.preferences.system.ui_scale - 62) / UNIT / columns, 2), most)
+
+
+def big(layout, operator: str, **arguments):
+    row = layout.row()
+    row.scale_y = 1.4
+    return row.operator(operator, **arguments)
+
+
+def fields(layout):
+    """A column for settings: labels at the left, values at the right."""
+    column = layout.column()
+    column.use_property_split = True
+    column.use_property_decorate = False
+    return column

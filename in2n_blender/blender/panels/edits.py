@@ -1,0 +1,86 @@
+"""Edits: the list, what can be done with the selected one, and before and after."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.app.translations import pgettext_iface as iface
+
+from .. import pictures, tasks, workspaces
+from ..scene_state import active_edit
+from .base import Panel
+from .drawing import wrapped
+from .job import LIST_JOBS
+
+
+class IN2N_UL_edits(bpy.types.UIList):
+    """The edits of the workspace."""
+
+    def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0):
+        folder = workspaces.workspace_of(context.scene)
+        finished = folder is not None and pictures.read(folder / "edits" / item.name / "state.json").get("done")
+        layout.prop(item, "title", text="", emboss=False, icon="BRUSH_DATA" if finished else "PAUSE")
+
+
+class IN2N_MT_edit_specials(bpy.types.Menu):
+    """What else can be done with the selected edit."""
+
+    bl_idname = "IN2N_MT_edit_specials"
+    bl_label = "Edit Specials"
+
+    def draw(self, context):
+        layout = self.layout
+        layout.operator_context = "INVOKE_DEFAULT"
+        layout.operator("in2n.rename_edit", text="Rename…", icon="SORTALPHA")
+        layout.operator("in2n.use_edit_settings", icon="SETTINGS")
+        folder, edit = workspaces.workspace_of(context.scene), active_edit(context.scene)
+        if folder is not None and edit is not None:
+            layout.operator("wm.path_open", text="Open Folder", icon="FILEBROWSER").filepath = str(
+                folder / "edits" / edit
+            )
+        layout.separator()
+        layout.operator("in2n.compare", icon="ARROW_LEFTRIGHT")
+
+
+class IN2N_PT_edits(Panel, bpy.types.Panel):
+    bl_idname = "IN2N_PT_edits"
+    bl_label = "Edits"
+
+    def draw(self, context):
+        layout, settings = self.layout, context.scene.in2n
+        if not len(settings.edits):
+            if not self.draw_needs(context, reconstruction=True):
+                wrapped(layout, iface("No edit yet: type an instruction above."), context, "INFO")
+            return
+        row = layout.row()
+        row.template_list("IN2N_UL_edits", "", settings, "edits", settings, "active_edit", rows=4)
+        side = row.column(align=True)
+        side.operator_context = "INVOKE_DEFAULT"
+        side.operator("in2n.duplicate_edit", text="", icon="DUPLICATE")
+        side.operator("in2n.remove_edit", text="", icon="REMOVE")
+        side.separator()
+        side.menu("IN2N_MT_edit_specials", text="", icon="DOWNARROW_HLT")
+        layout.row(align=True).prop(settings, "shown", expand=True)
+        if self.draw_running(context, *LIST_JOBS):
+            return
+        self.draw_outcome(context, *LIST_JOBS)
+        self._draw_selected(context)
+
+    def _draw_selected(self, context) -> None:
+        folder, edit = workspaces.workspace_of(context.scene), active_edit(context.scene)
+        if folder is None or edit is None:
+            return
+        facts = pictures.read(folder / "edits" / edit / "edit.json")
+        box = self.layout.box()
+        wrapped(box, f"“{facts.get('instruction', edit)}”", context)
+        if {"guidance_text", "guidance_image", "seed"} <= set(facts):
+            text = iface("Text {text:g} · Image {image:g} · Seed {seed}").format(
+                text=facts["guidance_text"], image=facts["guidance_image"], seed=facts["seed"]
+            )
+            row = box.row()
+            row.active = False
+            row.label(text=text, translate=False)
+        if not pictures.read(folder / "edits" / edit / "state.json").get("done"):
+            if not tasks.running():
+                self.layout.operator("in2n.continue_edit", icon="PLAY")
+        elif context.scene.in2n.instruction.strip():
+            self.layout.operator("in2n.edit", text="Build on This Edit", icon="ADD").parent = edit

@@ -1,0 +1,32 @@
+"""Object > Capture (IN2N): all steps, so that Blender's menu search finds them."""
+
+from __future__ import annotations
+
+import bpy
+
+
+class IN2N_MT_capture(bpy.types.Menu):
+    """All steps in one menu, so that they are found by Blender's menu search."""
+
+    bl_idname = "IN2N_MT_capture"
+    bl_label = "Capture (IN2N)"
+
+    def draw(self, context):
+        layout = self.layout
+        layout.operator_context = "INVOKE_DEFAULT"
+        for operators in (
+            ("import_capture", "look_through"),
+            ("set_up", "set_ground", "set_scale"),
+            ("reconstruct", "preview", "edit"),
+            ("compare", "continue_edit", "rename_edit", "duplicate_edit", "remove_edit", "use_edit_settings"),
+            ("render_path", "load_frames", "extract_mesh", "load_mesh"),
+            ("cancel", "show_log"),
+        ):
+            for name in operators:
+                layout.operator(f"in2n.{name}")
+            layout.separator()
+
+
+def menu_entry(self, context):
+    self.layout.separator()
+    self.layout.menu("IN2N_MT_capture")

@@ -1,0 +1,83 @@
+"""Results: frames along the scene's camera and a mesh, of the edit that is shown or of the unedited capture."""
+
+from __future__ import annotations
+
+import functools
+
+import bpy
+from bpy.app.translations import pgettext_iface as iface
+
+from ...workspace.layout import ORIGINAL, Workspace
+from .. import results, workspaces
+from ..scene_state import active_edit
+from .base import Panel, is_reconstructed
+from .drawing import fields
+from .job import RESULT_JOBS
+
+
+class IN2N_PT_results(Panel, bpy.types.Panel):
+    bl_idname = "IN2N_PT_results"
+    bl_label = "Results"
+
+    def draw(self, context):
+        layout, scene = self.layout, context.scene
+        settings = scene.in2n
+        if self.draw_needs(context, reconstruction=True) and not is_reconstructed(scene):
+            return
+        running = self.draw_running(context, *RESULT_JOBS)
+        if not running:
+            self.draw_outcome(context, *RESULT_JOBS)
+        edit = active_edit(scene) if settings.shown == "AFTER" else None
+        row = layout.row()
+        row.label(
+            text=iface("Of “{name}”").format(name=edit) if edit else iface("Of the unedited capture"),
+            icon="BRUSH_DATA" if edit else "CAMERA_DATA",
+            translate=False,
+        )
+        self._draw_frames(context, edit)
+        self._draw_mesh(context, edit)
+
+    def _draw_frames(self, context, edit: str | None) -> None:
+        scene, workspace = context.scene, Workspace(workspaces.workspace_of(context.scene))
+        box = self.layout.box()
+        box.label(
+            text=iface("Frames {first}–{last}, {camera}").format(
+                first=scene.frame_start,
+                last=scene.frame_end,
+                camera=scene.camera.name if scene.camera else iface("no camera"),
+            ),
+            icon="RENDER_ANIMATION",
+            translate=False,
+        )
+        row = box.row(align=True)
+        row.operator("in2n.render_path", text="Render Frames", icon="RENDER_ANIMATION").edit = edit or ORIGINAL
+        for name, numbers in results.rendered_paths(workspace, edit).items():
+            loaded = box.row(align=True)
+            loaded.label(text=f"{name} · {len(numbers)}", icon="FILE_MOVIE", translate=False)
+            load = loaded.operator("in2n.load_frames", text="Load")
+            load.edit, load.name = edit or ORIGINAL, name
+            loaded.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(workspace.renders(edit, name))
+        if scene.camera is not None and scene.camera.type == "CAMERA":
+            for background in results.frame_backgrounds(scene.camera.data):
+                box.prop(background, "show_background_image", text=background.image.name, translate=False)
+
+    def _draw_mesh(self, context, edit: str | None) -> None:
+        workspace = Workspace(workspaces.workspace_of(context.scene))
+        box = self.layout.box()
+        fields(box).prop(context.scene.in2n, "mesh_resolution", text="Mesh Grid")
+        row = box.row(align=True)
+        row.operator("in2n.extract_mesh", text="Extract Mesh", icon="MESH_DATA").edit = edit or ORIGINAL
+        if workspace.mesh(edit, ".ply").is_file():
+            row.operator("in2n.load_mesh", text="Load").edit = edit or ORIGINAL
+        shading = context.space_data.shading
+        if (
+            shading.type == "SOLID"
+            and shading.color_type != "VERTEX"
+            and _has_mesh(context.scene.session_uid, len(bpy.data.objects))
+        ):
+            box.operator("in2n.show_colors", icon="COLOR")
+
+
+@functools.lru_cache(maxsize=8)
+def _has_mesh(scene_uid: int, _objects: int) -> bool:
+    return any(o.in2n.role == "MESH" for s in bpy.data.scenes if s.session_uid == scene_uid for o in s.objects)
