@@ -13,19 +13,23 @@ from in2n_blender.engine.nerf import compositing, losses, sampling
 from in2n_blender.engine.nerf import encoding as encoding_module
 from in2n_blender.engine.nerf.camera_refinement import CameraRefinement, rotation_matrices
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint, save_checkpoint
-from in2n_blender.engine.nerf.compositing import compositing_kernels, ray_weights, ray_weights_torch
+from in2n_blender.engine.nerf.compositing import ray_weights, ray_weights_torch
 from in2n_blender.engine.nerf.dataset import RayDataset, SceneTransform, camera_bundle
-from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch, encoding_kernels
+from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch
+from in2n_blender.engine.nerf.kernels.compositing import compositing_kernels
+from in2n_blender.engine.nerf.kernels.encoding import encoding_kernels
+from in2n_blender.engine.nerf.kernels.losses import loss_kernel
+from in2n_blender.engine.nerf.kernels.marching import march_kernels
+from in2n_blender.engine.nerf.kernels.sampling import sampling_kernels
 from in2n_blender.engine.nerf.losses import (
     PerceptualLoss,
     distortion_loss,
     interlevel_loss,
-    loss_kernel,
     nearness_loss,
     perceptual_loss,
     ray_losses,
 )
-from in2n_blender.engine.nerf.ray_marching import march, march_kernels
+from in2n_blender.engine.nerf.ray_marching import march
 from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.sampling import (
@@ -35,7 +39,6 @@ from in2n_blender.engine.nerf.sampling import (
     place_samples_torch,
     resample,
     resample_torch,
-    sampling_kernels,
     spacing_to_distance,
     uniform_edges,
 )
@@ -241,10 +244,10 @@ def test_kernels_compile_for_cuda_without_a_gpu(arch, tmp_path):
     import warp
 
     model = NerfModel(GPU["standard"])
-    layouts = model.field.encoding.layout, model.proposal.encoding.layout
+    levels = model.field.encoding.layout.levels, model.proposal.encoding.layout.levels
     kernels = (
         *encoding_kernels(4),
-        *march_kernels(4, *layouts),
+        *march_kernels(4, *levels),
         *sampling_kernels(),
         *compositing_kernels(),
         loss_kernel(),

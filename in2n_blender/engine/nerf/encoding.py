@@ -5,14 +5,13 @@ Levels whose grid fits into the table are stored densely, finer ones are hashed.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import nn
 
-from .kernels import available, launch_all, launch_over_rays, vec3s, vectors, warp
-
-_PRIMES = (1, 2654435761, 805459861)
+from .constants import HASH_PRIMES
+from .kernels.encoding import encoding_kernels
+from .kernels.launch import available, launch_all, launch_over_rays, vec3s, vectors, warp
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,9 @@ class GridLayout:
         return sum(self.sizes)
 
     @property
-    def levels(self) -> list[tuple[int, int, int]]:
+    def levels(self) -> tuple[tuple[int, int, int], ...]:
         """(resolution, size, offset) of every level."""
-        return list(zip(self.resolutions, self.sizes, self.offsets))
+        return tuple(zip(self.resolutions, self.sizes, self.offsets))
 
 
 def encode_torch(positions: torch.Tensor, table: torch.Tensor, layout: GridLayout) -> torch.Tensor:
@@ -69,168 +68,8 @@ def encode_torch(positions: torch.Tensor, table: torch.Tensor, layout: GridLayou
 def _rows(corner: torch.Tensor, resolution: int, size: int) -> torch.Tensor:
     if size == resolution**3:
         return (corner[:, 0] * resolution + corner[:, 1]) * resolution + corner[:, 2]
-    mixed = corner[:, 0] * _PRIMES[0] ^ corner[:, 1] * _PRIMES[1] ^ corner[:, 2] * _PRIMES[2]
+    mixed = corner[:, 0] * HASH_PRIMES[0] ^ corner[:, 1] * HASH_PRIMES[1] ^ corner[:, 2] * HASH_PRIMES[2]
     return mixed & (size - 1)
-
-
-@lru_cache
-def grid_functions():
-    """Warp functions (lowest_corner, rows, share): the lower corner of a point's cell, the table's rows of the cell's
-    eight corners (x changes slowest), and a corner's weight along an axis."""
-    wp = warp()
-    prime_y, prime_z = wp.constant(wp.uint32(_PRIMES[1])), wp.constant(wp.uint32(_PRIMES[2]))
-
-    @wp.func
-    def lowest_corner(p: wp.vec3, resolution: wp.int32):
-        return wp.vec3i(
-            wp.clamp(wp.int32(p[0]), 0, resolution - 2),
-            wp.clamp(wp.int32(p[1]), 0, resolution - 2),
-            wp.clamp(wp.int32(p[2]), 0, resolution - 2),
-        )
-
-    @wp.func
-    def is_hashed(resolution: wp.int32, size: wp.int32):
-        wide = wp.int64(resolution)  # 2048 cubed does not fit 32 bits
-        return wp.int64(size) < wide * wide * wide
-
-    eight = wp.types.vector(length=8, dtype=wp.int32)
-
-    @wp.func
-    def rows(low: wp.vec3i, resolution: wp.int32, size: wp.int32, offset: wp.int32):
-        found = eight()
-        if is_hashed(resolution, size):
-            mask = wp.uint32(size - 1)
-            x0, y0, z0 = wp.uint32(low[0]), wp.uint32(low[1]) * prime_y, wp.uint32(low[2]) * prime_z
-            x1, y1, z1 = x0 + wp.uint32(1), y0 + prime_y, z0 + prime_z
-            found = eight(
-                wp.int32((x0 ^ y0 ^ z0) & mask),
-                wp.int32((x0 ^ y0 ^ z1) & mask),
-                wp.int32((x0 ^ y1 ^ z0) & mask),
-                wp.int32((x0 ^ y1 ^ z1) & mask),
-                wp.int32((x1 ^ y0 ^ z0) & mask),
-                wp.int32((x1 ^ y0 ^ z1) & mask),
-                wp.int32((x1 ^ y1 ^ z0) & mask),
-                wp.int32((x1 ^ y1 ^ z1) & mask),
-            )
-        else:
-            a = (low[0] * resolution + low[1]) * resolution + low[2]
-            b = a + resolution * resolution
-            found = eight(a, a + 1, a + resolution, a + resolution + 1, b, b + 1, b + resolution, b + resolution + 1)
-        return found + eight(offset)
-
-    @wp.func
-    def share(high: wp.int32, fraction: wp.float32):
-        return wp.where(high == 1, fraction, 1.0 - fraction)
-
-    return lowest_corner, rows, share
-
-
-@lru_cache
-def interpolation(features: int):
-    """A Warp function (table, point in the unit cube, level) -> trilinear features; what the corners share is computed
-    once."""
-    wp = warp()
-    vector = wp.types.vector(length=features, dtype=wp.float32)
-    lowest_corner, rows, _ = grid_functions()
-
-    @wp.func
-    def interpolate(table: wp.array(dtype=vector), unit: wp.vec3, level: wp.vec3i):
-        resolution, size, offset = level[0], level[1], level[2]
-        p = unit * wp.float32(resolution - 1)
-        low = lowest_corner(p, resolution)
-        x, y, z = p[0] - wp.float32(low[0]), p[1] - wp.float32(low[1]), p[2] - wp.float32(low[2])
-        at = rows(low, resolution, size, offset)
-        x1y0, x1y1 = x * (1.0 - y), x * y
-        x0y0, x0y1 = (1.0 - x) * (1.0 - y), (1.0 - x) * y
-        z0 = 1.0 - z
-        total = (x0y0 * z0) * table[at[0]]
-        total += (x0y0 * z) * table[at[1]]
-        total += (x0y1 * z0) * table[at[2]]
-        total += (x0y1 * z) * table[at[3]]
-        total += (x1y0 * z0) * table[at[4]]
-        total += (x1y0 * z) * table[at[5]]
-        total += (x1y1 * z0) * table[at[6]]
-        total += (x1y1 * z) * table[at[7]]
-        return total
-
-    return interpolate
-
-
-@lru_cache
-def encoding_kernels(features: int):
-    """(forward, backward, backward_positions) Warp kernels for a number of features a level.
-
-    The first two are launched over (points, levels), the last, which adds up all levels, over points.
-    """
-    wp = warp()
-    vector = wp.types.vector(length=features, dtype=wp.float32)
-
-    lowest_corner, rows, share = grid_functions()
-    interpolate = interpolation(features)
-
-    def forward(
-        positions: wp.array(dtype=wp.vec3),
-        table: wp.array(dtype=vector),
-        levels: wp.array(dtype=wp.vec3i),
-        first_level: wp.int32,
-        encoded: wp.array2d(dtype=vector),
-    ):
-        point, shifted = wp.tid()
-        level = first_level + shifted
-        encoded[point, level] = interpolate(table, positions[point], levels[level])
-
-    def backward(
-        positions: wp.array(dtype=wp.vec3),
-        gradient: wp.array2d(dtype=vector),
-        levels: wp.array(dtype=wp.vec3i),
-        first_level: wp.int32,
-        table_gradient: wp.array(dtype=vector),
-    ):
-        point, shifted = wp.tid()
-        level = first_level + shifted
-        resolution, size, offset = levels[level][0], levels[level][1], levels[level][2]
-        p = positions[point] * wp.float32(resolution - 1)
-        low = lowest_corner(p, resolution)
-        at = rows(low, resolution, size, offset)
-        for corner in range(8):
-            i, j, k = corner // 4, corner // 2 % 2, corner % 2
-            weight = (
-                share(i, p[0] - wp.float32(low[0]))
-                * share(j, p[1] - wp.float32(low[1]))
-                * share(k, p[2] - wp.float32(low[2]))
-            )
-            wp.atomic_add(table_gradient, at[corner], weight * gradient[point, level])
-
-    def backward_positions(
-        positions: wp.array(dtype=wp.vec3),
-        gradient: wp.array2d(dtype=vector),
-        position_gradient: wp.array(dtype=wp.vec3),
-        table: wp.array(dtype=vector),
-        levels: wp.array(dtype=wp.vec3i),
-    ):
-        point = wp.tid()
-        total = wp.vec3()
-        for level in range(levels.shape[0]):
-            resolution, size, offset = levels[level][0], levels[level][1], levels[level][2]
-            scale = wp.float32(resolution - 1)
-            p = positions[point] * scale
-            low = lowest_corner(p, resolution)
-            at = rows(low, resolution, size, offset)
-            for corner in range(8):
-                i, j, k = corner // 4, corner // 2 % 2, corner % 2
-                x, y, z = (
-                    share(i, p[0] - wp.float32(low[0])),
-                    share(j, p[1] - wp.float32(low[1])),
-                    share(k, p[2] - wp.float32(low[2])),
-                )
-                slope = scale * wp.dot(gradient[point, level], table[at[corner]])
-                total += slope * wp.vec3(
-                    wp.float32(2 * i - 1) * y * z, x * wp.float32(2 * j - 1) * z, x * y * wp.float32(2 * k - 1)
-                )
-        position_gradient[point] = total
-
-    unique = wp.kernel(enable_backward=False, module="unique")
-    return unique(forward), unique(backward), unique(backward_positions)
 
 
 class _WarpEncoding(torch.autograd.Function):
@@ -332,5 +171,5 @@ class GridEncoding(nn.Module):
         key = str(device)
         if key not in self._levels:
             wp = warp()
-            self._levels[key] = wp.array(self.layout.levels, dtype=wp.vec3i, device=key)
+            self._levels[key] = wp.array(list(self.layout.levels), dtype=wp.vec3i, device=key)
         return self._levels[key]

@@ -6,13 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .constants import DENSITY_SCALE, DENSITY_SHIFT
 from .encoding import GridEncoding, GridLayout
 from .settings import NerfSettings
-
-# Density is read linearly from grid features, which trains far faster on a CPU than through an MLP;
-# the shift makes empty space nearly empty at the start, the scale lets a surface become opaque within a voxel.
-DENSITY_SHIFT = 4.0
-DENSITY_SCALE = 50.0
 
 
 def _density(features: torch.Tensor) -> torch.Tensor:

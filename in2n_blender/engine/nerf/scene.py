@@ -16,7 +16,7 @@ from ...workspace.layout import Workspace
 from ..device import pick_device
 from .checkpoint import model_weights, read_checkpoint
 from .dataset import SceneTransform, camera_bundle
-from .kernels import available
+from .kernels.launch import available
 from .ray_marching import march
 from .rendering import NerfModel
 from .sampling import to_unit_cube
