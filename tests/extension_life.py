@@ -136,7 +136,7 @@ def import_capture() -> None:
 def check_uv() -> None:
     environment = module("environment")
     home = environment.home_folder()
-    uv = environment._find_uv(home)
+    uv = environment.find_uv(home)
     assert uv and Path(uv).is_relative_to(home / "tools"), uv
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from in2n_blender.cli import main as cli
+from in2n_blender.environment.uv import Uv
 from in2n_blender.link import client
 from in2n_blender.scene.reporting import Progress
 from in2n_blender.workspace import files, layout
@@ -212,7 +213,7 @@ def test_no_network(home, capture, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("PIP_RETRIES", "0")
-    monkeypatch.setattr(cli.environment._Uv, "_own_index_serves", lambda self, torch: False)
+    monkeypatch.setattr(Uv, "_own_index_serves", lambda self, torch: False)
     assert cli.main(["import", str(capture), "--out", str(tmp_path / "ws")]) == 2
     assert "could not be downloaded" in sentence_and_hint(capsys)
 

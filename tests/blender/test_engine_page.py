@@ -14,6 +14,7 @@ from test_environment import make_wheel
 
 from in2n_blender import environment
 from in2n_blender.blender import preferences_page, settings, storage, tasks, worker
+from in2n_blender.environment import pins as versions
 from in2n_blender.models import catalogue as models
 from in2n_blender.scene.errors import Cancelled
 
@@ -51,7 +52,7 @@ def page(extension, home, tmp_path, monkeypatch):
             }
         )
     )
-    monkeypatch.setattr(environment, "PINS", pins)
+    monkeypatch.setattr(versions, "FILE", pins)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     make_wheel(tmp_path / "wheels", "torch", "1.0", TORCH)
     make_wheel(tmp_path / "wheels", "tiny", "1.0", {"tiny/__init__.py": "size = 1\n"})

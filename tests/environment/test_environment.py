@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import zipfile
@@ -13,6 +14,14 @@ from pathlib import Path
 import pytest
 
 from in2n_blender import environment as e
+from in2n_blender.environment import failures, installation, planning
+from in2n_blender.environment import home as home_module
+from in2n_blender.environment import pins as versions
+from in2n_blender.environment import uv as uv_module
+from in2n_blender.environment.home import installation_lock
+from in2n_blender.environment.pip import PipProgress
+from in2n_blender.environment.user_settings import uv_settings_from_pip
+from in2n_blender.environment.uv import Uv, UvProgress
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
 
@@ -45,7 +54,7 @@ def make_wheel(folder: Path, name: str, version: str, files: dict[str, str]) -> 
 def pins(tmp_path, monkeypatch):
     """Pins of tiny packages instead of the engine's; returns a function that sets them."""
     file = tmp_path / "pins.json"
-    monkeypatch.setattr(e, "PINS", file)
+    monkeypatch.setattr(versions, "FILE", file)
 
     def write(engine=("tiny==1.0",), imports=("tiny",), blender=(), blender_imports=(), disk_mb=1):
         file.write_text(
@@ -75,7 +84,7 @@ def wheelhouse(tmp_path):
 def tool(request, monkeypatch):
     """Both ways to install."""
     if request.param == "pip":
-        monkeypatch.setattr(e, "_find_uv", lambda home: None)
+        monkeypatch.setattr(installation, "find_uv", lambda home: None)
         for name in [n for n in os.environ if n.startswith("PIP_")]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -89,7 +98,7 @@ def test_install_then_ready(tool, home, pins, wheelhouse, monkeypatch):
     python = e.install(("engine",), home, wheelhouse, Reporter(events.append))
     assert python.exists() and e.plan(("engine",), home).ready
     assert any(isinstance(event, Progress) and event.unit == "imports" for event in events)
-    monkeypatch.setattr(e, "spawn", lambda *a, **k: pytest.fail("a ready environment starts no process"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("a ready environment starts no process"))
     assert e.install(("engine",), home) == python
 
 
@@ -167,7 +176,7 @@ def test_torch_of_another_build_is_replaced_by_the_matching_pair(home, pins, tmp
             "".join(f'<a href="{w.name}">{w.name}</a>' for w in folder.glob("*.whl"))
         )
     pins(engine=("torch==1.0", "torchvision==1.0"), imports=("torch", "torchvision"))
-    monkeypatch.setattr(e, "_find_uv", lambda home: None)
+    monkeypatch.setattr(installation, "find_uv", lambda home: None)
     for name in [n for n in os.environ if n.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -182,8 +191,8 @@ def test_torch_of_another_build_is_replaced_by_the_matching_pair(home, pins, tmp
 @needs_uv
 def test_torchs_own_index_is_taken_only_where_it_serves(home, pins, monkeypatch):
     said = []
-    installer = e._Uv("uv", e.plan(("engine",), home), home, None, Reporter(said.append))
-    monkeypatch.setattr(installer, "_pair", lambda operator="==": ["torch==2.13.0"])
+    installer = Uv("uv", e.plan(("engine",), home), home, None, Reporter(said.append))
+    monkeypatch.setattr(installer, "torch_pair", lambda operator="==": ["torch==2.13.0"])
     for serves, backend in ((True, ["--torch-backend=auto"]), (False, [])):
         monkeypatch.setattr(installer, "_own_index_serves", lambda torch, serves=serves: serves)
         assert installer._torch_backend() == backend
@@ -196,7 +205,7 @@ def test_torchs_own_index_is_taken_only_where_it_serves(home, pins, monkeypatch)
 def test_an_unreachable_index_is_said_in_one_sentence(home, pins, monkeypatch):
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    monkeypatch.setattr(e._Uv, "_own_index_serves", lambda self, torch: False)
+    monkeypatch.setattr(Uv, "_own_index_serves", lambda self, torch: False)
     with pytest.raises(In2nError) as raised:
         e.install(("engine",), home)
     assert (
@@ -244,15 +253,15 @@ def test_a_package_that_does_not_import_even_after_installing_again(home, pins, 
 
 
 def test_a_python_without_ensurepip(home, pins, wheelhouse, monkeypatch):
-    monkeypatch.setattr(e, "_find_uv", lambda home: None)
-    monkeypatch.setattr(e.sys, "executable", shutil.which("false") or "false")
+    monkeypatch.setattr(installation, "find_uv", lambda home: None)
+    monkeypatch.setattr(sys, "executable", shutil.which("false") or "false")
     with pytest.raises(In2nError, match="python3-venv|ensurepip") as raised:
         e.install(("engine",), home, wheelhouse)
     assert raised.value.code == "no_venv" and "apt-get install" in raised.value.hint
 
 
 def test_another_python_is_told_which_to_use(home, monkeypatch):
-    monkeypatch.setattr(e, "python_version", lambda: "3.12")
+    monkeypatch.setattr(planning, "python_version", lambda: "3.12")
     with pytest.raises(In2nError, match="Python 3.11 or 3.13.*this is Python 3.12") as raised:
         e.plan(("engine", "blender"), home)
     assert raised.value.code == "wrong_python"
@@ -291,23 +300,25 @@ def test_two_installations_do_not_meet(home):
 
     def second():
         try:
-            with e._lock(home, Reporter(lambda event: (said.append(event), waiting.set()), lambda: waiting.is_set())):
+            with installation_lock(
+                home, Reporter(lambda event: (said.append(event), waiting.set()), lambda: waiting.is_set())
+            ):
                 said.append("got it")
         except Cancelled:
             said.append("cancelled")
 
-    with e._lock(home, Reporter()):
+    with installation_lock(home, Reporter()):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(20)
     assert said == ["Another installation is running: waiting for it", "cancelled"]
-    with e._lock(home, Reporter()):
+    with installation_lock(home, Reporter()):
         pass
 
 
 def test_uv_lines_become_progress():
     seen = []
-    watch = e._UvProgress(Reporter(seen.append))
+    watch = UvProgress(Reporter(seen.append))
     for line in (
         "Resolved 75 packages in 5s",
         "Downloading torch (506.1MiB)",
@@ -326,7 +337,7 @@ def test_uv_lines_become_progress():
 
 def test_pip_lines_become_progress():
     seen = []
-    watch = e._PipProgress(Reporter(seen.append))
+    watch = PipProgress(Reporter(seen.append))
     for line in (
         "Collecting torch==2.13.0",
         "  Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (506.1 MB)",
@@ -351,7 +362,7 @@ def test_pip_lines_become_progress():
     ],
 )
 def test_why_an_installer_failed(line, code, tmp_path):
-    assert e._install_error(["before", line], tmp_path / "log").code == code
+    assert failures.install_error(["before", line], tmp_path / "log").code == code
 
 
 def test_pip_settings_are_said_in_uv_words(tmp_path, monkeypatch):
@@ -366,7 +377,7 @@ def test_pip_settings_are_said_in_uv_words(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_CERT", "/certs.pem")
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
-    said = e._uv_settings_from_pip()
+    said = uv_settings_from_pip()
     assert said == {
         "UV_DEFAULT_INDEX": "https://mirror.example/simple",
         "UV_INDEX": "https://a.example https://b.example",
@@ -375,9 +386,9 @@ def test_pip_settings_are_said_in_uv_words(tmp_path, monkeypatch):
         "ALL_PROXY": "http://proxy.example:3128",
     }
     monkeypatch.setenv("UV_DEFAULT_INDEX", "https://chosen.example/simple")
-    assert "UV_DEFAULT_INDEX" not in e._uv_settings_from_pip() and "UV_INDEX" not in e._uv_settings_from_pip()
+    assert "UV_DEFAULT_INDEX" not in uv_settings_from_pip() and "UV_INDEX" not in uv_settings_from_pip()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    assert e._uv_settings_from_pip()["UV_FIND_LINKS"] == "/stray"
+    assert uv_settings_from_pip()["UV_FIND_LINKS"] == "/stray"
 
 
 def bundle_uv(package, monkeypatch) -> Path:
@@ -389,8 +400,8 @@ def bundle_uv(package, monkeypatch) -> Path:
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("uv-1.0.data/scripts/uv", "#!/bin/sh\necho uv 1.0\n")
     locked = {"file": wheel.name, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}
-    monkeypatch.setattr(e, "PACKAGE", package)
-    monkeypatch.setattr(e, "uv_wheels", lambda: {e.blender_platform(): locked})
+    monkeypatch.setattr(uv_module, "PACKAGE", package)
+    monkeypatch.setattr(uv_module, "uv_wheels", lambda: {e.blender_platform(): locked})
     return wheel
 
 
@@ -398,19 +409,19 @@ def test_the_bundled_uv_is_copied_out_and_goes_before_any_other(tmp_path, monkey
     bundle_uv(tmp_path / "package", monkeypatch)
     older = tmp_path / "home" / "tools" / "uv-0.9-py3-none-any"
     older.mkdir(parents=True)
-    uv = e._find_uv(tmp_path / "home")
+    uv = e.find_uv(tmp_path / "home")
     assert not older.exists()
     assert uv and Path(uv).is_relative_to(tmp_path / "home")
     Path(uv).write_bytes(b"")  # as left by a full disk
     Path(uv).chmod(0o644)
-    assert e._find_uv(tmp_path / "home") == uv and os.access(uv, os.X_OK)
+    assert e.find_uv(tmp_path / "home") == uv and os.access(uv, os.X_OK)
 
 
 def test_a_bundled_uv_that_was_tampered_with_is_left_alone(tmp_path, monkeypatch):
     wheel = bundle_uv(tmp_path / "package", monkeypatch)
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr("more", "")
-    assert e._bundled_uv(tmp_path / "home") is None and not (tmp_path / "home").exists()
+    assert uv_module._bundled_uv(tmp_path / "home") is None and not (tmp_path / "home").exists()
 
 
 def test_home_folder(tmp_path, monkeypatch):
@@ -418,13 +429,13 @@ def test_home_folder(tmp_path, monkeypatch):
     assert e.home_folder() == tmp_path and e.home_folder(tmp_path / "other") == tmp_path / "other"
     monkeypatch.delenv("IN2N_HOME")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setattr(e, "WINDOWS", False)
-    monkeypatch.setattr(e.sys, "platform", "linux")
+    monkeypatch.setattr(home_module, "WINDOWS", False)
+    monkeypatch.setattr(sys, "platform", "linux")
     assert e.home_folder() == tmp_path / "data" / "in2n_blender"
 
 
 def test_the_real_pins_are_exact_and_cover_all_groups():
-    pins = json.loads(e.PINS.read_text())
+    pins = json.loads(versions.FILE.read_text())
     listed = [
         *sum(pins["groups"].values(), []),
         *pins["constraints"],

@@ -1,0 +1,106 @@
+"""The standard library's venv and pip, where uv is not to be had."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+
+from ..scene.errors import In2nError
+from ..scene.reporting import Reporter
+from .home import WINDOWS, python_version
+from .installer import Installer, runs
+
+
+class Pip(Installer):
+    """The standard library's venv and pip: slower, and always there."""
+
+    def make_environment(self) -> None:
+        """The virtual environment, with pip in it. Raises In2nError("no_venv"), Cancelled."""
+        python = self.planned.python
+        if runs([str(python), "-m", "pip", "--version"]):
+            return
+        shutil.rmtree(self.planned.folder, ignore_errors=True)
+        try:
+            self.command.run([sys.executable, "-m", "venv", str(self.planned.folder)], "Making the environment")
+        except In2nError:
+            self.report.check()
+            raise In2nError(
+                "no_venv",
+                "This Python cannot make a virtual environment: its venv or ensurepip module is missing.",
+                f"On Debian or Ubuntu: sudo apt-get install python{python_version()}-venv",
+            ) from None
+
+    def install_uv(self) -> str | None:
+        """uv inside the new environment, installed by pip with the user's own settings; None where there is none to be
+        had."""
+        uv = self.planned.python.with_name("uv.exe" if WINDOWS else "uv")
+        if not runs([str(uv), "--version"]):
+            try:
+                self.command.run(
+                    [*self._pip("install"), "uv", *self.offline_options()], "Getting uv, a faster installer"
+                )
+            except In2nError as error:
+                if error.code == "disk_full" or (error.code == "no_network" and not self.wheelhouse):
+                    raise
+                self.report.log("uv is not to be had: going on with pip")
+                return None
+        return str(uv) if runs([str(uv), "--version"]) else None
+
+    def install(self, requirements, again: bool = False) -> None:
+        self._run(requirements, ["--force-reinstall"] if again else [])
+
+    def install_matching_torch(self) -> None:
+        if self.wheelhouse:
+            self._run(self.torch_pair(), ["--force-reinstall", "--no-deps"])
+            return
+        # A folder of stray builds (find-links) may offer a torch of the same version with a local label ("+cpu"), which
+        # pip prefers though no torchvision fits it. "===" takes the index's own build, an empty folder stands in for
+        # find-links.
+        with tempfile.TemporaryDirectory(dir=self.home) as empty:
+            self._run(self.torch_pair("==="), [], {"PIP_FIND_LINKS": empty})
+
+    def _pip(self, command: str) -> list[str]:
+        return [
+            str(self.planned.python),
+            "-m",
+            "pip",
+            command,
+            "--no-input",
+            "--disable-pip-version-check",
+            "--progress-bar",
+            "off",
+        ]
+
+    def _run(self, requirements, options: list[str], env: dict | None = None) -> None:
+        watch = PipProgress(self.report)
+        with self.requirement_files(requirements) as (wanted, held):
+            self.command.run(
+                [*self._pip("install"), "-r", wanted, "-c", held, *options, *self.offline_options()],
+                "Finding the packages",
+                watch.line,
+                {**os.environ, **(env or {})},
+            )
+
+
+class PipProgress:
+    """Turns pip's lines into progress: the names and sizes of what it collects, then the installing of them all."""
+
+    def __init__(self, report: Reporter):
+        self.report = report
+        self.collected = 0
+        self.message = "finding the packages"
+
+    def line(self, line: str) -> None:
+        download = re.match(r"\s*Downloading (\S+?)-\d\S* \(([\d.]+ [kMG]B)\)", line)
+        collecting = re.match(r"Collecting (\S+)", line)
+        if collecting:
+            self.collected += 1
+            self.message = f"finding {collecting.group(1)}"
+        elif download:
+            self.message = f"downloading {download.group(1)} ({download.group(2)})"
+        elif line.startswith("Installing collected packages"):
+            self.message = f"installing {line.count(',') + 1} packages (some minutes)"
+        self.report.progress(self.collected, 0, "packages", self.message)

@@ -1,0 +1,154 @@
+"""Does what is installed work: the system's libraries, and every import."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..link.process import Lines, clean_environment, spawn
+from ..scene.errors import In2nError
+from ..scene.reporting import Reporter
+from .home import home_folder
+from .installer import Command
+from .pins import read_pins
+from .planning import Plan, plan
+
+
+def verify(
+    groups: Iterable[str] = ("engine",),
+    home: Path | str | None = None,
+    report: Reporter | None = None,
+    python: Path | None = None,
+) -> dict[str, str]:
+    """Import every package for real.
+
+    Args:
+        groups: Of GROUPS; those already installed are checked too.
+        home: As for `home_folder`.
+        report: Told the progress, in imports.
+        python: Another interpreter than the installed environment's.
+
+    Returns:
+        Module -> what went wrong; empty when all is well.
+
+    Raises:
+        In2nError: "no_environment".
+        Cancelled: Within a second of being cancelled.
+    """
+    report = report or Reporter()
+    if python is not None:
+        return failing_imports(python, groups, home_folder(home), report)
+    planned = plan(groups, home)
+    if not planned.python.exists():
+        raise In2nError(
+            "no_environment",
+            f"There is no environment in {planned.folder}.",
+            "Install it first: python3 -m in2n_blender install.",
+        )
+    return failing_imports(planned.python, planned.groups, home_folder(home), report)
+
+
+_IMPORT_SCRIPT = """
+import importlib, json, os, sys
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+out = os.fdopen(os.dup(1), "w", encoding="utf-8"); os.dup2(2, 1)
+for name in sys.argv[1:]:
+    error = None
+    try:
+        importlib.import_module(name)
+    except BaseException as e:
+        error = (type(e).__name__ + ": " + str(e)).strip().splitlines()[0]
+    print(json.dumps({"module": name, "error": error}), file=out, flush=True)
+os._exit(0)
+"""
+
+
+def failing_imports(python: Path, groups: Iterable[str], home: Path, report: Reporter) -> dict[str, str]:
+    """What `verify` returns. Each group in a process of its own: bpy and torch bring libraries that do not go
+    together."""
+    imports = read_pins()["imports"]
+    total, done, failing = sum(len(imports[g]) for g in groups), 0, {}
+    for group in groups:
+        failing.update(_failing_in_group(python, group, imports[group], Command(home, report), done, total))
+        done += len(imports[group])
+    return failing
+
+
+def _failing_in_group(
+    python: Path, group: str, modules: list[str], command: Command, done: int, total: int
+) -> dict[str, str]:
+    errors: dict[str, str | None] = {}  # of the modules whose import ended, well (None) or not
+
+    def collect(line: str) -> None:
+        if line.startswith('{"module"'):
+            result = json.loads(line)
+            errors[result["module"]] = result["error"]
+        message = f"importing {[*modules, 'done'][len(errors)]}"
+        command.report.progress(done + len(errors), total, "imports", message)
+
+    ended = "the process ended early"
+    try:
+        command.run([str(python), "-I", "-c", _IMPORT_SCRIPT, *modules], f"Checking {group}", collect)
+    except In2nError as error:
+        ended = error.message
+    found = {module: errors.get(module, ended) for module in modules}
+    return {module: error for module, error in found.items() if error is not None}
+
+
+# soname -> package on Debian and Ubuntu, package on Fedora
+SYSTEM_LIBRARIES = {
+    "libX11.so.6": ("libx11-6", "libX11"),
+    "libXrender.so.1": ("libxrender1", "libXrender"),
+    "libXfixes.so.3": ("libxfixes3", "libXfixes"),
+    "libXi.so.6": ("libxi6", "libXi"),
+    "libXxf86vm.so.1": ("libxxf86vm1", "libXxf86vm"),
+    "libXext.so.6": ("libxext6", "libXext"),
+    "libxkbcommon.so.0": ("libxkbcommon0", "libxkbcommon"),
+    "libSM.so.6": ("libsm6", "libSM"),
+    "libICE.so.6": ("libice6", "libICE"),
+    "libGL.so.1": ("libgl1", "mesa-libGL"),
+    "libEGL.so.1": ("libegl1", "mesa-libEGL"),
+    "libOpenGL.so.0": ("libopengl0", "libglvnd-opengl"),
+    "libgomp.so.1": ("libgomp1", "libgomp"),
+    "libvulkan.so.1": ("libvulkan1", "vulkan-loader"),
+    "libwayland-client.so.0": ("libwayland-client0", "libwayland-client"),
+}
+
+
+def missing_system_libraries(planned: Plan) -> list[str]:
+    """Names of the shared libraries that the installed bpy links and this machine lacks (Linux only)."""
+    if not sys.platform.startswith("linux") or "blender" not in planned.groups or not shutil.which("ldd"):
+        return []
+    missing: set[str] = set()
+    for library in planned.folder.glob("lib/python3*/site-packages/bpy/__init__*.so"):
+        process = spawn(["ldd", str(library)], env=clean_environment())
+        missing.update(
+            found.group(1)
+            for found in (re.match(r"\s*(\S+) => not found", line) for line in Lines(process).drain(60))
+            if found
+        )
+        process.wait(10)
+    return sorted(missing)
+
+
+def check_system_libraries(planned: Plan, report: Reporter) -> None:
+    """Raises In2nError("missing_system_libraries"), whose hint is the command that installs them."""
+    report.check()
+    missing = missing_system_libraries(planned)
+    if missing:
+        raise In2nError(
+            "missing_system_libraries",
+            f"Blender's wheel needs system libraries that are not installed: {', '.join(missing)}.",
+            system_libraries_command(missing),
+        )
+
+
+def system_libraries_command(sonames: list[str]) -> str:
+    """One ready-to-paste command that installs them by the machine's package manager."""
+    dnf = shutil.which("dnf") and not shutil.which("apt-get")
+    packages = sorted({SYSTEM_LIBRARIES.get(name, (name, name))[1 if dnf else 0] for name in sonames})
+    return f"sudo {'dnf' if dnf else 'apt-get'} install -y {' '.join(packages)}"
