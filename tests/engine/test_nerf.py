@@ -40,7 +40,7 @@ from in2n_blender.engine.nerf.sampling import (
     resample,
     resample_torch,
     spacing_to_distance,
-    uniform_edges,
+    uniform_bins,
 )
 from in2n_blender.engine.nerf.scene import Scene, bytes_a_ray, load_scene, rays_a_chunk
 from in2n_blender.engine.nerf.settings import CPU, GPU, NerfSettings, with_options
@@ -145,41 +145,41 @@ def test_warp_encoding_has_torchs_gradient_of_the_positions(features, threads):
 def jittered_rays(rays=600, samples=20):
     generator = torch.Generator().manual_seed(3)
     directions = torch.nn.functional.normalize(torch.randn((rays, 3), generator=generator), dim=-1)
-    return torch.randn((rays, 3), generator=generator), directions, uniform_edges(rays, samples, "cpu", generator)
+    return torch.randn((rays, 3), generator=generator), directions, uniform_bins(rays, samples, "cpu", generator)
 
 
 def test_samples_are_placed_as_in_torch():
-    origins, directions, edges = jittered_rays()
-    ours, twin = place_samples(origins, directions, edges, 0.07), place_samples_torch(origins, directions, edges, 0.07)
+    origins, directions, bins = jittered_rays()
+    ours, twin = place_samples(origins, directions, bins, 0.07), place_samples_torch(origins, directions, bins, 0.07)
     assert torch.allclose(ours.points, twin.points, atol=1e-6) and ours.points.shape == (600 * 20, 3)
     assert torch.allclose(ours.starts, twin.starts, rtol=1e-5) and torch.allclose(ours.ends, twin.ends, rtol=1e-5)
     assert ours.starts.min() < 0.2 and ours.ends.max() > 900
 
 
 def test_samples_of_rays_that_are_learnt_have_a_gradient():
-    origins, directions, edges = jittered_rays()
-    points = place_samples(origins.requires_grad_(), directions, edges, 0.07).points
+    origins, directions, bins = jittered_rays()
+    points = place_samples(origins.requires_grad_(), directions, bins, 0.07).points
     (gradient,) = torch.autograd.grad(points.sum(), origins)
     assert torch.isfinite(gradient).all() and gradient.abs().sum() > 0
 
 
 @pytest.mark.parametrize("padding", [0.0, 0.01])
 def test_resampling_equals_torch(padding):
-    _, _, edges = jittered_rays()
+    _, _, bins = jittered_rays()
     weights = torch.rand(600, 20) ** 8
     weights[:50] = 0
     weights[50:100, 3:] = 0
     padding = max(padding, 1e-6)  # rays without any weight have only that
     jitter, shifts = torch.Generator().manual_seed(5), torch.rand((600, 1), generator=torch.Generator().manual_seed(5))
-    ours, twin = resample(edges, weights, 13, jitter, padding), resample_torch(edges, weights, 13, shifts, padding)
+    ours, twin = resample(bins, weights, 13, jitter, padding), resample_torch(bins, weights, 13, shifts, padding)
     assert ours.shape == (600, 14) and (ours.diff(dim=-1) >= 0).all()
     # An edge at the very end of a long empty interval may fall to either of its ends.
     assert ((ours - twin).abs() < 1e-4).float().mean() > 0.995
 
 
 def test_weights_along_rays_equal_nerfaccs_forward_and_backward():
-    origins, directions, edges = jittered_rays(rays=700)
-    samples = place_samples(origins, directions, edges, 0.05)
+    origins, directions, bins = jittered_rays(rays=700)
+    samples = place_samples(origins, directions, bins, 0.05)
     densities = torch.rand(700, 20) ** 4 * 30
     densities[:20], densities[20:40] = 0, 1e4
     densities.requires_grad_()
@@ -196,15 +196,15 @@ def test_weights_along_rays_equal_nerfaccs_forward_and_backward():
 
 
 def test_losses_of_rays_equal_torch_forward_and_backward():
-    _, _, proposal_edges = jittered_rays()
-    edges = resample(proposal_edges, torch.rand(600, 20) ** 6, 13, torch.Generator().manual_seed(1))
+    _, _, proposal_bins = jittered_rays()
+    bins = resample(proposal_bins, torch.rand(600, 20) ** 6, 13, torch.Generator().manual_seed(1))
     weights, proposal_weights = (torch.rand(600, count) ** 3 / count for count in (13, 20))
     weights[:30], proposal_weights[30:60] = 0, 0
     leaves = weights.requires_grad_(), proposal_weights.requires_grad_()
-    ours = ray_losses(edges, weights, proposal_edges, proposal_weights)
+    ours = ray_losses(bins, weights, proposal_bins, proposal_weights)
     # In doubles: the twin's sums are differences of cumulative ones, whose rounding is all there is of very small
     # weights.
-    given = [values.double() for values in (edges, weights, proposal_edges, proposal_weights)]
+    given = [values.double() for values in (bins, weights, proposal_bins, proposal_weights)]
     twin = torch.stack([interlevel_loss(*given), distortion_loss(*given[:2]), nearness_loss(*given[:2])])
     assert torch.allclose(ours.double(), twin, rtol=1e-4, atol=1e-7) and (ours > 0).all()
     mixed = torch.tensor([0.7, 1.3, -0.4])
@@ -221,17 +221,17 @@ def test_the_model_is_the_same_in_plain_torch(monkeypatch):
         torch.nn.init.uniform_(encoding.table, -1, 2)
     bundle, _ = camera_bundle(ring()[0], SceneTransform.of(ring()), "cpu")
 
-    def seen_and_gradients():
+    def render_and_gradients():
         rendered = model(bundle, torch.Generator().manual_seed(4), anneal=0.7)
         loss = (rendered.color**2).sum() + ray_losses(
-            rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights
+            rendered.bins, rendered.weights, rendered.proposal_bins, rendered.proposal_weights
         ).sum()
         return rendered, torch.autograd.grad(loss, list(model.parameters()))
 
-    ours, gradients = seen_and_gradients()
+    ours, gradients = render_and_gradients()
     for module in (encoding_module, sampling, compositing, losses):
         monkeypatch.setattr(module, "available", lambda device: False)
-    twin, twin_gradients = seen_and_gradients()
+    twin, twin_gradients = render_and_gradients()
     for name in ("color", "alpha", "distance", "last_color", "weights", "proposal_weights"):
         a, b = getattr(ours, name), getattr(twin, name)
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-4), name
@@ -279,36 +279,36 @@ def test_spacing_is_invertible():
 
 
 def test_resampling_goes_where_the_weight_is():
-    edges = uniform_edges(3, 10, "cpu")
+    bins = uniform_bins(3, 10, "cpu")
     weights = torch.zeros(3, 10)
     weights[:, 6] = 1.0
-    new = resample(edges, weights, 20, padding=0.0)
+    new = resample(bins, weights, 20, padding=0.0)
     assert new.shape == (3, 21)
     assert (new.diff(dim=-1) >= 0).all() and (new[:, 1:] >= 0.6 - 1e-6).all() and (new <= 0.7 + 1e-6).all()
-    jittered = resample(edges, weights, 20, torch.Generator().manual_seed(0))
+    jittered = resample(bins, weights, 20, torch.Generator().manual_seed(0))
     assert not torch.equal(jittered, new) and (jittered.diff(dim=-1) >= 0).all()
 
 
 def test_distortion_equals_the_papers_double_sum():
-    edges = torch.rand(5, 9).sort(-1).values.double()
+    bins = torch.rand(5, 9).sort(-1).values.double()
     weights = torch.rand(5, 8).double()
-    middle, width = (edges[:, 1:] + edges[:, :-1]) / 2, edges.diff(dim=-1)
+    middle, width = (bins[:, 1:] + bins[:, :-1]) / 2, bins.diff(dim=-1)
     double_sum = (weights[:, :, None] * weights[:, None] * (middle[:, :, None] - middle[:, None]).abs()).sum((1, 2))
-    assert torch.allclose(distortion_loss(edges, weights), (double_sum + (weights**2 * width / 3).sum(-1)).mean())
+    assert torch.allclose(distortion_loss(bins, weights), (double_sum + (weights**2 * width / 3).sum(-1)).mean())
 
 
 def test_nearness_is_the_weight_that_could_be_farther():
-    edges = torch.tensor([[0.0, 0.2, 0.6, 1.0]])
-    assert nearness_loss(edges, torch.tensor([[0.5, 0.5, 0.0]])) == pytest.approx(0.5 * 0.9 + 0.5 * 0.6)
-    assert nearness_loss(edges, torch.tensor([[0.0, 0.0, 1.0]])) < nearness_loss(edges, torch.tensor([[1.0, 0.0, 0.0]]))
+    bins = torch.tensor([[0.0, 0.2, 0.6, 1.0]])
+    assert nearness_loss(bins, torch.tensor([[0.5, 0.5, 0.0]])) == pytest.approx(0.5 * 0.9 + 0.5 * 0.6)
+    assert nearness_loss(bins, torch.tensor([[0.0, 0.0, 1.0]])) < nearness_loss(bins, torch.tensor([[1.0, 0.0, 0.0]]))
 
 
 def test_interlevel_loss_is_zero_only_for_a_bounding_proposal():
-    edges = torch.linspace(0, 1, 9).expand(2, -1).contiguous()
+    bins = torch.linspace(0, 1, 9).expand(2, -1).contiguous()
     weights = torch.rand(2, 8) / 8
-    assert interlevel_loss(edges, weights, edges, weights) < 1e-6
+    assert interlevel_loss(bins, weights, bins, weights) < 1e-6
     proposal = torch.zeros_like(weights, requires_grad=True)
-    loss = interlevel_loss(edges, weights, edges, proposal + 0.0)
+    loss = interlevel_loss(bins, weights, bins, proposal + 0.0)
     loss.backward()
     assert loss > 0 and (proposal.grad <= 0).all() and proposal.grad.abs().sum() > 0
 
@@ -316,11 +316,11 @@ def test_interlevel_loss_is_zero_only_for_a_bounding_proposal():
 def test_perceptual_loss_falls_back_as_the_setting_says(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("IN2N_ALLOW_DOWNLOAD", raising=False)
-    said = []
-    assert perceptual_loss("off", said.append) is None and not said
-    assert perceptual_loss("lpips", said.append) is None and len(said) == 1
-    loss = perceptual_loss("lpips-or-random", said.append)
-    assert len(said) == 2 and loss.random_backbone
+    messages = []
+    assert perceptual_loss("off", messages.append) is None and not messages
+    assert perceptual_loss("lpips", messages.append) is None and len(messages) == 1
+    loss = perceptual_loss("lpips-or-random", messages.append)
+    assert len(messages) == 2 and loss.random_backbone
     patch = torch.rand(2, 3, 32, 32)
     assert loss(patch, patch) == 0 and loss(patch, 1 - patch) > 0
     assert torch.equal(loss(patch, 1 - patch), PerceptualLoss(random_backbone=True)(patch, 1 - patch)), "not seeded"
@@ -401,16 +401,16 @@ def test_marching_shows_what_the_model_in_torch_shows(trained, threads):
     with torch.no_grad():
         twin = model(bundle)
         table = model.field.encoding.table.clone()
-        seen = march(model, bundle)
-        assert (seen.color - twin.color).abs().max() < 4e-3 and (seen.color - twin.color).abs().mean() < 1e-4
-        assert (seen.alpha - twin.alpha).abs().max() < 4e-3
-        assert ((seen.distance - twin.distance).abs() / twin.distance).median() < 1e-4
-        shown_through = (1 - twin.alpha)[:, None] * (seen.last_color - twin.last_color)
+        marched = march(model, bundle)
+        assert (marched.color - twin.color).abs().max() < 4e-3 and (marched.color - twin.color).abs().mean() < 1e-4
+        assert (marched.alpha - twin.alpha).abs().max() < 4e-3
+        assert ((marched.distance - twin.distance).abs() / twin.distance).median() < 1e-4
+        shown_through = (1 - twin.alpha)[:, None] * (marched.last_color - twin.last_color)
         assert shown_through.abs().max() < 4e-3
         model.field.encoding.table.add_(3.0)  # all of space is opaque: every ray ends at its first samples
-        seen, twin = march(model, bundle), model(bundle)
+        marched, twin = march(model, bundle), model(bundle)
         model.field.encoding.table.copy_(table)
-    assert torch.isfinite(seen.color).all() and (seen.color - twin.color).abs().max() < 1e-3
+    assert torch.isfinite(marched.color).all() and (marched.color - twin.color).abs().max() < 1e-3
 
 
 def test_marching_knows_appearance_and_deeper_mlps():
@@ -626,11 +626,11 @@ def test_a_checkpoint_from_before_a_setting_came_still_counts(workspace):
     for name in ("appearance", "refine_cameras", "views", "learning_rate_appearance", "learning_rate_cameras"):
         del state["settings"][name]
     save_checkpoint(workspace / "reconstruction", tensors, state)
-    said = []
-    reconstruct(request, Reporter(said.append))
-    assert not said
-    reconstruct(replace(request, steps=3), Reporter(said.append))
-    assert any("starts anew" in str(event) for event in said)
+    messages = []
+    reconstruct(request, Reporter(messages.append))
+    assert not messages
+    reconstruct(replace(request, steps=3), Reporter(messages.append))
+    assert any("starts anew" in str(event) for event in messages)
 
 
 def test_without_options_a_model_is_what_it_was():

@@ -9,17 +9,17 @@ from .kernels.losses import loss_kernel
 
 
 def ray_losses(
-    edges: torch.Tensor, weights: torch.Tensor, proposal_edges: torch.Tensor, proposal_weights: torch.Tensor
+    bins: torch.Tensor, weights: torch.Tensor, proposal_bins: torch.Tensor, proposal_weights: torch.Tensor
 ) -> torch.Tensor:
     """(3,): `interlevel_loss`, `distortion_loss` and `nearness_loss`, by one kernel that finds values and gradients at
     once."""
     if available(weights.device):
-        return _RayLosses.apply(edges, weights, proposal_edges, proposal_weights)
+        return _RayLosses.apply(bins, weights, proposal_bins, proposal_weights)
     return torch.stack(
         [
-            interlevel_loss(edges, weights, proposal_edges, proposal_weights),
-            distortion_loss(edges, weights),
-            nearness_loss(edges, weights),
+            interlevel_loss(bins, weights, proposal_bins, proposal_weights),
+            distortion_loss(bins, weights),
+            nearness_loss(bins, weights),
         ]
     )
 
@@ -27,66 +27,80 @@ def ray_losses(
 class _RayLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *given):
-        edges, weights, proposal_edges, proposal_weights = (values.detach().contiguous() for values in given)
+        bins, weights, proposal_bins, proposal_weights = (values.detach().contiguous() for values in given)
         losses = torch.empty((len(weights), 3), device=weights.device)
-        of_distortion, of_nearness, of_interlevel = (
+        distortion_gradient, nearness_gradient, interlevel_gradient = (
             torch.empty_like(weights),
             torch.empty_like(weights),
             torch.zeros_like(proposal_weights),
         )
-        tensors = (edges, weights, proposal_edges, proposal_weights, losses, of_distortion, of_nearness, of_interlevel)
+        tensors = (
+            bins,
+            weights,
+            proposal_bins,
+            proposal_weights,
+            losses,
+            distortion_gradient,
+            nearness_gradient,
+            interlevel_gradient,
+        )
         launch_over_rays(loss_kernel(), [(values, numbers) for values in tensors], [])
-        ctx.save_for_backward(of_distortion, of_nearness, of_interlevel)
+        ctx.save_for_backward(distortion_gradient, nearness_gradient, interlevel_gradient)
         return losses.mean(0)
 
     @staticmethod
     def backward(ctx, gradient):
-        of_distortion, of_nearness, of_interlevel = ctx.saved_tensors
-        interlevel, distortion, nearness = gradient / len(of_distortion)
-        return None, distortion * of_distortion + nearness * of_nearness, None, interlevel * of_interlevel
+        distortion_gradient, nearness_gradient, interlevel_gradient = ctx.saved_tensors
+        interlevel, distortion, nearness = gradient / len(distortion_gradient)
+        return (
+            None,
+            distortion * distortion_gradient + nearness * nearness_gradient,
+            None,
+            interlevel * interlevel_gradient,
+        )
 
 
 def interlevel_loss(
-    edges: torch.Tensor, weights: torch.Tensor, proposal_edges: torch.Tensor, proposal_weights: torch.Tensor
+    bins: torch.Tensor, weights: torch.Tensor, proposal_bins: torch.Tensor, proposal_weights: torch.Tensor
 ) -> torch.Tensor:
     """Mip-NeRF 360, equation 13: a proposal must bound the weights that the field found.
 
-    edges, weights: (rays, n + 1), (rays, n), taken as constants; proposal_edges, proposal_weights: (rays, m + 1),
+    bins, weights: (rays, n + 1), (rays, n), taken as constants; proposal_bins, proposal_weights: (rays, m + 1),
     (rays, m).
     """
-    edges, weights = edges.detach(), weights.detach()
-    bound = _outer(edges, proposal_edges, proposal_weights)
+    bins, weights = bins.detach(), weights.detach()
+    bound = _outer(bins, proposal_bins, proposal_weights)
     return ((weights - bound).clamp(min=0) ** 2 / (weights + TINY_WEIGHT)).sum(-1).mean()
 
 
-def _outer(edges: torch.Tensor, proposal_edges: torch.Tensor, proposal_weights: torch.Tensor) -> torch.Tensor:
+def _outer(bins: torch.Tensor, proposal_bins: torch.Tensor, proposal_weights: torch.Tensor) -> torch.Tensor:
     """For every interval the summed weight of all proposal intervals that it touches."""
     cumulative = torch.cat([torch.zeros_like(proposal_weights[:, :1]), proposal_weights.cumsum(-1)], -1)
-    last = proposal_edges.shape[-1] - 1
-    low = (torch.searchsorted(proposal_edges.contiguous(), edges[:, :-1].contiguous(), right=True) - 1).clamp(0, last)
-    high = torch.searchsorted(proposal_edges.contiguous(), edges[:, 1:].contiguous(), right=False).clamp(0, last)
+    last = proposal_bins.shape[-1] - 1
+    low = (torch.searchsorted(proposal_bins.contiguous(), bins[:, :-1].contiguous(), right=True) - 1).clamp(0, last)
+    high = torch.searchsorted(proposal_bins.contiguous(), bins[:, 1:].contiguous(), right=False).clamp(0, last)
     return cumulative.gather(-1, high) - cumulative.gather(-1, low)
 
 
-def distortion_loss(edges: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def distortion_loss(bins: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Mip-NeRF 360, equation 15, in the O(n) form of Sun et al. 2022 ("Improved DVGO"): weights gather in one place.
 
-    edges: (rays, n + 1) in [0, 1]; weights: (rays, n).
+    bins: (rays, n + 1) in [0, 1]; weights: (rays, n).
     """
-    middle, width = (edges[:, 1:] + edges[:, :-1]) / 2, edges[:, 1:] - edges[:, :-1]
+    middle, width = (bins[:, 1:] + bins[:, :-1]) / 2, bins[:, 1:] - bins[:, :-1]
     weight_before = weights.cumsum(-1) - weights
     moment_before = (weights * middle).cumsum(-1) - weights * middle
     between = 2 * weights * (middle * weight_before - moment_before)
     return (between + weights**2 * width / 3).sum(-1).mean()
 
 
-def nearness_loss(edges: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def nearness_loss(bins: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Mean of weight times nearness, sum_i w_i (1 - s_i): where photos do not say how far something is, such as a plain
     sky, it goes far away and leaves no floaters before it.
 
-    edges: (rays, n + 1) spacing in [0, 1]; weights: (rays, n).
+    bins: (rays, n + 1) spacing in [0, 1]; weights: (rays, n).
     """
-    middle = (edges[:, 1:] + edges[:, :-1]) / 2
+    middle = (bins[:, 1:] + bins[:, :-1]) / 2
     return (weights * (1 - middle)).sum(-1).mean()
 
 

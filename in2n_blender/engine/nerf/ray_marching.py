@@ -13,14 +13,14 @@ import torch
 from .kernels.launch import FEWEST_RAYS, launch_over_rays, numbers, side_by_side, vec3s, vectors
 from .kernels.marching import march_kernels
 from .rendering import NerfModel, RayBundle
-from .sampling import spacing_range, uniform_edges
+from .sampling import spacing_range, uniform_bins
 
 # Of so many rays the colour MLP's numbers stay in a CPU's caches.
 RAYS_IN_CACHE = 512
 
 
 @dataclass
-class Seen:
+class RenderedRays:
     """What a bundle shows, as in `Rendered`: color (rays, 3) sRGB without background, alpha (rays,), distance (rays,),
     last_color (rays, 3)."""
 
@@ -30,32 +30,32 @@ class Seen:
     last_color: torch.Tensor
 
 
-def march(model: NerfModel, bundle: RayBundle) -> Seen:
+def march(model: NerfModel, bundle: RayBundle) -> RenderedRays:
     """`model(bundle)` without jitter, to within LEAST_TRANSMITTANCE. On a CPU every thread takes its share of the rays
     to the end."""
     threads = model.field.encoding.threads if bundle.origins.device.type == "cpu" and len(bundle) >= FEWEST_RAYS else 1
     if threads == 1:
         return _march(model, bundle)
-    seen = side_by_side(lambda part: _march(model, part), bundle.split(-(-len(bundle) // threads)))
-    return Seen(*(torch.cat([getattr(part, field.name) for part in seen]) for field in fields(Seen)))
+    parts = side_by_side(lambda part: _march(model, part), bundle.split(-(-len(bundle) // threads)))
+    return RenderedRays(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(RenderedRays)))
 
 
 @torch.no_grad()
-def _march(model: NerfModel, bundle: RayBundle) -> Seen:
+def _march(model: NerfModel, bundle: RayBundle) -> RenderedRays:
     settings, device, rays = model.settings, bundle.origins.device, len(bundle)
     near, far = spacing_range(model.near)
     empty = lambda *shape: torch.empty((rays, *shape), device=device)  # noqa: E731
-    proposal_weights, edges = empty(settings.proposal_samples), empty(settings.samples + 1)
+    proposal_weights, bins = empty(settings.proposal_samples), empty(settings.samples + 1)
     weights, alpha, distance = empty(settings.samples), empty(), empty()
     encoding, proposal = model.field.encoding, model.proposal.encoding
     encoded = empty(settings.samples, encoding.width)
-    propose, see = march_kernels(encoding.features, encoding.layout.levels, proposal.layout.levels)
+    proposal_kernel, render_kernel = march_kernels(encoding.features, encoding.layout.levels, proposal.layout.levels)
     rays_given = [(bundle.origins.contiguous(), vec3s), (bundle.directions.contiguous(), vec3s)]
     launch_over_rays(
-        propose,
-        [*rays_given, (proposal_weights, numbers), (edges, numbers)],
+        proposal_kernel,
+        [*rays_given, (proposal_weights, numbers), (bins, numbers)],
         [
-            numbers(uniform_edges(1, settings.proposal_samples, device).contiguous()),
+            numbers(uniform_bins(1, settings.proposal_samples, device).contiguous()),
             vectors(proposal.table.detach()),
             near,
             far,
@@ -63,10 +63,10 @@ def _march(model: NerfModel, bundle: RayBundle) -> Seen:
         1,
     )
     launch_over_rays(
-        see,
+        render_kernel,
         [
             *rays_given,
-            (edges, numbers),
+            (bins, numbers),
             (weights, numbers),
             (alpha, numbers),
             (distance, numbers),
@@ -76,7 +76,7 @@ def _march(model: NerfModel, bundle: RayBundle) -> Seen:
         1,
     )
     color, last_color = _colors(model, bundle, weights, encoded)
-    return Seen(color, alpha.clamp(max=1), distance, last_color)
+    return RenderedRays(color, alpha.clamp(max=1), distance, last_color)
 
 
 def _colors(

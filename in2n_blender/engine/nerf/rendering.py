@@ -11,7 +11,7 @@ from torch import nn
 from .camera_refinement import CameraRefinement
 from .compositing import ray_weights
 from .field import ProposalField, RadianceField
-from .sampling import place_samples, resample, uniform_edges
+from .sampling import place_samples, resample, uniform_bins
 from .settings import NerfSettings
 
 
@@ -38,17 +38,17 @@ class RayBundle:
 @dataclass
 class Rendered:
     """What a bundle shows. color (rays, 3) sRGB without background, alpha (rays,), last_color (rays, 3) of the last
-    samples; edges (rays, n + 1) in spacing, starts, ends, weights (rays, n) of the field, and the proposal's for its
+    samples; bins (rays, n + 1) in spacing, starts, ends, weights (rays, n) of the field, and the proposal's for its
     loss."""
 
     color: torch.Tensor
     alpha: torch.Tensor
     last_color: torch.Tensor
-    edges: torch.Tensor
+    bins: torch.Tensor
     starts: torch.Tensor
     ends: torch.Tensor
     weights: torch.Tensor
-    proposal_edges: torch.Tensor
+    proposal_bins: torch.Tensor
     proposal_weights: torch.Tensor
 
     @property
@@ -70,13 +70,13 @@ class NerfModel(nn.Module):
 
     def forward(self, bundle: RayBundle, jitter: torch.Generator | None = None, anneal: float = 1.0) -> Rendered:
         """anneal: exponent on the proposal's weights, below 1 early in training (Mip-NeRF 360, section 4)."""
-        proposal_edges = uniform_edges(len(bundle), self.settings.proposal_samples, bundle.origins.device, jitter)
+        proposal_bins = uniform_bins(len(bundle), self.settings.proposal_samples, bundle.origins.device, jitter)
         # The proposal only follows the field: what it has not learnt yet says nothing about a camera's pose.
-        coarse = place_samples(bundle.origins.detach(), bundle.directions.detach(), proposal_edges, self.near)
+        coarse = place_samples(bundle.origins.detach(), bundle.directions.detach(), proposal_bins, self.near)
         proposal_weights = ray_weights(coarse.starts, coarse.ends, self.proposal(coarse.points).view_as(coarse.starts))
         weights = proposal_weights.detach()
-        edges = resample(proposal_edges, weights**anneal if anneal != 1 else weights, self.settings.samples, jitter)
-        fine = place_samples(bundle.origins, bundle.directions, edges, self.near)
+        bins = resample(proposal_bins, weights**anneal if anneal != 1 else weights, self.settings.samples, jitter)
+        fine = place_samples(bundle.origins, bundle.directions, bins, self.near)
         density, color = self.field(fine.points, bundle.directions, bundle.views)
         weights = ray_weights(fine.starts, fine.ends, density.view_as(fine.starts))
         color = color.view(*weights.shape, 3)
@@ -84,11 +84,11 @@ class NerfModel(nn.Module):
             (weights[:, None] @ color)[:, 0],
             weights.sum(-1).clamp(max=1),
             color[:, -1],
-            edges,
+            bins,
             fine.starts,
             fine.ends,
             weights,
-            proposal_edges,
+            proposal_bins,
             proposal_weights,
         )
 

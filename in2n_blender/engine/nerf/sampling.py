@@ -36,18 +36,18 @@ def spacing_to_distance(spacing: torch.Tensor) -> torch.Tensor:
     return torch.where(spacing < 0.5, spacing * 2, 0.5 / (1 - spacing).clamp(min=1e-6))
 
 
-def uniform_edges(rays: int, samples: int, device, jitter: torch.Generator | None = None) -> torch.Tensor:
-    """Edges of `samples` even intervals of [0, 1]: (rays, samples + 1); with a generator, jittered once a ray."""
-    edges = torch.linspace(0, 1, samples + 1, device=device).expand(rays, -1)
+def uniform_bins(rays: int, samples: int, device, jitter: torch.Generator | None = None) -> torch.Tensor:
+    """The bins of `samples` even intervals of [0, 1]: (rays, samples + 1); with a generator, jittered once a ray."""
+    bins = torch.linspace(0, 1, samples + 1, device=device).expand(rays, -1)
     if jitter is None:
-        return edges
+        return bins
     shift = (torch.rand((rays, 1), device=device, generator=jitter) - 0.5) / samples
-    return (edges + shift).clamp(0, 1)
+    return (bins + shift).clamp(0, 1)
 
 
 @lru_cache
 def spacing_range(near: float) -> tuple[float, float]:
-    """The spacings of the distances `near` and FAR, which edges 0 and 1 stand for."""
+    """The spacings of the distances `near` and FAR, which bins 0 and 1 stand for."""
     low, high = distance_to_spacing(torch.tensor([near, FAR])).tolist()
     return low, high
 
@@ -62,23 +62,23 @@ class Samples:
     ends: torch.Tensor
 
 
-def place_samples(origins: torch.Tensor, directions: torch.Tensor, edges: torch.Tensor, near: float) -> Samples:
-    """The intervals between `edges` on rays.
+def place_samples(origins: torch.Tensor, directions: torch.Tensor, bins: torch.Tensor, near: float) -> Samples:
+    """The intervals between `bins` on rays.
 
-    origins, directions: (rays, 3); edges: (rays, samples + 1) ascending in [0, 1]. By a kernel, unless a gradient of
+    origins, directions: (rays, 3); bins: (rays, samples + 1) ascending in [0, 1]. By a kernel, unless a gradient of
     the rays is asked for.
     """
     if not available(origins.device) or origins.requires_grad or directions.requires_grad:
-        return place_samples_torch(origins, directions, edges, near)
-    rays, samples = len(edges), edges.shape[1] - 1
-    empty = lambda *shape: torch.empty((rays, samples, *shape), device=edges.device)  # noqa: E731
+        return place_samples_torch(origins, directions, bins, near)
+    rays, samples = len(bins), bins.shape[1] - 1
+    empty = lambda *shape: torch.empty((rays, samples, *shape), device=bins.device)  # noqa: E731
     points, starts, ends = empty(3), empty(), empty()
     launch_over_rays(
         sampling_kernels()[0],
         [
             (origins.contiguous(), vec3s),
             (directions.contiguous(), vec3s),
-            (edges.contiguous(), numbers),
+            (bins.contiguous(), numbers),
             (points, vec3s),
             (starts, numbers),
             (ends, numbers),
@@ -88,10 +88,10 @@ def place_samples(origins: torch.Tensor, directions: torch.Tensor, edges: torch.
     return Samples(points.view(-1, 3), starts, ends)
 
 
-def place_samples_torch(origins: torch.Tensor, directions: torch.Tensor, edges: torch.Tensor, near: float) -> Samples:
+def place_samples_torch(origins: torch.Tensor, directions: torch.Tensor, bins: torch.Tensor, near: float) -> Samples:
     """The twin of `place_samples` in plain torch, differentiable in the rays."""
     low, high = spacing_range(near)
-    distances = spacing_to_distance(low + edges * (high - low))
+    distances = spacing_to_distance(low + bins * (high - low))
     starts, ends = distances[:, :-1], distances[:, 1:]
     points = origins[:, None] + directions[:, None] * ((starts + ends) / 2)[..., None]
     return Samples(to_unit_cube(points.reshape(-1, 3)).clamp(0, 1), starts, ends)
@@ -99,7 +99,7 @@ def place_samples_torch(origins: torch.Tensor, directions: torch.Tensor, edges: 
 
 @torch.no_grad()
 def resample(
-    edges: torch.Tensor,
+    bins: torch.Tensor,
     weights: torch.Tensor,
     samples: int,
     jitter: torch.Generator | None = None,
@@ -107,34 +107,34 @@ def resample(
 ) -> torch.Tensor:
     """Inverse-transform sampling of a piecewise constant density.
 
-    edges: (rays, n + 1) ascending in [0, 1]; weights: (rays, n) >= 0, padded so that no interval is lost for good.
-    Returns (rays, samples + 1) ascending edges.
+    bins: (rays, n + 1) ascending in [0, 1]; weights: (rays, n) >= 0, padded so that no interval is lost for good.
+    Returns (rays, samples + 1) ascending bins.
     """
-    shifts = torch.full((len(edges), 1), 0.5, device=edges.device)
+    shifts = torch.full((len(bins), 1), 0.5, device=bins.device)
     if jitter is not None:
-        shifts = torch.rand((len(edges), 1), device=edges.device, generator=jitter)
-    if not available(edges.device):
-        return resample_torch(edges, weights, samples, shifts, padding)
-    found = torch.empty((len(edges), samples + 1), device=edges.device)
+        shifts = torch.rand((len(bins), 1), device=bins.device, generator=jitter)
+    if not available(bins.device):
+        return resample_torch(bins, weights, samples, shifts, padding)
+    resampled = torch.empty((len(bins), samples + 1), device=bins.device)
     launch_over_rays(
         sampling_kernels()[1],
-        [(edges.contiguous(), numbers), (weights.contiguous(), numbers), (shifts, numbers), (found, numbers)],
+        [(bins.contiguous(), numbers), (weights.contiguous(), numbers), (shifts, numbers), (resampled, numbers)],
         [padding],
     )
-    return found
+    return resampled
 
 
 def resample_torch(
-    edges: torch.Tensor, weights: torch.Tensor, samples: int, shifts: torch.Tensor, padding: float = PADDING
+    bins: torch.Tensor, weights: torch.Tensor, samples: int, shifts: torch.Tensor, padding: float = PADDING
 ) -> torch.Tensor:
     """The twin of `resample` in plain torch. shifts: (rays, 1) in [0, 1], how far in its share of the whole weight each
     edge lies."""
     weights = weights + padding / weights.shape[-1]
     cumulative = torch.cumsum(weights / weights.sum(-1, keepdim=True), -1)
     cumulative = torch.cat([torch.zeros_like(cumulative[:, :1]), cumulative], -1).clamp(max=1)
-    u = (torch.arange(samples + 1, device=edges.device) + shifts) / (samples + 1)
-    above = torch.searchsorted(cumulative, u, right=True).clamp(1, edges.shape[-1] - 1)
+    u = (torch.arange(samples + 1, device=bins.device) + shifts) / (samples + 1)
+    above = torch.searchsorted(cumulative, u, right=True).clamp(1, bins.shape[-1] - 1)
     low, high = cumulative.gather(-1, above - 1), cumulative.gather(-1, above)
-    edge_low, edge_high = edges.gather(-1, above - 1), edges.gather(-1, above)
+    start, end = bins.gather(-1, above - 1), bins.gather(-1, above)
     fraction = ((u - low) / (high - low).clamp(min=1e-8)).clamp(0, 1)
-    return edge_low + fraction * (edge_high - edge_low)
+    return start + fraction * (end - start)

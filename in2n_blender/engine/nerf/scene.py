@@ -88,13 +88,13 @@ class Scene:
         From the sparse points where the capture has them, else from depths rendered through the middle of the training
         views.
         """
-        points = self.capture.points if len(self.capture.points) >= 100 else self._seen_points()
+        points = self.capture.points if len(self.capture.points) >= 100 else self._surface_points()
         low, high = np.percentile(points, [1, 99], axis=0)
         margin = 0.03 * (high - low).max()
         center, reach = np.array(self.transform.center), 1 / self.transform.scale
         return np.stack([np.maximum(low - margin, center - reach), np.minimum(high + margin, center + reach)])
 
-    def _seen_points(self) -> np.ndarray:
+    def _surface_points(self) -> np.ndarray:
         views = self.capture.training_views
         points = []
         for view in views[:: max(1, len(views) // 12)]:
@@ -102,11 +102,11 @@ class Scene:
             small = Camera(k.scaled_to(max(8, k.width // 6), max(8, k.height // 6)), view.camera.camera_to_world)
             rendered = self.render(small)
             origins, directions = small.rays()
-            seen = origins + directions * rendered.depth.numpy().reshape(-1, 1)
+            surface = origins + directions * rendered.depth.numpy().reshape(-1, 1)
             height, width = rendered.depth.shape
             middle = np.zeros((height, width), bool)
             middle[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
-            points.append(seen[middle.ravel() & (rendered.alpha.numpy().ravel() > 0.5)])
+            points.append(surface[middle.ravel() & (rendered.alpha.numpy().ravel() > 0.5)])
         return np.concatenate(points)
 
 

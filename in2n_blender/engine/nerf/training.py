@@ -90,7 +90,7 @@ class Trainer:
     def regularisers(self, rendered) -> torch.Tensor:
         """The proposal's loss and the weighted penalties on the rays' weights, a scalar."""
         interlevel, distortion, nearness = ray_losses(
-            rendered.edges, rendered.weights, rendered.proposal_edges, rendered.proposal_weights
+            rendered.bins, rendered.weights, rendered.proposal_bins, rendered.proposal_weights
         )
         return interlevel + self.settings.distortion * distortion + self.settings.nearness * nearness
 

@@ -17,11 +17,11 @@ def compositing_kernels():
         weights: wp.array2d(dtype=wp.float32),
     ):
         ray = wp.tid()
-        light = wp.float32(1.0)
+        transmittance = wp.float32(1.0)
         for i in range(weights.shape[1]):
-            passes = wp.exp(-densities[ray, i] * (ends[ray, i] - starts[ray, i]))
-            weights[ray, i] = light * (1.0 - passes)
-            light = light * passes
+            interval_transmittance = wp.exp(-densities[ray, i] * (ends[ray, i] - starts[ray, i]))
+            weights[ray, i] = transmittance * (1.0 - interval_transmittance)
+            transmittance = transmittance * interval_transmittance
 
     def backward(
         starts: wp.array2d(dtype=wp.float32),
@@ -35,12 +35,12 @@ def compositing_kernels():
         behind = wp.float32(0.0)
         for i in range(weights.shape[1]):
             behind += gradient[ray, i] * weights[ray, i]
-        light = wp.float32(1.0)
+        transmittance = wp.float32(1.0)
         for i in range(weights.shape[1]):
             width = ends[ray, i] - starts[ray, i]
-            light = light * wp.exp(-densities[ray, i] * width)
+            transmittance = transmittance * wp.exp(-densities[ray, i] * width)
             behind -= gradient[ray, i] * weights[ray, i]
-            density_gradient[ray, i] = width * (gradient[ray, i] * light - behind)
+            density_gradient[ray, i] = width * (gradient[ray, i] * transmittance - behind)
 
     unique = wp.kernel(enable_backward=False, module="unique")
     return unique(forward), unique(backward)

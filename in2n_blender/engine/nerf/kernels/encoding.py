@@ -8,8 +8,8 @@ from .launch import warp
 
 @lru_cache
 def grid_functions():
-    """Warp functions (lowest_corner, rows, share): the lower corner of a point's cell, the table's rows of the cell's
-    eight corners (x changes slowest), and a corner's weight along an axis."""
+    """Warp functions (lowest_corner, corner_rows, corner_weight): the lower corner of a point's cell, the table's rows
+    of the cell's eight corners (x changes slowest), and a corner's weight along an axis."""
     wp = warp()
     prime_y, prime_z = wp.constant(wp.uint32(HASH_PRIMES[1])), wp.constant(wp.uint32(HASH_PRIMES[2]))
 
@@ -29,7 +29,7 @@ def grid_functions():
     eight = wp.types.vector(length=8, dtype=wp.int32)
 
     @wp.func
-    def rows(low: wp.vec3i, resolution: wp.int32, size: wp.int32, offset: wp.int32):
+    def corner_rows(low: wp.vec3i, resolution: wp.int32, size: wp.int32, offset: wp.int32):
         found = eight()
         if is_hashed(resolution, size):
             mask = wp.uint32(size - 1)
@@ -52,10 +52,10 @@ def grid_functions():
         return found + eight(offset)
 
     @wp.func
-    def share(high: wp.int32, fraction: wp.float32):
+    def corner_weight(high: wp.int32, fraction: wp.float32):
         return wp.where(high == 1, fraction, 1.0 - fraction)
 
-    return lowest_corner, rows, share
+    return lowest_corner, corner_rows, corner_weight
 
 
 @lru_cache
@@ -64,7 +64,7 @@ def interpolation(features: int):
     once."""
     wp = warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)
-    lowest_corner, rows, _ = grid_functions()
+    lowest_corner, corner_rows, _ = grid_functions()
 
     @wp.func
     def interpolate(table: wp.array(dtype=vector), unit: wp.vec3, level: wp.vec3i):
@@ -72,18 +72,18 @@ def interpolation(features: int):
         p = unit * wp.float32(resolution - 1)
         low = lowest_corner(p, resolution)
         x, y, z = p[0] - wp.float32(low[0]), p[1] - wp.float32(low[1]), p[2] - wp.float32(low[2])
-        at = rows(low, resolution, size, offset)
+        rows = corner_rows(low, resolution, size, offset)
         x1y0, x1y1 = x * (1.0 - y), x * y
         x0y0, x0y1 = (1.0 - x) * (1.0 - y), (1.0 - x) * y
         z0 = 1.0 - z
-        total = (x0y0 * z0) * table[at[0]]
-        total += (x0y0 * z) * table[at[1]]
-        total += (x0y1 * z0) * table[at[2]]
-        total += (x0y1 * z) * table[at[3]]
-        total += (x1y0 * z0) * table[at[4]]
-        total += (x1y0 * z) * table[at[5]]
-        total += (x1y1 * z0) * table[at[6]]
-        total += (x1y1 * z) * table[at[7]]
+        total = (x0y0 * z0) * table[rows[0]]
+        total += (x0y0 * z) * table[rows[1]]
+        total += (x0y1 * z0) * table[rows[2]]
+        total += (x0y1 * z) * table[rows[3]]
+        total += (x1y0 * z0) * table[rows[4]]
+        total += (x1y0 * z) * table[rows[5]]
+        total += (x1y1 * z0) * table[rows[6]]
+        total += (x1y1 * z) * table[rows[7]]
         return total
 
     return interpolate
@@ -98,7 +98,7 @@ def encoding_kernels(features: int):
     wp = warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)
 
-    lowest_corner, rows, share = grid_functions()
+    lowest_corner, corner_rows, corner_weight = grid_functions()
     interpolate = interpolation(features)
 
     def forward(
@@ -124,15 +124,15 @@ def encoding_kernels(features: int):
         resolution, size, offset = levels[level][0], levels[level][1], levels[level][2]
         p = positions[point] * wp.float32(resolution - 1)
         low = lowest_corner(p, resolution)
-        at = rows(low, resolution, size, offset)
+        rows = corner_rows(low, resolution, size, offset)
         for corner in range(8):
             i, j, k = corner // 4, corner // 2 % 2, corner % 2
             weight = (
-                share(i, p[0] - wp.float32(low[0]))
-                * share(j, p[1] - wp.float32(low[1]))
-                * share(k, p[2] - wp.float32(low[2]))
+                corner_weight(i, p[0] - wp.float32(low[0]))
+                * corner_weight(j, p[1] - wp.float32(low[1]))
+                * corner_weight(k, p[2] - wp.float32(low[2]))
             )
-            wp.atomic_add(table_gradient, at[corner], weight * gradient[point, level])
+            wp.atomic_add(table_gradient, rows[corner], weight * gradient[point, level])
 
     def backward_positions(
         positions: wp.array(dtype=wp.vec3),
@@ -148,15 +148,15 @@ def encoding_kernels(features: int):
             scale = wp.float32(resolution - 1)
             p = positions[point] * scale
             low = lowest_corner(p, resolution)
-            at = rows(low, resolution, size, offset)
+            rows = corner_rows(low, resolution, size, offset)
             for corner in range(8):
                 i, j, k = corner // 4, corner // 2 % 2, corner % 2
                 x, y, z = (
-                    share(i, p[0] - wp.float32(low[0])),
-                    share(j, p[1] - wp.float32(low[1])),
-                    share(k, p[2] - wp.float32(low[2])),
+                    corner_weight(i, p[0] - wp.float32(low[0])),
+                    corner_weight(j, p[1] - wp.float32(low[1])),
+                    corner_weight(k, p[2] - wp.float32(low[2])),
                 )
-                slope = scale * wp.dot(gradient[point, level], table[at[corner]])
+                slope = scale * wp.dot(gradient[point, level], table[rows[corner]])
                 total += slope * wp.vec3(
                     wp.float32(2 * i - 1) * y * z, x * wp.float32(2 * j - 1) * z, x * y * wp.float32(2 * k - 1)
                 )

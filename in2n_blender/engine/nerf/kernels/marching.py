@@ -10,11 +10,11 @@ from .sampling import sampling_functions
 
 @lru_cache
 def march_kernels(features: int, levels: tuple, proposal_levels: tuple):
-    """(propose, see) Warp kernels over rays, for the field's grid of so many features a level and the proposal's of
+    """(proposal, render) Warp kernels over rays, for the field's grid of so many features a level and the proposal's of
     one.
 
-    propose: densities of the proposal at even intervals, its weights, and the intervals resampled by them.
-    see: encodings, weights, summed weight and median distance of the field in those intervals.
+    proposal: densities of the proposal at even intervals, its weights, and the intervals resampled by them.
+    render: encodings, weights, summed weight and median distance of the field in those intervals.
     The grids' levels are constants of the kernels, which saves a tenth of the time.
     """
     wp = warp()
@@ -39,39 +39,39 @@ def march_kernels(features: int, levels: tuple, proposal_levels: tuple):
             softplus = wp.log(1.0 + wp.exp(softplus))
         return scale * softplus
 
-    def propose(
+    def proposal(
         origins: wp.array(dtype=wp.vec3),
         directions: wp.array(dtype=wp.vec3),
         weights: wp.array2d(dtype=wp.float32),
-        edges: wp.array2d(dtype=wp.float32),
+        bins: wp.array2d(dtype=wp.float32),
         even: wp.array2d(dtype=wp.float32),
         table: wp.array(dtype=single),
         near: wp.float32,
         far: wp.float32,
     ):
         ray = wp.tid()
-        light = wp.float32(1.0)
+        transmittance = wp.float32(1.0)
         start = distance_of(near + even[0, 0] * (far - near))
         for i in range(weights.shape[1]):
             weight = wp.float32(0.0)
-            if light > least:
+            if transmittance > least:
                 end = distance_of(near + even[0, i + 1] * (far - near))
                 unit = unit_point(origins[ray], directions[ray], (start + end) * 0.5)
                 feature = wp.float32(0.0)
                 for level in range(wp.static(proposal_level_count)):
                     value = interpolate_single(table, unit, proposal_levels[level])
                     feature += value[0]
-                passes = wp.exp(-density_of(feature) * (end - start))
-                weight = light * (1.0 - passes)
-                light = light * passes
+                interval_transmittance = wp.exp(-density_of(feature) * (end - start))
+                weight = transmittance * (1.0 - interval_transmittance)
+                transmittance = transmittance * interval_transmittance
                 start = end
             weights[ray, i] = weight
-        resample_ray(even, 0, weights, ray, 0.5, padding, edges)
+        resample_ray(even, 0, weights, ray, 0.5, padding, bins)
 
-    def see(
+    def render(
         origins: wp.array(dtype=wp.vec3),
         directions: wp.array(dtype=wp.vec3),
-        edges: wp.array2d(dtype=wp.float32),
+        bins: wp.array2d(dtype=wp.float32),
         weights: wp.array2d(dtype=wp.float32),
         alpha: wp.array(dtype=wp.float32),
         distance: wp.array(dtype=wp.float32),
@@ -82,12 +82,12 @@ def march_kernels(features: int, levels: tuple, proposal_levels: tuple):
     ):
         ray = wp.tid()
         samples = weights.shape[1]
-        light, total = wp.float32(1.0), wp.float32(0.0)
-        start = distance_of(near + edges[ray, 0] * (far - near))
+        transmittance, total = wp.float32(1.0), wp.float32(0.0)
+        start = distance_of(near + bins[ray, 0] * (far - near))
         for i in range(samples):
             weight = wp.float32(0.0)
-            if light > least:
-                end = distance_of(near + edges[ray, i + 1] * (far - near))
+            if transmittance > least:
+                end = distance_of(near + bins[ray, i + 1] * (far - near))
                 unit = unit_point(origins[ray], directions[ray], (start + end) * 0.5)
                 feature = wp.float32(0.0)
                 for level in range(wp.static(level_count)):
@@ -95,9 +95,9 @@ def march_kernels(features: int, levels: tuple, proposal_levels: tuple):
                     encoded[ray, i, level] = value
                     for f in range(wp.static(features)):
                         feature += value[f]
-                passes = wp.exp(-density_of(feature) * (end - start))
-                weight = light * (1.0 - passes)
-                light = light * passes
+                interval_transmittance = wp.exp(-density_of(feature) * (end - start))
+                weight = transmittance * (1.0 - interval_transmittance)
+                transmittance = transmittance * interval_transmittance
                 start = end
             else:
                 for level in range(wp.static(level_count)):
@@ -109,12 +109,12 @@ def march_kernels(features: int, levels: tuple, proposal_levels: tuple):
         half, passed, found = total * 0.5, wp.float32(0.0), wp.int32(0)
         for i in range(samples):
             if found == 0 and (passed + weights[ray, i] >= half or i == samples - 1):
-                begins = distance_of(near + edges[ray, i] * (far - near))
-                ends = distance_of(near + edges[ray, i + 1] * (far - near))
+                begins = distance_of(near + bins[ray, i] * (far - near))
+                ends = distance_of(near + bins[ray, i + 1] * (far - near))
                 fraction = wp.clamp((half - passed) / wp.max(weights[ray, i], 1e-8), 0.0, 1.0)
                 distance[ray] = begins + fraction * (ends - begins)
                 found = wp.int32(1)
             passed += weights[ray, i]
 
     unique = wp.kernel(enable_backward=False, module="unique")
-    return unique(propose), unique(see)
+    return unique(proposal), unique(render)

@@ -8,7 +8,7 @@ from .launch import warp
 @lru_cache
 def sampling_functions():
     """Warp functions (unit_point, distance_of, resample_ray): a point of a ray contracted into the unit cube, the
-    distance of a spacing, and the resampling of one ray, whose edges are in the row `edge_row`."""
+    distance of a spacing, and the resampling of one ray, whose bins are in the row `bins_row`."""
     wp = warp()
 
     @wp.func
@@ -28,15 +28,15 @@ def sampling_functions():
 
     @wp.func
     def resample_ray(
-        edges: wp.array2d(dtype=wp.float32),
-        edge_row: wp.int32,
+        bins: wp.array2d(dtype=wp.float32),
+        bins_row: wp.int32,
         weights: wp.array2d(dtype=wp.float32),
         ray: wp.int32,
         shift: wp.float32,
         padding: wp.float32,
-        found: wp.array2d(dtype=wp.float32),
+        resampled: wp.array2d(dtype=wp.float32),
     ):
-        before, after = weights.shape[1], found.shape[1]
+        before, after = weights.shape[1], resampled.shape[1]
         least, total = padding / wp.float32(before), wp.float32(0.0)
         for i in range(before):
             total += weights[ray, i] + least
@@ -49,8 +49,8 @@ def sampling_functions():
                 high = high + (weights[ray, above] + least) / total
                 above = above + 1
             fraction = wp.clamp((u - low) / wp.max(high - low, 1e-8), 0.0, 1.0)
-            start = edges[edge_row, above - 1]
-            found[ray, k] = start + fraction * (edges[edge_row, above] - start)
+            start = bins[bins_row, above - 1]
+            resampled[ray, k] = start + fraction * (bins[bins_row, above] - start)
 
     return unit_point, distance_of, resample_ray
 
@@ -64,7 +64,7 @@ def sampling_kernels():
     def place(
         origins: wp.array(dtype=wp.vec3),
         directions: wp.array(dtype=wp.vec3),
-        edges: wp.array2d(dtype=wp.float32),
+        bins: wp.array2d(dtype=wp.float32),
         points: wp.array2d(dtype=wp.vec3),
         starts: wp.array2d(dtype=wp.float32),
         ends: wp.array2d(dtype=wp.float32),
@@ -72,23 +72,23 @@ def sampling_kernels():
         far: wp.float32,
     ):
         ray = wp.tid()
-        start = distance_of(near + edges[ray, 0] * (far - near))
+        start = distance_of(near + bins[ray, 0] * (far - near))
         for i in range(starts.shape[1]):
-            end = distance_of(near + edges[ray, i + 1] * (far - near))
+            end = distance_of(near + bins[ray, i + 1] * (far - near))
             points[ray, i] = unit_point(origins[ray], directions[ray], (start + end) * 0.5)
             starts[ray, i] = start
             ends[ray, i] = end
             start = end
 
     def resample_rays(
-        edges: wp.array2d(dtype=wp.float32),
+        bins: wp.array2d(dtype=wp.float32),
         weights: wp.array2d(dtype=wp.float32),
         shifts: wp.array2d(dtype=wp.float32),
-        found: wp.array2d(dtype=wp.float32),
+        resampled: wp.array2d(dtype=wp.float32),
         padding: wp.float32,
     ):
         ray = wp.tid()
-        resample_ray(edges, ray, weights, ray, shifts[ray, 0], padding, found)
+        resample_ray(bins, ray, weights, ray, shifts[ray, 0], padding, resampled)
 
     unique = wp.kernel(enable_backward=False, module="unique")
     return unique(place), unique(resample_rays)
