@@ -343,6 +343,26 @@ def test_editing_trains_on_patches_where_a_perceptual_loss_is_set():
     assert any((a != b).any() for a, b in zip(before, trainer.model.parameters()))
 
 
+def test_a_patch_with_alpha_lies_over_one_background():
+    cameras = [look_at(c.position, size=(40, 36)) for c in ring(3)]
+    transparent = [np.concatenate([sphere_image(c), np.zeros((36, 40, 1), np.float32)], -1) for c in cameras]
+    settings = replace(TINY, perceptual="lpips-or-random", patches=3)
+    trainer = Trainer(NerfModel(settings), dataset_of(cameras, transparent), 0, 10, loss="l1", log=lambda text: None)
+    compared = []
+
+    def record(rendered, target):
+        compared.append(target)
+        return (rendered - target).abs().mean()
+
+    trainer.perceptual = record
+    for _ in range(2):
+        trainer.step()
+    for patches in compared:  # of a transparent photo, a target is the background alone
+        assert patches.shape == (3, 3, 32, 32) and torch.equal(patches, patches[:, :, :1, :1].expand_as(patches))
+    backgrounds = torch.cat([patches[:, :, 0, 0] for patches in compared])
+    assert len(backgrounds.unique(dim=0)) == 6
+
+
 def test_the_dataset_gives_the_rays_and_colours_of_its_pixels():
     cameras = ring(3) + [look_at((0, -2, 0.5), size=(10, 20))]
     images = [

@@ -7,7 +7,7 @@ import torch
 from .checkpoint import model_weights
 from .dataset import RayDataset
 from .losses import perceptual_loss, ray_losses
-from .rendering import NerfModel
+from .rendering import NerfModel, Rendered
 
 PATCH_SIDE = 32
 # The last part of an edit's steps: nothing is edited any more and the learning rate falls, so that the noise of its
@@ -78,7 +78,7 @@ class Trainer:
         if self.loss != "mse":
             rays.views = None
         rendered = self.model(rays, self.generator, self._anneal())
-        color, target = self._compared(rendered, self.dataset.targets(pixels))
+        color, target = self._compared(rendered, self.dataset.targets(pixels), len(patches))
         photometric = (color - target).abs().mean() if self.loss == "l1" else ((color - target) ** 2).mean()
         loss = photometric
         if len(patches):
@@ -106,13 +106,17 @@ class Trainer:
             return torch.empty(0, dtype=torch.long, device=self.dataset.device)
         return self.dataset.sample_patches(self.settings.patches, PATCH_SIDE, self.generator)
 
-    def _compared(self, rendered, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rendered and target colours over the same background: random where photos have alpha, else the last
-        sample's."""
+    def _compared(self, rendered: Rendered, target: torch.Tensor, in_patches: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rendered and target colours over the same background: random where photos have alpha, else the last sample's.
+
+        A patch, of which the first `in_patches` pixels consist, lies over one colour: LPIPS would see noise.
+        """
         missing = (1 - rendered.alpha)[:, None]
         if not self.dataset.has_alpha:
             return rendered.color + missing * rendered.last_color, target
         background = torch.rand(target[:, :3].shape, generator=self.generator, device=target.device)
+        patches = background[:in_patches].view(-1, PATCH_SIDE**2, 3)
+        patches[:] = patches[:, :1].clone()
         alpha = target[:, 3:]
         return rendered.color + missing * background, target[:, :3] * alpha + background * (1 - alpha)
 
