@@ -115,9 +115,11 @@ def camera_path_from_scene(
     try:
         with bpy.context.temp_override(scene=scene, view_layer=scene.view_layers[0]):
             path = tuple(PathFrame(number, _camera_at(scene, capture_empty, number)) for number in frames)
+            empty = capture_empty.evaluated_get(bpy.context.evaluated_depsgraph_get())
+            unit_scale = float(np.linalg.norm(np.array(empty.matrix_world)[:3, 0]))
     finally:
         scene.frame_set(before[0], subframe=before[1])
-    return CameraPath(name, scene.render.fps / scene.render.fps_base, path)
+    return CameraPath(name, scene.render.fps / scene.render.fps_base, path, unit_scale)
 
 
 def _camera_at(scene, capture_empty, number: int) -> Camera:

@@ -1,18 +1,23 @@
-"""Rendered views as image files: 8-bit sRGB PNG, and EXR with linear colour, alpha and depth."""
+"""Rendered views as image files: 8-bit sRGB PNG, and EXR with linear colour, alpha and depth.
+
+A file can carry the hash of what it was made from (`workspace.provenance`), so that it is known again by itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+import OpenEXR
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from ..workspace.files import atomic_path
 
 # Blender's own depth where a ray meets nothing.
 NOTHING = 1e10
+PROVENANCE = "in2n_provenance"  # the name of a PNG's text and of an EXR's attribute
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,13 @@ class Picture:
         straight = np.clip(foreground / np.maximum(alpha, 1e-4)[..., None], 0, 1)
         return Picture(straight, alpha, np.where(alpha < 0.5, np.float32(NOTHING), depth))
 
+    def scaled(self, unit_scale: float) -> Picture:
+        """With its depth in other units, `unit_scale` of them to a capture unit."""
+        if unit_scale == 1:
+            return self
+        depth = np.where(self.depth < NOTHING, self.depth * np.float32(unit_scale), self.depth)
+        return replace(self, depth=depth)
+
     def over(self, background: float = 1.0) -> np.ndarray:
         """(height, width, 3) sRGB in [0, 1] over a grey."""
         return self.rgb_srgb * self.alpha[..., None] + background * (1 - self.alpha[..., None])
@@ -57,40 +69,82 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def save_srgb(path: Path, image) -> None:
-    """Write a (height, width, 3) sRGB array or tensor in [0, 1] as 8-bit PNG. Raises In2nError when it cannot be
-    written."""
-    with atomic_path(path) as temporary:
-        Image.fromarray(to_bytes(np.asarray(image))).save(temporary)
+def save_srgb(path: Path, image, made_from: str | None = None) -> None:
+    """Write a picture as 8-bit PNG.
+
+    Args:
+        path: The file; replaced whole.
+        image: (height, width, 3) sRGB array or tensor in [0, 1].
+        made_from: A provenance's hash, to go into the file.
+
+    Raises:
+        In2nError: When it cannot be written.
+    """
+    _save_png(path, to_bytes(np.asarray(image)), made_from)
 
 
-def write_png(path: Path, picture: Picture) -> None:
-    """8-bit sRGB, RGB where the picture is opaque, else RGBA not premultiplied. Raises In2nError when it cannot be
-    written."""
+def write_png(path: Path, picture: Picture, made_from: str | None = None) -> None:
+    """Write a rendered view as 8-bit sRGB PNG: RGB where it is opaque, else RGBA not premultiplied.
+
+    Args:
+        path: The file; replaced whole.
+        picture: The view.
+        made_from: A provenance's hash, to go into the file.
+
+    Raises:
+        In2nError: When it cannot be written.
+    """
     pixels = to_bytes(picture.rgb_srgb)
     if picture.alpha.min() < 1:
         pixels = np.dstack([pixels, to_bytes(picture.alpha)])
+    _save_png(path, pixels, made_from)
+
+
+def _save_png(path: Path, pixels: np.ndarray, made_from: str | None) -> None:
+    text = PngImagePlugin.PngInfo()
+    if made_from:
+        text.add_text(PROVENANCE, made_from)
     with atomic_path(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
+        Image.fromarray(pixels).save(temporary, pnginfo=text)
 
 
-def write_exr(path: Path, picture: Picture) -> None:
-    """One part: R, G, B, A (half, linear Rec. 709, premultiplied) and Depth.Z (float, capture units).
+def write_exr(path: Path, picture: Picture, made_from: str | None = None) -> None:
+    """Write a rendered view as one-part EXR: R, G, B, A (half, linear Rec. 709, premultiplied) and Depth.Z (float).
 
     Blender's Image node offers this as Combined, Alpha and Depth; as a texture or a strip it is a plain image.
-    Raises In2nError when it cannot be written.
-    """
-    import OpenEXR
 
+    Args:
+        path: The file; replaced whole.
+        picture: The view; its depth is written as it is.
+        made_from: A provenance's hash, to go into the file.
+
+    Raises:
+        In2nError: When it cannot be written.
+    """
     linear = srgb_to_linear(picture.rgb_srgb) * picture.alpha[..., None]
     rgba = np.dstack([linear, picture.alpha]).astype(np.float16)
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    if made_from:
+        header[PROVENANCE] = made_from
     with atomic_path(path) as temporary:
         channels = {
             "RGBA": np.ascontiguousarray(rgba),
             "Depth.Z": np.ascontiguousarray(picture.depth, dtype=np.float32),
         }
         OpenEXR.File(header, channels).write(str(temporary))
+
+
+def provenance_of(path: Path) -> str | None:
+    """The provenance's hash that a PNG or EXR file carries; None where it carries none, is damaged or not there."""
+    try:
+        if path.suffix == ".exr":
+            found = OpenEXR.File(str(path), header_only=True).header().get(PROVENANCE) if path.is_file() else None
+        else:
+            with Image.open(path) as image:
+                found = image.info.get(PROVENANCE)
+    except (OSError, ValueError, SyntaxError, RuntimeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 BACKGROUND, INK = (24, 24, 26), (225, 225, 225)

@@ -4,6 +4,8 @@ alone."""
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,11 @@ import numpy as np
 
 from .camera import Camera, Intrinsics, look_at_point
 from .capture import PinholeCapture, View
+from .errors import In2nError
+
+LONGEST_SIDE = 1 << 16  # of a frame, in pixels, as in Blender
+MOST_FRAMES = 1 << 20  # Blender's last frame
+NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.\- ]{0,78}[A-Za-z0-9_\-])?")
 
 
 @dataclass(frozen=True)
@@ -23,30 +30,105 @@ class PathFrame:
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Frames in order; cameras in the capture's coordinates, OpenGL axes."""
+    """Frames in order.
+
+    Attributes:
+        name: A plain file name; the frames' folder is called so.
+        fps: Frames a second.
+        frames: Cameras in the capture's coordinates, OpenGL axes.
+        unit_scale: Scene units per capture unit: the scale of the capture's Empty. Depth is written in scene units.
+    """
 
     name: str
     fps: float
     frames: tuple[PathFrame, ...]
+    unit_scale: float = 1.0
 
     def to_json(self) -> dict:
         return {
             "name": self.name,
             "fps": self.fps,
+            "unit_scale": self.unit_scale,
             "frames": [{"number": f.number, **f.camera.to_json()} for f in self.frames],
         }
 
     @staticmethod
-    def from_json(data: dict) -> CameraPath:
-        return CameraPath(
-            data["name"],
-            float(data["fps"]),
-            tuple(PathFrame(int(f["number"]), Camera.from_json(f)) for f in data["frames"]),
-        )
+    def from_json(data: object, where: str = "The camera path") -> CameraPath:
+        """What `to_json` wrote, or a stranger.
+
+        Args:
+            data: Parsed JSON; without unit_scale, as the last version wrote it, this is 1.
+            where: Its file, for messages.
+
+        Raises:
+            In2nError: "bad_camera_path" for anything else, and for numbers, sizes or names that cannot be.
+        """
+        try:
+            return _checked(data)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise In2nError(
+                "bad_camera_path", f"{where} cannot be used: {reason}.", "Export the camera path again."
+            ) from None
 
     @staticmethod
     def load(path: Path) -> CameraPath:
-        return CameraPath.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        """Read a camera path's file.
+
+        Raises:
+            In2nError: "missing_file", "bad_camera_path".
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise In2nError(
+                "missing_file", f"{path} does not exist.", "Check the path, or export the camera path again."
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise In2nError(
+                "bad_camera_path", f"{path} cannot be read ({reason}).", "Export the camera path again."
+            ) from None
+        return CameraPath.from_json(data, str(path))
+
+
+def _checked(data: object) -> CameraPath:
+    """Raises ValueError and the like, with what is wrong."""
+    if not isinstance(data, dict) or not isinstance(data["frames"], list):
+        raise ValueError("it is not an object with a list of frames")
+    if not isinstance(data["name"], str) or not NAME.fullmatch(data["name"]):
+        raise ValueError(f"its name {data['name']!r:.100} is not a plain file name")
+    if not 0 < len(data["frames"]) <= MOST_FRAMES:
+        raise ValueError(f"it has {len(data['frames']) or 'no'} frames")
+    frames = tuple(_checked_frame(frame) for frame in data["frames"])
+    if len({frame.number for frame in frames}) < len(frames):
+        raise ValueError("two of its frames have one number")
+    return CameraPath(
+        data["name"], _positive(data["fps"], "fps"), frames, _positive(data.get("unit_scale", 1.0), "unit_scale")
+    )
+
+
+def _checked_frame(data: object) -> PathFrame:
+    if not isinstance(data, dict) or type(data["number"]) is not int or abs(data["number"]) > MOST_FRAMES:
+        raise ValueError("a frame has no number")
+    number = data["number"]
+    for key in ("width", "height"):
+        if type(data[key]) is not int or not 1 <= data[key] <= LONGEST_SIDE:
+            raise ValueError(f"the {key} of frame {number} is {data[key]!r:.40}")
+    camera = Camera.from_json(data)
+    k, pose = camera.intrinsics, camera.camera_to_world
+    if not np.isfinite([k.fx, k.fy, k.cx, k.cy]).all() or min(k.fx, k.fy) <= 0:
+        raise ValueError(f"the lens of frame {number} is not one")
+    rotation = pose[:3, :3]
+    if not np.isfinite(pose).all() or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
+        raise ValueError(f"the pose of frame {number} is not a rotation and a position")
+    return PathFrame(number, camera)
+
+
+def _positive(value: object, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"its {what} is {value!r:.40}")
+    return float(value)
 
 
 CLOSED_GAP = np.radians(75.0)

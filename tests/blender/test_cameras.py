@@ -109,6 +109,22 @@ def test_the_original_lens_stays_on_the_camera_whatever_its_name(scene):
     assert len(cameras.children(empty, "CAMERA")) == 5
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0, 0.25])
+def test_depth_of_a_path_in_its_units_is_blenders_own(scene, scale):
+    """A point of the capture, seen by a camera of the scene, whose Empty was scaled by a distance."""
+    empty = cameras.add_capture(scene, capture_of(LENSES["landscape"]), {})
+    place(empty, Matrix.LocRotScale(Vector((1.0, 2.0, 3.0)), Euler((0.3, 0.2, 0.1)), Vector((scale,) * 3)))
+    scene.camera = next(child for child in empty.children if child.type == "CAMERA")
+    cameras.set_resolution(scene, LENSES["landscape"])
+    path = export(scene, empty)
+    point = np.array([0.2, -0.1, 0.3])
+    pose = path.frames[0].camera.camera_to_world
+    depth = -(np.linalg.inv(pose) @ np.append(point, 1))[2]
+    in_blender = world_to_camera_view(scene, scene.camera, empty.matrix_world @ Vector(point)).z
+    assert path.unit_scale == pytest.approx(scale, rel=1e-5)
+    assert depth * path.unit_scale == pytest.approx(in_blender, rel=1e-4)
+
+
 def test_points_carry_positions_and_colors(scene):
     capture = capture_of(LENSES["square"])
     empty = cameras.add_capture(scene, capture, {})

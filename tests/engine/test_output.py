@@ -8,8 +8,9 @@ import torch
 import trimesh
 from PIL import Image
 
-from in2n_blender.engine.nerf import scene as nerf_scene
+from in2n_blender.engine.output import frames as frames_module
 from in2n_blender.engine.output import mesh as mesh_module
+from in2n_blender.engine.output import sheets as sheets_module
 from in2n_blender.engine.output.frames import render_path
 from in2n_blender.engine.output.mesh import (
     DensityGrid,
@@ -112,7 +113,8 @@ def workspace(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "checkpoint.safetensors").write_bytes(str(folder).encode())
     scenes = {None: BallScene(has_alpha=False), "gold": BallScene()}
-    monkeypatch.setattr(nerf_scene, "load_scene", lambda workspace, edit, device: scenes[edit])
+    for module in (frames_module, mesh_module, sheets_module):
+        monkeypatch.setattr(module, "load_scene", lambda workspace, edit, device: scenes[edit])
     workspace.scenes = scenes
     return workspace
 
@@ -145,16 +147,103 @@ def test_render_path_writes_every_frame_and_skips_those_that_are_there(workspace
     assert workspace.scenes["gold"].rendered == 4
 
 
-def test_frames_of_another_path_or_another_model_are_rendered_anew(workspace):
-    request = RenderPath(
-        workspace=str(workspace.root), camera_path=path_file(workspace, frames=3), edit="gold", device="cpu"
+def pixels_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".png", ".exr")}
+
+
+def render(workspace, camera_path, edit="gold"):
+    request = RenderPath(workspace=str(workspace.root), camera_path=camera_path, edit=edit, device="cpu")
+    return render_path(request, Reporter())["rendered"]
+
+
+def test_frames_of_another_camera_or_another_model_are_rendered_anew_and_the_others_kept(workspace):
+    assert render(workspace, path_file(workspace, frames=3)) == 3
+    before = pixels_of(workspace.renders("gold", "turn"))
+    assert render(workspace, path_file(workspace, frames=2, first=2)) == 2
+    after = pixels_of(workspace.renders("gold", "turn"))
+    assert after.keys() == before.keys() and after["0001.png"] == before["0001.png"]
+    assert after["0002.png"] == before["0001.png"] and after["0003.png"] == before["0002.png"], (
+        "cameras moved on by one"
     )
-    render_path(request, Reporter())
-    path_file(workspace, frames=2, first=2)
-    assert render_path(request, Reporter())["rendered"] == 2
-    assert not (workspace.renders("gold", "turn") / "0001.png").exists()
     (workspace.edit("gold") / "checkpoint.safetensors").write_bytes(b"trained on")
-    assert render_path(request, Reporter())["rendered"] == 2
+    assert render(workspace, path_file(workspace, frames=2, first=2)) == 2
+
+
+def test_every_frame_is_known_by_itself(workspace):
+    """Frames 1 to 6, then the third alone, then 1 to 7: one is computed."""
+    assert render(workspace, path_file(workspace, frames=6)) == 6
+    third = CameraPath("turn", 24.0, (PathFrame(3, camera_at(0.8)),))
+    write_json(workspace.camera_path("turn"), third.to_json())
+    assert render(workspace, str(workspace.camera_path("turn"))) == 0
+    assert len(pixels_of(workspace.renders("gold", "turn"))) == 12
+    assert render(workspace, path_file(workspace, frames=7)) == 1
+    assert len(pixels_of(workspace.renders("gold", "turn"))) == 14
+
+
+def test_a_changed_camera_redoes_its_frame_alone(workspace):
+    path_file(workspace, frames=4)
+    path = CameraPath.load(workspace.camera_path("turn"))
+    render(workspace, str(workspace.camera_path("turn")))
+    frames = [*path.frames[:2], PathFrame(3, camera_at(2.0)), path.frames[3]]
+    write_json(workspace.camera_path("turn"), CameraPath("turn", 30.0, tuple(frames)).to_json())
+    before = pixels_of(workspace.renders("gold", "turn"))
+    assert render(workspace, str(workspace.camera_path("turn"))) == 1
+    after = pixels_of(workspace.renders("gold", "turn"))
+    assert {name for name in after if after[name] != before[name]} == {"0003.png", "0003.exr"}
+
+
+def test_two_jobs_with_two_ranges_keep_each_others_frames(workspace):
+    """The second job starts while the first is half done, as in another process."""
+    whole = tuple(PathFrame(number, camera_at(0.4 * number)) for number in range(1, 7))
+    files = []
+    for name, part in (("first", whole[:3]), ("second", whole[3:])):
+        files.append(workspace.root / f"{name}.json")
+        write_json(files[-1], CameraPath("turn", 24.0, part).to_json())
+    seen = []
+
+    def emit(event):
+        if isinstance(event, Artifact) and not seen:
+            seen.append(event)
+            assert render(workspace, str(files[1])) == 3
+
+    request = RenderPath(workspace=str(workspace.root), camera_path=str(files[0]), edit="gold", device="cpu")
+    assert render_path(request, Reporter(emit))["rendered"] == 3
+    assert len(pixels_of(workspace.renders("gold", "turn"))) == 12
+    assert [render(workspace, str(file)) for file in files] == [0, 0]
+
+
+def test_a_picture_that_is_not_ours_is_not_overwritten(workspace):
+    file = workspace.renders("gold", "turn") / "0002.png"
+    file.parent.mkdir(parents=True)
+    Image.new("RGB", (4, 4), (9, 9, 9)).save(file)
+    before = file.read_bytes()
+    with pytest.raises(In2nError) as refused:
+        render(workspace, path_file(workspace, frames=3))
+    assert refused.value.code == "not_ours" and file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == ["0002.png"], "refused before anything was written"
+
+
+def test_frames_of_the_last_version_are_replaced_one_by_one(workspace):
+    folder = workspace.renders("gold", "turn")
+    for number in (1, 9):
+        picture = Picture.of(BallScene().render(camera_at(3.0)), True)
+        write_png(folder / f"{number:04d}.png", picture)
+        write_exr(folder / f"{number:04d}.exr", picture)
+    write_json(folder / "render.json", {"fingerprint": "0" * 64, "seconds": 4.0, "count": 2, "edit": "gold"})
+    before = pixels_of(folder)
+    assert render(workspace, path_file(workspace, frames=2)) == 2
+    after = pixels_of(folder)
+    assert after["0009.png"] == before["0009.png"] and after["0001.png"] != before["0001.png"]
+
+
+def test_depth_is_in_the_units_of_the_scene(workspace):
+    """An Empty of scale 2: Blender's own depth is twice that in capture units; where nothing is it stays."""
+    path = CameraPath("turn", 24.0, (PathFrame(1, camera_at(0.4)),), unit_scale=2.0)
+    write_json(workspace.camera_path("turn"), path.to_json())
+    render(workspace, str(workspace.camera_path("turn")))
+    depth = read_exr(workspace.renders("gold", "turn") / "0001.exr")["Depth.Z"]
+    assert depth[15, 20] == pytest.approx(2 * (4.0 - RADIUS), abs=0.02) and depth[0, 0] == pytest.approx(NOTHING)
+    assert render(workspace, path_file(workspace, frames=2)) == 2, "the same camera in other units is another frame"
 
 
 def test_a_cancelled_render_goes_on_where_it_stopped(workspace):
@@ -173,9 +262,10 @@ def test_a_cancelled_render_goes_on_where_it_stopped(workspace):
     "content, code",
     [
         (None, "missing_file"),
-        ("{", "bad_json"),
+        ("{", "bad_camera_path"),
         ("{}", "bad_camera_path"),
         ('{"name": "a", "fps": 24, "frames": []}', "bad_camera_path"),
+        ("[]", "bad_camera_path"),
     ],
 )
 def test_bad_camera_paths(workspace, tmp_path, content, code):
@@ -307,6 +397,31 @@ def test_mesh_can_be_cancelled(workspace):
     assert not workspace.mesh("gold", ".ply").exists()
 
 
+def test_a_mesh_of_the_same_scene_is_not_made_again(workspace, monkeypatch):
+    request = ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=24, device="cpu")
+    made = []
+    whole = mesh_module.mesh_of_scene
+    monkeypatch.setattr(mesh_module, "mesh_of_scene", lambda *given: made.append(given[1]) or whole(*given))
+    first = extract_mesh(request, Reporter())
+    assert extract_mesh(request, Reporter()) == first and made == [24]
+    extract_mesh(ExtractMesh(**{**request.to_params(), "resolution": 32}), Reporter())
+    (workspace.edit("gold") / "checkpoint.safetensors").write_bytes(b"trained on")
+    extract_mesh(ExtractMesh(**{**request.to_params(), "resolution": 32}), Reporter())
+    assert made == [24, 32, 32]
+    workspace.mesh("gold", ".glb").unlink()
+    extract_mesh(ExtractMesh(**{**request.to_params(), "resolution": 32}), Reporter())
+    assert made == [24, 32, 32, 32] and workspace.mesh("gold", ".glb").is_file()
+
+
+def test_a_mesh_that_is_not_ours_is_not_overwritten(workspace):
+    workspace.mesh("gold", ".ply").parent.mkdir(parents=True)
+    workspace.mesh("gold", ".ply").write_text("mine")
+    with pytest.raises(In2nError) as refused:
+        extract_mesh(ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=24, device="cpu"), Reporter())
+    assert refused.value.code == "not_ours" and workspace.mesh("gold", ".ply").read_text() == "mine"
+    assert not workspace.mesh("gold", ".glb").exists()
+
+
 # --- sheets
 
 
@@ -403,9 +518,56 @@ def test_summary_gathers_everything(workspace, tmp_path):
     )
     rendered = workspace.scenes[None].rendered
     summarise(request, Reporter())
+    assert sorted(path.name for path in out.iterdir() if path.name[0] != ".") == [
+        "before_after.gif",
+        "contact_sheet.png",
+        "frames",
+        "mesh.glb",
+        "report.json",
+    ]
     assert (
         workspace.scenes[None].rendered == rendered + 4
     )  # the sheet's views; the animation takes the frames that are there
+
+
+@pytest.fixture
+def summarised(workspace, tmp_path):
+    """(request of a summary that was made once, its folder)"""
+    camera = camera_at(0.3)
+    workspace.images.mkdir()
+    Image.new("RGB", (40, 30)).save(workspace.images / "v.png")
+    views = (View("v", "images/v.png", camera), View("w", "images/v.png", camera), View("x", "images/v.png", camera))
+    write_json(workspace.capture_json, PinholeCapture("ball", "", "draft", views).to_json())
+    write_json(workspace.edit("gold") / "edit.json", {"instruction": "make it gold"})
+    render(workspace, path_file(workspace, frames=3))
+    extract_mesh(ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=16, device="cpu"), Reporter())
+    out = tmp_path / "out"
+    request = Summarise(workspace=str(workspace.root), edit="gold", camera_path="turn", out=str(out), device="cpu")
+    summarise(request, Reporter())
+    return request, out
+
+
+def test_a_summary_takes_its_own_frames_away_and_nothing_else(workspace, summarised):
+    request, out = summarised
+    frames = out / "frames" / "edited"
+    (out / "frames" / "mine.txt").write_text("precious")
+    (frames / "0009.png").write_text("mine")
+    (frames / "0003.png").write_text("retouched")
+    render(workspace, path_file(workspace, frames=1))
+    summarise(request, Reporter())
+    assert sorted(path.name for path in frames.iterdir()) == ["0001.exr", "0001.png", "0003.png", "0009.png"]
+    assert (frames / "0003.png").read_text() == "retouched" and (out / "frames" / "mine.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["mesh.glb", "report.json", "frames/edited/0002.png"])
+def test_a_summary_overwrites_nothing_that_is_not_ours(summarised, name):
+    request, out = summarised
+    (out / name).write_text("mine")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(In2nError) as refused:
+        summarise(request, Reporter())
+    assert refused.value.code == "not_ours"
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def _view(rgb, alpha, depth):

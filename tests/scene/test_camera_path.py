@@ -1,11 +1,14 @@
 """A path through the views: near them, looking where they look, smooth, at an even pace."""
 
+import json
+
 import numpy as np
 import pytest
 
 from in2n_blender.scene.camera import Camera, Intrinsics
 from in2n_blender.scene.camera_path import CameraPath, through_views
 from in2n_blender.scene.capture import PinholeCapture, View
+from in2n_blender.scene.errors import In2nError
 from tests.scene.captures import look_at, ring
 
 LENS = Intrinsics(240, 160, 200.0, 200.0, 118.0, 83.0)
@@ -123,3 +126,73 @@ def test_json_round_trip(tmp_path):
     path = through_views(capture(ring(6)), 3)
     (tmp_path / "p.json").write_text(__import__("json").dumps(path.to_json()))
     assert CameraPath.load(tmp_path / "p.json").to_json() == path.to_json()
+
+
+def stored(**changed):
+    """A camera path's JSON with some of its entries, or its only frame's, changed."""
+    data = through_views(capture(ring(8, radius=4, height=1)), 1).to_json()
+    frame = {**data["frames"][0], **{key: value for key, value in changed.items() if key in data["frames"][0]}}
+    return {**data, "frames": [frame], **{key: value for key, value in changed.items() if key not in frame}}
+
+
+def test_a_path_is_read_as_it_was_written(tmp_path):
+    path = CameraPath("a b.c", 23.976, through_views(capture(ring(8, radius=4, height=1)), 3).frames, 2.5)
+    (tmp_path / "p.json").write_text(json.dumps(path.to_json()))
+    read = CameraPath.load(tmp_path / "p.json")
+    assert read.to_json() == path.to_json() and read.unit_scale == 2.5
+    last_version = stored()
+    del last_version["unit_scale"]
+    assert CameraPath.from_json(last_version).unit_scale == 1.0
+
+
+POSE = np.eye(4).tolist()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        None,
+        {},
+        stored(name="../up"),
+        stored(name="a/b"),
+        stored(name=""),
+        stored(name=3),
+        stored(fps=0),
+        stored(fps=float("nan")),
+        stored(fps="24"),
+        stored(unit_scale=0),
+        stored(unit_scale=-1.0),
+        stored(unit_scale=float("inf")),
+        stored(frames=[]),
+        stored(frames={}),
+        stored(frames=[7]),
+        stored(frames=stored()["frames"] * 2),
+        stored(number="1"),
+        stored(number=1.5),
+        stored(number=1 << 40),
+        stored(width=0),
+        stored(height=1 << 20),
+        stored(width=True),
+        stored(fx=float("nan")),
+        stored(fy=0.0),
+        stored(cx="left"),
+        stored(cx=10**400),
+        stored(camera_to_world=POSE[:3]),
+        stored(camera_to_world=[[0.0] * 4] * 4),
+        stored(camera_to_world=[[float("inf")] * 4] * 4),
+        stored(camera_to_world="x"),
+    ],
+)
+def test_a_path_that_is_none_is_refused(data, tmp_path):
+    with pytest.raises(In2nError) as refused:
+        CameraPath.from_json(data)
+    assert refused.value.code == "bad_camera_path" and refused.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 5000])
+def test_a_file_that_is_no_json_is_no_path(content, tmp_path):
+    (tmp_path / "p.json").write_bytes(content)
+    with pytest.raises(In2nError) as refused:
+        CameraPath.load(tmp_path / "p.json")
+    assert refused.value.code == "bad_camera_path"

@@ -1,48 +1,69 @@
-"""The frames of a camera path, as PNG and EXR in renders/<edit>/<path name>/."""
+"""The frames of a camera path, as PNG and EXR in renders/<edit>/<path name>/.
+
+Every file carries the hash of what it was made from (camera, the scene's weights), so that each frame is known by
+itself: a longer range, another range in another process or one frame tried in between computes what is missing and
+nothing else. A file is replaced by its successor only, and only where it is ours.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from pathlib import Path
 
 from ...link.requests import RenderPath
-from ...scene.camera_path import CameraPath
+from ...scene.camera_path import CameraPath, PathFrame
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...workspace.files import read_json, write_json
 from ...workspace.layout import Workspace
+from ...workspace.provenance import SCENE, Provenance, is_done, result_folder, scene_hash
 from ..device import describe_device
-from ..pictures import Picture, write_exr, write_png
+from ..nerf.scene import load_scene
+from ..pictures import Picture, provenance_of, write_exr, write_png
 
 RECORD = "render.json"
 PATH_COPY = "camera_path.json"
+KINDS = ("png", "exr")
 
 
 def render_path(request: RenderPath, report: Reporter) -> dict:
-    """Render every frame that is not there yet from the same path and the same model.
+    """Render every frame of a path that is not there yet from the same camera and the same scene.
 
-    Returns {"folder", "count", "rendered", "seconds", "device"}; the same, with the frames' fingerprint, is in
-    render.json, and the path in camera_path.json beside it.
-    Raises In2nError for a bad path, an edit or reconstruction that is not there, a full disk; Cancelled.
+    Args:
+        request: The path's file, and the edit whose scene is rendered.
+        report: Told of every frame ("frame"), each file's artifact, and asked whether the job was cancelled.
+
+    Returns:
+        {"folder", "count", "rendered", "seconds", "device", "finished"}, finished: whether the scene was computed to
+        its end. Much the same is in render.json, and the path in camera_path.json beside it.
+
+    Raises:
+        In2nError: For a bad path, an edit or reconstruction that is not there, a full disk; "not_ours" where a file
+            that no job of ours made has a frame's name.
+        Cancelled: Frames that are whole are kept.
     """
-    from ..nerf.scene import load_scene
-
-    path = load_camera_path(Path(request.camera_path))
+    path = CameraPath.load(Path(request.camera_path))
     workspace = Workspace(request.workspace)
+    weights = scene_hash(result_folder(workspace, request.edit))
     scene = load_scene(workspace, request.edit, request.device)
     folder = workspace.renders(request.edit, path.name)
-    record = _open_record(folder, path, checkpoint_file(workspace, request.edit))
-    record |= {
+    made_from = {frame.number: frame_provenance(path, frame, weights).hash for frame in path.frames}
+    missing = [frame for frame in path.frames if not is_rendered(folder, frame.number, made_from[frame.number])]
+    _refuse_foreign(folder, missing)
+    before = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+    record = {
         "camera_path": path.name,
         "edit": request.edit,
         "count": len(path.frames),
+        "seconds": before.get("seconds", 0.0),
         "device": describe_device(scene.device),
+        "scene": weights,
+        "finished": is_done(workspace, request.edit),
     }
+    write_json(folder / RECORD, record)
+    write_json(folder / PATH_COPY, path.to_json())
 
-    missing = [frame for frame in path.frames if not _is_rendered(folder, frame.number)]
-    done_before, before, started = len(path.frames) - len(missing), record["seconds"], time.monotonic()
+    done_before, started = len(path.frames) - len(missing), time.monotonic()
     for index, frame in enumerate(missing):
         elapsed = time.monotonic() - started
         report.progress(
@@ -52,70 +73,38 @@ def render_path(request: RenderPath, report: Reporter) -> dict:
             f"Rendering frame {frame.number}",
             elapsed / index * (len(missing) - index) if index else None,
         )
-        picture = Picture.of(scene.render(frame.camera, report=report), scene.has_alpha)
-        write_exr(folder / f"{frame.number:04d}.exr", picture)
-        write_png(folder / f"{frame.number:04d}.png", picture)
-        report.artifact("frame", folder / f"{frame.number:04d}.png")
-        record["seconds"] = round(before + time.monotonic() - started, 3)
+        picture = Picture.of(scene.render(frame.camera, report=report), scene.has_alpha).scaled(path.unit_scale)
+        files = {kind: folder / f"{frame.number:04d}.{kind}" for kind in KINDS}
+        write_exr(files["exr"], picture, made_from[frame.number])
+        write_png(files["png"], picture, made_from[frame.number])
+        report.artifact("frame", files["png"])
+        record["seconds"] = round(before.get("seconds", 0.0) + time.monotonic() - started, 3)
         write_json(folder / RECORD, record)
     report.progress(len(path.frames), len(path.frames), "frame", "Frames rendered", 0.0)
-    return {
-        "folder": str(folder),
-        "count": len(path.frames),
-        "rendered": len(missing),
-        "seconds": record["seconds"],
-        "device": record["device"],
-    }
+    shown = {key: record[key] for key in ("count", "seconds", "device", "finished")}
+    return {"folder": str(folder), "rendered": len(missing), **shown}
 
 
-def load_camera_path(path: Path) -> CameraPath:
-    """Read a CameraPath file. Raises In2nError("missing_file", "bad_json", "bad_camera_path")."""
-    data = read_json(path)
-    try:
-        camera_path = CameraPath.from_json(data)
-    except (KeyError, TypeError, ValueError) as error:
-        raise In2nError(
-            "bad_camera_path",
-            f"{path} is not a camera path ({type(error).__name__}: {error}).",
-            "Export the camera path again.",
-        ) from error
-    if not camera_path.frames:
-        raise In2nError(
-            "bad_camera_path", f"The camera path {path} has no frames.", "Animate the camera over at least one frame."
-        )
-    return camera_path
+def frame_provenance(path: CameraPath, frame: PathFrame, weights: str | None) -> Provenance:
+    """What a frame is made from: its camera, the scene's weights, and the unit of its depth."""
+    settings = {"camera": frame.camera.to_json(), "unit_scale": path.unit_scale}
+    return Provenance("frame", settings, {SCENE: weights})
 
 
-def checkpoint_file(workspace: Workspace, edit: str | None) -> Path:
-    """The checkpoint of an edit, or of the reconstruction for None."""
-    return (workspace.edit(edit) if edit else workspace.reconstruction) / "checkpoint.safetensors"
+def is_rendered(folder: Path, number: int, made_from: str) -> bool:
+    """Whether both files of a frame are there and made from this."""
+    return all(provenance_of(folder / f"{number:04d}.{kind}") == made_from for kind in KINDS)
 
 
-def _is_rendered(folder: Path, number: int) -> bool:
-    return all((folder / f"{number:04d}.{kind}").is_file() for kind in ("png", "exr"))
-
-
-def _open_record(folder: Path, path: CameraPath, checkpoint: Path) -> dict:
-    """The record of an earlier run of the same frames; where they were others, these are removed and a new one
-    begun."""
-    fingerprint = _fingerprint(path, checkpoint)
+def _refuse_foreign(folder: Path, frames: list[PathFrame]) -> None:
+    """Raises In2nError("not_ours"). Frames of the last version carry nothing, but have a record beside them."""
     if (folder / RECORD).is_file():
-        record = read_json(folder / RECORD)
-        if record.get("fingerprint") == fingerprint:
-            return record
-    for kind in ("png", "exr"):
-        for stale in folder.glob(f"[0-9]*.{kind}"):
-            stale.unlink()
-    record = {"fingerprint": fingerprint, "seconds": 0.0}
-    write_json(folder / PATH_COPY, path.to_json())
-    write_json(folder / RECORD, record)
-    return record
-
-
-def _fingerprint(path: CameraPath, checkpoint: Path) -> str:
-    digest = hashlib.sha256(json.dumps(path.to_json(), sort_keys=True).encode())
-    if checkpoint.is_file():
-        with checkpoint.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
-    return digest.hexdigest()
+        return
+    for frame in frames:
+        for file in (folder / f"{frame.number:04d}.{kind}" for kind in KINDS):
+            if file.exists() and provenance_of(file) is None:
+                raise In2nError(
+                    "not_ours",
+                    f"{file} was not rendered by this program and would be overwritten.",
+                    "Move it away, or give the camera path another name.",
+                )

@@ -14,9 +14,11 @@ from ...link.requests import ExtractMesh
 from ...scene.camera import Camera
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
-from ...workspace.files import atomic_path, write_json
+from ...workspace.files import atomic_path, read_json, write_json
 from ...workspace.layout import ORIGINAL, Workspace
+from ...workspace.provenance import PHOTOS, SCENE, Provenance, is_done, photos_hash, result_folder, scene_hash
 from ..device import describe_device
+from ..nerf.scene import Scene, load_scene
 from ..pictures import to_bytes
 from .glb import glb_bytes
 
@@ -50,36 +52,85 @@ class DensityGrid:
 
 
 def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
-    """Marching cubes of an edit's or the reconstruction's density to meshes/<edit>.ply and .glb.
+    """Marching cubes of an edit's or the reconstruction's density, to meshes/<edit>.ply and .glb.
 
-    Returns {"ply", "glb", "vertices", "faces", "threshold", "seconds", "device"}; the same is in meshes/<edit>.json.
-    Raises In2nError("empty_mesh") where nothing is dense; Cancelled.
+    A mesh of the same scene and resolution that is there is not made again.
+
+    Args:
+        request: Which edit (None: the reconstruction), and the grid's resolution.
+        report: Told how far it is, and asked whether the job was cancelled.
+
+    Returns:
+        {"ply", "glb", "vertices", "faces", "threshold", "seconds", "device", "finished"}, finished: whether the scene
+        was computed to its end. The same, with what it was made from, is in meshes/<edit>.json.
+
+    Raises:
+        In2nError: "empty_mesh" where nothing is dense, "not_ours" where a mesh that no job of ours made has its name.
+        Cancelled: An earlier mesh is as it was.
     """
-    from ..nerf.scene import load_scene
-
     started = time.monotonic()
     workspace = Workspace(request.workspace)
+    files = {kind: workspace.mesh(request.edit, f".{kind}") for kind in ("ply", "glb")}
+    record_file = workspace.mesh(request.edit, ".json")
+    made_from = _provenance(workspace, request)
+    record = _record(record_file)
+    paths = {kind: str(path) for kind, path in files.items()}
+    if record.get("provenance") == made_from.to_json() and all(path.is_file() for path in files.values()):
+        done = {key: value for key, value in record.items() if key not in ("provenance", "resolution")}
+        return {**paths, **done, "finished": is_done(workspace, request.edit)}
+    _refuse_foreign(record_file, list(files.values()))
     scene = load_scene(workspace, request.edit, request.device)
     mesh, threshold = mesh_of_scene(scene, request.resolution, report)
-    files = {kind: workspace.mesh(request.edit, f".{kind}") for kind in ("ply", "glb")}
+    write_json(record_file, {"resolution": request.resolution})  # of no scene, until both files are
     write_ply(files["ply"], mesh)
     write_glb(files["glb"], mesh, request.edit or ORIGINAL)
     result = {
-        **{kind: str(path) for kind, path in files.items()},
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
         "threshold": threshold,
         "seconds": round(time.monotonic() - started, 3),
         "device": describe_device(scene.device),
+        "finished": is_done(workspace, request.edit),
     }
-    facts = {key: value for key, value in result.items() if key not in files}
-    write_json(workspace.mesh(request.edit, ".json"), {"resolution": request.resolution, **facts})
+    write_json(record_file, {"resolution": request.resolution, **result, "provenance": made_from.to_json()})
     for path in files.values():
         report.artifact("mesh", path)
-    return result
+    return {**paths, **result}
 
 
-def mesh_of_scene(scene, resolution: int, report: Reporter) -> tuple[ColoredMesh, float]:
+def is_of_scene(workspace: Workspace, edit: str | None) -> bool:
+    """Whether the mesh of an edit, or of the reconstruction for None, is there and of its scene as it now is."""
+    made = Provenance.from_json(_record(workspace.mesh(edit, ".json")).get("provenance"))
+    there = workspace.mesh(edit, ".glb").is_file()
+    return there and made is not None and made.inputs.get(SCENE) == scene_hash(result_folder(workspace, edit))
+
+
+def _provenance(workspace: Workspace, request: ExtractMesh) -> Provenance:
+    """The photos' cameras and points bound the grid and find its threshold."""
+    inputs = {SCENE: scene_hash(result_folder(workspace, request.edit)), PHOTOS: photos_hash(workspace)}
+    return Provenance("mesh", {"resolution": request.resolution}, inputs)
+
+
+def _record(file: Path) -> dict:
+    try:
+        found = read_json(file)
+    except In2nError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _refuse_foreign(record_file: Path, files: list[Path]) -> None:
+    """Raises In2nError("not_ours") for a mesh without the record that every mesh of ours has."""
+    found = next((file for file in files if file.exists()), None)
+    if found is not None and not record_file.exists():
+        raise In2nError(
+            "not_ours",
+            f"{found} was not made by this program and would be overwritten.",
+            "Move it away, then extract the mesh again.",
+        )
+
+
+def mesh_of_scene(scene: Scene, resolution: int, report: Reporter) -> tuple[ColoredMesh, float]:
     """The mesh of a trained scene, and its density threshold.
 
     resolution: grid points along the longest side of the bounds.

@@ -19,8 +19,12 @@ from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...workspace.files import atomic_path, read_json, write_json
 from ...workspace.layout import Workspace
+from ...workspace.outputs import FRAMES, SUMMARY, claim, frame_names, made_by_us, record, remove_made
+from ...workspace.provenance import result_folder, scene_hash
+from ..nerf.scene import load_scene
 from ..pictures import BACKGROUND, GAP, INK, LABEL_HEIGHT, Picture, contact_strip, fitted
-from .frames import PATH_COPY, RECORD, checkpoint_file, load_camera_path
+from .frames import PATH_COPY, RECORD, frame_provenance, is_rendered
+from .mesh import extract_mesh, is_of_scene
 
 SHEET_VIEWS = 4
 SHEET_CELL = 256
@@ -72,58 +76,65 @@ def before_after_gif(
 
 
 def summarise(request: Summarise, report: Reporter) -> dict:
-    """Gather the results of an edit in the folder request.out.
+    """Gather the results of an edit in a folder of the user's.
 
-    Writes frames/edited/, before_after.gif, mesh.glb, contact_sheet.png and report.json, and returns what report.json
-    holds. Raises In2nError where the reconstruction, the edit or the frames are not there; Cancelled.
+    Args:
+        request: Which edit and camera path, and the folder `out`.
+        report: Told of every view and frame, and asked whether the job was cancelled.
+
+    Returns:
+        What report.json holds. Beside it lie frames/edited/, before_after.gif, mesh.glb and contact_sheet.png. Frames
+        of an earlier path that are ours and unchanged are taken away again (see `workspace.outputs`).
+
+    Raises:
+        In2nError: "missing_result" where the reconstruction, the edit or the frames are not there, "not_ours" where
+            a file that we did not make has one of the names; nothing is written then.
+        Cancelled: What is written is whole.
     """
-    from ..nerf.scene import load_scene
-
     workspace, out = Workspace(request.workspace), Path(request.out)
     for edit in (None, request.edit):
-        _require(checkpoint_file(workspace, edit), "reconstruction" if edit is None else f"edit “{edit}”")
+        checkpoint = result_folder(workspace, edit) / "checkpoint.safetensors"
+        _require(checkpoint, "reconstruction" if edit is None else f"edit “{edit}”")
     frames = workspace.renders(request.edit, request.camera_path)
     _require(frames / RECORD, f"frames of “{request.camera_path}”")
-    path = load_camera_path(frames / PATH_COPY)
+    path = CameraPath.load(frames / PATH_COPY)
+    copies = frame_names(frame.number for frame in path.frames)
+    claim(out, [*SUMMARY, *copies])
 
     scenes = {edit: load_scene(workspace, edit, request.device) for edit in (None, request.edit)}
     _write_contact_sheet(workspace, scenes, request.edit, out / "contact_sheet.png", report)
-    _write_animation(scenes[None], path, workspace.renders(None, path.name), frames, out / "before_after.gif", report)
-    _copy_frames(frames, path, out / "frames" / "edited", report)
+    _write_animation(workspace, scenes[None], path, frames, out / "before_after.gif", report)
+    for index, name in enumerate(copies):
+        report.progress(index, len(copies), "file", "Copying frames")
+        _copy(frames / Path(name).name, out / name)
     _copy_mesh(workspace, request, out / "mesh.glb", report)
-    facts = gather_report(workspace, request)
-    write_json(out / "report.json", facts)
+    summary = gather_report(workspace, request)
+    write_json(out / "report.json", summary)
+    remove_made(out, [name for name in made_by_us(out) if name.startswith(f"{FRAMES}/") and name not in copies])
+    record(out, [*SUMMARY, *copies])
     for name in ("contact_sheet.png", "before_after.gif", "report.json"):
         report.artifact("report", out / name)
-    return facts
+    return summary
 
 
 def gather_report(workspace: Workspace, request: Summarise) -> dict:
     """report.json from the files that the jobs left in the workspace; what a job did not leave is taken from
     request.results."""
 
-    def facts(path: Path, job: str, names: dict[str, str]) -> dict:
+    def chosen(path: Path, job: str, *names: str) -> dict:
         found = {**request.results.get(job, {}), **(read_json(path) if path.is_file() else {})}
-        return {name: found.get(key) for name, key in names.items()}
+        return {name: found.get(name) for name in names}
 
-    same = lambda *names: {name: name for name in names}  # noqa: E731
-    edit = workspace.edit(request.edit)
-    device = facts(edit / "state.json", "edit", same("device"))["device"]
+    reconstruction = workspace.reconstruction / "state.json"
+    edit = workspace.edit(request.edit) / "state.json"
+    frames = workspace.renders(request.edit, request.camera_path) / RECORD
+    made = chosen(edit, "edit", "instruction", "editor", "rounds", "unet_evaluations", "seconds")
     return {
-        "reconstruction": facts(
-            workspace.reconstruction / "state.json", "reconstruct", same("psnr_db", "seconds", "device")
-        ),
-        "edit": {
-            "name": request.edit,
-            **facts(
-                edit / "state.json", "edit", same("instruction", "editor", "rounds", "unet_evaluations", "seconds")
-            ),
-        },
-        "frames": facts(
-            workspace.renders(request.edit, request.camera_path) / RECORD, "render", same("count", "seconds")
-        ),
-        "mesh": facts(workspace.mesh(request.edit, ".json"), "mesh", same("vertices", "faces", "seconds")),
-        "device": device,
+        "reconstruction": chosen(reconstruction, "reconstruct", "psnr_db", "seconds", "device"),
+        "edit": {"name": request.edit, **made},
+        "frames": chosen(frames, "render", "count", "seconds"),
+        "mesh": chosen(workspace.mesh(request.edit, ".json"), "mesh", "vertices", "faces", "seconds"),
+        "device": chosen(edit, "edit", "device")["device"],
         "versions": versions(),
     }
 
@@ -147,7 +158,7 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def _write_contact_sheet(workspace: Workspace, scenes: dict, edit: str, path: Path, report: Reporter) -> None:
-    capture = PinholeCapture.from_json(read_json(workspace.capture_json))
+    capture = PinholeCapture.load(workspace.capture_json)
     views = capture.held_out_views or capture.training_views
     views = [views[i] for i in spread(len(views), SHEET_VIEWS)]
     rows = {"photo": [], "reconstruction": [], "edit": []}
@@ -164,17 +175,19 @@ def _write_contact_sheet(workspace: Workspace, scenes: dict, edit: str, path: Pa
         sheet.save(temporary)
 
 
-def _write_animation(scene, path: CameraPath, unedited: Path, edited: Path, gif: Path, report: Reporter) -> None:
-    """unedited, edited: folders of full frames. Frames before the edit that are not there are rendered small from
-    `scene`."""
+def _write_animation(workspace: Workspace, scene, path: CameraPath, edited: Path, gif: Path, report: Reporter) -> None:
+    """Frames before the edit are those of the unedited scene where they are there, else rendered small from `scene`.
+
+    edited: the folder of the edited frames.
+    """
+    unedited, weights = workspace.renders(None, path.name), scene_hash(workspace.reconstruction)
     chosen = [path.frames[i] for i in spread(len(path.frames), ANIMATION_FRAMES)]
-    at_hand = (unedited / PATH_COPY).is_file() and read_json(unedited / PATH_COPY) == read_json(edited / PATH_COPY)
     before, after = [], []
     for index, frame in enumerate(chosen):
         report.progress(index, len(chosen), "frame", "Before and after")
         name = f"{frame.number:04d}.png"
         after.append(_over_white(Image.open(edited / name)))
-        if at_hand and (unedited / name).is_file():
+        if is_rendered(unedited, frame.number, frame_provenance(path, frame, weights).hash):
             before.append(_over_white(Image.open(unedited / name)))
         else:
             rendered = scene.render(_small_camera(frame.camera), report=report)
@@ -194,18 +207,10 @@ def _small_camera(camera: Camera) -> Camera:
     return Camera(k.scaled_to(*size), camera.camera_to_world)
 
 
-def _copy_frames(folder: Path, path: CameraPath, out: Path, report: Reporter) -> None:
-    for index, frame in enumerate(path.frames):
-        report.progress(index, len(path.frames), "frame", "Copying frames")
-        for kind in ("png", "exr"):
-            _copy(folder / f"{frame.number:04d}.{kind}", out / f"{frame.number:04d}.{kind}")
-
-
 def _copy_mesh(workspace: Workspace, request: Summarise, out: Path, report: Reporter) -> None:
-    if not workspace.mesh(request.edit, ".glb").is_file():
-        from .mesh import extract_mesh
-
-        extract_mesh(ExtractMesh(workspace=request.workspace, edit=request.edit, device=request.device), report)
+    mesh = ExtractMesh(workspace=request.workspace, edit=request.edit, device=request.device)
+    if not is_of_scene(workspace, request.edit):
+        extract_mesh(mesh, report)
     _copy(workspace.mesh(request.edit, ".glb"), out)
 
 
