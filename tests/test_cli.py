@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from in2n_blender.cli import commands, setup, terminal
 from in2n_blender.cli import main as cli
 from in2n_blender.environment.uv import Uv
 from in2n_blender.link import client
@@ -34,7 +35,7 @@ def capture(tmp_path):
 def engine(home, monkeypatch):
     """Jobs go to the fake worker."""
     monkeypatch.setenv("IN2N_ENGINE_PYTHON", sys.executable)
-    monkeypatch.setattr(cli, "Client", lambda python: client.Client(python, home / "worker.log", FAKE))
+    monkeypatch.setattr(commands, "Client", lambda python: client.Client(python, home / "worker.log", FAKE))
 
 
 def run(capture, out, *more, instruction="make it snow", editor="any"):
@@ -102,9 +103,9 @@ def test_the_parts_alone(engine, capture, tmp_path, capsys):
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_ctrl_c_cancels_and_ends_the_worker(home, capture, tmp_path):
     script = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom in2n_blender.cli import main as cli\nfrom "
-        "in2n_blender.link import client\n"
-        f"cli.Client = lambda python: client.Client(python, {str(tmp_path / 'log')!r}, {str(FAKE)!r})\n"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom in2n_blender.cli import commands\nfrom "
+        "in2n_blender.cli import main as cli\nfrom in2n_blender.link import client\n"
+        f"commands.Client = lambda python: client.Client(python, {str(tmp_path / 'log')!r}, {str(FAKE)!r})\n"
         f"sys.exit(cli.main(['run', {str(capture)!r}, '--out', {str(tmp_path / 'out')!r}, '--instruction', 'wait', "
         "'--editor', 'any']))"
     )
@@ -241,7 +242,7 @@ def named(instruction="Make it SNOW, please!", **changes):
         "perceptual": "auto",
         **changes,
     }
-    return cli.edit_name(type("Arguments", (), {"instruction": instruction, **arguments}))
+    return commands.edit_name(type("Arguments", (), {"instruction": instruction, **arguments}))
 
 
 def test_edit_names_are_readable_valid_and_tell_edits_apart():
@@ -251,23 +252,23 @@ def test_edit_names_are_readable_valid_and_tell_edits_apart():
 
 
 def test_tests_with_and_without_bpy_run_apart():
-    outside, blender = cli.split_test_paths(["-k", "camera", "-x"], TESTS)
+    outside, blender = setup.split_test_paths(["-k", "camera", "-x"], TESTS)
     assert outside == ([str(TESTS), f"--ignore={TESTS / 'blender'}"], ["-k", "camera", "-x"])
     assert blender == ([str(TESTS / "blender")], ["-k", "camera", "-x"])
 
 
 def test_paths_choose_their_process():
-    assert cli.split_test_paths(["tests/scene", "-q"], TESTS) == [(["tests/scene"], ["-q"])]
-    assert cli.split_test_paths(["tests/blender/conftest.py::x", "tests/link", "-k", "tests"], TESTS) == [
+    assert setup.split_test_paths(["tests/scene", "-q"], TESTS) == [(["tests/scene"], ["-q"])]
+    assert setup.split_test_paths(["tests/blender/conftest.py::x", "tests/link", "-k", "tests"], TESTS) == [
         (["tests/link"], ["-k", "tests"]),
         (["tests/blender/conftest.py::x"], ["-k", "tests"]),
     ]
-    assert len(cli.split_test_paths(["tests"], TESTS)) == 2
+    assert len(setup.split_test_paths(["tests"], TESTS)) == 2
 
 
 def test_exit_codes_of_several_runs():
-    assert cli.worst_code([0, 0]) == 0 and cli.worst_code([0, 1]) == 1
-    assert cli.worst_code([5, 0]) == 0 and cli.worst_code([5, 5]) == 5
+    assert setup.worst_code([0, 0]) == 0 and setup.worst_code([0, 1]) == 1
+    assert setup.worst_code([5, 0]) == 0 and setup.worst_code([5, 5]) == 5
 
 
 class Terminal(io.StringIO):
@@ -277,7 +278,7 @@ class Terminal(io.StringIO):
 
 def test_progress_on_a_terminal_is_one_line():
     stream = Terminal()
-    printer = cli.ProgressPrinter(stream)
+    printer = terminal.ProgressPrinter(stream)
     for step in range(1, 4):
         printer(Progress(step, 3, "steps", "training", 100.0))
     printer("a line of the log")
@@ -286,7 +287,7 @@ def test_progress_on_a_terminal_is_one_line():
 
 def test_progress_elsewhere_is_a_line_now_and_then():
     stream, now = io.StringIO(), [0.0]
-    printer = cli.ProgressPrinter(stream, every=5.0, clock=lambda: now[0])
+    printer = terminal.ProgressPrinter(stream, every=5.0, clock=lambda: now[0])
     for step in range(101):
         now[0] = step * 0.1
         printer(Progress(step, 100, "steps", "training"))

@@ -19,7 +19,7 @@ _handle = None
 
 def run(arguments: list[str]) -> int:
     """The exit code of the command line (see `cli`)."""
-    from ..cli import main
+    from ..cli import main  # here, so that Blender starts without the command line
 
     with _environment():
         try:

@@ -19,45 +19,71 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import addon_utils
 import bpy
 import numpy as np
 
+from ..cli.arguments import DEMO_DEFAULTS, add_demo
 from ..link.requests import Edit, Summarise
 from ..scene.camera import look_at_point
 from ..scene.errors import Cancelled, In2nError
 from ..scene.readers import read as read_capture
-from ..workspace.layout import Workspace
+from ..workspace.layout import Workspace, absolute
+from ..workspace.outputs import claim, demo_names
 from ..workspace.stages import Stages
-from . import compat
+from . import compat, tasks, worker
 
 CAPTURE = Path(__file__).resolve().parents[1] / "data" / "demo_capture"
-INSTRUCTION = "make it look like it snowed"
+INSTRUCTION = DEMO_DEFAULTS["instruction"]
 EDIT, PATH = "edited", "orbit"
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What the command line chooses. steps and rounds 0: as many as the preset wants."""
+    """What the command line chooses.
+
+    Attributes:
+        out: The folder for everything.
+        capture: The photos with their cameras.
+        instruction: What to change.
+        editor: The model: "miniature", its name on the hub, or a folder.
+        preset: Size of photos and model.
+        device: What the engine computes on.
+        seed: Of the reconstruction and the edit.
+        steps: Training steps of the reconstruction; 0: the preset's.
+        rounds: How often every view is edited; 0: the preset's.
+        frames: Along the orbit.
+        resolution: Grid cells along the mesh's longest side.
+    """
 
     out: Path
     capture: Path = CAPTURE
     instruction: str = INSTRUCTION
     editor: str = "miniature"
-    preset: str = "draft"
+    preset: str = DEMO_DEFAULTS["preset"]
     device: str = "auto"
     seed: int = 0
     steps: int = 0
     rounds: int = 0
     frames: int = 48
-    mesh_resolution: int = 160
+    resolution: int = DEMO_DEFAULTS["resolution"]
 
 
 def run_demo(settings: DemoSettings) -> dict:
-    """Run the whole demo; returns what report.json holds. Raises In2nError and Cancelled."""
-    out = settings.out.expanduser().resolve()
+    """Run the whole demo.
+
+    Returns:
+        What report.json holds.
+
+    Raises:
+        In2nError: What `check` and the jobs raise; "not_ours" where the folder holds somebody else's files under the
+            names that the demo writes.
+        Cancelled: By Ctrl-C.
+    """
+    out = absolute(settings.out)
     check(settings, out)
     blend = out / "demo.blend"
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out, demo_names(settings.frames))
     enable_add_on()
     open_or_create(blend)
     stages = Stages(out / "demo.json")
@@ -107,11 +133,11 @@ def run_demo(settings: DemoSettings) -> dict:
     )
     stage(
         "mesh",
-        {"resolution": settings.mesh_resolution},
+        {"resolution": settings.resolution},
         workspace.mesh(EDIT, ".glb"),
         bpy.ops.in2n.extract_mesh,
         edit=EDIT,
-        resolution=settings.mesh_resolution,
+        resolution=settings.resolution,
     )
     print("--- summary", flush=True)
     return summarise(
@@ -127,7 +153,7 @@ def run_demo(settings: DemoSettings) -> dict:
 
 
 def check(settings: DemoSettings, out: Path) -> None:
-    """Raises In2nError for what is wrong before anything is made."""
+    """Raise In2nError for what is wrong before anything is made."""
     Edit(
         workspace=str(out),
         name=EDIT,
@@ -143,8 +169,6 @@ def check(settings: DemoSettings, out: Path) -> None:
 
 def enable_add_on() -> None:
     """Enable the package as Blender's preferences would."""
-    import addon_utils
-
     package = sys.modules[__package__.rpartition(".")[0]]
     package.__time__ = os.path.getmtime(
         package.__file__
@@ -174,12 +198,15 @@ def save(blend: Path) -> None:
 
 
 def call(operator, **arguments) -> dict:
-    """Run one of the add-on's operators to its end; returns what its job returned.
+    """Run one of the add-on's operators to its end.
 
-    Raises the job's own In2nError or Cancelled, or In2nError("operator_failed") with what the operator reported.
+    Returns:
+        What its job returned.
+
+    Raises:
+        In2nError: The job's own, or "operator_failed" with what the operator reported.
+        Cancelled: By Ctrl-C.
     """
-    from . import tasks
-
     before = tasks.current()
     try:
         outcome = operator(**arguments)
@@ -211,10 +238,17 @@ def import_capture(settings: DemoSettings, blend: Path) -> None:
 
 
 def animate_orbit(scene, frames: int) -> bpy.types.Object:
-    """An animated camera once around what the photos look at, with keyframes a user would set.
+    """Animate a camera once around what the photos look at, with keyframes a user would set.
 
     The camera hangs on an Empty that turns, tracks a second Empty in the middle, rises and sinks, and zooms in and
-    back. Replaces an orbit made before. Returns the camera.
+    back. An orbit made before is replaced.
+
+    Args:
+        scene: Blender's scene, which holds the capture's cameras.
+        frames: Of the loop.
+
+    Returns:
+        The camera.
     """
     for name in ("Orbit", "Orbit target", "Orbit camera"):
         if name in bpy.data.objects:
@@ -273,9 +307,14 @@ def look_through_camera() -> None:
 
 
 def viewed_center(poses: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """The point nearest to all optical axes, and the cameras' median distance from it and height above it.
+    """What the cameras look at, and from where.
 
-    poses: (n, 4, 4) camera-to-world, OpenGL axes.
+    Args:
+        poses: (n, 4, 4) camera-to-world, OpenGL axes.
+
+    Returns:
+        The point (3,) nearest to all optical axes, and the cameras' median distance from it and height above it, in
+        the scene's units.
     """
     origins, axes = poses[:, :3, 3], -poses[:, :3, 2] / np.linalg.norm(poses[:, :3, 2], axis=1, keepdims=True)
     center = look_at_point(origins, axes)
@@ -284,10 +323,15 @@ def viewed_center(poses: np.ndarray) -> tuple[np.ndarray, float, float]:
 
 
 def summarise(request: Summarise) -> dict:
-    """frames/edited/, mesh.glb, before_after.gif, contact_sheet.png and report.json, made by the engine; returns the
-    report."""
-    from . import tasks, worker
+    """frames/edited/, mesh.glb, before_after.gif, contact_sheet.png and report.json, made by the engine.
 
+    Returns:
+        The report.
+
+    Raises:
+        In2nError: The job's own.
+        Cancelled: By Ctrl-C.
+    """
     job = tasks.begin(tasks.Job("Summary", worker.work([request])))
     job.run_here(tasks.ProgressPrinter())
     if job.error is not None:
@@ -296,36 +340,11 @@ def summarise(request: Summarise) -> dict:
 
 
 def parse(arguments: list[str] | None = None) -> DemoSettings:
-    default = DemoSettings(Path("demo"))
-    parser = argparse.ArgumentParser(prog="in2n_blender demo", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--out", type=Path, default=default.out, help="folder for everything the demo makes (default: ./demo)"
-    )
-    parser.add_argument("--capture", type=Path, default=default.capture, help="another capture than the bundled one")
-    parser.add_argument("--instruction", default=default.instruction, help="what to change (default: “%(default)s”)")
-    parser.add_argument(
-        "--editor",
-        default=default.editor,
-        help="miniature, timbrooks/instruct-pix2pix or a folder (default: %(default)s)",
-    )
-    parser.add_argument("--preset", default=default.preset, help="draft, standard or full (default: %(default)s)")
-    parser.add_argument("--device", default=default.device, help="auto, cpu, cuda or mps (default: %(default)s)")
-    parser.add_argument(
-        "--seed", type=int, default=default.seed, help="the same seed gives the same result (default: %(default)s)"
-    )
-    for name, what in (
-        ("steps", "training steps of the reconstruction; 0: the preset's"),
-        ("rounds", "rounds of editing; 0: the preset's"),
-        ("frames", "frames along the camera path"),
-        ("mesh-resolution", "grid cells along the mesh's longest side"),
-    ):
-        parser.add_argument(
-            f"--{name}",
-            type=int,
-            default=getattr(default, name.replace("-", "_")),
-            help=f"{what} (default: %(default)s)",
-        )
-    return DemoSettings(**vars(parser.parse_args(arguments)))
+    """The settings of a command line; ends the process where it cannot be read."""
+    parser = argparse.ArgumentParser(prog="in2n_blender demo", description=__doc__.split("\n")[0], allow_abbrev=False)
+    add_demo(parser)
+    found = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
+    return DemoSettings(**{name: Path(value) if name in ("out", "capture") else value for name, value in found.items()})
 
 
 def main(arguments: list[str] | None = None) -> int:

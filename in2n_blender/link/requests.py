@@ -242,7 +242,7 @@ class PreviewGrid(Request):
     view: str | None = _setting(
         "Photo", "the photo's name (default: the first that is trained on)", None, metavar="NAME"
     )
-    grid: bool = _setting("Grid", "a picture for every pair of scales, instead of one picture", True)
+    grid: bool = _setting("Grid", "a picture for every pair of scales (default: one picture)", False)
     text_scales: list[float] | None = _scales(
         "Text", "how strongly to follow the instruction (default: around the model's own)"
     )
@@ -281,7 +281,9 @@ class RenderPath(Request):
 
     method: ClassVar[str] = "render"
     workspace: str = _workspace()
-    camera_path: str = _setting("Camera Path", "camera path file, as Blender exports it", metavar="FILE")
+    camera_path: str = _setting(
+        "Camera Path", "camera path file, as Blender exports it (default: a path through the views)", metavar="FILE"
+    )
     edit: str | None = _edit("to render")
     device: str = _device()
 
@@ -305,7 +307,7 @@ class PathThroughViews(Request):
     method: ClassVar[str] = "path"
     workspace: str = _workspace()
     name: str = _setting("Name", "the path's name", "through-views")
-    frames: int = _frames(48, "frames of the path through the views")
+    frames: int = _frames(48, "frames along the camera path")
     fps: float = _setting("Frame Rate", "frames a second", 24.0, low=0.01, high=10_000.0)
 
 
@@ -514,6 +516,11 @@ def field_type(cls: type[Request], name: str) -> type:
     return _types(cls)[name][0]
 
 
+def item_type(cls: type[Request], name: str) -> type | None:
+    """What a list of the field holds; None where it is no list."""
+    return _types(cls)[name][1] if field_type(cls, name) is list else None
+
+
 def _check_value(field, setting: Setting, value: object, kinds: dict) -> None:
     kind, item, optional = kinds[field.name]
     if value is None and optional:
@@ -525,7 +532,7 @@ def _check_value(field, setting: Setting, value: object, kinds: dict) -> None:
             setting.advice or "Leave it out.",
         )
     for part in value if isinstance(value, list) else [value]:
-        _check_limits(field.name, setting, part)
+        check_limits(field.name, setting, part)
 
 
 def _is(value: object, kind: type) -> bool:
@@ -534,7 +541,8 @@ def _is(value: object, kind: type) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def _check_limits(name: str, setting: Setting, value: object) -> None:
+def check_limits(name: str, setting: Setting, value: object) -> None:
+    """Raise In2nError, with the setting's own code, for a value (of a list: one item) beyond limits or choices."""
     if setting.choices and value not in setting.choices:
         raise In2nError(
             setting.code,

@@ -13,6 +13,7 @@ The unedited reconstruction goes by the name "original" in renders/ and meshes/.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from ..scene.errors import In2nError
@@ -24,7 +25,7 @@ class Workspace:
     """Paths of a workspace; nothing is created until something is written."""
 
     def __init__(self, root: Path | str):
-        self.root = Path(root).expanduser().resolve()
+        self.root = absolute(root)
 
     @property
     def capture_json(self) -> Path:
@@ -54,6 +55,25 @@ class Workspace:
         """Names of the edits that were started, oldest first."""
         found = (self.root / "edits").glob("*/edit.json")
         return [p.parent.name for p in sorted(found, key=lambda p: p.stat().st_mtime)]
+
+
+def absolute(path: Path | str) -> Path:
+    """A path as a user writes it, without "~", links and "..".
+
+    Raises:
+        In2nError: "bad_path" for what no system could open: a ring of links, a name that is too long, a user that is
+            not there, a folder that may not be looked into.
+    """
+    try:
+        found = Path(path).expanduser().resolve()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found.stat()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+        raise In2nError(
+            "bad_path", f"“{str(path)[:200]!s}” cannot be opened ({reason}).".replace("\0", "�"), "Check the path."
+        ) from error
+    return found
 
 
 def safe_name(name: str) -> str:

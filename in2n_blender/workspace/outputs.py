@@ -21,12 +21,23 @@ from .stages import read_stages
 MANIFEST = ".in2n_made.json"
 SUMMARY = ("contact_sheet.png", "before_after.gif", "mesh.glb", "report.json")
 FRAMES = "frames/edited"
-STAGE_FILES = ("run.json", "demo.json")  # see `stages`; a folder of the version without manifests has nothing else
+# See `stages`: a folder of the version without manifests has one of these, and what was made beside it.
+STAGE_FILES = {"run.json": ("workspace",), "demo.json": ("demo.blend", "demo.in2n")}
 
 
 def frame_names(numbers: Iterable[int]) -> list[str]:
     """The names in a summary's folder of the frames with these numbers."""
     return [f"{FRAMES}/{number:04d}.{kind}" for number in numbers for kind in ("png", "exr")]
+
+
+def run_names(frames: int) -> list[str]:
+    """What `run` writes in its folder."""
+    return ["run.json", "workspace", *SUMMARY, *frame_names(range(1, frames + 1))]
+
+
+def demo_names(frames: int) -> list[str]:
+    """What the demo writes in its folder."""
+    return ["demo.json", "demo.blend", "demo.in2n", *SUMMARY, *frame_names(range(1, frames + 1))]
 
 
 def made_by_us(folder: Path | str) -> dict[str, str | None]:
@@ -143,14 +154,14 @@ def _hash(path: Path) -> str:
 def _made_by_last_version(folder: Path) -> dict[str, None]:
     """What the stages name of a run or demo that kept no manifest. Empty where there is none."""
     names: list[str] = []
-    for name in STAGE_FILES:
+    for name, beside in STAGE_FILES.items():
         try:
             stages = read_stages(folder / name)
         except (In2nError, OSError):  # somebody else's
             continue
         results = {key.split(" ")[0]: stage["result"] for key, stage in stages.items() if "result" in stage}
         if stages:
-            names += [name, *(["demo.blend"] if name == "demo.json" else [])]
+            names += [name, *beside]
         if "mesh" in results:  # the last stage before the summary
             count = results.get("render", {}).get("count")
             names += [*SUMMARY, *frame_names(range(1, count + 1) if isinstance(count, int) else ())]

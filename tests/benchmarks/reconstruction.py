@@ -32,7 +32,8 @@ REPOSITORY = HERE.parent.parent
 sys.path[:0] = [str(REPOSITORY), str(HERE)]
 
 from in2n_blender import environment  # noqa: E402
-from in2n_blender.cli import main as cli  # noqa: E402
+from in2n_blender.cli.setup import engine_python  # noqa: E402
+from in2n_blender.cli.terminal import Interruption  # noqa: E402
 from in2n_blender.workspace.files import read_json, write_json  # noqa: E402
 
 DRIVERS = HERE / "against_nerfacto"
@@ -398,8 +399,8 @@ def measure_growth(bench: Bench, on: Compared) -> list[dict]:
 
 def main() -> int:
     if any(importlib.util.find_spec(name) is None for name in ("torch", "matplotlib", "nerfacc")):
-        with cli.Interruption() as interruption:  # the engine's environment, made first if need be
-            python = cli.engine_python(interruption, ("engine", "test"))
+        with Interruption() as interruption:  # the engine's environment, made first if need be
+            python = engine_python(interruption, ("engine", "test"))
         return subprocess.call([str(python), str(Path(__file__).resolve()), *sys.argv[1:]])
     args = parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

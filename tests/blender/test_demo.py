@@ -1,5 +1,6 @@
 """The bundled capture fits its scene, the orbit closes, and the demo runs from end to end in small."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from in2n_blender.blender import cameras, demo
+from in2n_blender.cli.arguments import add_demo, demo_line
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.readers import read as read_capture
 from in2n_blender.testbed.scenes import captured_scene
@@ -113,6 +115,28 @@ def test_wrong_settings_are_told_before_anything_is_made(tmp_path, wrong, senten
     with pytest.raises(In2nError, match=sentence):
         demo.run_demo(demo.DemoSettings(tmp_path / "out", **wrong))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["demo.blend", "demo.json", "mesh.glb", "frames/edited/0002.png", "demo.in2n/images/a"]
+)
+def test_what_the_demo_did_not_make_it_refuses_to_overwrite(tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(In2nError) as refused:
+        demo.run_demo(demo.DemoSettings(tmp_path, frames=2))
+    assert refused.value.code == "not_ours" and name.split("/")[0] in refused.value.message
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_the_line_that_the_command_passes_on_is_read_as_it_was_meant():
+    parser = argparse.ArgumentParser()
+    add_demo(parser)
+    line = ["--out=-x y", "--editor", "a/b", "--seed", "3", "--steps", "7", "--mesh-resolution", "20"]
+    asked = demo.parse(demo_line(parser.parse_args(line)))
+    assert asked == demo.DemoSettings(Path("-x y"), editor="a/b", seed=3, steps=7, resolution=20)
+    assert demo.parse(demo_line(parser.parse_args([]))) == demo.DemoSettings(Path("demo"))
 
 
 def test_the_demo_runs_from_end_to_end(tmp_path, extension):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from in2n_blender.cli import commands
 from in2n_blender.cli import main as cli
 from in2n_blender.engine.diffusion.miniature.operations import OPERATIONS
 from in2n_blender.engine.editing import dataset_update
@@ -398,7 +399,7 @@ def test_the_command_prints_the_table_and_writes_where_it_was_told(edited, tmp_p
     def engine(interruption):
         yield lambda request: evaluate(request, Reporter())
 
-    monkeypatch.setattr(cli, "_engine", engine)
+    monkeypatch.setattr(commands, "_engine", engine)
     monkeypatch.chdir(tmp_path)
     assert (
         cli.main(["evaluate", str(edited), "--edit", "night", "--frames", "2", "--device", "cpu", "--out", "here"]) == 0

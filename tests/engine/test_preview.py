@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from in2n_blender.cli import commands
 from in2n_blender.cli import main as cli
 from in2n_blender.engine.diffusion.editor import load_editor, noise_generator
 from in2n_blender.engine.editing.preview import choose_cells, preview
@@ -63,7 +64,7 @@ def request_for(workspace, editor, **more):
         instruction="make it night",
         editor=editor,
         device="cpu",
-        **{"text_scales": [2.0, 5.0], "image_scales": [1.0, 1.5], "view": "photo 2", **more},
+        **{"text_scales": [2.0, 5.0], "image_scales": [1.0, 1.5], "view": "photo 2", "grid": True, **more},
     )
 
 
@@ -160,7 +161,7 @@ def test_cancelled_it_keeps_what_it_made_and_goes_on_from_there(workspace, edito
 
 def test_a_grid_lies_around_the_editors_own_scales():
     def scales(text, image, **more):
-        cells = choose_cells(PreviewGrid(workspace="", instruction="x", **more), text, image)
+        cells = choose_cells(PreviewGrid(workspace="", instruction="x", **{"grid": True, **more}), text, image)
         return sorted({c.guidance_text for c in cells}), sorted({c.guidance_image for c in cells})
 
     assert scales(7.5, 1.5) == ([5.0, 7.5, 10.0], [1.0, 1.3, 1.5, 1.8])
@@ -199,7 +200,7 @@ def test_the_request_is_checked_before_anything_runs():
 
 def test_the_command_line_asks_for_what_it_was_told(workspace, editor, monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(cli, "_one_job", lambda request, interruption: asked.append(request))
+    monkeypatch.setattr(commands, "one_job", lambda request, interruption: asked.append(request))
     line = [
         "preview",
         workspace,

@@ -1,0 +1,265 @@
+"""The commands that are jobs of the engine's: each makes requests of its arguments and sends them to a worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from .. import environment
+from ..link.client import Client
+from ..link.requests import (
+    Edit,
+    Evaluate,
+    ExtractMesh,
+    ImportCapture,
+    PathThroughViews,
+    PreviewGrid,
+    Reconstruct,
+    RenderPath,
+    Request,
+    Summarise,
+    Testbed,
+)
+from ..scene.errors import In2nError
+from ..workspace.layout import ORIGINAL, Workspace, absolute
+from ..workspace.outputs import MANIFEST, claim, made_by_us, record, refuse_foreign, run_names
+from ..workspace.stages import Stages
+from .arguments import request_of
+from .setup import check_known, engine_python, existing, made_folder, need_checkout
+from .terminal import ProgressPrinter
+
+PATH_NAME = "through-views"
+PREVIEW_FILES = ("preview.json", "photo.png", "sheet.png")
+EVALUATION_FILES = ("result.json", "sheet.png")
+TESTBED_FILES = ("result.json", "settings.json", "table.md", "workspaces")
+# What an import that failed may leave in the workspace that it began.
+BEGUN = {"images", "masks", "job.json", "job.lock", "engine.log"}
+
+
+# --- one after the other --------------------------------------------------------------------------------------------
+
+
+def run_capture(args, interruption) -> None:
+    capture, out = existing(args.source), absolute(args.out)
+    workspace = Workspace(out / "workspace")
+    place = {"workspace": str(workspace.root)}
+    name = edit_name(args)
+    path = workspace.camera_path(PATH_NAME)
+    chain = {
+        "import": request_of(ImportCapture, args, **place, source=str(capture)),
+        "reconstruct": request_of(Reconstruct, args, **place),
+        f"edit {name}": request_of(Edit, args, **place, name=name),
+        "path": request_of(PathThroughViews, args, **place, name=PATH_NAME),
+        f"render {name}": request_of(RenderPath, args, **place, camera_path=str(path), edit=name),
+        f"mesh {name}": request_of(ExtractMesh, args, **place, edit=name),
+    }
+    there = {
+        "import": workspace.capture_json,
+        "reconstruct": workspace.reconstruction / "checkpoint.safetensors",
+        f"edit {name}": workspace.edit(name) / "checkpoint.safetensors",
+        "path": path,
+        f"render {name}": workspace.renders(name, PATH_NAME),
+        f"mesh {name}": workspace.mesh(name, ".glb"),
+    }
+    check_known(args.instruction, args.editor)
+    refuse_foreign(out, run_names(args.frames))
+    _refuse_other_capture(out, capture)
+    with _engine(interruption) as engine, _nothing_left_if_new(out):
+        claim(made_folder(out), run_names(args.frames))
+        stages = Stages(out / "run.json")
+        for key, request in chain.items():
+            _stage(stages, key, request, there[key], engine)
+        results = {key.split(" ")[0]: result for key, result in stages.results.items() if key != "path"}
+        engine(request_of(Summarise, args, **place, edit=name, camera_path=PATH_NAME, out=str(out), results=results))
+    print(f"Done: {out}/contact_sheet.png, before_after.gif, frames/edited/, mesh.glb, report.json")
+
+
+def _refuse_other_capture(out: Path, capture: Path) -> None:
+    before = Stages(out / "run.json").settings("import")
+    if before and before.get("source") != str(capture):
+        raise In2nError(
+            "other_capture",
+            f"{out} holds the results of another capture, {before.get('source')}.",
+            "Choose another folder with --out.",
+        )
+
+
+def _stage(stages: Stages, key: str, request: Request, there: Path, engine) -> None:
+    def work(restart: bool) -> dict:
+        again = restart and hasattr(request, "restart")
+        return engine(dataclasses.replace(request, restart=True) if again else request)
+
+    settings = {name: v for name, v in request.to_params().items() if name not in ("workspace", "camera_path")}
+    if not stages.run(key, settings, work, there.exists):
+        print(f"{key}: done before", flush=True)
+
+
+@contextmanager
+def _nothing_left_if_new(out: Path):
+    """Remove the folder again when it was not there before, the capture could not even be imported into it, and nobody
+    else put anything there meanwhile."""
+    new = not out.exists()
+    try:
+        yield
+    except In2nError:
+        if new and out.is_dir() and not Workspace(out / "workspace").capture_json.exists():
+            _remove_begun(out)
+        raise
+
+
+def _remove_begun(out: Path) -> None:
+    begun, top = _entries(out / "workspace"), _entries(out)
+    if top <= {MANIFEST, "run.json", "workspace"} and all(n in BEGUN or n.startswith(".writing-") for n in begun):
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def _entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+# --- one at a time --------------------------------------------------------------------------------------------------
+
+
+def import_capture(args, interruption) -> None:
+    workspace = str(absolute(args.workspace))
+    one_job(request_of(ImportCapture, args, workspace=workspace, source=str(existing(args.source))), interruption)
+
+
+def reconstruct_workspace(args, interruption) -> None:
+    one_job(request_of(Reconstruct, args, workspace=_workspace(args)), interruption)
+
+
+def edit_workspace(args, interruption) -> None:
+    one_job(request_of(Edit, args, workspace=_workspace(args), name=args.name or edit_name(args)), interruption)
+
+
+def preview_edit(args, interruption) -> None:
+    if not args.grid and max(len(args.text_scales or ()), len(args.image_scales or ())) > 1:
+        raise In2nError("bad_guidance", "One picture has one text and one image scale.", "Add --grid for several.")
+    out = absolute(args.out) if args.out else None
+    request = request_of(PreviewGrid, args, workspace=_workspace(args), out=str(out) if out else None)
+    check_known(args.instruction, args.editor)
+    with _made_by_us(out, PREVIEW_FILES, "text-*.png"):
+        one_job(request, interruption)
+
+
+def render_workspace(args, interruption) -> None:
+    place = {"workspace": _workspace(args)}
+    path = args.camera_path and _file(args.camera_path)
+    through = request_of(PathThroughViews, args, **place, name=PATH_NAME)
+    edit = _edit_or_none(args.edit)
+    render = request_of(RenderPath, args, **place, camera_path=path or "", edit=edit)
+    with _engine(interruption) as engine:
+        path = path or engine(through)["camera_path"]
+        _print_result(engine(dataclasses.replace(render, camera_path=path)))
+
+
+def mesh_workspace(args, interruption) -> None:
+    one_job(request_of(ExtractMesh, args, workspace=_workspace(args), edit=_edit_or_none(args.edit)), interruption)
+
+
+def evaluate_workspace(args, interruption) -> None:
+    out = absolute(args.out) if args.out else None
+    request = request_of(
+        Evaluate,
+        args,
+        workspace=_workspace(args),
+        edit=_edit_or_none(args.edit),
+        truth=str(existing(args.truth)) if args.truth else None,
+        out=str(out) if out else None,
+    )
+    with _made_by_us(out, EVALUATION_FILES), _engine(interruption) as engine:
+        print(engine(request)["table"])
+
+
+def run_testbed(args, interruption) -> None:
+    need_checkout("testbed", "The testbed")
+    out, cache = absolute(args.out), absolute(args.cache or environment.home_folder() / "testbed")
+    request = request_of(Testbed, args, out=str(out), cache=str(cache))
+    groups = ("engine",) if args.blender_python else ("engine", "blender")
+    with _made_by_us(out, TESTBED_FILES), _engine(interruption, groups) as engine:
+        print(engine(request)["table"])
+    print(f"Done: {out}/result.json, table.md, and a sheet for each scene")
+
+
+# --- what they share ------------------------------------------------------------------------------------------------
+
+
+def edit_name(args) -> str:
+    """A name for an edit: the instruction's words, and a mark of all else that it depends on."""
+    words = re.sub(r"[^a-z0-9]+", "-", args.instruction.lower()).strip("-")[:40].strip("-") or "edit"
+    names = "instruction editor guidance_text guidance_image seed rounds noise_schedule perceptual".split()
+    settings = tuple(getattr(args, name) for name in names)
+    parent = getattr(args, "parent", None)
+    mark = hashlib.sha256(repr(settings + ((parent,) if parent else ())).encode()).hexdigest()
+    return f"{words}-{mark[:4]}"
+
+
+def one_job(request: Request, interruption) -> None:
+    """Send a request and print what its result says in words and numbers."""
+    with _engine(interruption) as engine:
+        _print_result(engine(request))
+
+
+@contextmanager
+def _made_by_us(out: Path | None, names, pattern: str = ""):
+    """Claim the names in a folder of the user's before a job writes them, and record them after it.
+
+    pattern: of more files, whose names are known after the job.
+    """
+    if out is None:
+        yield
+        return
+    more = lambda: [path.name for path in sorted(out.glob(pattern))] if pattern else []  # noqa: E731
+    refuse_foreign(out, [*names, *([] if names[0] in made_by_us(out) else more())])
+    claim(made_folder(out), names)
+    yield
+    record(out, [*(name for name in names if (out / name).is_file()), *more()])
+
+
+def _edit_or_none(name: str | None) -> str | None:
+    return None if name in (None, ORIGINAL) else name
+
+
+def _workspace(args) -> str:
+    workspace = Workspace(args.workspace)
+    if not workspace.capture_json.exists():
+        raise In2nError(
+            "no_workspace",
+            f"{workspace.root} is not a workspace: it has no capture.json.",
+            "Make one first: python3 -m in2n_blender import CAPTURE --out WORKSPACE.",
+        )
+    return str(workspace.root)
+
+
+def _file(path: str) -> str:
+    found = existing(path)
+    if not found.is_file():
+        raise In2nError("bad_path", f"{found} is not a file.", "Give the file that Blender exported.")
+    return str(found)
+
+
+def _print_result(result: dict) -> None:
+    for key, value in result.items():
+        if isinstance(value, (str, int, float)):
+            print(f"{key}: {value:.2f}" if isinstance(value, float) else f"{key}: {value}")
+
+
+@contextmanager
+def _engine(interruption, groups=("engine",)):
+    """Yields a function request -> result that runs jobs in one worker and shows their progress."""
+    python = engine_python(interruption, groups)
+    with Client(python) as client:
+
+        def run(request: Request) -> dict:
+            printer = ProgressPrinter()
+            try:
+                return client.run(request, printer, lambda: interruption.asked)
+            finally:
+                printer.close()
+
+        yield run

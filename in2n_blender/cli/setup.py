@@ -1,0 +1,232 @@
+"""The environment that a command needs, and the commands that run another program in it: demo, test, install, build,
+train-miniature."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from .. import environment
+from ..link.process import clean_environment
+from ..link.requests import Edit
+from ..scene.errors import In2nError
+from ..scene.reporting import Reporter
+from ..workspace.layout import absolute
+from ..workspace.outputs import demo_names, refuse_foreign
+from . import extension
+from .arguments import demo_line, request_of
+from .terminal import ProgressPrinter
+
+PACKAGE = Path(__file__).resolve().parents[1]
+NO_TESTS_COLLECTED = 5  # pytest's exit code
+
+
+def engine_python(interruption, groups=("engine",)) -> Path:
+    """The interpreter of the environment, made first if need be; $IN2N_ENGINE_PYTHON names another one to use as it
+    is."""
+    named = os.environ.get("IN2N_ENGINE_PYTHON")
+    if named:
+        existing(named)
+        return Path(named).expanduser().absolute()  # not resolved: a virtual environment's python is a link to its base
+    if not environment.plan(groups).ready:
+        _check_online()
+    printer = ProgressPrinter()
+    try:
+        return environment.install(groups, report=Reporter(printer, lambda: interruption.asked))
+    finally:
+        printer.close()
+
+
+def _check_online() -> None:
+    """Blender's own setting for its extensions, handed on by `blender --command in2n`. Raises In2nError("offline")."""
+    if os.environ.get("IN2N_OFFLINE") and not os.environ.get("IN2N_WHEELHOUSE"):
+        raise In2nError(
+            "offline",
+            "The packages are not installed, and Blender's online access is off.",
+            "Put --online-mode before --command, or install from a folder of wheels with --wheelhouse DIR.",
+        )
+
+
+def existing(path: str) -> Path:
+    """The path of what is there, absolute. Raises In2nError("missing_file", "bad_path")."""
+    found = absolute(path)
+    if not found.exists():
+        raise In2nError("missing_file", f"{found} does not exist.", "Check the path.")
+    return found
+
+
+def made_folder(path: Path | str) -> Path:
+    """The folder, made if it is not there. Raises In2nError("cannot_write", "bad_path")."""
+    folder = absolute(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise In2nError(
+            "cannot_write", f"{folder} cannot be made ({error.strerror}).", "Choose another folder with --out."
+        ) from error
+    return folder
+
+
+def check_known(instruction: str, editor: str) -> None:
+    """The miniature knows few instructions: say so before minutes are spent.
+
+    Raises:
+        In2nError: "unknown_instruction".
+    """
+    if editor == "miniature":
+        # Standard library only; here, because the engine's folder is else not opened by the command line.
+        from ..engine.diffusion.miniature.instructions import match_instruction
+
+        match_instruction(instruction)
+
+
+def need_checkout(folder: str, what: str) -> None:
+    """Raise In2nError("no_checkout") where the package is installed without what only a checkout has.
+
+    Args:
+        folder: Relative to the package.
+        what: Its name in the sentence.
+    """
+    if not (PACKAGE / folder).is_dir():
+        raise In2nError(
+            "no_checkout",
+            f"{what} is not here." if not what.endswith("s") else f"{what} are not here.",
+            "It comes with a checkout of the project, not with the installed extension.",
+        )
+
+
+def run_demo(args, interruption) -> int:
+    request_of(Edit, args, workspace="demo.in2n", name="edited")
+    check_known(args.instruction, args.editor)
+    refuse_foreign(absolute(args.out), demo_names(args.frames))
+    python = engine_python(interruption, ("engine", "blender"))
+    return _module(python, interruption, "in2n_blender.blender.demo", demo_line(args))
+
+
+def train_miniature(args, interruption) -> int:
+    need_checkout("testbed", "The miniature's trainer")
+    python = engine_python(interruption)
+    return _module(python, interruption, "in2n_blender.testbed.miniature.train", args.extra)
+
+
+def run_tests(args, interruption) -> int:
+    need_checkout("../tests", "The project's tests")
+    tests = PACKAGE.parent / "tests"
+    if args.gui:
+        return _test_window(args, interruption, tests / "gui")
+    python = engine_python(interruption, environment.GROUPS)
+    codes = []
+    for paths, rest in split_test_paths(args.extra, tests):
+        # bpy and torch bring libraries that do not go together: a process each
+        print(f"$ python -m pytest {' '.join([*paths, *rest])}", flush=True)
+        codes.append(_program(python, interruption, ["-m", "pytest", *paths, *rest], cwd=PACKAGE.parent))
+        if interruption.asked:
+            return 130
+    return worst_code(codes)
+
+
+def _test_window(args, interruption, tests: Path) -> int:
+    """Only what needs a window; it tells where the screenshots are."""
+    python = engine_python(interruption, ("engine", "test"))
+    out = Path(args.gui_out).absolute()
+    os.environ.update(IN2N_GUI="1", IN2N_GUI_OUT=str(out), IN2N_GUI_SUITE=args.gui_suite)
+    code = _program(python, interruption, ["-m", "pytest", str(tests), *args.extra], cwd=PACKAGE.parent)
+    if out.is_dir():
+        print(f"Screenshots: {out}")
+    return code
+
+
+def split_test_paths(extra: list[str], tests: Path) -> list[tuple[list[str], list[str]]]:
+    """pytest's runs: [(paths, other arguments)], those without bpy first. Paths on the line choose what runs where."""
+
+    def is_path(text: str) -> bool:
+        place = text.split("::")[0]
+        return not text.startswith("-") and (Path(place).exists() or (tests.parent / place).exists())
+
+    paths = [
+        text
+        for i, text in enumerate(extra)
+        if is_path(text) and (i == 0 or extra[i - 1] not in ("-k", "-m", "-o", "-c", "-p"))
+    ]
+    rest = [text for text in extra if text not in paths]
+    in_blender = (
+        [text for text in paths if "blender" in _absolute(text, tests).relative_to(tests).parts[:1]] if paths else []
+    )
+    outside = [text for text in paths if text not in in_blender]
+    if not paths or str(tests) in {str(_absolute(text, tests)) for text in outside}:
+        return [([str(tests), f"--ignore={tests / 'blender'}"], rest), ([str(tests / "blender")], rest)]
+    return [(group, rest) for group in (outside, in_blender) if group]
+
+
+def _absolute(text: str, tests: Path) -> Path:
+    place = Path(text.split("::")[0])
+    found = place.resolve() if place.exists() else (tests.parent / place).resolve()
+    return found if found == tests or tests in found.parents else tests / found.name
+
+
+def worst_code(codes: list[int]) -> int:
+    """One exit code for several runs of pytest: a run that had nothing to do counts only when none had."""
+    done = [code for code in codes if code != NO_TESTS_COLLECTED]
+    return max(done, key=abs) if done else NO_TESTS_COLLECTED
+
+
+def _module(python: Path, interruption, module: str, arguments: list[str]) -> int:
+    return _program(python, interruption, ["-m", module, *arguments])
+
+
+def _program(python: Path, interruption, arguments: list[str], cwd: Path | None = None) -> int:
+    """Run the environment's Python in this terminal; Ctrl-C reaches it directly. Returns its exit code."""
+    env = {
+        **clean_environment(),
+        "PYTHONPATH": str(PACKAGE.parent),
+        "OMP_WAIT_POLICY": "passive",
+        "IN2N_ENGINE_PYTHON": str(python),
+        "IN2N_HOME": str(environment.home_folder()),
+    }
+    process = subprocess.Popen([str(python), *arguments], env=env, cwd=cwd)
+    code = None
+    while code is None:
+        try:
+            code = process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            if interruption.asked_by_term:
+                process.terminate()
+    return 130 if interruption.asked else code if code >= 0 else 1
+
+
+def install_environment(args, interruption) -> int:
+    printer = ProgressPrinter()
+    report = Reporter(printer, lambda: interruption.asked)
+    groups = tuple(args.groups)
+    try:
+        if args.remove:
+            environment.remove(report=report)
+            return 0
+        if args.verify:
+            failing = environment.verify(groups, report=report)
+        else:
+            _check_online()
+            python = (environment.repair if args.repair else environment.install)(groups, report=report)
+    finally:
+        printer.close()
+    if args.verify:
+        for module, error in failing.items():
+            print(f"{module}: {error}")
+        print("Everything imports." if not failing else "Repair it: python3 -m in2n_blender install --repair")
+        return 2 if failing else 0
+    print(f"Ready: {python}")
+    return 0
+
+
+def build_extension(args, interruption) -> None:
+    extension.check_checkout()
+    python = engine_python(interruption, ("blender",))
+    out = made_folder(args.out)
+    printer = ProgressPrinter()
+    try:
+        zips = extension.build(out, python, Reporter(printer, lambda: interruption.asked), args.platform)
+    finally:
+        printer.close()
+    for file in zips:
+        print(f"{file} ({file.stat().st_size / 2**20:.0f} MB)")
