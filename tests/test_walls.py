@@ -22,8 +22,8 @@ ROOMS = {
     "workspace": ("workspace", "link.requests", "scene"),
     "link": ("link", "environment", "workspace", "scene"),
     "environment": ("environment", "link", "workspace", "scene"),
-    "models": ("models", "environment", "scene"),
-    "engine": ("engine", "link.requests", "link.process", "workspace", "scene"),
+    "models": ("models", "environment", "link.requests", "scene"),
+    "engine": ("engine", "models", "link.requests", "link.process", "workspace", "scene"),
     "blender": (
         "blender",
         "environment",

@@ -9,7 +9,8 @@ import bpy
 from bpy.props import IntProperty, StringProperty
 
 from .. import environment
-from ..models.catalogue import INSTRUCT_PIX2PIX, hub_cache
+from ..models.catalogue import INSTRUCT_PIX2PIX
+from ..models.hub import hub_cache
 from ..scene.errors import In2nError
 from . import settings, storage, worker
 from .panels.job import draw_job
@@ -136,9 +137,9 @@ class In2nPreferences(bpy.types.AddonPreferences):
                 if not model.complete:
                     row.operator("in2n.download_model", text="", icon="IMPORT").name = model.name
                 row.operator("in2n.remove_model", text="", icon="TRASH").name = model.name
-        if stored and not any(model.name == INSTRUCT_PIX2PIX for model in found):
-            row = _row(box, INSTRUCT_PIX2PIX, "Not here")
-            row.operator("in2n.download_model", text="Download", icon="IMPORT").name = INSTRUCT_PIX2PIX
+        if stored and not any(model.name == INSTRUCT_PIX2PIX.id for model in found):
+            row = _row(box, INSTRUCT_PIX2PIX.id, "Not here")
+            row.operator("in2n.download_model", text="Download", icon="IMPORT").name = INSTRUCT_PIX2PIX.id
         _place(box, hub_cache(), "Downloads")
         box.prop(self, "models")
 

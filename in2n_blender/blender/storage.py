@@ -10,7 +10,7 @@ from pathlib import Path
 import bpy
 
 from .. import environment
-from ..models import catalogue
+from ..models import hub
 from . import settings
 
 POLL_SECONDS = 0.25
@@ -22,7 +22,7 @@ class Storage:
 
     environment_mb: int
     scratch_mb: int
-    models: tuple[catalogue.Model, ...]
+    models: tuple[hub.StoredModel, ...]
 
 
 class _Measuring:
@@ -39,7 +39,7 @@ class _Measuring:
         self.storage = Storage(
             environment.folder_mb(environment.environment_folder(home), cancelled),
             environment.folder_mb(home / "scratch", cancelled),
-            tuple(catalogue.find_models(folders, cancelled)),
+            tuple(hub.find_stored(folders, cancelled)),
         )
 
     @property

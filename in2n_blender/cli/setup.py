@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import environment
 from ..link.process import clean_environment
 from ..link.requests import Edit
+from ..models import catalogue
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from ..workspace.layout import absolute
@@ -76,9 +77,7 @@ def check_known(instruction: str, editor: str) -> None:
     """
     if editor == "miniature":
         # Standard library only; here, because the engine's folder is else not opened by the command line.
-        from ..engine.diffusion.miniature.instructions import match_instruction
-
-        match_instruction(instruction)
+        catalogue.MINIATURE.check_instruction(instruction)
 
 
 def need_checkout(folder: str, what: str) -> None:

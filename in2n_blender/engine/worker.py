@@ -72,7 +72,7 @@ JOBS = {
     "summary": ".output.sheets:summarise",
     "testbed": ".evaluation.testbed:run_testbed",
     "evaluate": ".evaluation.evaluate:evaluate",
-    "download": ".diffusion.hub:download_model",
+    "download": "..models.download:download_model",
     "devices": ".jobs:devices",
 }
 

@@ -1,93 +1,274 @@
-"""Which editing models are on this computer, how large they are, and taking them away. Standard library only.
+"""The 2D editing models: what each is called, where its weights are, what it needs and what it can be told.
 
-A model is a folder in the diffusers layout. Downloaded ones lie in the Hugging Face cache, which other programs share:
-<cache>/models--<owner>--<name>/ with blobs/ (the data) and snapshots/<revision>/ (links to it).
+Standard library only: the panel, the command line and the engine read the same entries.
+
+    for model in catalogue.MODELS:                        # those that are offered by name
+        print(model.id, model.label, model.licence)
+    model = catalogue.find("miniature")                   # or a name on the Hugging Face hub, or a folder
+    model.guidance_text, model.guidance_image, model.steps
+    phrase = model.check_instruction("Make it snow!")     # raises In2nError("unknown_instruction", "empty_instruction")
+    model.suggestions                                     # what could be typed
+
+`models/hub.py` tells whether the weights of a model are on this computer.
 """
 
 from __future__ import annotations
 
-import os
+import json
+import math
 import re
-import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..environment import folder_mb
 from ..scene.errors import In2nError
 
-MINIATURE = Path(__file__).resolve().parents[1] / "engine" / "diffusion" / "miniature" / "weights"
-INSTRUCT_PIX2PIX = "timbrooks/instruct-pix2pix"
-PIPELINE_CLASS = "StableDiffusionInstructPix2PixPipeline"
-DOWNLOAD_MB = 5200  # about what of InstructPix2Pix is fetched: its float32 weights without the safety checker
+MINIATURE_FOLDER = Path(__file__).resolve().parents[1] / "engine" / "diffusion" / "miniature" / "weights"
+# Beside the weights of a model that was trained on a fixed list of instructions: the list, and its own defaults.
+DESCRIPTION_FILE = "miniature.json"
+COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+FILLERS = ("a", "an", "the", "please", "just", "now")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """An edit that a model was trained on.
+
+    Attributes:
+        name: what the edit is called, "snow".
+        phrases: the wordings that mean it; the first is the canonical one.
+        rendered: whether Blender renders its truth (snow, sunset); else a function of the picture is its truth.
+    """
+
+    name: str
+    phrases: tuple[str, ...]
+    rendered: bool = False
+
+    @property
+    def text(self) -> str:
+        return self.phrases[0]
 
 
 @dataclass(frozen=True)
 class Model:
-    """name: the hub's, or the folder's own. folder: where it lies. complete: whether it can be used as it is."""
+    """A 2D editing model.
 
-    name: str
-    folder: Path
-    megabytes: int
-    complete: bool
-    downloaded: bool  # lies in the Hugging Face cache, from where it can be had again
-
-
-def hub_cache() -> Path:
-    """Where Hugging Face's libraries keep downloads, by the same variables that they read."""
-    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser()
-    if os.environ.get("HF_HOME"):
-        return Path(os.environ["HF_HOME"]).expanduser() / "hub"
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache").expanduser() / "huggingface" / "hub"
-
-
-def hub_folder(name: str) -> Path:
-    """The cache's folder of a hub model, there or not."""
-    return hub_cache() / f"models--{name.replace('/', '--')}"
-
-
-def find_models(folders=(), cancelled=lambda: False) -> list[Model]:
-    """The editing models in the Hugging Face cache (InstructPix2Pix, half downloaded or whole, and its relatives) and
-    in `folders`.
-
-    folders: each a model in the diffusers layout, or a folder of such.
+    Attributes:
+        id: what the engine and the command line call it: "miniature", a name on the Hugging Face hub, or a folder.
+        label, description: what an interface calls it and says about it.
+        folder: where its weights are; None: in the Hugging Face cache, once they are downloaded.
+        guidance_text, guidance_image: its own guidance scales s_T and s_I (Brooks et al. 2023, equation 3).
+        steps: its own number of denoising steps.
+        working_side: renders are enlarged until their shorter side has so many pixels.
+        half_precision: whether it runs in float16 on CUDA; float32 everywhere else.
+        memory_mb: what its networks take in the memory of a CUDA device, without what an edit needs beside them;
+            None: not known.
+        download_mb: what is fetched for it, once; 0: nothing.
+        licence: of its weights, as an SPDX identifier; None: whatever its folder says.
+        instructions: all that it knows; empty: it takes free text.
+        examples: free text that it follows well.
     """
-    found = []
-    for cached in sorted(hub_cache().glob("models--*--*")):
-        name = cached.name.removeprefix("models--").replace("--", "/", 1)
-        whole = any(_is_editor(snapshot) and _has_weights(snapshot) for snapshot in cached.glob("snapshots/*"))
-        if whole or name == INSTRUCT_PIX2PIX:
-            found.append(Model(name, cached, folder_mb(cached, cancelled), whole, True))
-    for folder in dict.fromkeys(Path(f) for f in folders if f):
-        inside = sorted(folder.iterdir()) if folder.is_dir() and not _is_editor(folder) else [folder]
-        found += [
-            Model(place.name, place, folder_mb(place, cancelled), _has_weights(place), False)
-            for place in inside
-            if _is_editor(place)
-        ]
-    return found
 
+    id: str
+    label: str
+    description: str
+    folder: Path | None
+    guidance_text: float
+    guidance_image: float
+    steps: int
+    working_side: int
+    half_precision: bool = True
+    memory_mb: int | None = None
+    download_mb: int = 0
+    licence: str | None = None
+    instructions: tuple[Instruction, ...] = ()
+    examples: tuple[str, ...] = ()
 
-def remove_downloaded(name: str) -> None:
-    """Take a model out of the Hugging Face cache. Raises In2nError("no_model", "cannot_remove")."""
-    folder = hub_folder(name)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or not folder.is_dir():
-        raise In2nError("no_model", f"“{name}” is not in {hub_cache()}.", "It may have been removed already.")
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
+    @property
+    def suggestions(self) -> tuple[str, ...]:
+        """Instructions to choose from, each beginning with a capital letter."""
+        known = [instruction.text for instruction in self.instructions] or self.examples
+        return tuple(text[:1].upper() + text[1:] for text in known)
+
+    def find_instruction(self, text: str) -> tuple[Instruction, str]:
+        """The instruction that a text means, and the phrase of it that the text is.
+
+        Case, punctuation, articles and fillers do not matter. The network reads the phrase, not the canonical one.
+
+        Raises:
+            In2nError: "unknown_instruction", which names the known ones and the model that takes all others.
+        """
+        for instruction in self.instructions:
+            for phrase in instruction.phrases:
+                if normalised(text) == normalised(phrase):
+                    return instruction, phrase
+        listed = ", ".join(f"“{instruction.text}”" for instruction in self.instructions)
         raise In2nError(
-            "cannot_remove", f"{folder} could not be removed whole.", "Close what is using it and try again."
+            "unknown_instruction",
+            f"The model “{self.id}” does not know “{text.strip()}”; it knows {listed}.",
+            f"Choose one of these, or the model “{INSTRUCT_PIX2PIX.id}” (or a folder that holds it) for free text.",
         )
 
+    def check_instruction(self, text: str) -> str:
+        """What the network reads for an instruction: the phrase it was trained on, or the text itself.
 
-def _is_editor(folder: Path) -> bool:
+        Raises:
+            In2nError: "empty_instruction"; "unknown_instruction" where the model knows a fixed list of others.
+        """
+        if not text.strip():
+            raise In2nError(
+                "empty_instruction", "The instruction is empty.", "Say what to change, for example “make it night”."
+            )
+        return self.find_instruction(text)[1] if self.instructions else text.strip()
+
+
+def find(name_or_folder: str) -> Model:
+    """The model that a name or a folder means.
+
+    Args:
+        name_or_folder: "miniature", a name on the Hugging Face hub such as "timbrooks/instruct-pix2pix", or a folder
+            in the diffusers layout.
+
+    Raises:
+        In2nError: "unknown_editor" where it is none of these; "editor_unfit" where the folder's own description of
+            itself cannot be read.
+    """
+    named = next((model for model in MODELS if model.id == name_or_folder), None)
+    if named is not None:
+        return named
+    folder = _existing_folder(name_or_folder)
+    if folder is not None:
+        return read_folder(folder, name_or_folder)
+    if is_hub_name(name_or_folder):
+        return _like_instruct_pix2pix(name_or_folder, name_or_folder, None)
+    raise In2nError(
+        "unknown_editor",
+        f"There is no model “{_shortened(name_or_folder)}”: it is neither a folder nor a model's name.",
+        f"Choose “miniature”, “{INSTRUCT_PIX2PIX.id}” or a folder in the diffusers layout.",
+    )
+
+
+def read_folder(folder: Path, id: str | None = None) -> Model:
+    """The model in a folder: by its own description where it holds one, else by InstructPix2Pix's defaults.
+
+    Raises:
+        In2nError: "editor_unfit" where the description is damaged.
+    """
+    model = _like_instruct_pix2pix(id or str(folder), folder.name or str(folder), folder)
+    path = folder / DESCRIPTION_FILE
     try:
-        return PIPELINE_CLASS in (folder / "model_index.json").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
+        if not path.is_file():
+            return model
+        described = json.loads(path.read_text(encoding="utf-8"))
+        return replace(
+            model,
+            guidance_text=_number(described, "guidance_text", model.guidance_text, 0, 100),
+            guidance_image=_number(described, "guidance_image", model.guidance_image, 0, 100),
+            steps=int(_number(described, "steps", model.steps, 1, 1000)),
+            working_side=int(_number(described, "working_side", model.working_side, 8, 4096)),
+            half_precision=False,  # small enough to be run exactly
+            instructions=tuple(_instruction(entry) for entry in described["instructions"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise unfit(model.id, f"{DESCRIPTION_FILE} in it cannot be read") from error
 
 
-def _has_weights(folder: Path) -> bool:
-    return all(any((folder / part).glob("*.safetensors")) for part in ("unet", "vae", "text_encoder"))
+def unfit(model_id: str, reason: str) -> In2nError:
+    """The error for a folder that is no usable model. reason: continues "... cannot be used:"."""
+    return In2nError(
+        "editor_unfit",
+        f"“{_shortened(model_id)}” cannot be used as a model: {reason}.",
+        "Choose an InstructPix2Pix model in the diffusers layout with safetensors weights.",
+    )
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name is of the form owner/model, as on the Hugging Face hub."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name) is not None
+
+
+def _like_instruct_pix2pix(id: str, label: str, folder: Path | None) -> Model:
+    description = "A model of InstructPix2Pix's kind"
+    return replace(
+        INSTRUCT_PIX2PIX, id=id, label=label, description=description, folder=folder, download_mb=0, licence=None
+    )
+
+
+def _existing_folder(text: str) -> Path | None:
+    try:
+        folder = Path(text).expanduser()
+        return folder if text and folder.is_dir() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, the home of nobody
+        return None
+
+
+def _number(described: dict, key: str, default: float, low: float, high: float) -> float:
+    value = described.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(key)
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ValueError(key)
+    return float(value)
+
+
+def _instruction(entry: dict) -> Instruction:
+    phrases = tuple(entry["phrases"])
+    if not phrases or not all(isinstance(phrase, str) and phrase.strip() for phrase in phrases):
+        raise ValueError("phrases")
+    return Instruction(str(entry.get("name", phrases[0])), phrases, bool(entry.get("rendered", False)))
+
+
+def normalised(text: str) -> str:
+    """Lower case, without punctuation, articles, fillers and doubled spaces."""
+    words = re.sub(r"[^a-z0-9 ]+", " ", text.lower()).split()
+    return " ".join(word for word in words if word not in FILLERS)
+
+
+def _shortened(text: str, length: int = 80) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _bundled_miniature() -> Model:
+    """Its weights say what they were trained on. An installation without them still has the entry."""
+    try:
+        described = read_folder(MINIATURE_FOLDER)
+    except In2nError:
+        described = _like_instruct_pix2pix("miniature", "Miniature", MINIATURE_FOLDER)
+    return replace(
+        described,
+        id="miniature",
+        label="Miniature",
+        description="The small editing model that comes with the add-on: quick, works offline, knows few instructions",
+        memory_mb=25,
+        licence="GPL-3.0-or-later",
+        examples=(),
+    )
+
+
+# Guidance and steps are Instruct-NeRF2NeRF's (Haque et al. 2023). InstructPix2Pix was trained at 256 pixels and works
+# best between 256 and 512.
+INSTRUCT_PIX2PIX = Model(
+    id="timbrooks/instruct-pix2pix",
+    label="InstructPix2Pix",
+    description="The editing model of the paper; several gigabytes, downloaded on first use",
+    folder=None,
+    guidance_text=7.5,
+    guidance_image=1.5,
+    steps=20,
+    working_side=384,
+    memory_mb=1900,  # 859.5 million weights of the UNet and 83.7 million of the autoencoder, two bytes each
+    download_mb=5200,  # its float32 weights without the safety checker
+    licence="MIT",
+    examples=(
+        "Make it look like it just snowed",
+        "Make it autumn",
+        "Turn it into a watercolor painting",
+        "As if it were night, lit by street lamps",
+        "Make it look like an old photograph",
+        "Turn the statue into gold",
+        "Make it look like a Van Gogh painting",
+        "Give it the light of a sunset",
+    ),
+)
+MINIATURE = _bundled_miniature()
+MODELS = (MINIATURE, INSTRUCT_PIX2PIX)

@@ -15,7 +15,7 @@ from test_environment import make_wheel
 from in2n_blender import environment
 from in2n_blender.blender import preferences_page, settings, storage, tasks, worker
 from in2n_blender.environment import pins as versions
-from in2n_blender.models import catalogue as models
+from in2n_blender.models import hub as models
 from in2n_blender.scene.errors import Cancelled
 
 pytestmark = pytest.mark.skipif(not shutil.which("uv"), reason="no uv on PATH")

@@ -20,6 +20,7 @@ from in2n_blender.blender import alignment, cameras, instructions, operators, pa
 from in2n_blender.blender.panels.base import what_is_missing
 from in2n_blender.blender.scene_state import active_edit
 from in2n_blender.link.requests import PreviewGrid
+from in2n_blender.models import catalogue
 from in2n_blender.scene.capture import pinhole_capture
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.readers import read as read_capture
@@ -266,7 +267,7 @@ def test_a_history_that_cannot_be_written_or_read_stops_nobody(extension, home):
 
 def test_suggestions_are_what_the_editor_knows(scene, tmp_path):
     assert "Make it look like it snowed" in instructions.suggestions("miniature")
-    assert instructions.suggestions("timbrooks/instruct-pix2pix") == list(instructions.FREE)
+    assert instructions.suggestions("timbrooks/instruct-pix2pix") == list(catalogue.INSTRUCT_PIX2PIX.examples)
     (tmp_path / "miniature.json").write_text(json.dumps({"instructions": [{"phrases": ["make it blue"]}]}))
     assert instructions.suggestions(str(tmp_path)) == ["Make it blue"]
     bpy.ops.in2n.set_instruction(instruction="Make it blue")

@@ -3,7 +3,6 @@ spot."""
 
 import shutil
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -46,7 +45,7 @@ def clip(folder):
 @pytest.fixture
 def no_network(tmp_path, monkeypatch):
     """An empty cache, and no leave to download."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.delenv("IN2N_ALLOW_DOWNLOAD", raising=False)
     return tmp_path
 
@@ -177,7 +176,7 @@ def test_weights_that_are_not_there_give_none_and_one_note(no_network):
 
 
 def test_a_failed_download_gives_none_and_one_note(no_network, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     monkeypatch.setenv("IN2N_ALLOW_DOWNLOAD", "1")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     notes = []
@@ -187,7 +186,7 @@ def test_a_failed_download_gives_none_and_one_note(no_network, monkeypatch):
 
 @pytest.mark.parametrize("leave", [None, "1"])
 def test_a_model_in_the_local_cache_needs_no_network(no_network, folder, monkeypatch, leave):
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     if leave:
         monkeypatch.setenv("IN2N_ALLOW_DOWNLOAD", leave)
     cached = no_network / "models--someone--a-clip"

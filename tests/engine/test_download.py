@@ -5,13 +5,11 @@ import json
 import threading
 import time
 
-import huggingface_hub.constants
 import pytest
 
-from in2n_blender.engine.diffusion.download import download
-from in2n_blender.engine.diffusion.hub import UNWANTED, WANTED, download_model
 from in2n_blender.link.requests import DownloadModel
-from in2n_blender.models.catalogue import find_models
+from in2n_blender.models.download import EDITOR_FILES, EDITOR_UNWANTED, download, download_model
+from in2n_blender.models.hub import find_stored
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
 
@@ -94,9 +92,8 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     server = Hub()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     yield server
     server.shutdown()
 
@@ -109,7 +106,7 @@ def test_only_what_is_wanted_is_fetched(hub, tmp_path):
     there = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
     assert there == {f for f in FILES if not f.endswith(".bin") and "safety" not in f}
     assert all(isinstance(e, Progress) and e.unit == "MB" for e in events)
-    (model,) = find_models()
+    (model,) = find_stored()
     assert (model.name, model.megabytes, model.complete, model.downloaded) == (NAME, 24, True, True)
 
 
@@ -126,22 +123,22 @@ def test_cancelled_it_leaves_what_is_whole_and_goes_on_later(hub, tmp_path):
         return bool(cancelled_at)
 
     with pytest.raises(Cancelled):
-        download(NAME, Reporter(watch, cancelled), WANTED, UNWANTED)
+        download(NAME, Reporter(watch, cancelled), EDITOR_FILES, EDITOR_UNWANTED)
     assert totals[-1][1] == 24 and totals[-1][0] >= 1
-    assert not any(m.complete for m in find_models())
+    assert not any(m.complete for m in find_stored())
 
     assert not list(tmp_path.rglob("*.incomplete")), "nothing is left that nobody would take up again"
 
     hub.slow, hub.asked = 0.0, []
-    download(NAME, Reporter(), WANTED, UNWANTED)
+    download(NAME, Reporter(), EDITOR_FILES, EDITOR_UNWANTED)
     fetched = [path.rpartition(COMMIT)[2] for path in hub.asked if "/resolve/" in path]
     assert fetched == ["/unet/diffusion_pytorch_model.safetensors"], "what was whole is not fetched again"
-    assert find_models()[0].complete
+    assert find_stored()[0].complete
 
 
 def test_a_model_that_is_not_there(hub):
     with pytest.raises(In2nError) as error:
-        download("someone/else", Reporter(), WANTED, UNWANTED)
+        download("someone/else", Reporter(), EDITOR_FILES, EDITOR_UNWANTED)
     assert error.value.code == "no_network" and "someone/else" in error.value.message
     with pytest.raises(In2nError) as error:
         download_model(DownloadModel(name="no name"), Reporter())

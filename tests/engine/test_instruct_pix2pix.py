@@ -1,19 +1,20 @@
+import dataclasses
 import json
 import shutil
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInstructPix2PixPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from in2n_blender.engine.diffusion import editor as editor_module
 from in2n_blender.engine.diffusion import instruct_pix2pix
-from in2n_blender.engine.diffusion.editor import join_originals, load_editor, noise_generator
+from in2n_blender.engine.diffusion.editor import join_originals, noise_generator
 from in2n_blender.engine.diffusion.instruct_pix2pix import guidance_weights
+from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.engine.diffusion.miniature.autoencoder import BlockTransformAutoencoder
 from in2n_blender.engine.diffusion.schedules import NoiseSchedule
+from in2n_blender.models import catalogue
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Reporter
 from tests.engine.small_editor import small_editor_folder
@@ -385,7 +386,7 @@ def test_empty_instruction(editor):
     "name, code", [("no such thing", "unknown_editor"), ("nobody/no-such-model", "editor_missing")]
 )
 def test_unknown_and_missing_editors(tmp_path, monkeypatch, name, code):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.delenv("IN2N_ALLOW_DOWNLOAD", raising=False)
     with pytest.raises(In2nError) as error:
         load_editor(name, "cpu")
@@ -393,7 +394,7 @@ def test_unknown_and_missing_editors(tmp_path, monkeypatch, name, code):
 
 
 def test_a_model_in_the_local_cache_needs_no_network(tmp_path, monkeypatch, folder):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.delenv("IN2N_ALLOW_DOWNLOAD", raising=False)
     cached = tmp_path / "models--someone--an-editor"
     shutil.copytree(folder, cached / "snapshots" / "0123abcd")
@@ -403,8 +404,8 @@ def test_a_model_in_the_local_cache_needs_no_network(tmp_path, monkeypatch, fold
 
 
 def test_a_failed_download_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     monkeypatch.setenv("IN2N_ALLOW_DOWNLOAD", "1")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with pytest.raises(In2nError) as error:
@@ -413,7 +414,8 @@ def test_a_failed_download_is_one_sentence(tmp_path, monkeypatch):
 
 
 def test_missing_miniature_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr(editor_module, "MINIATURE_FOLDER", tmp_path)
+    monkeypatch.setattr(catalogue, "MINIATURE", dataclasses.replace(catalogue.MINIATURE, folder=tmp_path))
+    monkeypatch.setattr(catalogue, "MODELS", (catalogue.MINIATURE,))
     with pytest.raises(In2nError) as error:
         load_editor("miniature", "cpu")
     assert error.value.code == "editor_missing"

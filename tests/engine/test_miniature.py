@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from in2n_blender.engine.diffusion.miniature import autoencoder, instructions, networks, operations
+from in2n_blender.engine.diffusion.miniature import autoencoder, operations
+from in2n_blender.models import catalogue
 from in2n_blender.scene.errors import In2nError
-from in2n_blender.testbed.miniature import evaluate, pairs, train
+from in2n_blender.testbed.miniature import evaluate, instructions, networks, pairs, train
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +104,7 @@ def test_a_blur_keeps_the_mean_and_a_constant():
 
 def test_every_instruction_has_a_truth_and_paraphrases_of_its_own():
     assert len(instructions.INSTRUCTIONS) >= 10
-    phrases = [instructions.normalise(phrase) for each in instructions.INSTRUCTIONS for phrase in each.phrases]
+    phrases = [catalogue.normalised(phrase) for each in instructions.INSTRUCTIONS for phrase in each.phrases]
     assert len(phrases) == len(set(phrases))
     for each in instructions.INSTRUCTIONS:
         assert len(each.phrases) >= 3
@@ -122,12 +123,12 @@ def facts_folder(tmp_path_factory):
     ["make it night", "Make it NIGHT!", "turn it to the night.", "As if at night", "please, just make it night now"],
 )
 def test_paraphrases_match_whatever_their_case_punctuation_and_articles(facts_folder, text):
-    assert instructions.match_instruction(text, facts_folder) == "make it night"
+    assert catalogue.read_folder(facts_folder).find_instruction(text)[0].text == "make it night"
 
 
 def test_an_unknown_instruction_names_the_known_ones_and_another_editor(facts_folder):
     with pytest.raises(In2nError) as caught:
-        instructions.match_instruction("turn him into a clown", facts_folder)
+        catalogue.read_folder(facts_folder).check_instruction("turn him into a clown")
     assert caught.value.code == "unknown_instruction"
     for each in instructions.INSTRUCTIONS:
         assert each.text in caught.value.message
@@ -186,7 +187,8 @@ def small_run(cache, out, **changes):
 
 
 def test_training_learns_resumes_and_exports_what_the_editor_opens(cache, tmp_path):
-    from in2n_blender.engine.diffusion.editor import load_editor, noise_generator
+    from in2n_blender.engine.diffusion.editor import noise_generator
+    from in2n_blender.engine.diffusion.loading import load_editor
 
     first = small_run(cache, tmp_path)
     assert first.progress.step == 2
@@ -313,17 +315,17 @@ def test_evaluation_writes_its_bars_and_a_sheet(cache, tmp_path, monkeypatch):
 
 # --- the weights in the repository
 
-bundled = pytest.mark.skipif(not (instructions.WEIGHTS_FOLDER / "unet").is_dir(), reason="no bundled weights")
+bundled = pytest.mark.skipif(not (catalogue.MINIATURE.folder / "unet").is_dir(), reason="no bundled weights")
 
 
 @bundled
 def test_photographs_are_edited_on_a_sheet(tmp_path):
     with pytest.raises(In2nError) as caught:
-        evaluate.photo_sheet(instructions.WEIGHTS_FOLDER, tmp_path, torch.device("cpu"))
+        evaluate.photo_sheet(catalogue.MINIATURE.folder, tmp_path, torch.device("cpu"))
     assert caught.value.code == "no_photos"
     photos = pairs.write_photographs(tmp_path / "photos", 96)
     sheet = np.asarray(
-        evaluate.photo_sheet(instructions.WEIGHTS_FOLDER, photos, torch.device("cpu"), count=2, side=64), float
+        evaluate.photo_sheet(catalogue.MINIATURE.folder, photos, torch.device("cpu"), count=2, side=64), float
     )
     assert sheet.shape[0] == 14 + 2 * 64 and sheet.shape[1] == 64 * (1 + len(instructions.INSTRUCTIONS))
     original, tiles = (
@@ -334,15 +336,16 @@ def test_photographs_are_edited_on_a_sheet(tmp_path):
 
 
 def test_bundled_weights_are_small_and_know_their_instructions():
-    total = sum(path.stat().st_size for path in instructions.WEIGHTS_FOLDER.rglob("*.safetensors"))
+    total = sum(path.stat().st_size for path in catalogue.MINIATURE.folder.rglob("*.safetensors"))
     assert total <= 16e6
-    assert len(instructions.known_instructions()) >= 10
+    assert catalogue.MINIATURE.instructions == instructions.INSTRUCTIONS and len(instructions.INSTRUCTIONS) >= 10
 
 
 @bundled
 def test_bundled_weights_really_edit():
     """Nearer to the true edit than the original is, from pure noise, in few steps."""
-    from in2n_blender.engine.diffusion.editor import load_editor, noise_generator
+    from in2n_blender.engine.diffusion.editor import noise_generator
+    from in2n_blender.engine.diffusion.loading import load_editor
 
     editor = load_editor("miniature", "cpu")
     image = pictures(1, 64, seed=3)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from in2n_blender.cli import commands
 from in2n_blender.cli import main as cli
-from in2n_blender.engine.diffusion.editor import load_editor, noise_generator
+from in2n_blender.engine.diffusion.editor import noise_generator
+from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.engine.editing.preview import choose_cells, preview
 from in2n_blender.link.requests import PreviewGrid
 from in2n_blender.scene.capture import PinholeCapture, View

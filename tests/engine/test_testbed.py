@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from in2n_blender.engine.diffusion.miniature.instructions import INSTRUCTIONS
 from in2n_blender.engine.editing.baselines import METHODS
 from in2n_blender.engine.evaluation import testbed
 from in2n_blender.engine.evaluation.testbed import EDITED, SCENES, run_testbed
@@ -16,6 +15,7 @@ from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.link import requests
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.testbed.miniature.instructions import INSTRUCTIONS
 from tests.engine.test_nerf import TINY
 
 pytestmark = pytest.mark.skipif(

@@ -7,7 +7,8 @@ from bpy.props import StringProperty
 
 from ... import environment
 from ...link.requests import DownloadModel
-from ...models import catalogue
+from ...models import hub
+from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from .. import settings, storage, worker
@@ -204,7 +205,7 @@ class IN2N_OT_download_model(JobOperator, bpy.types.Operator):
     name: StringProperty(
         name="Model",
         description="The model's name on the Hugging Face hub",
-        default=catalogue.INSTRUCT_PIX2PIX,
+        default=INSTRUCT_PIX2PIX.id,
         options={"SKIP_SAVE"},
     )
 
@@ -219,9 +220,9 @@ class IN2N_OT_download_model(JobOperator, bpy.types.Operator):
 
     def draw(self, context):
         column = self.layout.column(align=True)
-        size = f": about {storage.spoken_mb(catalogue.DOWNLOAD_MB)}" if self.name == catalogue.INSTRUCT_PIX2PIX else ""
+        size = f": about {storage.spoken_mb(INSTRUCT_PIX2PIX.download_mb)}" if self.name == INSTRUCT_PIX2PIX.id else ""
         column.label(text=f"{self.name} from the Hugging Face hub{size}.")
-        column.label(text=f"To: {catalogue.hub_folder(self.name)}")
+        column.label(text=f"To: {hub.hub_folder(self.name)}")
         column.label(text="The model has a licence of its own; read it on its page before you use its pictures.")
 
     def prepare(self, context):
@@ -252,7 +253,7 @@ class IN2N_OT_remove_model(bpy.types.Operator):
     def execute(self, context):
         try:
             worker.release()  # it may have the model's files open
-            catalogue.remove_downloaded(self.name)
+            hub.remove_downloaded(self.name)
         except In2nError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -5,55 +5,20 @@ A render's latent is noised to a level and denoised by DDIM, conditioned on the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from ...scene.errors import In2nError
+from ...models.catalogue import Model
 from ...scene.reporting import Reporter
-from ...workspace.files import read_json
-from .editor import Editor, OriginalLatent, miniature_facts
+from .editor import Editor, OriginalLatent
 from .schedules import NoiseSchedule
-
-# Instruct-NeRF2NeRF's defaults, for every editor that does not bring its own.
-GUIDANCE_TEXT, GUIDANCE_IMAGE, DENOISING_STEPS = 7.5, 1.5, 20
-
-# InstructPix2Pix was trained at 256 pixels and works best between 256 and 512: smaller renders are enlarged for it.
-WORKING_SIDE = 384
-
-COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
-
-
-@dataclass(frozen=True)
-class WorkingSize:
-    """How images enter the networks: resized to (height, width), then padded at the right and bottom to `padded`."""
-
-    height: int
-    width: int
-    padded: tuple[int, int]
-
-    @staticmethod
-    def of(image_size: tuple[int, int], shortest_side: int, multiple: int) -> WorkingSize:
-        """For images of (height, width): never smaller than shortest_side, padded to multiples of `multiple`."""
-        scale = max(1.0, shortest_side / min(image_size))
-        height, width = (round(side * scale) for side in image_size)
-        return WorkingSize(height, width, tuple(math.ceil(side / multiple) * multiple for side in (height, width)))
-
-    def enter(self, image: torch.Tensor) -> torch.Tensor:
-        """(batch, 3, height, width) resized and padded by reflection."""
-        image = _resize(image, (self.height, self.width))
-        down, right = self.padded[0] - self.height, self.padded[1] - self.width
-        fits = down < self.height and right < self.width
-        return functional.pad(image, (0, right, 0, down), mode="reflect" if fits else "replicate")
-
-    def leave(self, image: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
-        return _resize(image[..., : self.height, : self.width], image_size)
+from .weights import encode_prompts, load_network, reading
+from .working_size import WorkingSize
 
 
 def guidance_weights(guidance_text: float, guidance_image: float) -> tuple[float, float, float]:
@@ -68,41 +33,42 @@ def guidance_weights(guidance_text: float, guidance_image: float) -> tuple[float
 class InstructPix2Pix(Editor):
     """An InstructPix2Pix checkpoint in the diffusers layout.
 
-    The text encoder is in memory only while `prepare` runs. float16 on CUDA, float32 elsewhere; noise, guidance and
-    DDIM steps are always float32.
+    The text encoder is in memory only while `prepare` runs. float16 on CUDA where the model allows it, float32
+    elsewhere; noise, guidance and DDIM steps are always float32.
     """
 
-    def __init__(self, name: str, folder: Path, device: torch.device):
-        """Raises In2nError("editor_unfit") when the folder does not hold such a checkpoint as safetensors."""
-        self.name = name
-        self.folder = folder
-        self.device = device
+    autoencoder_class: type = AutoencoderKL
+
+    def __init__(self, model: Model, folder: Path, device: torch.device):
+        """Load the networks.
+
+        Args:
+            model: the catalogue's entry.
+            folder: where its weights are.
+            device: what it runs on.
+
+        Raises:
+            In2nError: "editor_unfit" when the folder does not hold such a checkpoint as safetensors.
+        """
+        self.model, self.folder, self.device = model, folder, device
         self.unet_evaluations = 0
-        self.facts = miniature_facts(folder)
-        self.guidance_text = float(self.facts.get("guidance_text", GUIDANCE_TEXT))
-        self.guidance_image = float(self.facts.get("guidance_image", GUIDANCE_IMAGE))
-        self.steps = int(self.facts.get("steps", DENOISING_STEPS))
-        # The miniature is small enough to be run exactly.
-        self.dtype = torch.float16 if device.type == "cuda" and not self.facts else torch.float32
-        self.schedule, self.unet, self.vae = self._load_networks()
+        self.dtype = torch.float16 if device.type == "cuda" and model.half_precision else torch.float32
+        self._load_networks()
         latent_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.multiple = latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-        self.working_side = int(self.facts.get("working_side", min(WORKING_SIDE, self._trained_side(latent_factor))))
+        self.working_side = min(model.working_side, self._trained_side(latent_factor))
         self._prompt: torch.Tensor | None = None
         self._report = Reporter()
         for network in (self.unet, self.vae):
             _before_every_layer(network, lambda: self._report.check())
 
     def prepare(self, instruction: str) -> None:
-        if not instruction.strip():
-            raise In2nError(
-                "empty_instruction", "The instruction is empty.", "Say what to change, for example “make it night”."
+        phrase = self.model.check_instruction(instruction)
+        width = self.unet.config.cross_attention_dim
+        with reading(self.name, "text_encoder"):
+            self._prompt = encode_prompts(
+                self.folder, [phrase, ""], width if isinstance(width, int) else None, self.device, self.dtype
             )
-        if self.facts:
-            from .miniature.instructions import match_phrase
-
-            _, instruction = match_phrase(instruction, self.folder)
-        self._prompt = self._encode_prompt(instruction.strip())
 
     @torch.no_grad()
     def encode_original(self, image: torch.Tensor) -> OriginalLatent:
@@ -153,17 +119,8 @@ class InstructPix2Pix(Editor):
         return (self._latent_metric() * (latent - (latent - direction).detach()) ** 2).mean() / 2
 
     def _latent_metric(self) -> torch.Tensor | float:
-        """What a squared distance in each channel of the latent is worth, of mean 1.
-
-        The miniature's latent is scaled so that every frequency band has one size. Unweighted, its finest bands, hardly
-        visible, would make up nearly all of a gradient in pixels; with their variances it is the distance between the
-        images.
-        """
-        deviations = getattr(self.vae, "deviations", None)
-        if deviations is None:
-            return 1.0
-        variances = deviations.to(self.device) ** 2
-        return (variances / variances.mean())[:, None, None]
+        """What a squared distance in each channel of the latent is worth, of mean 1."""
+        return 1.0
 
     def _distillation_direction(
         self, latent, original: OriginalLatent, noise_level: float, generators, guidance
@@ -174,8 +131,8 @@ class InstructPix2Pix(Editor):
         noise = _normal(latent.shape, generators, self.device)
         noisy = self.schedule.add_noise(latent, noise, [noise_level] * count, [timestep] * count)
         prediction = self._guided(noisy, torch.full((count,), timestep), original.latent.to(self.device), guidance)
-        _, seen = self.schedule.split(prediction, noisy, [timestep] * count)
-        return (1 - float(self.schedule.alphas_cumprod[timestep])) * (seen - noise)
+        _, predicted_noise = self.schedule.split(prediction, noisy, [timestep] * count)
+        return (1 - float(self.schedule.alphas_cumprod[timestep])) * (predicted_noise - noise)
 
     @contextmanager
     def _reporting_to(self, report: Reporter | None):
@@ -276,85 +233,18 @@ class InstructPix2Pix(Editor):
         side = self.unet.config.sample_size
         return (side if isinstance(side, int) else min(side) if side else 64) * latent_factor
 
-    @torch.no_grad()
-    def _encode_prompt(self, instruction: str) -> torch.Tensor:
-        """(2, tokens, width): the instruction and the empty prompt."""
-        from transformers import CLIPTextModel, CLIPTokenizer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        tokenizer = CLIPTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
-        encoder = (
-            CLIPTextModel.from_pretrained(
-                self.folder / "text_encoder",
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=self.dtype,
-                **_variant(self.folder / "text_encoder"),
-            )
-            .to(self.device)
-            .eval()
-        )
-        tokens = tokenizer(
-            [instruction, ""],
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        mask = tokens.attention_mask.to(self.device) if getattr(encoder.config, "use_attention_mask", False) else None
-        return encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0].to(self.dtype)
-
-    def _load_networks(self):
-        missing = [part for part in COMPONENTS if not (self.folder / part).is_dir()]
-        if missing:
-            raise self._unfit(f"it has no {', '.join(missing)}")
-        try:
-            schedule = NoiseSchedule.from_folder(self.folder / "scheduler")
-            networks = [self._load(part, self._network_class(part)) for part in ("unet", "vae")]
-        except (OSError, ValueError) as error:
-            raise self._unfit(str(error).splitlines()[0]) from error
-        unet, vae = networks
-        if unet.config.in_channels != 2 * vae.config.latent_channels:
-            raise self._unfit("its network does not take an original image beside the noisy one")
-        return schedule, unet, vae
-
-    def _network_class(self, part: str):
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-
-        from .miniature.autoencoder import BlockTransformAutoencoder
-
-        classes = {c.__name__: c for c in (UNet2DConditionModel, AutoencoderKL, BlockTransformAutoencoder)}
-        name = read_json(self.folder / part / "config.json").get("_class_name")
-        if name not in classes:
-            raise ValueError(f"its {part} is a {name}")
-        return classes[name]
-
-    def _load(self, part: str, network_class):
-        folder = self.folder / part
-        network = network_class.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, torch_dtype=self.dtype, **_variant(folder)
-        )
-        return network.to(self.device).eval().requires_grad_(False)
-
-    def _unfit(self, why: str) -> In2nError:
-        return In2nError(
-            "editor_unfit",
-            f"“{self.name}” cannot be used as an editor: {why}.",
-            "Choose an InstructPix2Pix model in the diffusers layout with safetensors weights.",
-        )
-
-
-def _variant(folder: Path) -> dict:
-    """The weights' variant where a folder holds nothing but half precision files."""
-    files = [path.name for path in folder.glob("*.safetensors")]
-    return {"variant": "fp16"} if files and all(".fp16" in name for name in files) else {}
-
-
-def _resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    if tuple(image.shape[-2:]) == tuple(size):
-        return image
-    return functional.interpolate(image, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+    def _load_networks(self) -> None:
+        with reading(self.name, "scheduler"):
+            self.schedule = NoiseSchedule.from_folder(self.folder / "scheduler")
+        with reading(self.name, "unet"):
+            self.unet = load_network(self.folder / "unet", UNet2DConditionModel, self.device, self.dtype)
+        with reading(self.name, "vae"):
+            self.vae = load_network(self.folder / "vae", self.autoencoder_class, self.device, self.dtype)
+            channels = self.vae.config.latent_channels
+            if self.unet.config.in_channels != 2 * channels:
+                raise ValueError("its network does not take an original image beside the noisy one")
+            if self.unet.config.out_channels != channels:
+                raise ValueError("its unet and its vae do not fit together")
 
 
 def _normal(shape, generators: Sequence[torch.Generator], device) -> torch.Tensor:

@@ -8,18 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler
 
 PURE_NOISE = 1.0
+MOST_TIMESTEPS = 100_000
 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
     """A checkpoint's training noise schedule.
 
-    alphas_cumprod: (N,) float64, the product of (1 - beta) up to each timestep.
-    final_alpha: the same product "before" timestep 0. prediction_type: "epsilon", "v_prediction" or "sample".
-    clip_range: where the predicted clean latent is clipped, None: nowhere.
-    spacing, steps_offset: how the checkpoint spaces its timesteps when it starts from pure noise.
+    Attributes:
+        alphas_cumprod: (N,) float64, the product of (1 - beta) up to each timestep.
+        final_alpha: the same product "before" timestep 0.
+        prediction_type: "epsilon", "v_prediction" or "sample".
+        clip_range: where the predicted clean latent is clipped; None: nowhere.
+        spacing, steps_offset: how the checkpoint spaces its timesteps when it starts from pure noise.
     """
 
     alphas_cumprod: torch.Tensor
@@ -33,20 +37,27 @@ class NoiseSchedule:
     def from_folder(folder: Path) -> NoiseSchedule:
         """Read scheduler/scheduler_config.json of any diffusers scheduler over the same betas.
 
-        Raises ValueError for any other prediction type.
+        Raises:
+            OSError, ValueError: it cannot be read, is not over betas, or predicts something else.
         """
-        from diffusers import DDIMScheduler
-
         stated = DDIMScheduler.load_config(folder, local_files_only=True)
+        if not isinstance(stated, dict) or not {"beta_schedule", "trained_betas"} & set(stated):
+            raise ValueError("its scheduler does not state its betas")
+        count = stated.get("num_train_timesteps", 1000)
+        if not isinstance(count, int) or not 1 <= count <= MOST_TIMESTEPS:
+            raise ValueError(f"its scheduler has {count} timesteps")
         scheduler = DDIMScheduler.from_config(stated)
         config = scheduler.config
         if config.prediction_type not in ("epsilon", "v_prediction", "sample"):
             raise ValueError(f"prediction type {config.prediction_type} is not supported")
+        alphas = scheduler.alphas_cumprod.double()
+        if not (torch.isfinite(alphas).all() and (alphas >= 0).all() and (alphas <= 1).all()):
+            raise ValueError("its scheduler's betas are no noise schedule")
         # DDIMScheduler clips by default, which is right for pixels and wrong for latents: clip only where the
         # checkpoint says so.
         clips = bool(stated.get("clip_sample", False))
         return NoiseSchedule(
-            scheduler.alphas_cumprod.double(),
+            alphas,
             float(scheduler.final_alpha_cumprod),
             config.prediction_type,
             float(config.clip_sample_range) if clips else None,
@@ -55,12 +66,21 @@ class NoiseSchedule:
         )
 
     def timesteps(self, noise_level: float, steps: int) -> np.ndarray:
-        """Descending timesteps (steps,) int64 from a noise level, at most as many as there are timesteps below it.
+        """Descending timesteps from a noise level, at most as many as there are timesteps below it.
 
         Below pure noise they are evenly spaced and start at the level itself ("trailing" in Lin et al. 2023, Common
         Diffusion Noise Schedules and Sample Steps are Flawed). At noise level 1 they are those that diffusers'
         DDIMScheduler takes for this checkpoint.
-        Raises ValueError for a level outside (0, 1] and for less than one step.
+
+        Args:
+            noise_level: in (0, 1], 1 is pure noise.
+            steps: how many, at least one.
+
+        Returns:
+            (steps,) int64.
+
+        Raises:
+            ValueError: a level outside (0, 1], or less than one step.
         """
         if not 0 < noise_level <= PURE_NOISE or steps < 1:
             raise ValueError(
@@ -79,9 +99,15 @@ class NoiseSchedule:
         self, clean: torch.Tensor, noise: torch.Tensor, levels: Sequence[float], first: Sequence[int]
     ) -> torch.Tensor:
         """q(x_t | x_0) = sqrt(a_t) x_0 + sqrt(1 - a_t) noise for each image at its first timestep; noise alone at level
-        1.
+        1 (Ho et al. 2020, equation 4).
 
-        clean, noise: (batch, channels, height, width). levels, first: (batch,).
+        Args:
+            clean, noise: (batch, channels, height, width).
+            levels: (batch,) noise levels in (0, 1].
+            first: (batch,) timesteps.
+
+        Returns:
+            (batch, channels, height, width).
         """
         signal = [0.0 if level >= PURE_NOISE else float(self.alphas_cumprod[t]) for level, t in zip(levels, first)]
         alpha = _per_image(signal, clean)
@@ -92,8 +118,13 @@ class NoiseSchedule:
     ) -> torch.Tensor:
         """One deterministic DDIM step (Song et al. 2021, equation 12 with eta = 0) from timestep `now` to `then`.
 
-        prediction, sample: (batch, channels, height, width). now, then: a timestep for each image; then None: the clean
-        latent.
+        Args:
+            prediction: the network's, (batch, channels, height, width).
+            sample: the noisy latent, of the same shape.
+            now, then: (batch,) timesteps; None in `then`: the clean latent.
+
+        Returns:
+            The latent at `then`, of the same shape.
         """
         alpha_then = _per_image(
             [self.final_alpha if t is None else float(self.alphas_cumprod[t]) for t in then], sample
@@ -104,9 +135,18 @@ class NoiseSchedule:
     def split(
         self, prediction: torch.Tensor, sample: torch.Tensor, now: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The clean latent and the noise that the network sees in `sample` at timestep `now`, each of its shape;
-        whatever the network predicts, sample = sqrt(a_t) clean + sqrt(1 - a_t) noise (but for the clipping of the clean
-        latent)."""
+        """The clean latent and the noise that the network finds in `sample` at timestep `now`.
+
+        Whatever the network predicts, sample = sqrt(a_t) clean + sqrt(1 - a_t) noise, but for the clipping of the
+        clean latent ("v_prediction": Salimans and Ho 2022).
+
+        Args:
+            prediction, sample: (batch, channels, height, width).
+            now: (batch,) timesteps.
+
+        Returns:
+            The clean latent and the noise, each of that shape.
+        """
         alpha = _per_image([float(self.alphas_cumprod[t]) for t in now], sample)
         if self.prediction_type == "v_prediction":
             clean = alpha.sqrt() * sample - (1 - alpha).sqrt() * prediction

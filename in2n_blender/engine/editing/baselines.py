@@ -16,7 +16,8 @@ from ...link.requests import Edit
 from ...scene.camera import Camera
 from ...scene.errors import Cancelled, In2nError
 from ...scene.reporting import Reporter
-from ..diffusion.editor import Editor, load_editor, noise_generator
+from ..diffusion.editor import Editor, noise_generator
+from ..diffusion.loading import load_editor
 from ..nerf.dataset import camera_bundle
 from ..nerf.scene import RenderedView, Scene, load_scene
 from .dataset_update import DatasetUpdate, Schedule, edit, only_checks, resized

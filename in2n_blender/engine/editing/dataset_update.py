@@ -20,7 +20,8 @@ from ...scene.reporting import Reporter
 from ...workspace.files import read_json, write_json
 from ...workspace.layout import Workspace
 from ..device import describe_device, pick_device
-from ..diffusion.editor import Editor, OriginalLatent, load_editor, noise_generator
+from ..diffusion.editor import Editor, OriginalLatent, noise_generator
+from ..diffusion.loading import load_editor
 from ..measure import CostMeter
 from ..nerf.checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
 from ..nerf.dataset import training_rays

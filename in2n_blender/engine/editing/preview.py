@@ -25,7 +25,8 @@ from ...scene.reporting import Progress, Reporter
 from ...workspace.files import atomic_path, read_json, write_json
 from ...workspace.layout import Workspace
 from ..device import describe_device, pick_device
-from ..diffusion.editor import Editor, load_editor, noise_generator
+from ..diffusion.editor import Editor, noise_generator
+from ..diffusion.loading import load_editor
 from ..photos import load_images, opaque
 from ..pictures import BACKGROUND, GAP, INK, LABEL_HEIGHT, contact_strip, save_srgb, to_bytes
 

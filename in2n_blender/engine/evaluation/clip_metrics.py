@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...models import hub
+from ...models.catalogue import is_hub_name
+from ...models.download import download
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ..device import pick_device
@@ -133,8 +136,6 @@ def load_clip(
     None, and one line to `note`, where the weights are not on this machine and cannot or may not be downloaded.
     Raises In2nError: "unknown_clip" where it is neither a folder nor a hub's name, "clip_unfit", "no_device".
     """
-    from ..diffusion.hub import is_hub_name
-
     device = pick_device(str(device))
     folder = Path(name).expanduser()
     if not folder.is_dir():
@@ -149,23 +150,11 @@ def load_clip(
 
 
 def _find_on_hub(name: str, report: Reporter, note: Callable[[str], None]) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    from ..diffusion.download import download
-    from ..diffusion.hub import ALLOW_DOWNLOAD, downloads_allowed
-
-    try:
-        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED))
-    except LocalEntryNotFoundError:
-        folder = None
-    if folder and _is_whole(folder):
-        return folder
-    why = (
-        f"“{name}” is not on this machine and downloads are not allowed ({ALLOW_DOWNLOAD}=1 allows them: some 2 "
-        "GB, once)."
-    )
-    if downloads_allowed():
+    cached = hub.cached_snapshot(name, _is_whole)
+    if cached is not None:
+        return cached
+    why = f"“{name}” is not on this machine (some 2 GB), and {hub.why_no_download()}."
+    if hub.may_download():
         try:
             folder = download(name, report, WANTED, UNWANTED)
             if _is_whole(folder):

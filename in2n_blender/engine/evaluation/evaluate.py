@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...link.requests import Evaluate
+from ...models.catalogue import MINIATURE
 from ...scene.camera import Camera
 from ...scene.camera_path import through_views
 from ...scene.capture import View
@@ -18,7 +19,6 @@ from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...workspace.files import atomic_path, read_json
 from ...workspace.layout import Workspace
-from ..diffusion.miniature.instructions import INSTRUCTIONS, match_instruction
 from ..diffusion.miniature.operations import OPERATIONS
 from ..nerf.scene import RenderedView, Scene, load_scene
 from ..output.sheets import contact_sheet, spread
@@ -142,10 +142,10 @@ def picture_operation(instruction: str) -> Callable[[torch.Tensor], torch.Tensor
     """The exact function of a picture, (batch, 3, height, width) to the same, that an instruction stands for, if it
     does."""
     try:
-        text = match_instruction(instruction)
+        known, _ = MINIATURE.find_instruction(instruction)
     except In2nError:
         return None
-    return next((OPERATIONS[known.name] for known in INSTRUCTIONS if known.text == text and not known.rendered), None)
+    return None if known.rendered else OPERATIONS[known.name]
 
 
 def render_all(scene: Scene, cameras: list[Camera], message: str, report: Reporter) -> list[RenderedView]:

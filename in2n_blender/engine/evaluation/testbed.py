@@ -24,6 +24,7 @@ from PIL import Image
 
 from ...link.process import PACKAGE_PARENT, blender_command
 from ...link.requests import Edit, ImportCapture, Reconstruct, Testbed
+from ...models.catalogue import MINIATURE, Instruction
 from ...scene.camera import Camera
 from ...scene.camera_path import through_views
 from ...scene.capture import PinholeCapture
@@ -31,7 +32,6 @@ from ...scene.errors import In2nError
 from ...scene.reporting import Progress, Reporter
 from ...workspace.files import read_json, write_json
 from ...workspace.layout import Workspace
-from ..diffusion.miniature.instructions import INSTRUCTIONS, Instruction, match_instruction
 from ..editing.baselines import METHODS, EditedScene, run_method
 from ..measure import CostMeter
 from ..nerf.reconstruction import reconstruct
@@ -155,8 +155,7 @@ def _cases(request: Testbed) -> list[Case]:
 
 def _instruction(text: str) -> Instruction:
     """Only edits with a right answer are measured here. Raises In2nError("unknown_instruction")."""
-    canonical = match_instruction(text)
-    return next(instruction for instruction in INSTRUCTIONS if instruction.text == canonical)
+    return MINIATURE.find_instruction(text)[0]
 
 
 def _rows_before(out: Path, request: Testbed) -> list[Row]:

@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageOps
 
-from ...engine.diffusion.editor import load_editor, noise_generator
-from ...engine.diffusion.miniature.instructions import INSTRUCTIONS, Instruction
+from ...engine.diffusion.editor import noise_generator
+from ...engine.diffusion.loading import load_editor
+from ...models.catalogue import Instruction
 from ...scene.errors import In2nError
+from .instructions import INSTRUCTIONS
 from .pairs import RenderedPairs, true_edit
 
 SHEET_VIEWS = 4

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from ...engine.diffusion.miniature.instructions import INSTRUCTIONS, Instruction
 from ...engine.diffusion.miniature.operations import OPERATIONS
 from ...link.process import PACKAGE_PARENT, blender_command
+from ...models.catalogue import Instruction
+from .instructions import INSTRUCTIONS
 
 RENDER_MODULE = "in2n_blender.testbed.scenes.render_pairs"
 HELD_OUT_FIRST = 100_000

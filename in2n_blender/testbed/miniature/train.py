@@ -24,10 +24,12 @@ from transformers import CLIPTokenizer
 
 from ...engine.device import pick_device
 from ...engine.diffusion.miniature.autoencoder import measure_band_deviations
-from ...engine.diffusion.miniature.instructions import FACTS_FILE, INSTRUCTIONS
-from ...engine.diffusion.miniature.networks import Miniature, build_miniature, build_tokenizer
+from ...models.catalogue import DESCRIPTION_FILE, MINIATURE
 from ...scene.errors import In2nError
 from . import pairs
+from .evaluate import evaluate_to_folder, photo_sheet
+from .instructions import INSTRUCTIONS
+from .networks import Miniature, build_miniature, build_tokenizer
 
 # The editor's defaults. The network predicts the edit itself, so it needs no guidance and few steps.
 GUIDANCE_TEXT, GUIDANCE_IMAGE = 1.0, 1.0
@@ -257,7 +259,7 @@ class Trainer:
 
 def write_facts(folder: Path, progress: Progress, config: TrainingConfig) -> None:
     """`miniature.json` and `model_index.json` beside the networks; an evaluation written before is kept."""
-    path = folder / FACTS_FILE
+    path = folder / DESCRIPTION_FILE
     facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     facts.update(
         instructions=[{"name": i.name, "phrases": list(i.phrases), "rendered": i.rendered} for i in INSTRUCTIONS],
@@ -408,11 +410,8 @@ def _run(arguments: argparse.Namespace) -> None:
     device = pick_device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.evaluate:
-        from ...engine.diffusion.miniature.instructions import WEIGHTS_FOLDER
-        from .evaluate import evaluate_to_folder, photo_sheet
-
         _render(arguments, pairs.HELD_OUT_FIRST, arguments.held_out_scenes, wait_for=arguments.held_out_scenes)
-        weights = arguments.weights or WEIGHTS_FOLDER
+        weights = arguments.weights or MINIATURE.folder
         evaluate_to_folder(weights, arguments.cache, arguments.out, device)
         if arguments.photos:
             photo_sheet(weights, arguments.photos, device).save(arguments.out / "photos.png")

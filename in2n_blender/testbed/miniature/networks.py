@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .autoencoder import BANDS, BlockTransformAutoencoder
+from ...engine.diffusion.miniature.autoencoder import BANDS, BlockTransformAutoencoder
 from .instructions import INSTRUCTIONS
 
 TEXT_WIDTH = 128

@@ -1,0 +1,156 @@
+"""Fetching a model of the Hugging Face hub so that it shows its progress and can be cancelled within a second.
+
+Called in the engine's process, whose Python has the hub's own library; this file itself needs the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from ..link.requests import DownloadModel
+from ..scene.errors import In2nError
+from ..scene.reporting import Reporter
+from . import hub
+from .catalogue import COMPONENTS, is_hub_name
+
+# Only what InstructPix2Pix runs on: no safety checker, no pickled weights, no second copy in another precision.
+EDITOR_FILES = ["model_index.json"] + [
+    f"{part}/{name}" for part in COMPONENTS for name in ("*.json", "*.txt", "*.safetensors")
+]
+EDITOR_UNWANTED = ["*.fp16.safetensors", "*non_ema*"]
+MEGABYTE = 2**20
+UNFINISHED = ".incomplete"
+
+# Its stdin is a pipe that ends when the process that started it does, however that ended: then it stops too, and takes
+# along what nobody would take up again.
+_PROGRAM = """
+import json, os, sys, threading
+arguments, blobs, ending = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
+def unfinished():
+    return {name for name in os.listdir(blobs) if name.endswith(ending)} if os.path.isdir(blobs) else set()
+before = unfinished()
+def end_with_parent():
+    sys.stdin.buffer.read()
+    for name in unfinished() - before:
+        try: os.unlink(os.path.join(blobs, name))
+        except OSError: pass
+    os._exit(1)
+threading.Thread(target=end_with_parent, daemon=True).start()
+out = os.fdopen(os.dup(1), "w", encoding="utf-8"); os.dup2(2, 1)
+try:
+    from huggingface_hub import snapshot_download
+    files = snapshot_download(**arguments, dry_run=True)
+    print(json.dumps({"total": sum(f.file_size or 0 for f in files)}), file=out, flush=True)
+    print(json.dumps({"folder": snapshot_download(**arguments)}), file=out, flush=True)
+except Exception as error:
+    reason = (str(error).strip().splitlines() or [""])[0]
+    print(json.dumps({"error": type(error).__name__ + (": " + reason if reason else "")}), file=out, flush=True)
+"""
+
+
+def download_model(request: DownloadModel, report: Reporter) -> dict:
+    """The job: the request itself is the user's leave, but no leave to go online where that is forbidden.
+
+    Returns:
+        {"folder": where the model is}.
+
+    Raises:
+        In2nError: "unknown_editor", "no_network".
+        Cancelled.
+    """
+    if not is_hub_name(request.name):
+        raise In2nError(
+            "unknown_editor",
+            f"“{request.name}” is not a model's name on the Hugging Face hub.",
+            "Names look like owner/model.",
+        )
+    return {"folder": str(download(request.name, report, EDITOR_FILES, EDITOR_UNWANTED))}
+
+
+def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]) -> Path:
+    """Fetch a hub model into the local cache, all files that are not there yet.
+
+    It runs in a process of its own, because nothing else ends a download within a second. Progress is in megabytes.
+
+    Args:
+        name: owner/model.
+        wanted, unwanted: patterns of its files' names.
+
+    Returns:
+        The folder with its files.
+
+    Raises:
+        In2nError: "no_network", without a connection where a variable forbids all.
+        Cancelled.
+    """
+    if hub.is_offline():
+        raise In2nError(
+            "no_network",
+            f"The model “{name}” is not downloaded: {hub.why_no_download()}.",
+            "Allow it (in Blender: Preferences > System > Network), or choose a folder that holds the model.",
+        )
+    blobs = hub.hub_folder(name) / "blobs"
+    arguments = {
+        "repo_id": name,
+        "cache_dir": str(hub.hub_cache()),
+        "allow_patterns": wanted,
+        "ignore_patterns": unwanted,
+    }
+    before = set(blobs.glob(f"*{UNFINISHED}"))
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-X", "utf8", "-c", _PROGRAM, json.dumps(arguments), str(blobs), UNFINISHED],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    lines: queue.Queue[str | None] = queue.Queue()
+    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    answer: dict = {}
+    try:
+        while True:
+            total = answer.get("total", 0) // MEGABYTE
+            report.progress(min(_megabytes(blobs), total), total, "MB", f"Downloading {name}")
+            try:
+                line = lines.get(timeout=0.3)
+            except queue.Empty:
+                continue
+            if line is None:
+                break
+            answer.update(json.loads(line))
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        for unfinished in set(blobs.glob(f"*{UNFINISHED}")) - before:  # the hub's library does not go on with them
+            unfinished.unlink(missing_ok=True)
+    if "folder" not in answer:
+        raise In2nError(
+            "no_network",
+            f"The model “{name}” could not be downloaded ({answer.get('error', 'the download ended early')}).",
+            "Check the name, the network and the proxy settings; started again, it fetches the files that are missing.",
+        )
+    return Path(answer["folder"])
+
+
+def _read(pipe, lines: queue.Queue) -> None:
+    with pipe:
+        for line in pipe:
+            lines.put(line)
+    lines.put(None)
+
+
+def _megabytes(blobs: Path) -> int:
+    """What of the files is here already, half-downloaded ones included."""
+    total = 0
+    for blob in blobs.glob("*"):
+        try:
+            total += os.stat(blob).st_size
+        except OSError:
+            pass  # renamed meanwhile
+    return total // MEGABYTE

@@ -1,0 +1,165 @@
+"""The models on this computer: in the Hugging Face cache, which other programs share, and in folders.
+
+Standard library only. The cache is <cache>/models--<owner>--<name>/ with blobs/ (the data), refs/ (names of revisions)
+and snapshots/<revision>/ (links to the data).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..environment.home import folder_mb
+from ..scene.errors import In2nError
+from .catalogue import COMPONENTS, INSTRUCT_PIX2PIX
+
+ALLOW_DOWNLOAD = "IN2N_ALLOW_DOWNLOAD"
+# The first is this project's (Blender's online access is off), the others are those of Hugging Face's libraries.
+OFFLINE = ("IN2N_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+PIPELINE_CLASS = "StableDiffusionInstructPix2PixPipeline"
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model that was found on this computer.
+
+    Attributes:
+        name: its name on the hub, or the folder's own.
+        folder: where it lies.
+        megabytes: how much room it takes.
+        complete: whether it can be used as it is.
+        downloaded: whether it lies in the Hugging Face cache, from where it can be had again.
+    """
+
+    name: str
+    folder: Path
+    megabytes: int
+    complete: bool
+    downloaded: bool
+
+
+def is_offline() -> bool:
+    """Whether a variable forbids every connection."""
+    return any(os.environ.get(name, "").upper() not in ("", "0", "NO", "OFF", "FALSE") for name in OFFLINE)
+
+
+def may_download() -> bool:
+    """Whether weights may be fetched without being asked for: IN2N_ALLOW_DOWNLOAD=1, and nothing forbids it."""
+    return os.environ.get(ALLOW_DOWNLOAD) == "1" and not is_offline()
+
+
+def why_no_download() -> str:
+    """Why nothing is fetched, as the end of a sentence; for where `may_download` is False."""
+    forbidden = next((name for name in OFFLINE if os.environ.get(name)), None) if is_offline() else None
+    return f"{forbidden} forbids downloads" if forbidden else f"downloads are not allowed ({ALLOW_DOWNLOAD}=1)"
+
+
+def hub_cache() -> Path:
+    """Where Hugging Face's libraries keep downloads, by the same variables that they read."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    if os.environ.get("HF_HOME"):
+        return Path(os.environ["HF_HOME"]).expanduser() / "hub"
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache").expanduser() / "huggingface" / "hub"
+
+
+def hub_folder(name: str) -> Path:
+    """The cache's folder of a hub model, there or not."""
+    return hub_cache() / f"models--{name.replace('/', '--')}"
+
+
+def cached_snapshot(name: str, is_complete: Callable[[Path], bool]) -> Path | None:
+    """The files of a hub model in the cache, without asking the network; the folder's name is the revision.
+
+    Args:
+        name: owner/model.
+        is_complete: whether a folder holds all that is needed of the model.
+
+    Returns:
+        Its main revision, else any other that is complete; None where none is.
+    """
+    snapshots = hub_folder(name) / "snapshots"
+    try:
+        main = (hub_folder(name) / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        main = ""
+    candidates = sorted(snapshots.glob("*"), key=lambda snapshot: (snapshot.name != main, snapshot.name))
+    return next((snapshot for snapshot in candidates if snapshot.is_dir() and is_complete(snapshot)), None)
+
+
+def has_editor_weights(folder: Path) -> bool:
+    """Whether a folder in the diffusers layout holds the weights of an InstructPix2Pix, as safetensors."""
+    return all(has_safetensors(folder / part) for part in ("unet", "vae", "text_encoder"))
+
+
+def is_whole_editor(folder: Path) -> bool:
+    """Whether it holds all else, too, that an edit needs."""
+    return all((folder / part).is_dir() for part in COMPONENTS) and has_editor_weights(folder)
+
+
+def has_safetensors(folder: Path) -> bool:
+    """Whether weights are there, all shards where an index lists them."""
+    try:
+        for index in folder.glob("*.safetensors.index.json"):
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            if not all((folder / shard).is_file() for shard in shards):
+                return False
+        return any(folder.glob("*.safetensors"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+
+
+def find_stored(folders=(), cancelled=lambda: False) -> list[StoredModel]:
+    """The editing models in the Hugging Face cache (InstructPix2Pix, half downloaded or whole, and its relatives) and
+    in folders.
+
+    Args:
+        folders: each a model in the diffusers layout, or a folder of such.
+        cancelled: asked while sizes are added up.
+    """
+    found = []
+    for cached in sorted(hub_cache().glob("models--*--*")):
+        name = cached.name.removeprefix("models--").replace("--", "/", 1)
+        complete = any(_is_editor(s) and has_editor_weights(s) for s in cached.glob("snapshots/*"))
+        if complete or name == INSTRUCT_PIX2PIX.id:
+            found.append(StoredModel(name, cached, folder_mb(cached, cancelled), complete, True))
+    for folder in dict.fromkeys(Path(f) for f in folders if f):
+        candidates = sorted(folder.iterdir()) if folder.is_dir() and not _is_editor(folder) else [folder]
+        found += [
+            StoredModel(
+                candidate.name, candidate, folder_mb(candidate, cancelled), has_editor_weights(candidate), False
+            )
+            for candidate in candidates
+            if _is_editor(candidate)
+        ]
+    return found
+
+
+def remove_downloaded(name: str) -> None:
+    """Take a model out of the Hugging Face cache.
+
+    Raises:
+        In2nError: "no_model" where it is not there, "cannot_remove".
+    """
+    folder = hub_folder(name)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or not folder.is_dir():
+        raise In2nError("no_model", f"“{name}” is not in {hub_cache()}.", "It may have been removed already.")
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise In2nError(
+            "cannot_remove", f"{folder} could not be removed whole.", "Close what is using it and try again."
+        )
+
+
+def _is_editor(folder: Path) -> bool:
+    try:
+        return PIPELINE_CLASS in (folder / "model_index.json").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
