@@ -85,6 +85,7 @@ def test_the_zip_holds_what_belongs_and_nothing_else(built):
     assert any(n.startswith("data/") and n.endswith("/transforms.json") for n in names)
     assert "engine/diffusion/miniature/weights/unet/diffusion_pytorch_model.safetensors" in names
     assert not [n for n in names if re.search(r"(^|/)(\.|__pycache__|tests?/)|\.pyc$|\.zip$", n)]
+    assert not [n for n in names if n.startswith("testbed")]
     assert [n for n in names if n.endswith(".whl")] == [wheel]
     assert manifest["build"]["generated"] == {"platforms": [HERE], "wheels": [f"./{wheel}"]}
 
@@ -142,6 +143,34 @@ def test_the_command_says_what_it_made(tmp_path, wheels, monkeypatch, capsys):
     assert "in2n_blender-" in said and "MB)" in said and "steps" in said
 
 
+@pytest.mark.parametrize("text", ["mine", "[]", '{"version": "v1"}'])
+def test_an_index_of_something_else_is_not_overwritten(tmp_path, text):
+    (tmp_path / "index.json").write_text(text)
+    with pytest.raises(In2nError, match="index.json is not the index") as refused:
+        extension.build(tmp_path, "no-such-python", chosen=[HERE])
+    assert refused.value.code == "not_ours" and (tmp_path / "index.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["testbed", "--out", "x"], ["train-miniature"], ["test"], ["build", "--out", "x"]],
+    ids=lambda line: line[0],
+)
+def test_an_installed_extension_says_what_comes_with_a_checkout_alone(tmp_path, line):
+    """As it lies in Blender's folder of extensions: staged, and nothing around it."""
+    extension.stage(ROOT, tmp_path / "in2n_blender", {})
+    done = subprocess.run(
+        [sys.executable, "-m", "in2n_blender", *line],
+        cwd=tmp_path,
+        env={**os.environ, "IN2N_HOME": str(tmp_path / "home"), "IN2N_ENGINE_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and len(lines) == 2 and "checkout of the project" in lines[1], done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in2n_blender"]
+
+
 def test_a_checkout_is_needed(tmp_path):
     with pytest.raises(In2nError, match="blender_manifest.toml"):
         extension.build(tmp_path, sys.executable, checkout=tmp_path)
@@ -165,6 +194,8 @@ def test_staging_leaves_out_what_a_workshop_gathers(tmp_path):
         "jobs/x.py.orig",
         "data/scene.blend1",
         "data/scene.blend",
+        "testbed/scenes/island.py",
+        "engine/testbed/kept.py",
     ):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("")
@@ -180,6 +211,7 @@ def test_staging_leaves_out_what_a_workshop_gathers(tmp_path):
         "__init__.py",
         "jobs/x.py",
         "data/scene.blend",
+        "engine/testbed/kept.py",
         "LICENSE",
         extension.MANIFEST,
         f"wheels/{wheel.name}",

@@ -19,7 +19,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import addon_utils
 import bpy
 import numpy as np
 
@@ -169,6 +168,8 @@ def check(settings: DemoSettings, out: Path) -> None:
 
 def enable_add_on() -> None:
     """Enable the package as Blender's preferences would."""
+    import addon_utils  # found only once bpy is imported
+
     package = sys.modules[__package__.rpartition(".")[0]]
     package.__time__ = os.path.getmtime(
         package.__file__

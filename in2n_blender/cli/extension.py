@@ -10,6 +10,7 @@ build.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -23,11 +24,12 @@ from ..environment import uv_wheels
 from ..link.process import Lines, clean_environment, spawn
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
-from ..workspace.files import write_error
+from ..workspace.files import read_json, write_error
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parent
 MANIFEST = "blender_manifest.toml"
+ONLY_IN_CHECKOUT = {"testbed"}  # it makes truth to measure by, which an artist's Blender has no use for
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*~", "*.orig", "*.rej", "*.blend[1-9]")
 
 
@@ -46,6 +48,7 @@ def build(
     """
     check_checkout(checkout)
     report, chosen, out = report or Reporter(), tuple(chosen or platforms()), Path(out)
+    refuse_other_index(out / "index.json")
     work = _Work(report, steps=3 * len(chosen) + 3)
     program = find_tool(python, work)
     tags = (
@@ -91,6 +94,22 @@ def build(
     return zips
 
 
+def refuse_other_index(file: Path) -> None:
+    """Raise In2nError("not_ours") for an index.json that is no repository's of extensions."""
+    if not os.path.lexists(file):
+        return
+    try:
+        found = read_json(file)
+    except (In2nError, OSError):
+        found = None
+    if not isinstance(found, dict) or not {"version", "blocklist", "data"} <= set(found):
+        raise In2nError(
+            "not_ours",
+            f"{file} is not the index of a repository of extensions and would be overwritten.",
+            "Choose another folder with --out, or move that file away.",
+        )
+
+
 def check_checkout(checkout: Path = CHECKOUT) -> None:
     """Raises In2nError("no_checkout") where this package is not part of one, as when it is itself installed in
     Blender."""
@@ -125,7 +144,7 @@ def find_tool(python: Path | str, work: _Work) -> Path:
 
 def stage(checkout: Path, folder: Path, wheels: dict[str, Path]) -> None:
     """Lay out the extension as Blender wants it. wheels: platform -> uv's wheel for it."""
-    shutil.copytree(checkout / PACKAGE.name, folder, ignore=LEFT_OUT)
+    shutil.copytree(checkout / PACKAGE.name, folder, ignore=_left_out)
     shutil.copy2(checkout / "LICENSE", folder)
     (folder / "wheels").mkdir()
     for wheel in wheels.values():
@@ -137,6 +156,11 @@ def stage(checkout: Path, folder: Path, wheels: dict[str, Path]) -> None:
         f"{_toml_list(f'./wheels/{wheel.name}' for wheel in wheels.values())}\n"
     )
     (folder / MANIFEST).write_text(generated + manifest, encoding="utf-8")
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    top = ONLY_IN_CHECKOUT & set(names) if Path(folder).name == PACKAGE.name else set()
+    return LEFT_OUT(folder, names) | top
 
 
 def _toml_list(texts) -> str:
