@@ -200,7 +200,7 @@ def show_photo(camera_data, file: Path) -> None:
 def show_normalised_photos(capture_empty, workspace_folder: Path) -> None:
     """Show the workspace's undistorted photos behind the capture's cameras; they fit the pinhole cameras exactly."""
     workspace = Workspace(workspace_folder)
-    images = {view.name: workspace.root / view.image for view in PinholeCapture.load(workspace.capture_json).views}
+    images = {view.name: workspace.photo(view.image) for view in PinholeCapture.load(workspace.capture_json).views}
     for camera in children(capture_empty, "CAMERA"):
         file = images.get(camera.in2n.photo)
         if file is not None and file.exists():

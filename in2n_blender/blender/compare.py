@@ -74,9 +74,9 @@ def _photos(workspace: Workspace, edit: str | None) -> dict[str, Path]:
     """The pictures on disk by the photo's name: the edited ones where there are some, else the capture's own."""
     try:
         views = PinholeCapture.load(workspace.capture_json).views if workspace.capture_json.is_file() else ()
-    except (In2nError, KeyError, TypeError, ValueError):
+        found = {view.name: workspace.photo(view.image) for view in views}
+    except In2nError:
         return {}
-    found = {view.name: workspace.root / view.image for view in views}
     if edit is not None:
         edited = {name: workspace.edit(edit) / "dataset" / f"{name}.png" for name in found}
         found |= {name: file for name, file in edited.items() if file.is_file()}

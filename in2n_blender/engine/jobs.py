@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..scene.camera_path import through_views
-from ..scene.capture import PinholeCapture
 from ..scene.reporting import Reporter
-from ..workspace.files import read_json, write_json
+from ..workspace.files import write_json
+from ..workspace.imported import load_capture
 from ..workspace.layout import Workspace
 from .device import find_devices
-from .photos import normalise_capture
+from .importing import normalise_capture
 
 
 def import_capture(request, report: Reporter) -> dict:
@@ -25,7 +25,7 @@ def import_capture(request, report: Reporter) -> dict:
 
 def path_through_views(request, report: Reporter) -> dict:
     workspace = Workspace(request.workspace)
-    capture = PinholeCapture.from_json(read_json(workspace.capture_json))
+    capture = load_capture(workspace)
     path = through_views(capture, request.frames, fps=request.fps, name=request.name)
     write_json(workspace.camera_path(request.name), path.to_json())
     return {"camera_path": str(workspace.camera_path(request.name)), "frames": len(path.frames)}

@@ -1,15 +1,9 @@
-"""Photos into a workspace: upright, undistorted to square-pixel pinhole cameras, scaled; and back out as arrays."""
+"""Photos as arrays: decoded upright, undistorted to square-pixel pinhole cameras, scaled; and read from a workspace."""
 
 from __future__ import annotations
 
-import shutil
 import struct
-import threading
-import time
-import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,19 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..link.requests import ImportCapture
 from ..scene.camera import Intrinsics
-from ..scene.capture import Frame, PinholeCapture, View, pinhole_capture
-from ..scene.errors import Cancelled, In2nError
+from ..scene.capture import PinholeCapture, View
+from ..scene.errors import In2nError
 from ..scene.lens import Lens, photo_pixels, pinhole_for
-from ..scene.presets import PRESETS
-from ..scene.readers import read as read_capture
-from ..scene.readers.listing import check_enough
 from ..scene.reporting import Reporter
-from ..workspace.files import atomic_path, write_json
 from ..workspace.layout import Workspace
 
-THREADS = 2
 BAND_PIXELS = 1 << 19  # undistorted at a time: bounds the memory and how long a cancelled import goes on
 
 # what PIL raises on files that are cut short or not what they seem
@@ -50,54 +38,6 @@ class UnreadablePhoto(Exception):
     """A photo that is there but cannot be used; the import goes on without it."""
 
 
-def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapture:
-    """Read a capture, write its normalised photos and capture.json into the workspace, and return what was written.
-
-    The workspace changes only when everything is done: an import that fails or is cancelled leaves an earlier one as it
-    was, and one that was killed is cleared up by the next. Photos that are missing or cannot be read are named in
-    `missing` and in the log. Progress is in photos.
-    Raises In2nError (see scene.readers, pinhole_capture, atomic_path; "unknown_preset") and Cancelled.
-    """
-    if request.preset not in PRESETS:
-        raise In2nError(
-            "unknown_preset", f"There is no preset “{request.preset}”.", f"Use one of {', '.join(PRESETS)}."
-        )
-    workspace = Workspace(request.workspace)
-    read = read_capture(request.source)
-    reporter.check()
-    capture = pinhole_capture(read, PRESETS[request.preset].longest_side, request.hold_out_every, request.preset)
-    capture = replace(capture, source=_source(Path(capture.source), workspace))
-    if read.missing:
-        reporter.log(
-            f"{len(read.missing)} of {len(read.frames) + len(read.missing) + len(read.unreadable)} photos are "
-            "missing and are left out."
-        )
-    for name in read.unreadable:
-        reporter.log(f"The photo of {name} cannot be read and is left out.")
-
-    new_workspace = not workspace.root.exists()
-    _settle(workspace)
-    staging = workspace.root / f".importing-{uuid.uuid4().hex[:8]}"
-    try:
-        unreadable = _write_photos(read.frames, capture.views, staging, reporter)
-        views = tuple(v for v in capture.views if v.name not in unreadable)
-        check_enough(len(views), len(capture.views) + len(capture.missing), request.source)
-        capture = replace(capture, views=views, missing=capture.missing + tuple(unreadable))
-        write_json(staging / "capture.json", capture.to_json())
-        reporter.check()
-        _put_in_place(staging, workspace)
-    finally:
-        _sampling_grid.cache_clear()
-        shutil.rmtree(staging, ignore_errors=True)
-        if new_workspace and workspace.root.is_dir() and not any(workspace.root.iterdir()):
-            workspace.root.rmdir()
-    reporter.log(
-        f"{len(capture.views)} photos imported, {len(capture.held_out_views)} of them held out, "
-        f"{len(capture.missing)} left out, {len(capture.points)} sparse points."
-    )
-    return capture
-
-
 def opaque(image: np.ndarray) -> np.ndarray:
     """(height, width, 3), over white where the image has straight alpha: as scenes of captures with alpha are
     rendered."""
@@ -113,7 +53,7 @@ def load_images(
     Raises In2nError("missing_file") or In2nError("bad_image").
     """
     return [
-        _load_image(workspace.root / view.image, view.camera.intrinsics)
+        _load_image(workspace.photo(view.image), view.camera.intrinsics)
         for view in (capture.views if views is None else views)
     ]
 
@@ -130,7 +70,7 @@ class Photos(Sequence):
 
     def __getitem__(self, index: int) -> np.ndarray:
         view = self._views[index]
-        return _load_image(self._workspace.root / view.image, view.camera.intrinsics)
+        return _load_image(self._workspace.photo(view.image), view.camera.intrinsics)
 
     def reported(self, report: Reporter) -> Iterator[np.ndarray]:
         """All in turn, with progress in photos. Raises Cancelled between two."""
@@ -207,96 +147,16 @@ def _undistort(image: np.ndarray, lens: Lens, pinhole: Intrinsics, check) -> np.
     return np.clip(result, 0, 255)
 
 
+def forget_lenses() -> None:
+    """Let go of what is kept of lenses between the photos of one capture."""
+    _sampling_grid.cache_clear()
+
+
 @lru_cache(maxsize=16)  # 4 MiB each; the photos of most captures share a lens
 def _sampling_grid(lens: Lens, pinhole: Intrinsics, first: int, last: int) -> np.ndarray:
     """(rows, width, 2) float32 for grid_sample without align_corners: -1 and 1 are the outer edges of the photo."""
     pixels = photo_pixels(lens, pinhole, first, last)
     return (pixels * (2 / np.array([lens.intrinsics.width, lens.intrinsics.height])) - 1).astype(np.float32)
-
-
-def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: Path, reporter: Reporter) -> list[str]:
-    """Writes staging/images/<name>.png for every view. Returns the names of those whose photo cannot be read."""
-    stop = threading.Event()
-
-    def check() -> None:
-        if stop.is_set():
-            raise Cancelled()
-
-    def work(frame: Frame, view: View) -> None:
-        check()
-        k = view.camera.intrinsics
-        photo = decode(frame.photo, frame.orientation)
-        expected = frame.lens.intrinsics
-        if photo.shape[:2] != (expected.height, expected.width):
-            raise UnreadablePhoto(
-                f"{photo.shape[1]} x {photo.shape[0]} pixels instead of {expected.width} x {expected.height}"
-            )
-        image = normalise_photo(photo, frame.lens, k, max(k.width, k.height), check)
-        check()
-        with atomic_path(staging / view.image) as temporary:
-            Image.fromarray(image).save(temporary, "PNG", compress_level=4)
-
-    unreadable: list[str] = []
-    started = time.monotonic()
-    with ThreadPoolExecutor(THREADS) as pool:
-        jobs = {pool.submit(work, frame, view): view for frame, view in zip(frames, views, strict=True)}
-        try:
-            waiting, done = set(jobs), 0
-            reporter.progress(0, len(jobs), "photos", "Undistorting the photos")
-            while waiting:
-                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-                for job in finished:
-                    try:
-                        job.result()
-                    except UnreadablePhoto as error:
-                        name = jobs[job].name
-                        unreadable.append(name)
-                        reporter.log(f"The photo of {name} cannot be read and is left out ({error}).")
-                done += len(finished)
-                if finished:
-                    left = (time.monotonic() - started) / done * (len(jobs) - done)
-                    reporter.progress(done, len(jobs), "photos", "Undistorting the photos", left)
-                reporter.check()
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return sorted(unreadable)
-
-
-def _put_in_place(staging: Path, workspace: Workspace) -> None:
-    """Exchange images/ and capture.json for the staged ones. `_settle` finishes or undoes it after a kill in
-    between."""
-    replaced = workspace.root / f".replaced-{staging.name}"
-    had_images = workspace.images.exists()
-    if had_images:
-        workspace.images.rename(replaced)
-    try:
-        (staging / "images").rename(workspace.images)
-    except OSError:
-        if had_images:
-            replaced.rename(workspace.images)
-        raise
-    (staging / "capture.json").replace(workspace.capture_json)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _settle(workspace: Workspace) -> None:
-    """Clear up after an import that was killed: the workspace holds either the earlier import or the later one,
-    whole."""
-    for staging in workspace.root.glob(".importing-*"):
-        if (staging / "capture.json").exists() and not (staging / "images").exists():
-            (staging / "capture.json").replace(workspace.capture_json)
-        shutil.rmtree(staging, ignore_errors=True)
-    for replaced in workspace.root.glob(".replaced-*"):
-        if workspace.images.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            replaced.rename(workspace.images)
-
-
-def _source(source: Path, workspace: Workspace) -> str:
-    return source.relative_to(workspace.root).as_posix() if source.is_relative_to(workspace.root) else source.as_posix()
 
 
 def _load_image(path: Path, intrinsics: Intrinsics) -> np.ndarray:

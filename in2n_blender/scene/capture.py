@@ -11,8 +11,10 @@ import numpy as np
 from .camera import Camera
 from .errors import In2nError
 from .lens import Lens, pinhole_for
+from .names import is_plain
 
 MAXIMUM_POINTS = 50_000
+LONGEST_SIDE = 1 << 16  # of a view, in pixels: more is a mistake
 
 
 @dataclass(frozen=True)
@@ -96,32 +98,130 @@ class PinholeCapture:
         }
 
     @staticmethod
-    def from_json(data: dict) -> PinholeCapture:
-        return PinholeCapture(
-            data["name"],
-            data["source"],
-            data["preset"],
-            tuple(View(v["name"], v["image"], Camera.from_json(v), bool(v["held_out"])) for v in data["views"]),
-            np.array(data["points"], np.float32).reshape(-1, 3),
-            np.array(data["point_colors"], np.uint8).reshape(-1, 3),
-            tuple(data["missing"]),
-        )
+    def from_json(data: object, where: str = "capture.json") -> PinholeCapture:
+        """What `to_json` wrote, or a stranger: nothing of it is believed.
+
+        Args:
+            data: Parsed JSON.
+            where: Its file, for messages.
+
+        Raises:
+            In2nError: "bad_capture" for names that are not plain or not unique, images outside the workspace, numbers
+                that are not finite, sizes that are not positive, poses that are not rigid.
+        """
+        try:
+            return _checked(data)
+        except (ValueError, TypeError, OverflowError, KeyError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise In2nError(
+                "bad_capture",
+                f"{where} cannot be used as a capture: {reason}.",
+                "Import the capture again, into a new workspace.",
+            ) from None
 
     @staticmethod
     def load(path: Path) -> PinholeCapture:
         """Read capture.json. Raises In2nError("missing_file") or In2nError("bad_capture")."""
         try:
-            return PinholeCapture.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise In2nError(
                 "missing_file", f"{path} does not exist.", "Import a capture into this workspace first."
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
             raise In2nError(
                 "bad_capture",
-                f"{path} cannot be read ({type(error).__name__}: {error}).",
-                "Import the capture into this workspace again.",
+                f"{path} cannot be read ({reason}).",
+                "Import the capture again, into a new workspace.",
             ) from None
+        return PinholeCapture.from_json(data, str(path))
+
+
+def _checked(data: object) -> PinholeCapture:
+    """Raises ValueError and the like, with what is wrong."""
+    if not isinstance(data, dict):
+        raise ValueError("it is not an object")
+    for key, kind in (("name", str), ("source", str), ("preset", str), ("views", list), ("missing", list)):
+        if not isinstance(data[key], kind):
+            raise ValueError(f"its {key} is not a {kind.__name__}")
+    if not all(isinstance(name, str) for name in data["missing"]):
+        raise ValueError("its missing names are not text")
+    views = tuple(_checked_view(number, view) for number, view in enumerate(data["views"], 1))
+    if not views:
+        raise ValueError("it has no views")
+    taken: set[str] = set()
+    for view in views:
+        if view.name.lower() in taken:
+            raise ValueError(f"two of its views are named “{view.name}”")
+        taken.add(view.name.lower())
+    points, colors = _rows(data["points"], "points"), _rows(data["point_colors"], "point_colors")
+    if len(points) != len(colors) or ((colors < 0) | (colors > 255)).any():
+        raise ValueError("its points and their colours do not fit")
+    return PinholeCapture(
+        data["name"],
+        data["source"],
+        data["preset"],
+        views,
+        points.astype(np.float32),
+        colors.astype(np.uint8),
+        tuple(data["missing"]),
+    )
+
+
+def _checked_view(number: int, data: object) -> View:
+    if not isinstance(data, dict):
+        raise ValueError(f"view {number} is not an object")
+    name, image = data["name"], data["image"]
+    if not is_plain(name):
+        raise ValueError(f"view {number} is named {name!r}, which is not a plain file name")
+    if not _stays_inside(image):
+        raise ValueError(f"the image of {name} is {image!r}, which is not a path inside the workspace")
+    if not isinstance(data["held_out"], bool):
+        raise ValueError(f"held_out of {name} is neither true nor false")
+    for key in ("width", "height"):
+        if type(data[key]) is not int or not 1 <= data[key] <= LONGEST_SIDE:
+            raise ValueError(f"the {key} of {name} is {data[key]!r:.40}")
+    try:
+        camera = Camera.from_json(data)
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"the camera of {name} is not made of numbers") from None
+    k = camera.intrinsics
+    if not np.isfinite([k.fx, k.fy, k.cx, k.cy]).all() or min(k.fx, k.fy) <= 0:
+        raise ValueError(
+            f"the lens of {name} has the focal lengths {k.fx:g}, {k.fy:g} and the centre {k.cx:g}, {k.cy:g}"
+        )
+    if not _is_rigid(camera.camera_to_world):
+        raise ValueError(f"the pose of {name} is not a rotation and a position")
+    return View(name, image, camera, data["held_out"])
+
+
+def _stays_inside(image: object) -> bool:
+    """Whether an image is a relative path that leads nowhere but down, on every platform."""
+    if not isinstance(image, str) or {"\\", ":", "\0"} & set(image):
+        return False
+    return all(part not in ("", ".", "..") for part in image.split("/"))
+
+
+def _is_rigid(pose: np.ndarray) -> bool:
+    rotation = pose[:3, :3]
+    return bool(
+        np.isfinite(pose).all()
+        and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4)
+        and np.linalg.det(rotation) > 0
+        and (pose[3] == [0, 0, 0, 1]).all()
+    )
+
+
+def _rows(rows: object, what: str) -> np.ndarray:
+    """(n, 3) float64, finite."""
+    try:
+        array = np.array(rows, np.float64).reshape(-1, 3)
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"its {what} are not rows of three numbers") from None
+    if not np.isfinite(array).all():
+        raise ValueError(f"its {what} have a number that is not finite")
+    return array
 
 
 def pinhole_capture(capture: Capture, longest_side: int, hold_out_every: int = 8, preset: str = "") -> PinholeCapture:

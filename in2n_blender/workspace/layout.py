@@ -12,11 +12,11 @@ The unedited reconstruction goes by the name "original" in renders/ and meshes/.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from pathlib import Path
 
 from ..scene.errors import In2nError
+from ..scene.names import is_plain
 
 ORIGINAL = "original"
 
@@ -38,6 +38,22 @@ class Workspace:
     @property
     def reconstruction(self) -> Path:
         return self.root / "reconstruction"
+
+    def photo(self, image: str) -> Path:
+        """The file of a view's image.
+
+        Args:
+            image: As `View.image` names it, relative to the workspace.
+
+        Raises:
+            In2nError: "bad_capture" where a symbolic link leads out of the workspace.
+        """
+        path = self.root / image
+        if not path.resolve().is_relative_to(self.root):
+            raise In2nError(
+                "bad_capture", f"{path} leads out of the workspace.", "Import the capture again, into a new workspace."
+            )
+        return path
 
     def edit(self, name: str) -> Path:
         return self.root / "edits" / safe_name(name)
@@ -78,10 +94,11 @@ def absolute(path: Path | str) -> Path:
 
 def safe_name(name: str) -> str:
     """The name itself if it is one plain file name on every platform; raises In2nError("bad_name") otherwise."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\- ]{0,79}", name) or name.endswith((".", " ")):
+    if not is_plain(name):
         raise In2nError(
             "bad_name",
             f"“{name}” cannot be used as a name.",
-            "Use letters, digits, spaces, '-', '_' and '.', starting with a letter or digit.",
+            "Use letters, digits, spaces, '-', '_' and '.', starting with a letter or digit; CON, NUL and the like are "
+            "devices on Windows.",
         )
     return name

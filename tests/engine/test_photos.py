@@ -1,23 +1,17 @@
-"""Photos into a workspace: against OpenCV and a known scene; nothing half-written."""
-
-import errno
-import json
-import threading
-import time
+"""Photos into arrays: against OpenCV and a known scene; what cannot be read is named."""
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from in2n_blender.engine import photos
-from in2n_blender.engine.photos import UnreadablePhoto, decode, load_images, normalise_capture, normalise_photo
+from in2n_blender.engine.importing import normalise_capture
+from in2n_blender.engine.photos import UnreadablePhoto, decode, load_images, normalise_photo
 from in2n_blender.link.requests import ImportCapture
 from in2n_blender.scene.camera import Intrinsics
-from in2n_blender.scene.capture import PinholeCapture
-from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.lens import Lens, pinhole_for, undistort
-from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.scene.reporting import Reporter
 from in2n_blender.workspace.layout import Workspace
 from tests.scene.captures import ring, write_transforms
 
@@ -135,196 +129,9 @@ def test_decode_refuses_broken_photos(tmp_path):
             decode(tmp_path / "b.jpg")
 
 
-# -- whole imports
-
-FILE = {"size": (48, 32), "fl_x": 40.0, "fl_y": 41.0, "cx": 23.0, "cy": 17.0, "k1": -0.1, "k2": 0.02}
-
-
-@pytest.fixture
-def source(tmp_path):
-    write_transforms(tmp_path / "dog", ring(8), **FILE)
-    return tmp_path / "dog"
-
-
-def contents(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def test_import(source, tmp_path):
-    events = []
-    (source / "images/002.png").unlink()
-    workspace = Workspace(tmp_path / "work")
-    capture = normalise_capture(
-        ImportCapture(workspace=str(workspace.root), source=str(source), preset="draft", hold_out_every=4),
-        Reporter(events.append),
-    )
-    assert set(contents(workspace.root)) == {"capture.json"} | {f"images/{v.name}.png" for v in capture.views}
-    assert PinholeCapture.load(workspace.capture_json).to_json() == capture.to_json()
-    assert (
-        capture.missing == ("002",) and capture.preset == "draft" and capture.source == str(source / "transforms.json")
-    )
-    assert [v.name for v in capture.held_out_views] == ["003", "007"]
-    progress = [e for e in events if isinstance(e, Progress)]
-    assert [p.done for p in progress] == sorted(p.done for p in progress) and progress[-1].done == progress[
-        -1
-    ].total == 7
-    assert any("1 of 8 photos" in e for e in events if isinstance(e, str))
-    images = load_images(workspace, capture)
-    lens = Lens("brown", Intrinsics(48, 32, 40.0, 41.0, 23.0, 17.0), (-0.1, 0.02, 0, 0, 0, 0))
-    for view, image in zip(capture.views, images):
-        k = view.camera.intrinsics
-        assert image.dtype == np.float32 and image.shape == (k.height, k.width, 3)
-        expected = normalise_photo(decode(source / f"images/{view.name}.png"), lens, k, 48)
-        np.testing.assert_allclose(image, expected / np.float32(255))
-
-
-def test_transparency_and_a_source_inside_the_workspace(tmp_path):
-    workspace = Workspace(tmp_path / "work")
-    write_transforms(workspace.root / "capture", ring(3), camera_model="PINHOLE", size=(10, 10))
-    for i in range(3):
-        Image.new("RGBA", (10, 10), (10, 20, 30, 128)).save(workspace.root / f"capture/images/00{i}.png")
-    capture = normalise_capture(
-        ImportCapture(workspace=str(workspace.root), source=str(workspace.root / "capture")), Reporter()
-    )
-    assert capture.source == "capture/transforms.json"
-    for image in load_images(workspace, capture):
-        np.testing.assert_allclose(
-            image, np.broadcast_to(np.array([10, 20, 30, 128]) / np.float32(255), (10, 10, 4)), rtol=1e-6
-        )
-
-
-def test_exif_rotation(tmp_path):
-    write_transforms(tmp_path / "dog", ring(3), photos=False, w=8, h=12, fl_y=None)
-    upright = np.random.default_rng(0).integers(0, 256, (12, 8, 3)).astype(np.uint8)
-    (tmp_path / "dog/images").mkdir()
-    for i, orientation in enumerate((1, 6, 8)):
-        stored = np.rot90(upright, {1: 0, 6: 1, 8: -1}[orientation])
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / f"dog/images/00{i}.png", exif=exif)
-    workspace = Workspace(tmp_path / "work")
-    capture = normalise_capture(ImportCapture(workspace=str(workspace.root), source=str(tmp_path / "dog")), Reporter())
-    for image in load_images(workspace, capture):
-        np.testing.assert_array_equal(np.round(image * 255).astype(np.uint8), upright)
-
-
-def test_an_unreadable_photo_is_named_and_left_out(source, tmp_path):
-    whole = (source / "images/001.png").read_bytes()
-    (source / "images/001.png").write_bytes(whole[: len(whole) // 2])  # its header is intact
-    (source / "images/002.png").write_bytes(b"no image")
-    log = []
-    workspace = Workspace(tmp_path / "work")
-    capture = normalise_capture(
-        ImportCapture(workspace=str(workspace.root), source=str(source)),
-        Reporter(lambda e: log.append(e) if isinstance(e, str) else None),
-    )
-    assert sorted(capture.missing) == ["001", "002"] and len(capture.views) == 6
-    assert not (workspace.images / "001.png").exists()
-    assert any("001" in line for line in log)
-
-
-def test_two_readable_photos_are_too_few_and_leave_nothing(source, tmp_path):
-    for i in range(2, 8):
-        whole = (source / f"images/00{i}.png").read_bytes()
-        (source / f"images/00{i}.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(In2nError, match="Only two of the 8 photos") as caught:
-        normalise_capture(ImportCapture(workspace=str(tmp_path / "work"), source=str(source)), Reporter())
-    assert caught.value.code == "too_few_photos"
-    assert not (tmp_path / "work").exists()
-
-
-def test_an_unknown_preset(source, tmp_path):
-    with pytest.raises(In2nError) as caught:
-        normalise_capture(
-            ImportCapture(workspace=str(tmp_path / "work"), source=str(source), preset="huge"), Reporter()
-        )
-    assert caught.value.code == "unknown_preset" and not (tmp_path / "work").exists()
-
-
-def import_then(source, workspace):
-    normalise_capture(ImportCapture(workspace=str(workspace.root), source=str(source)), Reporter())
-    return contents(workspace.root)
-
-
-def test_importing_again_replaces_everything(source, tmp_path):
-    workspace = Workspace(tmp_path / "work")
-    before = import_then(source, workspace)
-    write_transforms(tmp_path / "cat", ring(4), size=(20, 20))
-    capture = normalise_capture(ImportCapture(workspace=str(workspace.root), source=str(tmp_path / "cat")), Reporter())
-    after = contents(workspace.root)
-    assert len(after) == 5 < len(before) and capture.name == "cat"
-    assert [p.name for p in workspace.root.iterdir() if p.name.startswith(".")] == []
-
-
-def test_a_cancelled_import_keeps_the_earlier_one(source, tmp_path):
-    workspace = Workspace(tmp_path / "work")
-    before = import_then(source, workspace)
-    seen = []
-    with pytest.raises(Cancelled):
-        normalise_capture(
-            ImportCapture(workspace=str(workspace.root), source=str(source), preset="draft"),
-            Reporter(seen.append, lambda: any(isinstance(e, Progress) and e.done for e in seen)),
-        )
-    assert contents(workspace.root) == before and len(list(workspace.root.iterdir())) == 2
-
-
-def test_cancelling_stops_in_the_middle_of_a_photo(source, tmp_path, monkeypatch):
-    """Every step of the undistortion asks; the import ends without finishing the photos it is at."""
-    started, finished = threading.Event(), []
-
-    def endless(photo, lens, target, side, check):
-        started.set()
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            check()
-            time.sleep(0.01)
-        finished.append(True)
-
-    monkeypatch.setattr(photos, "normalise_photo", endless)
-    with pytest.raises(Cancelled):
-        normalise_capture(
-            ImportCapture(workspace=str(tmp_path / "work"), source=str(source)), Reporter(cancelled=started.is_set)
-        )
-    assert not finished and not (tmp_path / "work").exists()
-
-
-@pytest.mark.parametrize("code, number", [("disk_full", errno.ENOSPC), ("cannot_write", errno.EACCES)])
-def test_a_full_disk_keeps_the_earlier_import(source, tmp_path, monkeypatch, code, number):
-    workspace = Workspace(tmp_path / "work")
-    before = import_then(source, workspace)
-    save, calls = Image.Image.save, []
-
-    def fails_later(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) > 3:
-            raise OSError(number, "as the system says")
-        return save(self, *args, **kwargs)
-
-    monkeypatch.setattr(Image.Image, "save", fails_later)
-    with pytest.raises(In2nError) as caught:
-        normalise_capture(ImportCapture(workspace=str(workspace.root), source=str(source), preset="draft"), Reporter())
-    assert caught.value.code == code
-    assert contents(workspace.root) == before and len(list(workspace.root.iterdir())) == 2
-
-
-@pytest.mark.parametrize("step", ["staged", "old images aside", "new images in place"])
-def test_an_import_killed_at_any_step_is_cleared_up_by_the_next(source, tmp_path, step):
-    workspace = Workspace(tmp_path / "work")
-    before = import_then(source, workspace)
-    staging, replaced = workspace.root / ".importing-1", workspace.root / ".replaced-.importing-1"
-    (staging / "images").mkdir(parents=True)
-    (staging / "images/new.png").write_bytes(b"new")
-    (staging / "capture.json").write_text(json.dumps("new"))
-    if step != "staged":
-        workspace.images.rename(replaced)
-    if step == "new images in place":
-        (staging / "images").rename(workspace.images)
-    photos._settle(workspace)
-    expected = {"capture.json": b'"new"', "images/new.png": b"new"} if step == "new images in place" else before
-    assert contents(workspace.root) == expected and len(list(workspace.root.iterdir())) == 2
-
-
-def test_images_that_do_not_fit_their_capture(source, tmp_path):
+def test_images_that_do_not_fit_their_capture(tmp_path):
+    source = tmp_path / "dog"
+    write_transforms(source, ring(8), size=(48, 32))
     workspace = Workspace(tmp_path / "work")
     capture = normalise_capture(ImportCapture(workspace=str(workspace.root), source=str(source)), Reporter())
     for content, code in (

@@ -10,8 +10,8 @@ from in2n_blender.scene.camera import Intrinsics
 from in2n_blender.scene.capture import MAXIMUM_POINTS, Capture, Frame, PinholeCapture, pinhole_capture
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.lens import Lens, pinhole_for
+from in2n_blender.scene.names import is_plain, unique_names
 from in2n_blender.scene.readers import read as read_capture
-from in2n_blender.scene.readers.names import unique_names
 from tests.scene.captures import ring, write_transforms
 
 LENS = Lens("opencv", Intrinsics(640, 480, 500.0, 520.0, 310.0, 250.0), (-0.2, 0.05))
@@ -131,3 +131,104 @@ def test_a_broken_capture_json(tmp_path, content, code):
     with pytest.raises(In2nError) as caught:
         PinholeCapture.load(tmp_path / "capture.json")
     assert caught.value.code == code
+
+
+@pytest.fixture
+def written():
+    """capture.json of three views, as an import writes it."""
+    return pinhole_capture(capture(3, points=np.ones((2, 3)), point_colors=np.zeros((2, 3), np.uint8)), 64).to_json()
+
+
+def refused(folder, data):
+    (folder / "capture.json").write_text(data if isinstance(data, str) else json.dumps(data))
+    with pytest.raises(In2nError) as caught:
+        PinholeCapture.load(folder / "capture.json")
+    assert caught.value.code == "bad_capture" and "capture.json" in caught.value.message
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../x", "a/b", "a\\b", "C:x", "/x", "..", ".", "", "a.", "con", "nul.x", "a ", "é", "a\0", 7, None]
+)
+def test_a_view_named_so_that_it_could_leave_its_folder(tmp_path, written, name):
+    assert not is_plain(name)
+    written["views"][1]["name"] = name
+    assert "view 2" in refused(tmp_path, written)
+
+
+def test_views_whose_names_are_one_on_windows(tmp_path, written):
+    written["views"][0]["name"], written["views"][2]["name"] = "Dog", "dOG"
+    assert "dOG" in refused(tmp_path, written)
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["/etc/x.png", "../x.png", "images/../../x.png", "..\\x.png", "C:/x.png", "C:x.png", "//host/x", "", 3],
+)
+def test_an_image_outside_the_workspace(tmp_path, written, image):
+    written["views"][1]["image"] = image
+    refused(tmp_path, written)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("width", 0),
+        ("height", -3),
+        ("width", 2.5),
+        ("width", True),
+        ("width", "64"),
+        ("height", 10**9),
+        ("fx", 0),
+        ("fy", -1.0),
+        ("fx", float("nan")),
+        ("cx", float("inf")),
+        ("cy", None),
+        ("cx", 10**400),
+        ("held_out", "no"),
+        ("camera_to_world", [[1, 0], [0, 1]]),
+        ("camera_to_world", np.diag([1.0, 1, -1, 1]).tolist()),
+        ("camera_to_world", np.diag([2.0, 2, 2, 1]).tolist()),
+        ("camera_to_world", np.full((4, 4), np.nan).tolist()),
+        ("camera_to_world", [*np.eye(4)[:3].tolist(), [0, 0, 1, 1]]),
+    ],
+)
+def test_a_camera_that_is_none(tmp_path, written, key, value):
+    written["views"][1][key] = value
+    assert written["views"][1]["name"] in refused(tmp_path, written)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("name", 5),
+        ("source", None),
+        ("preset", ["draft"]),
+        ("views", {}),
+        ("views", []),
+        ("views", ["a"]),
+        ("missing", "ab"),
+        ("missing", [1]),
+        ("points", [[1, 2, 3], [1, 2]]),
+        ("points", [[1, 2, float("nan")], [0, 0, 0]]),
+        ("points", [[1, 2, 3]]),
+        ("points", "x"),
+        ("point_colors", [[0, 0, 256], [0, 0, 0]]),
+        ("point_colors", [[0, 0, -1], [0, 0, 0]]),
+    ],
+)
+def test_a_capture_json_with_something_wrong_in_it(tmp_path, written, key, value):
+    written[key] = value
+    refused(tmp_path, written)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "\ufeff{}", "nul"])
+def test_text_that_is_no_capture_json(tmp_path, text):
+    refused(tmp_path, text)
+
+
+def test_a_capture_json_that_is_a_folder(tmp_path):
+    (tmp_path / "capture.json").mkdir()
+    with pytest.raises(In2nError) as caught:
+        PinholeCapture.load(tmp_path / "capture.json")
+    assert caught.value.code == "bad_capture"

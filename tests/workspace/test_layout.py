@@ -18,7 +18,9 @@ def test_good_names(name):
     assert w.safe_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "a\\b", ".hidden", "x.", "x ", "a" * 81, "con:", "雪"])
+@pytest.mark.parametrize(
+    "name", ["", "../x", "a/b", "a\\b", ".hidden", "x.", "x ", "a" * 81, "con:", "雪", "CON", "nul.txt", "com1 .x"]
+)
 def test_names_that_could_leave_the_folder_or_not_exist_everywhere(name):
     with pytest.raises(In2nError) as raised:
         w.safe_name(name)

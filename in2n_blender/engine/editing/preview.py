@@ -23,6 +23,7 @@ from ...scene.errors import In2nError
 from ...scene.presets import PRESETS
 from ...scene.reporting import Progress, Reporter
 from ...workspace.files import atomic_path, read_json, write_json
+from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, noise_generator
@@ -70,11 +71,7 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
     """
     request.check()
     workspace, device = Workspace(request.workspace), pick_device(request.device)
-    if not workspace.capture_json.is_file():
-        raise In2nError(
-            "no_capture", f"There is no capture in {workspace.root}.", "Import a capture into this workspace first."
-        )
-    capture = PinholeCapture.load(workspace.capture_json)
+    capture = load_capture(workspace)
     view = find_view(capture, request.view)
     photo = small_photo(load_images(workspace, capture, (view,))[0])
     editor = load_editor(request.editor, device, report)

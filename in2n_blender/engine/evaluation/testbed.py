@@ -27,17 +27,18 @@ from ...link.requests import Edit, ImportCapture, Reconstruct, Testbed
 from ...models.catalogue import MINIATURE, Instruction
 from ...scene.camera import Camera
 from ...scene.camera_path import through_views
-from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
 from ...scene.reporting import Progress, Reporter
 from ...workspace.files import read_json, write_json
+from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ..editing.baselines import METHODS, EditedScene, run_method
+from ..importing import normalise_capture
 from ..measure import CostMeter
 from ..nerf.reconstruction import reconstruct
 from ..nerf.scene import RenderedView, load_scene
 from ..output.sheets import contact_sheet
-from ..photos import load_images, normalise_capture
+from ..photos import load_images
 from ..pictures import save_srgb
 from .clip_metrics import load_clip
 from .evaluate import find_truths, render_all
@@ -205,7 +206,7 @@ def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
         ),
         report,
     )
-    capture, unedited = PinholeCapture.load(workspace.capture_json), load_scene(workspace, None, request.device)
+    capture, unedited = load_capture(workspace), load_scene(workspace, None, request.device)
     path = [frame.camera for frame in through_views(capture, PATH_FRAMES).frames[:SEQUENCE_FRAMES]]
     held_out = {view.name: view.camera for view in capture.held_out_views}
     cameras = [*held_out.values(), *path]
@@ -365,7 +366,7 @@ def _write_tables(rows: list[Row], out: Path) -> None:
 def _write_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> None:
     """One held-out view: photo, truth and every method's, a row for each instruction; out/<scene>.png."""
     workspace = Workspace(out / "workspaces" / scene)
-    capture = PinholeCapture.load(workspace.capture_json)
+    capture = load_capture(workspace)
     view = capture.held_out_views[0]
     photo = load_images(workspace, capture, [view])[0]
     rows = []

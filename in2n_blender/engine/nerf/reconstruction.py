@@ -14,8 +14,9 @@ import torch
 from ...link.requests import Reconstruct
 from ...scene.camera import Camera
 from ...scene.capture import PinholeCapture
-from ...scene.errors import Cancelled, In2nError
+from ...scene.errors import Cancelled
 from ...scene.reporting import Reporter
+from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ..device import describe_device, pick_device
 from ..measure import psnr
@@ -49,11 +50,7 @@ def near_plane(capture: PinholeCapture, transform: SceneTransform) -> float:
 def load_capture_and_images(workspace: Workspace) -> tuple[PinholeCapture, Photos]:
     """The normalised capture and its training views' images, read when they are asked for. Raises
     In2nError("no_capture")."""
-    if not workspace.capture_json.is_file():
-        raise In2nError(
-            "no_capture", f"There is no capture in {workspace.root}.", "Import a capture into this workspace first."
-        )
-    capture = PinholeCapture.load(workspace.capture_json)
+    capture = load_capture(workspace)
     return capture, Photos(workspace, capture.training_views)
 
 

@@ -12,6 +12,7 @@ from ...scene.camera import Camera
 from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
+from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ..device import pick_device
 from .checkpoint import model_weights, read_checkpoint
@@ -160,5 +161,5 @@ def load_scene(workspace: Workspace | str, edit: str | None, device: str = "auto
     tensors, state = found
     model, transform = build_model(state)
     model.load_state_dict(model_weights(tensors))
-    capture = PinholeCapture.load(workspace.capture_json)
+    capture = load_capture(workspace)
     return Scene(model.eval(), transform, capture, pick_device(device), state["has_alpha"])

@@ -14,10 +14,10 @@ from PIL import Image, ImageDraw, ImageFont
 from ...link.requests import ExtractMesh, Summarise
 from ...scene.camera import Camera
 from ...scene.camera_path import CameraPath
-from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...workspace.files import atomic_path, read_json, write_json
+from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ...workspace.outputs import FRAMES, SUMMARY, claim, frame_names, made_by_us, record, remove_made
 from ...workspace.provenance import result_folder, scene_hash
@@ -158,13 +158,13 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def _write_contact_sheet(workspace: Workspace, scenes: dict, edit: str, path: Path, report: Reporter) -> None:
-    capture = PinholeCapture.load(workspace.capture_json)
+    capture = load_capture(workspace)
     views = capture.held_out_views or capture.training_views
     views = [views[i] for i in spread(len(views), SHEET_VIEWS)]
     rows = {"photo": [], "reconstruction": [], "edit": []}
     for index, view in enumerate(views):
         report.progress(index, len(views), "view", "Contact sheet")
-        rows["photo"].append(_over_white(Image.open(workspace.root / view.image)))
+        rows["photo"].append(_over_white(Image.open(workspace.photo(view.image))))
         for label, scene in zip(("reconstruction", "edit"), (scenes[None], scenes[edit])):
             rows[label].append(Picture.of(scene.render(view.camera, report=report), scene.has_alpha).over())
     instruction = read_json(workspace.edit(edit) / "edit.json").get("instruction", edit)

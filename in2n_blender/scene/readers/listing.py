@@ -13,8 +13,8 @@ import numpy as np
 from ..capture import Capture, Frame
 from ..errors import In2nError
 from ..lens import Lens
+from ..names import unique_names
 from ..photo_header import ImageHeader, read_image_header
-from .names import unique_names
 
 FEWEST_PHOTOS = 3
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from in2n_blender.engine.photos import normalise_capture
+from in2n_blender.engine.importing import normalise_capture
 from in2n_blender.link.requests import ImportCapture
 from in2n_blender.scene.camera import Camera
 from in2n_blender.scene.capture import PinholeCapture, View

@@ -1,0 +1,128 @@
+"""A capture into a workspace: its photos normalised, its cameras and sparse points beside them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from ..link.requests import ImportCapture
+from ..scene.capture import Frame, PinholeCapture, View, pinhole_capture
+from ..scene.errors import Cancelled, In2nError
+from ..scene.presets import PRESETS
+from ..scene.readers import read as read_capture
+from ..scene.readers.listing import check_enough
+from ..scene.reporting import Reporter
+from ..workspace.files import atomic_path, write_json
+from ..workspace.imported import refuse_own_photos, staged_import
+from ..workspace.layout import Workspace
+from .photos import UnreadablePhoto, decode, forget_lenses, normalise_photo
+
+THREADS = 2
+
+
+def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapture:
+    """Read a capture, write its normalised photos and capture.json into the workspace, and return what was written.
+
+    The workspace changes only when everything is done: an import that fails or is cancelled leaves an earlier one as it
+    was. What no import made is neither deleted nor overwritten: it is refused before anything is written.
+
+    Args:
+        request: What to read, and the workspace to write to.
+        reporter: Gets progress in photos, and names photos that are missing or cannot be read; so does `missing`.
+
+    Raises:
+        In2nError: "not_ours", "unknown_preset" and what `readers.read`, `pinhole_capture` and `atomic_path` raise.
+        Cancelled: Between two photos or bands of one.
+    """
+    if request.preset not in PRESETS:
+        raise In2nError(
+            "unknown_preset", f"There is no preset “{request.preset}”.", f"Use one of {', '.join(PRESETS)}."
+        )
+    workspace = Workspace(request.workspace)
+    read = read_capture(request.source)
+    reporter.check()
+    refuse_own_photos(workspace, [frame.photo for frame in read.frames])
+    capture = pinhole_capture(read, PRESETS[request.preset].longest_side, request.hold_out_every, request.preset)
+    capture = replace(capture, source=_source(Path(capture.source), workspace))
+    if read.missing:
+        reporter.log(
+            f"{len(read.missing)} of {len(read.frames) + len(read.missing) + len(read.unreadable)} photos are "
+            "missing and are left out."
+        )
+    for name in read.unreadable:
+        reporter.log(f"The photo of {name} cannot be read and is left out.")
+
+    try:
+        with staged_import(workspace) as staging:
+            unreadable = _write_photos(read.frames, capture.views, staging, reporter)
+            views = tuple(v for v in capture.views if v.name not in unreadable)
+            check_enough(len(views), len(capture.views) + len(capture.missing), request.source)
+            capture = replace(capture, views=views, missing=capture.missing + tuple(unreadable))
+            write_json(staging / "capture.json", capture.to_json())
+            reporter.check()
+    finally:
+        forget_lenses()
+    reporter.log(
+        f"{len(capture.views)} photos imported, {len(capture.held_out_views)} of them held out, "
+        f"{len(capture.missing)} left out, {len(capture.points)} sparse points."
+    )
+    return capture
+
+
+def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: Path, reporter: Reporter) -> list[str]:
+    """Writes staging/images/<name>.png for every view. Returns the names of those whose photo cannot be read."""
+    stop = threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise Cancelled()
+
+    def work(frame: Frame, view: View) -> None:
+        check()
+        k = view.camera.intrinsics
+        photo = decode(frame.photo, frame.orientation)
+        expected = frame.lens.intrinsics
+        if photo.shape[:2] != (expected.height, expected.width):
+            raise UnreadablePhoto(
+                f"{photo.shape[1]} x {photo.shape[0]} pixels instead of {expected.width} x {expected.height}"
+            )
+        image = normalise_photo(photo, frame.lens, k, max(k.width, k.height), check)
+        check()
+        with atomic_path(staging / view.image) as temporary:
+            Image.fromarray(image).save(temporary, "PNG", compress_level=4)
+
+    unreadable: list[str] = []
+    started = time.monotonic()
+    with ThreadPoolExecutor(THREADS) as pool:
+        jobs = {pool.submit(work, frame, view): view for frame, view in zip(frames, views, strict=True)}
+        try:
+            waiting, done = set(jobs), 0
+            reporter.progress(0, len(jobs), "photos", "Undistorting the photos")
+            while waiting:
+                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for job in finished:
+                    try:
+                        job.result()
+                    except UnreadablePhoto as error:
+                        name = jobs[job].name
+                        unreadable.append(name)
+                        reporter.log(f"The photo of {name} cannot be read and is left out ({error}).")
+                done += len(finished)
+                if finished:
+                    left = (time.monotonic() - started) / done * (len(jobs) - done)
+                    reporter.progress(done, len(jobs), "photos", "Undistorting the photos", left)
+                reporter.check()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return sorted(unreadable)
+
+
+def _source(source: Path, workspace: Workspace) -> str:
+    return source.relative_to(workspace.root).as_posix() if source.is_relative_to(workspace.root) else source.as_posix()

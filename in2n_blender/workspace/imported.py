@@ -1,0 +1,177 @@
+"""The capture in a workspace: what import made of it and may replace, exchanged whole, and settled after a kill.
+
+<workspace>/
+  capture.json  images/
+  .importing-<id>/  what an import is making, and while it exchanges the two, what was there before:
+    import.lock     that the folder is ours; locked while its import runs
+    images/  capture.json  replaced/
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..scene.capture import PinholeCapture
+from ..scene.errors import In2nError
+from .files import try_lock, write_error
+from .layout import Workspace
+
+MARKER = "import.lock"
+SYSTEM_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}  # which file managers leave and make again
+
+
+def load_capture(workspace: Workspace) -> PinholeCapture:
+    """The workspace's capture; an import that was killed is brought to its end first.
+
+    Raises:
+        In2nError: "no_capture", "bad_capture", "cannot_write".
+    """
+    settle(workspace)
+    if not workspace.capture_json.is_file():
+        raise In2nError(
+            "no_capture", f"There is no capture in {workspace.root}.", "Import a capture into this workspace first."
+        )
+    return PinholeCapture.load(workspace.capture_json)
+
+
+def refuse_foreign(workspace: Workspace) -> None:
+    """Refuse to import over what no import made: images/ holds what capture.json names, and nothing else.
+
+    Raises:
+        In2nError: "not_ours", naming the first file that would be lost.
+    """
+    ours: set[str] = set()
+    if os.path.lexists(workspace.capture_json):
+        try:
+            ours = {view.image for view in PinholeCapture.load(workspace.capture_json).views}
+        except In2nError:
+            raise _not_ours(workspace.capture_json, "was not written by an import and would be overwritten") from None
+    images = workspace.images
+    if not os.path.lexists(images):
+        return
+    if images.is_symlink() or not images.is_dir():
+        raise _not_ours(images, "was not made by an import and would be replaced")
+    with os.scandir(images) as entries:
+        for entry in entries:
+            made = f"images/{entry.name}" in ours or entry.name in SYSTEM_FILES
+            if not made or not entry.is_file(follow_symlinks=False):
+                raise _not_ours(images / entry.name, "was not made by an import and would be deleted")
+
+
+def refuse_own_photos(workspace: Workspace, photos: list[Path]) -> None:
+    """Refuse to import photos from the very folder that the import would replace.
+
+    Raises:
+        In2nError: "not_ours".
+    """
+    if not workspace.images.exists():
+        return
+    for folder in {photo.parent for photo in photos}:
+        if any(above.exists() and above.samefile(workspace.images) for above in (folder, *folder.parents)):
+            raise _not_ours(workspace.images, "holds the photos of the capture itself, and would be replaced")
+
+
+def _not_ours(path: Path, why: str) -> In2nError:
+    return In2nError("not_ours", f"{path} {why}.", "Choose another folder for the workspace, or move it away.")
+
+
+@contextmanager
+def staged_import(workspace: Workspace) -> Iterator[Path]:
+    """A folder to write images/ and capture.json into; both are exchanged for the workspace's when the block ends well.
+
+    Raises:
+        In2nError: "not_ours" as `refuse_foreign`; "disk_full", "cannot_write".
+    """
+    settle(workspace)
+    refuse_foreign(workspace)
+    new_workspace = not workspace.root.exists()
+    staging = workspace.root / f".importing-{uuid.uuid4().hex[:8]}"
+    try:
+        try:
+            staging.mkdir(parents=True)
+            lock = open(staging / MARKER, "a+")
+        except OSError as error:
+            raise write_error(staging, error) from error
+        with lock:
+            try_lock(lock)
+            yield staging
+            refuse_foreign(workspace)
+            _exchange(staging, workspace)
+    finally:
+        _discard(staging, workspace)
+        if new_workspace:
+            with suppress(OSError):  # it is not empty
+                workspace.root.rmdir()
+
+
+def settle(workspace: Workspace) -> None:
+    """Bring imports that were killed to an end: the workspace holds the earlier one or the later one, whole.
+
+    Folders that are not ours, and those of an import that runs, stay as they are.
+
+    Raises:
+        In2nError: "cannot_write".
+    """
+    for staging in workspace.root.glob(".importing-*"):
+        if staging.is_symlink() or not (staging / MARKER).is_file():
+            continue
+        try:
+            with open(staging / MARKER, "a+") as lock:
+                ended = try_lock(lock) and _finish_or_undo(staging, workspace)
+        except OSError as error:
+            raise write_error(staging, error) from error
+        if ended:
+            _discard(staging, workspace)
+
+
+def _exchange(staging: Path, workspace: Workspace) -> None:
+    try:
+        if workspace.images.exists():
+            workspace.images.rename(staging / "replaced")
+        (staging / "images").rename(workspace.images)
+        (staging / "capture.json").replace(workspace.capture_json)
+    except OSError as error:
+        _undo(staging, workspace)
+        raise write_error(workspace.images, error) from error
+
+
+def _undo(staging: Path, workspace: Workspace) -> None:
+    with suppress(OSError):  # `settle` tries again
+        if not (staging / "images").exists():
+            workspace.images.rename(staging / "images")
+        if (staging / "replaced").exists():
+            (staging / "replaced").rename(workspace.images)
+
+
+def _finish_or_undo(staging: Path, workspace: Workspace) -> bool:
+    """Whether that is done; not where somebody made an images/ between the two steps."""
+    described, replaced = staging / "capture.json", staging / "replaced"
+    if replaced.exists() and not workspace.images.exists():
+        described.unlink(missing_ok=True)
+        replaced.rename(workspace.images)
+    elif described.exists() and not (staging / "images").exists():
+        described.replace(workspace.capture_json)
+    return not _holds_the_only_copy(staging, workspace)
+
+
+def _holds_the_only_copy(staging: Path, workspace: Workspace) -> bool:
+    """Whether the earlier images are here, and the new ones not in their place."""
+    return (staging / "replaced").exists() and ((staging / "images").exists() or not workspace.images.exists())
+
+
+def _discard(staging: Path, workspace: Workspace) -> None:
+    """capture.json first and the marker last, so that a kill in between leaves nothing that looks otherwise."""
+    if _holds_the_only_copy(staging, workspace):
+        return
+    with suppress(OSError):
+        (staging / "capture.json").unlink(missing_ok=True)
+        for part in ("images", "replaced"):
+            shutil.rmtree(staging / part, ignore_errors=True)
+        if {path.name for path in staging.iterdir()} <= {MARKER}:
+            (staging / MARKER).unlink(missing_ok=True)
+            staging.rmdir()
