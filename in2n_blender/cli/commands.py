@@ -152,7 +152,7 @@ def render_workspace(args, interruption) -> None:
     path = args.camera_path and _file(args.camera_path)
     through = request_of(PathThroughViews, args, **place, name=PATH_NAME)
     edit = _edit_or_none(args.edit)
-    render = request_of(RenderPath, args, **place, camera_path=path or "", edit=edit)
+    render = request_of(RenderPath, args, **place, camera_path=path or PATH_NAME, edit=edit)
     with _engine(interruption) as engine:
         path = path or engine(through)["camera_path"]
         _print_result(engine(dataclasses.replace(render, camera_path=path)))

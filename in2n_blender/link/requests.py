@@ -139,7 +139,10 @@ class Request:
     def check(self) -> None:
         """Raise In2nError for what is wrong whatever the workspace holds: types, limits, choices, contradictions."""
         for field in dataclasses.fields(self):
-            _check_value(field, setting_of(type(self), field.name), getattr(self, field.name), _types(type(self)))
+            value = getattr(self, field.name)
+            _check_value(field, setting_of(type(self), field.name), value, _types(type(self)))
+            if _required(field) and isinstance(value, str) and not value.strip():
+                raise _bad_request(type(self), f"its {field.name} is empty")
 
     def to_params(self) -> dict:
         """The fields as JSON knows them; the inverse of `from_params`."""
@@ -223,8 +226,8 @@ class Edit(Request):
     )
 
     def check(self) -> None:
-        super().check()
         _check_instruction(self.instruction)
+        super().check()
         if self.parent is not None and self.parent == self.name:
             raise In2nError(
                 "own_parent", f"The edit “{self.name}” cannot build on itself.", "Give the new edit another name."
@@ -264,8 +267,8 @@ class PreviewGrid(Request):
         return f"{words}-{mark[:6]}"
 
     def check(self) -> None:
-        super().check()
         _check_instruction(self.instruction)
+        super().check()
         for scales in (self.text_scales, self.image_scales):
             if scales is not None and not 0 < len(scales) <= MOST_SCALES:
                 raise In2nError(
@@ -546,11 +549,11 @@ def check_limits(name: str, setting: Setting, value: object) -> None:
     if setting.choices and value not in setting.choices:
         raise In2nError(
             setting.code,
-            f"There is no {name.replace('_', ' ')} “{value}”.",
+            f"There is no {name.replace('_', ' ')} “{_shown(value)}”.",
             f"Choose one of: {', '.join(setting.choices)}.",
         )
     if setting.pattern and not re.fullmatch(setting.pattern, value):
-        raise In2nError(setting.code, f"There is no {name.replace('_', ' ')} “{value}”.", setting.advice)
+        raise In2nError(setting.code, f"There is no {name.replace('_', ' ')} “{_shown(value)}”.", setting.advice)
     if isinstance(value, str) and "\0" in value:
         raise In2nError("bad_request", f"{setting.label} has a character that no text has.", "Type it again.")
     if setting.low is None and setting.high is None:
@@ -561,18 +564,24 @@ def check_limits(name: str, setting: Setting, value: object) -> None:
         if setting.code == "bad_guidance":
             raise In2nError(
                 setting.code,
-                f"The guidance scale {value} cannot be used.",
+                f"The guidance scale {_shown(value)} cannot be used.",
                 "Give a number from 0 upwards; 7.5 (text) and 1.5 (image) are usual.",
             )
         raise In2nError(
             setting.code,
-            f"{setting.label} is {value}, which cannot be used.",
+            f"{setting.label} is {_shown(value)}, which cannot be used.",
             f"Give a number from {low:g} to {high:g}.",
         )
 
 
-def _check_instruction(instruction: str) -> None:
-    if not instruction.strip():
+def _shown(value: object) -> str:
+    """A value within a sentence: on one line, and not without end."""
+    text = repr(value)[1:-1] if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _check_instruction(instruction: object) -> None:
+    if isinstance(instruction, str) and not instruction.strip():
         raise In2nError(
             "empty_instruction",
             "The instruction is empty.",
