@@ -8,6 +8,7 @@ import platform
 import torch
 
 from ..scene.errors import In2nError
+from ..scene.reporting import Reporter
 
 
 def pick_device(name: str) -> torch.device:
@@ -60,3 +61,8 @@ def find_devices() -> list[dict]:
             "memory_gb": None,
         },
     ]
+
+
+def devices(request, report: Reporter) -> dict:
+    """The worker's answer to `devices`; apart from the other jobs, so that it needs nothing but torch."""
+    return {"devices": find_devices()}

@@ -7,7 +7,6 @@ from ..scene.reporting import Reporter
 from ..workspace.files import write_json
 from ..workspace.imported import load_capture
 from ..workspace.layout import Workspace
-from .device import find_devices
 from .importing import normalise_capture
 
 
@@ -29,7 +28,3 @@ def path_through_views(request, report: Reporter) -> dict:
     path = through_views(capture, request.frames, fps=request.fps, name=request.name)
     write_json(workspace.camera_path(request.name), path.to_json())
     return {"camera_path": str(workspace.camera_path(request.name)), "frames": len(path.frames)}
-
-
-def devices(request, report: Reporter) -> dict:
-    return {"devices": find_devices()}

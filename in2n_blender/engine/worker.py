@@ -73,7 +73,7 @@ JOBS = {
     "testbed": ".evaluation.testbed:run_testbed",
     "evaluate": ".evaluation.evaluate:evaluate",
     "download": "..models.download:download_model",
-    "devices": ".jobs:devices",
+    "devices": ".device:devices",
 }
 
 

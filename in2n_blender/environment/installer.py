@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class Command:
         message: str,
         on_line: Callable[[str], None] | None = None,
         env: dict[str, str] | None = None,
+        unsaid: Callable[[], list[str]] = list,
     ) -> None:
         """Run it to its end.
 
@@ -49,6 +50,7 @@ class Command:
             message: What is logged first.
             on_line: Gets every line, and "" where none came for 0.2 s.
             env: All environment variables (default: this process's).
+            unsaid: What the program did not print, to judge its failure by.
 
         Raises:
             In2nError: With the likely cause when the program fails.
@@ -86,7 +88,7 @@ class Command:
             finally:
                 lines.stop(grace=CANCEL_GRACE)
         if process.wait() != 0:
-            raise install_error(tail, self.log)
+            raise install_error([*unsaid(), *tail], self.log)
 
 
 class Installer:
@@ -106,7 +108,7 @@ class Installer:
         self.report = report
         self.command = Command(home, report)
 
-    def install(self, requirements: Iterable[str], again: bool = False) -> None:
+    def install(self, requirements: Sequence[str], again: bool = False) -> None:
         """Install exact versions, held to the plan's constraints; `again`: also what is there already."""
         raise NotImplementedError
 
@@ -119,13 +121,13 @@ class Installer:
         return [r.replace("==", operator) for r in self.planned.requirements if r.split("==")[0] in TORCH_PAIR]
 
     @contextmanager
-    def requirement_files(self, requirements: Iterable[str]) -> Iterator[tuple[str, str]]:
+    def requirement_files(self, requirements: Sequence[str]) -> Iterator[tuple[str, str]]:
         """Paths of a requirements file and a constraints file."""
         self.home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.home) as folder:
             wanted, held = Path(folder, "requirements.txt"), Path(folder, "constraints.txt")
             wanted.write_text("\n".join(requirements), encoding="utf-8")
-            held.write_text("\n".join(self.planned.constraints), encoding="utf-8")
+            held.write_text("\n".join(sorted({*self.planned.constraints} - {*requirements})), encoding="utf-8")
             yield str(wanted), str(held)
 
     def offline_options(self) -> list[str]:

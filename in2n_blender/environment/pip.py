@@ -7,9 +7,11 @@ import re
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
+from .failures import unread_pages
 from .home import WINDOWS, python_version
 from .installer import Installer, runs
 
@@ -39,9 +41,7 @@ class Pip(Installer):
         uv = self.planned.python.with_name("uv.exe" if WINDOWS else "uv")
         if not runs([str(uv), "--version"]):
             try:
-                self.command.run(
-                    [*self._pip("install"), "uv", *self.offline_options()], "Getting uv, a faster installer"
-                )
+                self._run_pip(["uv"], "Getting uv, a faster installer")
             except In2nError as error:
                 if error.code == "disk_full" or (error.code == "no_network" and not self.wheelhouse):
                     raise
@@ -62,26 +62,26 @@ class Pip(Installer):
         with tempfile.TemporaryDirectory(dir=self.home) as empty:
             self._run(self.torch_pair("==="), [], {"PIP_FIND_LINKS": empty})
 
-    def _pip(self, command: str) -> list[str]:
-        return [
-            str(self.planned.python),
-            "-m",
-            "pip",
-            command,
-            "--no-input",
-            "--disable-pip-version-check",
-            "--progress-bar",
-            "off",
-        ]
-
     def _run(self, requirements, options: list[str], env: dict | None = None) -> None:
-        watch = PipProgress(self.report)
         with self.requirement_files(requirements) as (wanted, held):
+            self._run_pip(["-r", wanted, "-c", held, *options], "Finding the packages", env)
+
+    def _run_pip(self, arguments: list[str], message: str, env: dict | None = None) -> None:
+        quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+        with tempfile.TemporaryDirectory(dir=self.home) as folder:
+            log = Path(folder, "pip.log")
             self.command.run(
-                [*self._pip("install"), "-r", wanted, "-c", held, *options, *self.offline_options()],
-                "Finding the packages",
-                watch.line,
+                [
+                    *(str(self.planned.python), "-m", "pip", "install"),
+                    *quiet,
+                    *("--log", str(log)),
+                    *arguments,
+                    *self.offline_options(),
+                ],
+                message,
+                PipProgress(self.report).line,
                 {**os.environ, **(env or {})},
+                lambda: unread_pages(log),
             )
 
 

@@ -1,7 +1,6 @@
 """The engine page: installing for real, with tiny packages from a folder, and what the page says."""
 
 import json
-import shutil
 import sys
 import time
 import types
@@ -10,15 +9,13 @@ from unittest.mock import MagicMock
 
 import bpy
 import pytest
-from test_environment import make_wheel
+from tiny_wheels import make_wheel
 
 from in2n_blender import environment
 from in2n_blender.blender import preferences_page, settings, storage, tasks, worker
 from in2n_blender.environment import pins as versions
 from in2n_blender.models import hub as models
 from in2n_blender.scene.errors import Cancelled
-
-pytestmark = pytest.mark.skipif(not shutil.which("uv"), reason="no uv on PATH")
 
 # As much of torch as finding devices takes.
 TORCH = {
@@ -37,7 +34,7 @@ class backends:
 
 
 @pytest.fixture
-def page(extension, home, tmp_path, monkeypatch):
+def page(extension, home, uv_wheel, tmp_path, monkeypatch):
     """The extension with its preferences, a folder of tiny wheels in place of the engine's, and an empty hub cache."""
     version = environment.python_version()
     pins = tmp_path / "pins.json"

@@ -1,6 +1,5 @@
 """Making environments: for real, with tiny packages from a folder; and what goes wrong, one sentence each."""
 
-import base64
 import hashlib
 import json
 import os
@@ -12,10 +11,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tiny_wheels import make_torch_pair, make_wheel
 
 from in2n_blender import environment as e
-from in2n_blender.environment import failures, installation, planning
 from in2n_blender.environment import home as home_module
+from in2n_blender.environment import installation, planning
 from in2n_blender.environment import pins as versions
 from in2n_blender.environment import uv as uv_module
 from in2n_blender.environment.home import installation_lock
@@ -24,73 +24,6 @@ from in2n_blender.environment.user_settings import uv_settings_from_pip
 from in2n_blender.environment.uv import Uv, UvProgress
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
-
-VERSION = e.python_version()
-needs_uv = pytest.mark.skipif(not shutil.which("uv"), reason="no uv on PATH")
-
-
-def make_wheel(folder: Path, name: str, version: str, files: dict[str, str]) -> Path:
-    """A pure-Python wheel. files: path in it -> text."""
-    info = f"{name}-{version}.dist-info"
-    files = {
-        **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = [
-        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b'=').decode()},{len(text.encode())}"
-        for path, text in files.items()
-    ]
-    files[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,"])
-    folder.mkdir(parents=True, exist_ok=True)
-    wheel = folder / f"{name}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for path, text in files.items():
-            archive.writestr(path, text)
-    return wheel
-
-
-@pytest.fixture
-def pins(tmp_path, monkeypatch):
-    """Pins of tiny packages instead of the engine's; returns a function that sets them."""
-    file = tmp_path / "pins.json"
-    monkeypatch.setattr(versions, "FILE", file)
-
-    def write(engine=("tiny==1.0",), imports=("tiny",), blender=(), blender_imports=(), disk_mb=1):
-        file.write_text(
-            json.dumps(
-                {
-                    "groups": {"engine": list(engine), "blender": list(blender), "test": []},
-                    "python": {VERSION: {"engine": [], "blender": [], "test": []}},
-                    "constraints": [],
-                    "imports": {"engine": list(imports), "blender": list(blender_imports), "test": []},
-                    "disk_mb": {"engine": disk_mb, "blender": 1, "test": 0},
-                }
-            )
-        )
-
-    write()
-    return write
-
-
-@pytest.fixture
-def wheelhouse(tmp_path):
-    folder = tmp_path / "wheels"
-    make_wheel(folder, "tiny", "1.0", {"tiny/__init__.py": "size = 1\n"})
-    return folder
-
-
-@pytest.fixture(params=["uv", "pip"])
-def tool(request, monkeypatch):
-    """Both ways to install."""
-    if request.param == "pip":
-        monkeypatch.setattr(installation, "find_uv", lambda home: None)
-        for name in [n for n in os.environ if n.startswith("PIP_")]:
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    elif not shutil.which("uv"):
-        pytest.skip("no uv on PATH")
-    return request.param
 
 
 def test_install_then_ready(tool, home, pins, wheelhouse, monkeypatch):
@@ -102,7 +35,7 @@ def test_install_then_ready(tool, home, pins, wheelhouse, monkeypatch):
     assert e.install(("engine",), home) == python
 
 
-@needs_uv
+@pytest.mark.usefixtures("uv_wheel")
 def test_verify_repair_remove(home, pins, wheelhouse):
     python = e.install(("engine",), home, wheelhouse)
     assert e.verify(("engine",), home) == {}
@@ -117,7 +50,7 @@ def test_verify_repair_remove(home, pins, wheelhouse):
     assert not python.exists() and not e.plan(("engine",), home).ready
 
 
-@needs_uv
+@pytest.mark.usefixtures("uv_wheel")
 def test_new_pins_or_groups_make_it_install_again(home, pins, wheelhouse):
     e.install(("engine",), home, wheelhouse)
     make_wheel(wheelhouse, "tiny", "2.0", {"tiny/__init__.py": "size = 2\n"})
@@ -131,7 +64,7 @@ def test_new_pins_or_groups_make_it_install_again(home, pins, wheelhouse):
     assert e.plan(("engine", "blender"), home).ready and e.plan(("engine",), home).groups == ("engine", "blender")
 
 
-@needs_uv
+@pytest.mark.usefixtures("uv_wheel")
 def test_cancelled_it_leaves_no_stamp_and_goes_on_when_run_again(home, pins, wheelhouse):
     seen = []
     with pytest.raises(Cancelled):
@@ -147,7 +80,7 @@ def test_cancelled_it_leaves_no_stamp_and_goes_on_when_run_again(home, pins, whe
     assert e.plan(("engine",), home).ready
 
 
-@needs_uv
+@pytest.mark.usefixtures("uv_wheel")
 def test_an_environment_whose_python_is_gone_is_made_anew(home, pins, wheelhouse):
     python = e.install(("engine",), home, wheelhouse)
     python.unlink()
@@ -158,23 +91,7 @@ def test_an_environment_whose_python_is_gone_is_made_anew(home, pins, wheelhouse
 def test_torch_of_another_build_is_replaced_by_the_matching_pair(home, pins, tmp_path, monkeypatch):
     """What pip does where find-links offers a CPU torch: it prefers it, and torchvision does not import."""
     index, stray = tmp_path / "index", tmp_path / "stray"
-    make_wheel(index / "torch", "torch", "1.0", {"torch/__init__.py": "build = 'index'\n"})
-    make_wheel(
-        index / "torchvision",
-        "torchvision",
-        "1.0",
-        {
-            "torchvision/__init__.py": (
-                "import torch\nif torch.build != 'index': raise RuntimeError('operator "
-                "torchvision::nms does not exist')\n"
-            )
-        },
-    )
-    make_wheel(stray, "torch", "1.0+cpu", {"torch/__init__.py": "build = 'stray'\n"})
-    for folder in index.iterdir():
-        folder.joinpath("index.html").write_text(
-            "".join(f'<a href="{w.name}">{w.name}</a>' for w in folder.glob("*.whl"))
-        )
+    make_torch_pair(index, stray)
     pins(engine=("torch==1.0", "torchvision==1.0"), imports=("torch", "torchvision"))
     monkeypatch.setattr(installation, "find_uv", lambda home: None)
     for name in [n for n in os.environ if n.startswith("PIP_")]:
@@ -188,7 +105,6 @@ def test_torch_of_another_build_is_replaced_by_the_matching_pair(home, pins, tmp
     assert e.verify(("engine",), home) == {}
 
 
-@needs_uv
 def test_torchs_own_index_is_taken_only_where_it_serves(home, pins, monkeypatch):
     said = []
     installer = Uv("uv", e.plan(("engine",), home), home, None, Reporter(said.append))
@@ -199,21 +115,6 @@ def test_torchs_own_index_is_taken_only_where_it_serves(home, pins, monkeypatch)
     assert [line for line in said if "default index" in str(line)] == [
         "torch's own index cannot be reached: taking torch from the default index"
     ]
-
-
-@needs_uv
-def test_an_unreachable_index_is_said_in_one_sentence(home, pins, monkeypatch):
-    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    monkeypatch.setattr(Uv, "_own_index_serves", lambda self, torch: False)
-    with pytest.raises(In2nError) as raised:
-        e.install(("engine",), home)
-    assert (
-        raised.value.code == "no_network"
-        and "127.0.0.1" in raised.value.message
-        and "--wheelhouse" in raised.value.hint
-    )
-    assert not e.plan(("engine",), home).ready
 
 
 def test_a_full_disk_is_noticed_before_gigabytes_are_downloaded(home, pins, wheelhouse):
@@ -235,7 +136,7 @@ def test_an_empty_wheelhouse(home, pins, tmp_path):
     assert raised.value.code == "no_wheelhouse"
 
 
-@needs_uv
+@pytest.mark.usefixtures("uv_wheel")
 def test_a_package_missing_in_the_wheelhouse(home, pins, wheelhouse):
     pins(engine=("tiny==3.0",))
     with pytest.raises(In2nError) as raised:
@@ -243,7 +144,7 @@ def test_a_package_missing_in_the_wheelhouse(home, pins, wheelhouse):
     assert raised.value.code == "no_package" and "tiny" in raised.value.message
 
 
-@needs_uv
+@pytest.mark.usefixtures("uv_wheel")
 def test_a_package_that_does_not_import_even_after_installing_again(home, pins, wheelhouse):
     make_wheel(wheelhouse, "bad", "1.0", {"bad/__init__.py": "import nothing_like_it"})
     pins(engine=("bad==1.0",), imports=("bad",))
@@ -349,20 +250,6 @@ def test_pip_lines_become_progress():
         "downloading torch (506.1 MB)",
         "installing 3 packages (some minutes)",
     ]
-
-
-@pytest.mark.parametrize(
-    "line, code",
-    [
-        ("OSError: [Errno 28] No space left on device", "disk_full"),
-        ("  cause: dns error: failed to lookup address", "no_network"),
-        ("ERROR: HTTPSConnectionPool(host='pypi.example', port=443): Max retries exceeded", "no_network"),
-        ("  × No solution found when resolving dependencies:", "no_package"),
-        ("ERROR: something odd", "install_failed"),
-    ],
-)
-def test_why_an_installer_failed(line, code, tmp_path):
-    assert failures.install_error(["before", line], tmp_path / "log").code == code
 
 
 def test_pip_settings_are_said_in_uv_words(tmp_path, monkeypatch):
