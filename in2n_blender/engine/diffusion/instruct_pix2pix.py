@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from ...models.catalogue import Model
+from ...models.catalogue import Model, unfit
+from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from .editor import Editor, OriginalLatent
 from .schedules import NoiseSchedule
-from .weights import encode_prompts, load_network, reading
+from .weights import UnfitFiles, encode_prompts, load_network, reading
 from .working_size import WorkingSize
 
 
@@ -65,7 +66,7 @@ class InstructPix2Pix(Editor):
     def prepare(self, instruction: str) -> None:
         phrase = self.model.check_instruction(instruction)
         width = self.unet.config.cross_attention_dim
-        with reading(self.name, "text_encoder"):
+        with reading("text_encoder", self._unfit):
             self._prompt = encode_prompts(
                 self.folder, [phrase, ""], width if isinstance(width, int) else None, self.device, self.dtype
             )
@@ -234,17 +235,20 @@ class InstructPix2Pix(Editor):
         return (side if isinstance(side, int) else min(side) if side else 64) * latent_factor
 
     def _load_networks(self) -> None:
-        with reading(self.name, "scheduler"):
+        with reading("scheduler", self._unfit):
             self.schedule = NoiseSchedule.from_folder(self.folder / "scheduler")
-        with reading(self.name, "unet"):
+        with reading("unet", self._unfit):
             self.unet = load_network(self.folder / "unet", UNet2DConditionModel, self.device, self.dtype)
-        with reading(self.name, "vae"):
+        with reading("vae", self._unfit):
             self.vae = load_network(self.folder / "vae", self.autoencoder_class, self.device, self.dtype)
             channels = self.vae.config.latent_channels
             if self.unet.config.in_channels != 2 * channels:
-                raise ValueError("its network does not take an original image beside the noisy one")
+                raise UnfitFiles("its network does not take an original image beside the noisy one")
             if self.unet.config.out_channels != channels:
-                raise ValueError("its unet and its vae do not fit together")
+                raise UnfitFiles("its unet and its vae do not fit together")
+
+    def _unfit(self, reason: str) -> In2nError:
+        return unfit(self.name, reason)
 
 
 def _normal(shape, generators: Sequence[torch.Generator], device) -> torch.Tensor:

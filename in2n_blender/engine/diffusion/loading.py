@@ -29,16 +29,16 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
     # Here, because diffusers and transformers take seconds to import: an edit that is done already needs neither.
     from .instruct_pix2pix import InstructPix2Pix
     from .miniature.editor import MiniatureEditor
-    from .weights import check_layout, reading, stated_class
+    from .weights import UnfitFiles, check_layout, reading, stated_class
 
     model = catalogue.find(name_or_folder)
     folder = find_weights(model, report or Reporter())
     editors = {editor.autoencoder_class.__name__: editor for editor in (InstructPix2Pix, MiniatureEditor)}
-    with reading(model.id, "vae"):
+    with reading("vae", lambda reason: catalogue.unfit(model.id, reason)):
         check_layout(folder)
         autoencoder = stated_class(folder / "vae")
         if autoencoder not in editors:
-            raise ValueError(f"its vae is a {autoencoder}")
+            raise UnfitFiles(f"its vae is a {autoencoder}")
     return editors[autoencoder](model, folder, torch.device(device))
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 
+from .weights import UnfitFiles
+
 PURE_NOISE = 1.0
 MOST_TIMESTEPS = 100_000
 
@@ -38,21 +40,21 @@ class NoiseSchedule:
         """Read scheduler/scheduler_config.json of any diffusers scheduler over the same betas.
 
         Raises:
-            OSError, ValueError: it cannot be read, is not over betas, or predicts something else.
+            UnfitFiles: it is not over betas, or predicts something else. OSError, ValueError: it cannot be read.
         """
         stated = DDIMScheduler.load_config(folder, local_files_only=True)
         if not isinstance(stated, dict) or not {"beta_schedule", "trained_betas"} & set(stated):
-            raise ValueError("its scheduler does not state its betas")
+            raise UnfitFiles("its scheduler does not state its betas")
         count = stated.get("num_train_timesteps", 1000)
         if not isinstance(count, int) or not 1 <= count <= MOST_TIMESTEPS:
-            raise ValueError(f"its scheduler has {count} timesteps")
+            raise UnfitFiles(f"its scheduler has {count} timesteps")
         scheduler = DDIMScheduler.from_config(stated)
         config = scheduler.config
         if config.prediction_type not in ("epsilon", "v_prediction", "sample"):
-            raise ValueError(f"prediction type {config.prediction_type} is not supported")
+            raise UnfitFiles(f"its prediction type {config.prediction_type} is not supported")
         alphas = scheduler.alphas_cumprod.double()
         if not (torch.isfinite(alphas).all() and (alphas >= 0).all() and (alphas <= 1).all()):
-            raise ValueError("its scheduler's betas are no noise schedule")
+            raise UnfitFiles("its scheduler's betas are no noise schedule")
         # DDIMScheduler clips by default, which is right for pixels and wrong for latents: clip only where the
         # checkpoint says so.
         clips = bool(stated.get("clip_sample", False))

@@ -69,35 +69,35 @@ class Clip:
 
     def __init__(self, name: str, folder: Path, device: torch.device | str):
         """Raises In2nError("clip_unfit") when the folder does not hold a CLIP model with safetensors weights."""
-        from safetensors import SafetensorError
+        # Here, because transformers takes seconds to import, and most edits are measured without CLIP.
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
         from transformers.utils import logging
 
+        from ..diffusion.weights import UnfitFiles, checked, reading
+
         logging.disable_progress_bar()
         self.name, self.device = name, torch.device(device)
-        try:
+        with reading("CLIP", self._unfit):
             # Without these files transformers would make a tokenizer that knows no word.
             if not _has_tokenizer(folder):
-                raise ValueError("it has no tokenizer")
+                raise UnfitFiles("it has no tokenizer")
             self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             self.processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-            self.model, found = CLIPModel.from_pretrained(
+            model, found = CLIPModel.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
             )
-            if found["missing_keys"]:  # transformers would go on with random numbers
-                raise ValueError("some of its weights are missing")
-        except (OSError, ValueError, SafetensorError) as error:
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise In2nError(
-                "clip_unfit",
-                f"“{name}” cannot be used as CLIP: {why}.",
-                "Choose a CLIP model in transformers' layout with safetensors weights.",
-            ) from error
-        self.model.to(self.device).eval().requires_grad_(False)
+            self.model = checked(model, found, "CLIP", self.device).requires_grad_(False)
         self._report = Reporter()
         # One large image takes more than a second on a CPU.
         for layer in self.model.vision_model.encoder.layers:
             layer.register_forward_pre_hook(lambda module, inputs: self._report.check())
+
+    def _unfit(self, reason: str) -> In2nError:
+        return In2nError(
+            "clip_unfit",
+            f"“{self.name}” cannot be used as CLIP: {reason}.",
+            "Choose a CLIP model in transformers' layout with safetensors weights.",
+        )
 
     @torch.no_grad()
     def embed_images(self, images: Sequence, report: Reporter | None = None) -> torch.Tensor:
