@@ -70,14 +70,12 @@ def made_folder(path: Path | str) -> Path:
 
 
 def check_known(instruction: str, editor: str) -> None:
-    """The miniature knows few instructions: say so before minutes are spent.
+    """A model that knows few instructions says so before minutes are spent.
 
     Raises:
-        In2nError: "unknown_instruction".
+        In2nError: "unknown_editor", "editor_unfit", "unknown_instruction".
     """
-    if editor == "miniature":
-        # Standard library only; here, because the engine's folder is else not opened by the command line.
-        catalogue.MINIATURE.check_instruction(instruction)
+    catalogue.find(editor).check_instruction(instruction)
 
 
 def need_checkout(folder: str, what: str) -> None:

@@ -1,4 +1,5 @@
 import math
+import socket
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from in2n_blender.engine.evaluation.metrics import (
     warp_consistency,
 )
 from in2n_blender.engine.measure import psnr
+from in2n_blender.engine.nerf.losses import perceptual_loss
 from in2n_blender.scene.camera import Camera, Intrinsics
 from in2n_blender.scene.errors import Cancelled
 from in2n_blender.scene.reporting import Reporter
@@ -46,6 +48,30 @@ def test_lpips_without_weights_says_so_and_is_none(tmp_path, monkeypatch):
     assert lpips(np.zeros((64, 64, 3)), np.ones((64, 64, 3)), notes.append) is None
     metrics._lpips_network.cache_clear()
     assert len(notes) == 1 and "LPIPS" in notes[0]
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_lpips_asks_no_network_offline_and_without_one_says_so(tmp_path, monkeypatch, offline):
+    asked = []
+
+    def no_such_host(host, *_):
+        asked.append(host)
+        raise socket.gaierror("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_host)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    for name in ("IN2N_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("IN2N_ALLOW_DOWNLOAD", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1" if offline else "0")
+    metrics._lpips_network.cache_clear()
+    notes = []
+    assert lpips(np.zeros((64, 64, 3)), np.ones((64, 64, 3)), notes.append) is None
+    metrics._lpips_network.cache_clear()
+    assert len(notes) == 1 and "LPIPS" in notes[0]
+    assert perceptual_loss("lpips", notes.append) is None
+    assert "L1 alone" in notes[1]
+    assert bool(asked) != offline
 
 
 def test_lpips_of_an_image_that_is_too_small_for_its_network():

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from ...models import hub
 from ...scene.camera import Camera
 from ...scene.reporting import Reporter
+from .. import lpips_backbone
 
 # Two depths of one point agree within this share: a surface that a camera sees, not one behind it.
 DEPTH_TOLERANCE = 0.02
@@ -57,8 +57,8 @@ def lpips(image: np.ndarray, truth: np.ndarray, note: Callable[[str], None] = la
     network = _lpips_network()
     if network is None:
         note(
-            "LPIPS is not measured: AlexNet's weights are not on disk and may not be downloaded "
-            "(IN2N_ALLOW_DOWNLOAD=1 allows it)."
+            "LPIPS is not measured: AlexNet's weights are not on disk and cannot be downloaded "
+            f"({hub.ALLOW_DOWNLOAD}=1 allows it)."
         )
         return None
     return lpips_with(network, image, truth)
@@ -73,12 +73,14 @@ def lpips_with(network: torch.nn.Module, image: np.ndarray, truth: np.ndarray) -
 
 @functools.cache
 def _lpips_network() -> torch.nn.Module | None:
-    on_disk = any((Path(torch.hub.get_dir()) / "checkpoints").glob("alexnet-owt-*.pth"))
-    if not on_disk and os.environ.get("IN2N_ALLOW_DOWNLOAD") != "1":
+    if not lpips_backbone.on_disk_or_downloadable():
         return None
-    from lpips import LPIPS
+    from lpips import LPIPS  # here, because it loads torchvision, and most edits have no truth to be compared with
 
-    return LPIPS(net="alex", verbose=False).eval().requires_grad_(False)
+    try:
+        return LPIPS(net="alex", verbose=False).eval().requires_grad_(False)
+    except OSError:  # the download failed
+        return None
 
 
 @dataclass(frozen=True)

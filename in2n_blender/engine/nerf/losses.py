@@ -1,8 +1,11 @@
 """Losses of the reconstruction and of the editing."""
 
+from contextlib import suppress
+
 import torch
 from torch import nn
 
+from .. import lpips_backbone
 from .constants import TINY_WEIGHT
 from .kernels.launch import available, launch_over_rays, numbers
 from .kernels.losses import loss_kernel
@@ -130,26 +133,19 @@ class PerceptualLoss(nn.Module):
 def perceptual_loss(mode: str, log) -> PerceptualLoss | None:
     """The perceptual loss by the setting: "off", "lpips" (falls back to L1 only), or "lpips-or-random".
 
-    The trained backbone is used where its weights are on disk or IN2N_ALLOW_DOWNLOAD=1 lets torchvision fetch them;
-    otherwise `log` is told once what happens instead.
+    The trained backbone is used where its weights are on disk or may be fetched by torchvision; otherwise `log` is told
+    once what happens instead.
     """
     if mode == "off":
         return None
-    if _backbone_at_hand():
-        return PerceptualLoss(random_backbone=False)
+    with suppress(OSError):  # the download failed
+        if lpips_backbone.on_disk_or_downloadable():
+            return PerceptualLoss(random_backbone=False)
     if mode == "lpips-or-random":
         log(
-            "LPIPS: AlexNet's weights are not on disk and may not be downloaded; going on with the seeded random "
+            "LPIPS: AlexNet's weights are not on disk and cannot be downloaded; going on with the seeded random "
             "backbone."
         )
         return PerceptualLoss(random_backbone=True)
-    log("LPIPS: AlexNet's weights are not on disk and may not be downloaded; going on with L1 alone.")
+    log("LPIPS: AlexNet's weights are not on disk and cannot be downloaded; going on with L1 alone.")
     return None
-
-
-def _backbone_at_hand() -> bool:
-    import os
-    from pathlib import Path
-
-    hub = Path(torch.hub.get_dir()) / "checkpoints"
-    return os.environ.get("IN2N_ALLOW_DOWNLOAD") == "1" or any(hub.glob("alexnet-owt-*.pth"))

@@ -2,17 +2,21 @@
 
 import http.server
 import json
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from in2n_blender.link.requests import DownloadModel
 from in2n_blender.models.download import EDITOR_FILES, EDITOR_UNWANTED, download, download_model
-from in2n_blender.models.hub import find_stored
+from in2n_blender.models.hub import OFFLINE, find_stored
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
 
+ROOT = Path(__file__).resolve().parents[2]
 NAME, COMMIT = "someone/editor", "0" * 40
 FILES = {
     "model_index.json": json.dumps({"_class_name": "StableDiffusionInstructPix2PixPipeline"}).encode(),
@@ -33,6 +37,7 @@ class Hub(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked = []
+        self.hung_up = threading.Event()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -74,6 +79,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(data[at : at + 2**21])
                 self.wfile.flush()
             except OSError:
+                self.server.hung_up.set()
                 return
             time.sleep(self.server.slow)
 
@@ -87,7 +93,8 @@ def hub(tmp_path, monkeypatch):
         "http_proxy",
         "https_proxy",
         "all_proxy",
-        "HF_HUB_OFFLINE",
+        "IN2N_ALLOW_DOWNLOAD",
+        *OFFLINE,
     ):
         monkeypatch.delenv(variable, raising=False)
     server = Hub()
@@ -143,3 +150,36 @@ def test_a_model_that_is_not_there(hub):
     with pytest.raises(In2nError) as error:
         download_model(DownloadModel(name="no name"), Reporter())
     assert error.value.code == "unknown_editor"
+
+
+@pytest.mark.parametrize("variable", OFFLINE)
+def test_offline_nothing_is_asked_even_for_a_model_that_was_asked_for(hub, monkeypatch, variable):
+    monkeypatch.setenv("IN2N_ALLOW_DOWNLOAD", "1")
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(In2nError) as error:
+        download_model(DownloadModel(name=NAME), Reporter())
+    assert error.value.code == "no_network" and variable in error.value.message
+    assert not hub.asked
+
+
+def test_killed_with_its_parent_it_ends_and_leaves_nothing_unfinished(hub, tmp_path):
+    hub.slow = 0.3
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from in2n_blender.models.download import *\n"
+        f"download({NAME!r}, Reporter(), EDITOR_FILES, EDITOR_UNWANTED)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
+    until(lambda: list(tmp_path.rglob("*.incomplete")))
+    parent.kill()
+    parent.wait()
+    until(lambda: not list(tmp_path.rglob("*.incomplete")))
+    until(hub.hung_up.is_set)
+    assert not any(model.complete for model in find_stored())
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -1,0 +1,128 @@
+import json
+
+import pytest
+
+from in2n_blender.models import catalogue
+from in2n_blender.scene.errors import In2nError
+
+DESCRIPTION = {
+    "instructions": [
+        {"name": "snow", "phrases": ["make it snow", "cover it with snow"], "rendered": True},
+        {"name": "gold", "phrases": ["make it gold"]},
+    ],
+    "guidance_text": 2.0,
+    "guidance_image": 1.25,
+    "steps": 3,
+    "working_side": 96,
+}
+
+
+def described(folder, **changes):
+    (folder / catalogue.DESCRIPTION_FILE).write_text(json.dumps({**DESCRIPTION, **changes}))
+    return folder
+
+
+def code(call, *arguments):
+    with pytest.raises(In2nError) as error:
+        call(*arguments)
+    assert "\n" not in error.value.message and len(error.value.message) < 400
+    return error.value.code
+
+
+def test_every_model_says_what_it_is_and_needs():
+    assert [model.id for model in catalogue.MODELS] == ["miniature", "timbrooks/instruct-pix2pix"]
+    for model in catalogue.MODELS:
+        assert catalogue.find(model.id) is model
+        assert model.label and model.description and model.licence and model.suggestions and model.memory_mb
+        assert model.guidance_text > 0 and model.guidance_image > 0 and model.steps >= 1 and model.working_side >= 64
+
+
+def test_the_miniatures_entry_is_what_its_weights_were_trained_for():
+    written = json.loads((catalogue.MINIATURE.folder / catalogue.DESCRIPTION_FILE).read_text())
+    assert catalogue.MINIATURE.guidance_text == written["guidance_text"] == 1.0
+    assert catalogue.MINIATURE.steps == written["steps"] == 2
+    assert [i.text for i in catalogue.MINIATURE.instructions] == [e["phrases"][0] for e in written["instructions"]]
+    assert catalogue.MINIATURE.suggestions[0] == "Make it look like it snowed"
+    assert catalogue.MINIATURE.download_mb == 0 and not catalogue.MINIATURE.half_precision
+
+
+def test_instruct_pix2pix_takes_every_text_but_none():
+    assert catalogue.INSTRUCT_PIX2PIX.check_instruction(" Turn him into a clown ") == "Turn him into a clown"
+    assert code(catalogue.INSTRUCT_PIX2PIX.check_instruction, " \n") == "empty_instruction"
+    assert code(catalogue.MINIATURE.check_instruction, "") == "empty_instruction"
+
+
+def test_a_folder_that_describes_itself(tmp_path):
+    model = catalogue.find(str(described(tmp_path)))
+    assert (model.id, model.folder) == (str(tmp_path), tmp_path)
+    assert (model.guidance_text, model.guidance_image, model.steps, model.working_side) == (2.0, 1.25, 3, 96)
+    assert model.check_instruction("Please, cover it with the SNOW!") == "cover it with snow"
+    instruction, phrase = model.find_instruction("cover it with snow")
+    assert (instruction.name, instruction.text, instruction.rendered, phrase) == (
+        "snow",
+        "make it snow",
+        True,
+        "cover it with snow",
+    )
+    assert model.suggestions == ("Make it snow", "Make it gold")
+    with pytest.raises(In2nError) as error:
+        model.check_instruction("make it purple")
+    assert error.value.code == "unknown_instruction"
+    assert "“make it snow”, “make it gold”" in error.value.message and "timbrooks/instruct-pix2pix" in error.value.hint
+
+
+def test_other_folders_and_hub_models_are_taken_as_instruct_pix2pix(tmp_path):
+    for name, folder in ((str(tmp_path), tmp_path), ("someone/an-editor", None)):
+        model = catalogue.find(name)
+        assert (model.id, model.folder, model.instructions) == (name, folder, ())
+        assert (model.guidance_text, model.guidance_image, model.steps) == (7.5, 1.5, 20)
+        assert model.licence is None, "nobody knows"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"guidance_text": "x"},
+        {"guidance_text": float("nan")},
+        {"guidance_image": -1},
+        {"steps": 0},
+        {"steps": 10**9},
+        {"steps": True},
+        {"working_side": 10**6},
+        {"instructions": 5},
+        {"instructions": [5]},
+        {"instructions": [{"phrases": []}]},
+        {"instructions": [{"phrases": [1]}]},
+    ],
+    ids=str,
+)
+def test_a_description_that_makes_no_sense(tmp_path, changes):
+    assert code(catalogue.find, str(described(tmp_path, **changes))) == "editor_unfit"
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "7", "[" * 100_000, "{}"], ids=lambda text: text[:5])
+def test_a_description_that_is_damaged(tmp_path, text):
+    (tmp_path / catalogue.DESCRIPTION_FILE).write_text(text)
+    assert code(catalogue.find, str(tmp_path)) == "editor_unfit"
+    (tmp_path / catalogue.DESCRIPTION_FILE).write_bytes(b"\xff\xfe\x00")
+    assert code(catalogue.find, str(tmp_path)) == "editor_unfit"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "no such thing",
+        "~nosuch/x",
+        "x" * 300,
+        "a/" + "b" * 300,
+        "a/../b",
+        "../../etc",
+        "a/b\n",
+        "a\0b",
+        "\\\\host\\x",
+    ]
+    + ["\\\\host\\x", "https://example.com/a/b"],
+)
+def test_names_of_nothing(name):
+    assert code(catalogue.find, name) == "unknown_editor"
