@@ -1,5 +1,6 @@
 """Making environments: for real, with tiny packages from a folder; and what goes wrong, one sentence each."""
 
+import ast
 import hashlib
 import json
 import os
@@ -333,3 +334,23 @@ def test_the_real_pins_are_exact_and_cover_all_groups():
     assert pins["python"]["3.11"]["blender"] == ["bpy==5.0.1"] and pins["python"]["3.13"]["blender"][0].startswith(
         "bpy==5.2."
     )
+
+
+def test_nothing_is_pinned_for_nothing():
+    """Every package of the engine is imported by it; what comes along with another one is a constraint."""
+    pins = versions.read_pins()
+    package = Path(e.__file__).parents[1]
+    imported = {
+        name.split(".")[0]
+        for file in package.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level
+            else []
+        )
+    }
+    assert set(pins["imports"]["engine"]) - imported == {"torchvision"}  # which lpips imports, and which must fit torch
+    assert not {*pins["groups"]["engine"], *pins["groups"]["test"]} & set(pins["constraints"])
