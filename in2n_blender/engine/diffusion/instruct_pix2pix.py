@@ -17,8 +17,9 @@ from ...models.catalogue import Model, unfit
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from .editor import Editor, OriginalLatent
+from .reading import UnfitFiles, reading
 from .schedules import NoiseSchedule
-from .weights import UnfitFiles, encode_prompts, load_network, reading
+from .weights import encode_prompts, load_network
 from .working_size import WorkingSize
 
 

@@ -11,6 +11,7 @@ from ...models.download import EDITOR_FILES, EDITOR_UNWANTED, download
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from .editor import Editor
+from .reading import UnfitFiles, check_layout, reading, stated_class
 
 
 def load_editor(name_or_folder: str, device: torch.device | str, report: Reporter | None = None) -> Editor:
@@ -26,13 +27,13 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
         In2nError: "unknown_editor", "editor_missing", "editor_unfit", "no_network".
         Cancelled.
     """
+    model = catalogue.find(name_or_folder)
+    folder = find_weights(model, report or Reporter())
+
     # Here, because diffusers and transformers take seconds to import: an edit that is done already needs neither.
     from .instruct_pix2pix import InstructPix2Pix
     from .miniature.editor import MiniatureEditor
-    from .weights import UnfitFiles, check_layout, reading, stated_class
 
-    model = catalogue.find(name_or_folder)
-    folder = find_weights(model, report or Reporter())
     editors = {editor.autoencoder_class.__name__: editor for editor in (InstructPix2Pix, MiniatureEditor)}
     with reading("vae", lambda reason: catalogue.unfit(model.id, reason)):
         check_layout(folder)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 
-from .weights import UnfitFiles
+from .reading import UnfitFiles
 
 PURE_NOISE = 1.0
 MOST_TIMESTEPS = 100_000

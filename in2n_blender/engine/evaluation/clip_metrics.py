@@ -18,6 +18,7 @@ from ...models.download import download
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ..device import pick_device
+from ..diffusion.reading import UnfitFiles, checked, reading
 from ..pictures import to_bytes
 
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"
@@ -72,8 +73,6 @@ class Clip:
         # Here, because transformers takes seconds to import, and most edits are measured without CLIP.
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
         from transformers.utils import logging
-
-        from ..diffusion.weights import UnfitFiles, checked, reading
 
         logging.disable_progress_bar()
         self.name, self.device = name, torch.device(device)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ... import __version__
 from ...link.requests import ExtractMesh, Summarise
 from ...scene.camera import Camera
 from ...scene.camera_path import CameraPath
@@ -141,8 +142,6 @@ def gather_report(workspace: Workspace, request: Summarise) -> dict:
 
 def versions() -> dict[str, str]:
     """Of this package, Python and the engine's packages."""
-    from ... import __version__
-
     found = {"in2n_blender": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:

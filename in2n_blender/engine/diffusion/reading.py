@@ -1,0 +1,70 @@
+"""Reading a model's folder that may be anybody's: whatever is wrong with its files is one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from ...models.catalogue import COMPONENTS
+from ...scene.errors import Cancelled, In2nError
+
+LONGEST_REASON = 160
+
+
+class UnfitFiles(ValueError):
+    """What is wrong with a model's files, as the end of a sentence: "it has no tokenizer"."""
+
+
+@contextmanager
+def reading(part: str, refuse: Callable[[str], In2nError]):
+    """Turns every error of the libraries over a damaged or foreign file into one sentence.
+
+    Args:
+        part: what is being read, for the sentence: "unet".
+        refuse: makes the error from what is wrong.
+
+    Raises:
+        In2nError: of `refuse`.
+    """
+    try:
+        yield
+    except (In2nError, Cancelled, MemoryError, torch.OutOfMemoryError):
+        raise
+    except UnfitFiles as error:
+        raise refuse(str(error)) from error
+    except Exception as error:  # the libraries raise whatever they stumble over
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        if len(reason) > LONGEST_REASON:
+            reason = reason[: LONGEST_REASON - 1] + "…"
+        raise refuse(f"its {part} cannot be read ({reason})") from error
+
+
+def check_layout(folder: Path) -> None:
+    """Raises UnfitFiles where a part of the layout is missing."""
+    missing = [part for part in COMPONENTS if not (folder / part).is_dir()]
+    if missing:
+        raise UnfitFiles(f"it has no {', '.join(missing)}")
+
+
+def stated_class(folder: Path) -> str:
+    """The name of the diffusers class that a part's config.json states. Raises UnfitFiles, OSError, ValueError."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    name = config.get("_class_name") if isinstance(config, dict) else None
+    if not isinstance(name, str):
+        raise UnfitFiles(f"its {folder.name} does not say what it is")
+    return name
+
+
+def checked(network: torch.nn.Module, found: dict, part: str, device: torch.device) -> torch.nn.Module:
+    """The network on the device, ready to be evaluated. found: the library's loading info. Raises UnfitFiles."""
+    if found["missing_keys"]:  # the libraries would go on with random numbers
+        raise UnfitFiles(f"some weights of its {part} are missing")
+    network = network.to(device).eval()
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point() and tensor.numel() and not all(map(torch.isfinite, tensor.aminmax())):
+            raise UnfitFiles(f"some weights of its {part} are not finite numbers")
+    return network
