@@ -19,7 +19,7 @@ from in2n_blender.link import client
 from in2n_blender.scene.reporting import Progress
 from in2n_blender.workspace import files, layout
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FAKE = ROOT / "tests" / "link" / "fake_worker.py"
 TESTS = ROOT / "tests"
 
