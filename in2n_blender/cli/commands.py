@@ -25,11 +25,11 @@ from ..link.requests import (
     Testbed,
 )
 from ..scene.errors import In2nError
-from ..workspace.layout import ORIGINAL, Workspace, absolute
+from ..workspace.layout import ORIGINAL, Workspace
 from ..workspace.outputs import MANIFEST, claim, made_by_us, record, refuse_foreign, run_names
 from ..workspace.stages import Stages
 from .arguments import request_of
-from .setup import check_known, engine_python, existing, made_folder, need_checkout
+from .setup import check_known, engine_python, existing, free_folder, given_path, made_folder, need_checkout
 from .terminal import ProgressPrinter
 
 PATH_NAME = "through-views"
@@ -44,7 +44,7 @@ BEGUN = {"images", "masks", "job.json", "job.lock", "engine.log"}
 
 
 def run_capture(args, interruption) -> None:
-    capture, out = existing(args.source), absolute(args.out)
+    capture, out = existing(args.source), free_folder(args.out)
     workspace = Workspace(out / "workspace")
     place = {"workspace": str(workspace.root)}
     name = edit_name(args)
@@ -125,7 +125,7 @@ def _entries(folder: Path) -> set[str]:
 
 
 def import_capture(args, interruption) -> None:
-    workspace = str(absolute(args.workspace))
+    workspace = str(given_path(args.workspace))
     one_job(request_of(ImportCapture, args, workspace=workspace, source=str(existing(args.source))), interruption)
 
 
@@ -140,7 +140,7 @@ def edit_workspace(args, interruption) -> None:
 def preview_edit(args, interruption) -> None:
     if not args.grid and max(len(args.text_scales or ()), len(args.image_scales or ())) > 1:
         raise In2nError("bad_guidance", "One picture has one text and one image scale.", "Add --grid for several.")
-    out = absolute(args.out) if args.out else None
+    out = free_folder(args.out) if args.out is not None else None
     request = request_of(PreviewGrid, args, workspace=_workspace(args), out=str(out) if out else None)
     check_known(args.instruction, args.editor)
     with _made_by_us(out, PREVIEW_FILES, "text-*.png"):
@@ -149,7 +149,7 @@ def preview_edit(args, interruption) -> None:
 
 def render_workspace(args, interruption) -> None:
     place = {"workspace": _workspace(args)}
-    path = args.camera_path and _file(args.camera_path)
+    path = None if args.camera_path is None else _file(args.camera_path)
     through = request_of(PathThroughViews, args, **place, name=PATH_NAME)
     edit = _edit_or_none(args.edit)
     render = request_of(RenderPath, args, **place, camera_path=path or PATH_NAME, edit=edit)
@@ -163,13 +163,13 @@ def mesh_workspace(args, interruption) -> None:
 
 
 def evaluate_workspace(args, interruption) -> None:
-    out = absolute(args.out) if args.out else None
+    out = free_folder(args.out) if args.out is not None else None
     request = request_of(
         Evaluate,
         args,
         workspace=_workspace(args),
         edit=_edit_or_none(args.edit),
-        truth=str(existing(args.truth)) if args.truth else None,
+        truth=None if args.truth is None else str(existing(args.truth)),
         out=str(out) if out else None,
     )
     with _made_by_us(out, EVALUATION_FILES), _engine(interruption) as engine:
@@ -178,7 +178,10 @@ def evaluate_workspace(args, interruption) -> None:
 
 def run_testbed(args, interruption) -> None:
     need_checkout("testbed", "The testbed")
-    out, cache = absolute(args.out), absolute(args.cache or environment.home_folder() / "testbed")
+    out, cache = (
+        free_folder(args.out),
+        given_path(environment.home_folder() / "testbed" if args.cache is None else args.cache),
+    )
     request = request_of(Testbed, args, out=str(out), cache=str(cache))
     groups = ("engine",) if args.blender_python else ("engine", "blender")
     with _made_by_us(out, TESTBED_FILES), _engine(interruption, groups) as engine:
@@ -226,7 +229,7 @@ def _edit_or_none(name: str | None) -> str | None:
 
 
 def _workspace(args) -> str:
-    workspace = Workspace(args.workspace)
+    workspace = Workspace(given_path(args.workspace))
     if not workspace.capture_json.exists():
         raise In2nError(
             "no_workspace",

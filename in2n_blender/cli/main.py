@@ -26,7 +26,6 @@ from ..link.requests import (
     Testbed,
 )
 from ..scene.errors import Cancelled, In2nError
-from ..workspace.layout import absolute
 from . import commands, extension, setup
 from .arguments import add_demo, add_request
 from .terminal import Interruption
@@ -81,8 +80,8 @@ def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
 
 def _choose_folders(known: argparse.Namespace) -> None:
     for name, variable in (("home", "IN2N_HOME"), ("wheelhouse", "IN2N_WHEELHOUSE")):
-        if getattr(known, name, None):
-            os.environ[variable] = str(absolute(getattr(known, name)))
+        if getattr(known, name) is not None:
+            os.environ[variable] = str(setup.given_path(getattr(known, name)))
 
 
 def build_parser(prog: str = PROG) -> argparse.ArgumentParser:

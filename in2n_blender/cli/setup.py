@@ -49,17 +49,39 @@ def _check_online() -> None:
         )
 
 
+def given_path(text: str | Path) -> Path:
+    """A path of the line's, absolute. An empty one is a variable that was not set, not this folder.
+
+    Raises:
+        In2nError: "bad_path".
+    """
+    if not str(text).strip():
+        raise In2nError("bad_path", "A path on the line is empty.", "Give it, or leave its option out.")
+    return absolute(text)
+
+
 def existing(path: str) -> Path:
     """The path of what is there, absolute. Raises In2nError("missing_file", "bad_path")."""
-    found = absolute(path)
+    found = given_path(path)
     if not found.exists():
         raise In2nError("missing_file", f"{found} does not exist.", "Check the path.")
     return found
 
 
+def free_folder(text: str) -> Path:
+    """A folder for results that is there or can be made, absolute. Raises In2nError("cannot_write", "bad_path")."""
+    folder = given_path(text)
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    if not above.is_dir():
+        raise In2nError(
+            "cannot_write", f"{folder} cannot be made: {above} is no folder.", "Choose another folder with --out."
+        )
+    return folder
+
+
 def made_folder(path: Path | str) -> Path:
     """The folder, made if it is not there. Raises In2nError("cannot_write", "bad_path")."""
-    folder = absolute(path)
+    folder = given_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -96,7 +118,7 @@ def need_checkout(folder: str, what: str) -> None:
 def run_demo(args, interruption) -> int:
     request_of(Edit, args, workspace="demo.in2n", name="edited")
     check_known(args.instruction, args.editor)
-    refuse_foreign(absolute(args.out), demo_names(args.frames))
+    refuse_foreign(free_folder(args.out), demo_names(args.frames))
     python = engine_python(interruption, ("engine", "blender"))
     return _module(python, interruption, "in2n_blender.blender.demo", demo_line(args))
 

@@ -60,6 +60,12 @@ def write_error(path: Path, error: OSError) -> Exception:
             f"{path} could not be written: a file is where a folder should be.",
             "Choose another folder.",
         )
+    if error.errno in (errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT):
+        return In2nError(
+            "cannot_write",
+            f"{path} could not be written ({error.strerror}).",
+            "Choose another folder or a shorter name.",
+        )
     return error
 
 
@@ -69,7 +75,7 @@ def write_json(path: Path | str, data) -> None:
 
 
 def read_json(path: Path | str) -> dict:
-    """Raises In2nError("missing_file") or In2nError("bad_json")."""
+    """Raises In2nError("missing_file"), In2nError("cannot_read") or In2nError("bad_json")."""
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -77,7 +83,11 @@ def read_json(path: Path | str) -> dict:
         raise In2nError(
             "missing_file", f"{path} does not exist.", "Check the path, or run the earlier step first."
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise In2nError(
+            "cannot_read", f"{path} could not be read ({error.strerror}).", "Check the path and its permissions."
+        ) from None
+    except (ValueError, RecursionError) as error:  # JSON's own errors, no UTF-8, numbers without end
         raise In2nError(
             "bad_json",
             f"{path} is not valid JSON ({error}).",

@@ -2,7 +2,6 @@
 torch."""
 
 import errno
-import io
 import json
 import os
 import signal
@@ -12,33 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from in2n_blender.cli import commands, setup, terminal
+from in2n_blender.cli import commands
 from in2n_blender.cli import main as cli
 from in2n_blender.environment.uv import Uv
-from in2n_blender.link import client
-from in2n_blender.scene.reporting import Progress
-from in2n_blender.workspace import files, layout
+from in2n_blender.workspace import files, layout, outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = ROOT / "tests" / "link" / "fake_worker.py"
-TESTS = ROOT / "tests"
 
 
-@pytest.fixture
-def capture(tmp_path):
-    folder = tmp_path / "capture"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def engine(home, monkeypatch):
-    """Jobs go to the fake worker."""
-    monkeypatch.setenv("IN2N_ENGINE_PYTHON", sys.executable)
-    monkeypatch.setattr(commands, "Client", lambda python: client.Client(python, home / "worker.log", FAKE))
-
-
-def run(capture, out, *more, instruction="make it snow", editor="any"):
+def run(capture, out, *more, instruction="make it snow", editor="any/model"):
     """The recorded engine takes any editor, and does what some instructions say."""
     return cli.main(["run", str(capture), "--out", str(out), "--instruction", instruction, "--editor", editor, *more])
 
@@ -107,7 +89,7 @@ def test_ctrl_c_cancels_and_ends_the_worker(home, capture, tmp_path):
         "in2n_blender.cli import main as cli\nfrom in2n_blender.link import client\n"
         f"commands.Client = lambda python: client.Client(python, {str(tmp_path / 'log')!r}, {str(FAKE)!r})\n"
         f"sys.exit(cli.main(['run', {str(capture)!r}, '--out', {str(tmp_path / 'out')!r}, '--instruction', 'wait', "
-        "'--editor', 'any']))"
+        "'--editor', 'any/model']))"
     )
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", script],
@@ -122,6 +104,88 @@ def test_ctrl_c_cancels_and_ends_the_worker(home, capture, tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130 and "go on" in said and "Traceback" not in said
+
+
+# --- what it did not make
+
+
+FOREIGN = ["run.json", "mesh.glb", "report.json", "contact_sheet.png", "before_after.gif", "frames/edited/0002.exr"]
+
+
+@pytest.mark.parametrize("name", [*FOREIGN, "workspace/capture.json", "workspace/images/photo.png", "frames"])
+def test_a_run_refuses_before_it_starts_to_overwrite_what_it_did_not_make(engine, capture, tmp_path, capsys, name):
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("mine")
+    assert run(capture, out) == 2
+    assert str(out / name.split("/images")[0].split("/capture")[0]) in sentence_and_hint(capsys)
+    assert [path for path in out.rglob("*") if path.is_file()] == [out / name] and (out / name).read_text() == "mine"
+
+
+def test_what_lies_beside_the_results_survives(engine, capture, tmp_path, capsys):
+    out = tmp_path / "out"
+    for name in ("frames/mine.txt", "frames/edited/mine.png", "notes.txt"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+    assert run(capture, out) == 0 and run(capture, out, "--seed", "3") == 0
+    assert {path.read_text() for path in (out / "frames").rglob("mine.*")} == {"mine"}
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_refuses_what_was_changed_since_and_another_folder_is_free(engine, capture, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(capture, out) == 0
+    outputs.record(out, ["report.json"])
+    (out / "report.json").write_text("notes of mine")
+    capsys.readouterr()
+    assert run(capture, out) == 2 and "report.json was changed since" in sentence_and_hint(capsys)
+    assert run(capture, tmp_path / "other") == 0
+
+
+def test_a_folder_of_the_last_version_goes_on(engine, capture, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(capture, out) == 0
+    (out / "mesh.glb").write_text("ours")
+    (out / outputs.MANIFEST).unlink()
+    capsys.readouterr()
+    assert run(capture, out) == 0 and "reconstruct: done before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "5", '{"import": 5}', '{"import": {"settings": {}}}', "mine"])
+def test_a_run_json_of_another_shape(engine, capture, tmp_path, capsys, text):
+    (tmp_path / "run.json").write_text(text)
+    assert run(capture, tmp_path) == 2
+    assert "run.json" in sentence_and_hint(capsys) and (tmp_path / "run.json").read_text() == text
+
+
+def test_a_new_folder_in_which_somebody_else_put_something_is_not_removed(engine, tmp_path, capsys, monkeypatch):
+    unreadable, out = tmp_path / "unreadable", tmp_path / "out"
+    unreadable.mkdir()
+    claim = commands.claim
+
+    def claim_and_more(folder, names):
+        claim(folder, names)
+        (folder / "mine.txt").write_text("mine")
+
+    monkeypatch.setattr(commands, "claim", claim_and_more)
+    assert run(unreadable, out) == 2 and (out / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command, name", [("evaluate", "result.json"), ("evaluate", "sheet.png")])
+def test_a_measurement_does_not_overwrite_either(engine, tmp_path, capsys, command, name):
+    (tmp_path / "capture.json").write_text("{}")
+    (tmp_path / name).write_text("mine")
+    assert cli.main([command, str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert name in sentence_and_hint(capsys) and (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["preview.json", "photo.png", "sheet.png", "text-5-image-1.png"])
+def test_nor_does_a_preview(engine, tmp_path, capsys, name):
+    (tmp_path / "capture.json").write_text("{}")
+    (tmp_path / name).write_text("mine")
+    line = ["preview", str(tmp_path), "--out", str(tmp_path), "--instruction", "make it snow"]
+    assert cli.main(line) == 2
+    assert name in sentence_and_hint(capsys) and (tmp_path / name).read_text() == "mine"
 
 
 # --- bad input: one sentence, one hint, exit code 2
@@ -249,50 +313,6 @@ def test_edit_names_are_readable_valid_and_tell_edits_apart():
     assert named().startswith("make-it-snow-please-") and named() == named()
     assert named(seed=1) != named() != named(guidance_text=7.5)
     assert layout.safe_name(named("雪")) and layout.safe_name(named("x" * 500))
-
-
-def test_tests_with_and_without_bpy_run_apart():
-    outside, blender = setup.split_test_paths(["-k", "camera", "-x"], TESTS)
-    assert outside == ([str(TESTS), f"--ignore={TESTS / 'blender'}"], ["-k", "camera", "-x"])
-    assert blender == ([str(TESTS / "blender")], ["-k", "camera", "-x"])
-
-
-def test_paths_choose_their_process():
-    assert setup.split_test_paths(["tests/scene", "-q"], TESTS) == [(["tests/scene"], ["-q"])]
-    assert setup.split_test_paths(["tests/blender/conftest.py::x", "tests/link", "-k", "tests"], TESTS) == [
-        (["tests/link"], ["-k", "tests"]),
-        (["tests/blender/conftest.py::x"], ["-k", "tests"]),
-    ]
-    assert len(setup.split_test_paths(["tests"], TESTS)) == 2
-
-
-def test_exit_codes_of_several_runs():
-    assert setup.worst_code([0, 0]) == 0 and setup.worst_code([0, 1]) == 1
-    assert setup.worst_code([5, 0]) == 0 and setup.worst_code([5, 5]) == 5
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_on_a_terminal_is_one_line():
-    stream = Terminal()
-    printer = terminal.ProgressPrinter(stream)
-    for step in range(1, 4):
-        printer(Progress(step, 3, "steps", "training", 100.0))
-    printer("a line of the log")
-    assert stream.getvalue().count("\n") == 2 and "3/3 steps  training  2 min left" in stream.getvalue()
-
-
-def test_progress_elsewhere_is_a_line_now_and_then():
-    stream, now = io.StringIO(), [0.0]
-    printer = terminal.ProgressPrinter(stream, every=5.0, clock=lambda: now[0])
-    for step in range(101):
-        now[0] = step * 0.1
-        printer(Progress(step, 100, "steps", "training"))
-    lines = stream.getvalue().splitlines()
-    assert 3 <= len(lines) <= 4 and "100/100" in lines[-1]
 
 
 @pytest.mark.parametrize("version, expected", [((3, 8), 2), ((3, 10), 2)])
