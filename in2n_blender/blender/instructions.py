@@ -1,4 +1,4 @@
-"""Instructions to choose from: those used before, and those that an editor is known to follow."""
+"""Instructions to choose from: those used before, and those that a model is known to follow."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def forget() -> None:
 
 
 def known(editor: str) -> list[str]:
-    """The only instructions that the editor knows, for the miniature and models like it; empty for any other."""
+    """The only instructions that the model knows, for the miniature and models like it; empty for any other."""
     return list(_model(editor).suggestions) if _model(editor).instructions else []
 
 
 def own_guidance(editor: str) -> tuple[float, float]:
-    """The text and image scales that the editor was made for."""
+    """The text and image scales that the model was made for."""
     return _model(editor).guidance_text, _model(editor).guidance_image
 
 
 def suggestions(editor: str) -> list[str]:
-    """What could be typed: what the editor knows, or examples of what it does well."""
+    """What could be typed: what the model knows, or examples of what it does well."""
     return list(_model(editor).suggestions)
 
 

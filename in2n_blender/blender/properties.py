@@ -7,7 +7,6 @@ from bpy.props import (
     BoolProperty,
     CollectionProperty,
     EnumProperty,
-    FloatProperty,
     FloatVectorProperty,
     IntProperty,
     IntVectorProperty,
@@ -15,10 +14,12 @@ from bpy.props import (
     StringProperty,
 )
 
+from ..link.requests import Edit, ExtractMesh, Reconstruct
+from ..models.catalogue import INSTRUCT_PIX2PIX
 from ..scene.errors import In2nError
 from . import compare, edit_list, instructions, tasks, workspaces
 from .operators.job import busy
-from .request_properties import DEVICE_ITEMS, EDITOR_ITEMS, PRESET_ITEMS
+from .request_properties import MODEL_ITEMS, from_request
 
 SHOWN_ITEMS = (
     ("BEFORE", "Before", "The capture as it was photographed"),
@@ -59,20 +60,20 @@ class In2nObject(bpy.types.PropertyGroup):
         options={"HIDDEN"},
     )
     workspace_absolute: StringProperty(
-        name="Workspace (absolute)",
+        name="Workspace (Absolute)",
         description="Where the workspace was when it was chosen; used when it is not found beside the .blend file",
         options={"HIDDEN"},
     )
     missing: IntProperty(
-        name="Missing photos", description="How many photos the capture lists that are not there", options={"HIDDEN"}
+        name="Missing Photos", description="How many photos the capture lists that are not there", options={"HIDDEN"}
     )
     # CAMERA
     photo: StringProperty(name="Photo", description="The photo's name in the capture", options={"HIDDEN"})
     held_out: BoolProperty(
-        name="Held out", description="This photo is not trained on; it is kept for measuring", options={"HIDDEN"}
+        name="Held Out", description="This photo is not trained on; it is kept for measuring", options={"HIDDEN"}
     )
     image_size: IntVectorProperty(
-        name="Image size",
+        name="Image Size",
         description="Width and height of the capture's undistorted photo in pixels",
         size=2,
         options={"HIDDEN"},
@@ -158,65 +159,30 @@ class In2nScene(bpy.types.PropertyGroup):
     capture_path: StringProperty(
         name="Path", description="A capture's folder, its transforms.json or its COLMAP model", subtype="FILE_PATH"
     )
-    preset: EnumProperty(
-        name="Preset", description="How large photos and training are", items=PRESET_ITEMS, default="standard"
-    )
-    device: EnumProperty(name="Device", description="What the engine computes on", items=DEVICE_ITEMS, default="auto")
-    seed: IntProperty(
-        name="Seed", description="The same seed gives the same result on the same device", default=0, min=0
-    )
-    appearance: BoolProperty(
-        name="Even out exposure",
-        description=(
-            "For photos of different exposure or white balance: each photo's own is learnt, and the scene "
-            "is shown with their mean"
-        ),
-        default=False,
-    )
-    refine_cameras: BoolProperty(
-        name="Refine cameras",
-        description="For poses that are a little off: they are corrected while the scene is learnt",
-        default=False,
-    )
+    preset: from_request(Reconstruct, "preset")
+    device: from_request(Reconstruct, "device")
+    seed: from_request(Edit, "seed")
+    appearance: from_request(Reconstruct, "appearance")
+    refine_cameras: from_request(Reconstruct, "refine_cameras")
 
-    instruction: StringProperty(
-        name="Instruction",
-        description="What to change, as you would tell a person: “Make it look like autumn”",
-        search=_suggest_instructions,
-        search_options={"SUGGESTION"},
-    )
-    editor: EnumProperty(
-        name="Editor", description="The model that edits the photos", items=EDITOR_ITEMS, default="miniature"
-    )
+    instruction: from_request(Edit, "instruction", search=_suggest_instructions, search_options={"SUGGESTION"})
+    editor: from_request(Edit, "editor", items=MODEL_ITEMS)
     editor_folder: StringProperty(
-        name="Model folder",
+        name="Model Folder",
         description="A folder with an InstructPix2Pix model in the diffusers layout",
         subtype="DIR_PATH",
     )
     use_default_guidance: BoolProperty(
-        name="Default guidance", description="Use the guidance scales that the editor was made for", default=True
+        name="Model Defaults", description="Use the guidance scales that the model was made for", default=True
     )
-    guidance_text: FloatProperty(
-        name="Text",
-        description="How strongly the edit follows the instruction; higher changes more",
-        default=7.5,
-        min=0.0,
-        soft_min=1.0,
-        soft_max=15.0,
-        max=50.0,
+    guidance_text: from_request(
+        Edit, "guidance_text", default=INSTRUCT_PIX2PIX.guidance_text, soft_min=1.0, soft_max=15.0
     )
-    guidance_image: FloatProperty(
-        name="Image",
-        description="How strongly the edit stays with the photo; higher changes less",
-        default=1.5,
-        min=0.0,
-        soft_max=3.0,
-        max=20.0,
-    )
+    guidance_image: from_request(Edit, "guidance_image", default=INSTRUCT_PIX2PIX.guidance_image, soft_max=3.0)
 
     edits: CollectionProperty(name="Edits", description="The edits of the active capture's workspace", type=In2nEdit)
     active_edit: IntProperty(
-        name="Active edit",
+        name="Active Edit",
         description="The edit that is shown and that results are made of",
         default=0,
         min=0,
@@ -230,25 +196,19 @@ class In2nScene(bpy.types.PropertyGroup):
         update=_show_chosen,
     )
     shown_edit: StringProperty(
-        name="Shown edit", description="The edit that is shown now; empty: the unedited capture", options={"HIDDEN"}
+        name="Shown Edit", description="The edit that is shown now; empty: the unedited capture", options={"HIDDEN"}
     )
     preview: StringProperty(
         name="Preview",
         description="The folder of the guidance previews that the sidebar shows, in the workspace's previews",
         options={"HIDDEN"},
     )
-    mesh_resolution: IntProperty(
-        name="Resolution",
-        description="Grid cells along the longest side of the mesh's region",
-        default=192,
-        min=16,
-        max=1024,
-    )
+    mesh_resolution: from_request(ExtractMesh, "resolution")
     status: StringProperty(
         name="Status", description="How the last job ended", options={"HIDDEN"}, update=_remember_whose_status
     )
     status_of: StringProperty(
-        name="Status of", description="The job that the status is about; empty: none", options={"HIDDEN"}
+        name="Status Of", description="The job that the status is about; empty: none", options={"HIDDEN"}
     )
 
     def tell(self, sentence: str, about: str = "") -> None:
@@ -256,14 +216,14 @@ class In2nScene(bpy.types.PropertyGroup):
         self.status, self.status_of = sentence, about
 
     def set_editor(self, name: str) -> None:
-        """Choose an editor by what the engine calls it."""
-        if name in (item[0] for item in EDITOR_ITEMS if item[0] != "folder"):
+        """Choose a model by what the engine calls it."""
+        if name in (item[0] for item in MODEL_ITEMS if item[0] != "folder"):
             self.editor = name
         else:
             self.editor, self.editor_folder = "folder", name
 
     def editor_id(self) -> str:
-        """What the engine calls the chosen editor: a name or a folder."""
+        """What the engine calls the chosen model: a name or a folder."""
         return bpy.path.abspath(self.editor_folder) if self.editor == "folder" else self.editor
 
 

@@ -665,7 +665,7 @@ def test_menus_offer_what_there_is(workspace, scene, recording):
         {"filepath": str(workspace.edit("snow"))}
     ]
     offered = [given["instruction"] for given in words.arguments("in2n.set_instruction")]
-    assert offered[0] == "Make it blue" and "Make it night" in offered and "This Editor Knows" in words.text
+    assert offered[0] == "Make it blue" and "Make it night" in offered and "This Model Knows" in words.text
 
 
 def spoken_in(file: Path) -> set[tuple[str, str]]:

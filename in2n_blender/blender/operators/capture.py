@@ -8,13 +8,14 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 
+from ...link.requests import ImportCapture
 from ...scene.camera import Intrinsics
 from ...scene.capture import pinhole_capture
 from ...scene.errors import In2nError
 from ...scene.presets import PRESETS
 from ...scene.readers import read as read_capture
 from .. import cameras, workspaces
-from ..request_properties import PRESET_ITEMS
+from ..request_properties import argument
 from ..scene_state import active_capture
 from .job import poll_capture, poll_idle
 
@@ -40,12 +41,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         subtype="FILE_PATH",
         options={"SKIP_SAVE"},
     )
-    preset: EnumProperty(
-        name="Preset",
-        description="How far photos are scaled down; left out: the scene's preset",
-        items=PRESET_ITEMS,
-        options={"SKIP_SAVE"},
-    )
+    preset: argument(ImportCapture, "preset", left_out="the scene's preset")
     workspace: StringProperty(
         name="Workspace",
         description="The folder for the reconstruction and its edits; left out: beside the .blend file",

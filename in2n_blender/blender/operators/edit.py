@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ...link.requests import Edit
+from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...workspace import edits
 from .. import compare, instructions, worker, workspaces
-from ..request_properties import DEVICE_ITEMS, PRESET_ITEMS
+from ..request_properties import argument
 from .job import JobOperator, edits_to_come, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 
@@ -25,67 +25,21 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
     label = "Edit"
     undo_step = True  # the cameras show the edited photos afterwards
 
-    instruction: StringProperty(
-        name="Instruction", description="What to change; left out: the scene's instruction", options={"SKIP_SAVE"}
+    instruction: argument(Edit, "instruction", left_out="the scene's instruction")
+    name: argument(Edit, "name")
+    editor: argument(Edit, "editor", left_out="the scene's model", default="")
+    guidance_text: argument(
+        Edit, "guidance_text", left_out="the scene's, or the model's default", default=INSTRUCT_PIX2PIX.guidance_text
     )
-    name: StringProperty(
-        name="Name", description="The edit's name; left out: made from the instruction", options={"SKIP_SAVE"}
+    guidance_image: argument(
+        Edit, "guidance_image", left_out="the scene's, or the model's default", default=INSTRUCT_PIX2PIX.guidance_image
     )
-    editor: StringProperty(
-        name="Editor",
-        description=(
-            "“miniature”, “timbrooks/instruct-pix2pix” or a folder with such a model; left out: the scene's editor"
-        ),
-        options={"SKIP_SAVE"},
-    )
-    guidance_text: FloatProperty(
-        name="Text guidance",
-        description="How strongly the edit follows the instruction; left out: the scene's, or the editor's default",
-        default=7.5,
-        options={"SKIP_SAVE"},
-    )
-    guidance_image: FloatProperty(
-        name="Image guidance",
-        description="How strongly the edit stays with the photo; left out: the scene's, or the editor's default",
-        default=1.5,
-        options={"SKIP_SAVE"},
-    )
-    seed: IntProperty(
-        name="Seed",
-        description="The seed of everything random; left out: the scene's seed",
-        min=0,
-        options={"SKIP_SAVE"},
-    )
-    preset: EnumProperty(
-        name="Preset",
-        description="How long the edit runs; left out: the scene's preset",
-        items=PRESET_ITEMS,
-        options={"SKIP_SAVE"},
-    )
-    device: EnumProperty(
-        name="Device",
-        description="What the engine computes on; left out: the scene's device",
-        items=DEVICE_ITEMS,
-        options={"SKIP_SAVE"},
-    )
-    rounds: IntProperty(
-        name="Rounds",
-        description="How often every photo is edited; 0: as often as the preset wants",
-        default=0,
-        min=0,
-        options={"SKIP_SAVE"},
-    )
-    parent: StringProperty(
-        name="Build on",
-        description="An edit whose scene and photos are edited further; left out: the unedited reconstruction",
-        options={"SKIP_SAVE"},
-    )
-    restart: BoolProperty(
-        name="Start over",
-        description="Throw an edit of the same name away and begin again",
-        default=False,
-        options={"SKIP_SAVE"},
-    )
+    seed: argument(Edit, "seed", left_out="the scene's seed")
+    preset: argument(Edit, "preset", left_out="the scene's preset")
+    device: argument(Edit, "device", left_out="the scene's device")
+    rounds: argument(Edit, "rounds")
+    parent: argument(Edit, "parent")
+    restart: argument(Edit, "restart")
 
     @classmethod
     def poll(cls, context):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import bpy
+from bpy.app.translations import pgettext_iface as iface
 from bpy.props import StringProperty
 
 from ...link.requests import Edit
@@ -63,7 +64,7 @@ class IN2N_OT_rename_edit(_OnEdit, bpy.types.Operator):
 
     edit: StringProperty(**EDIT)
     name: StringProperty(
-        name="New name", description="Letters, digits, spaces, “-”, “_” and “.”", options={"SKIP_SAVE"}
+        name="New Name", description="Letters, digits, spaces, “-”, “_” and “.”", options={"SKIP_SAVE"}
     )
 
     def invoke(self, context, event):
@@ -88,7 +89,7 @@ class IN2N_OT_duplicate_edit(JobOperator, bpy.types.Operator):
 
     edit: StringProperty(**EDIT)
     name: StringProperty(
-        name="New name", description="The copy's name; left out: the edit's with a number", options={"SKIP_SAVE"}
+        name="New Name", description="The copy's name; left out: the edit's with a number", options={"SKIP_SAVE"}
     )
 
     @classmethod
@@ -120,8 +121,6 @@ class IN2N_OT_remove_edit(_OnEdit, bpy.types.Operator):
     edit: StringProperty(**EDIT)
 
     def invoke(self, context, event):
-        from bpy.app.translations import pgettext_iface as iface
-
         name = self.edit or active_edit(context.scene)
         return context.window_manager.invoke_confirm(
             self,
@@ -137,7 +136,7 @@ class IN2N_OT_remove_edit(_OnEdit, bpy.types.Operator):
 
 
 class IN2N_OT_use_edit_settings(_OnEdit, bpy.types.Operator):
-    """Take the edit's instruction, editor, guidance and seed over into the settings above"""
+    """Take the edit's instruction, model, guidance and seed over into the settings above"""
 
     bl_idname = "in2n.use_edit_settings"
     bl_label = "Use Its Settings"

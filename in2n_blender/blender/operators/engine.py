@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bpy
-from bpy.props import StringProperty
 
 from ... import environment
 from ...link.requests import DownloadModel
@@ -12,6 +11,7 @@ from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from .. import settings, storage, worker
+from ..request_properties import argument
 from .job import JobOperator, poll_engine, poll_nothing_runs
 
 GROUPS = ("engine",)
@@ -202,12 +202,7 @@ class IN2N_OT_download_model(JobOperator, bpy.types.Operator):
     bl_label = "Download Model"
     label = "Download model"
 
-    name: StringProperty(
-        name="Model",
-        description="The model's name on the Hugging Face hub",
-        default=INSTRUCT_PIX2PIX.id,
-        options={"SKIP_SAVE"},
-    )
+    name: argument(DownloadModel, "name", default=INSTRUCT_PIX2PIX.id)
 
     @classmethod
     def poll(cls, context):
@@ -241,7 +236,7 @@ class IN2N_OT_remove_model(bpy.types.Operator):
     bl_idname = "in2n.remove_model"
     bl_label = "Remove Model"
 
-    name: StringProperty(name="Model", description="The model's name on the Hugging Face hub", options={"SKIP_SAVE"})
+    name: argument(DownloadModel, "name")
 
     @classmethod
     def poll(cls, context):

@@ -5,17 +5,13 @@ from __future__ import annotations
 import bpy
 from bpy.props import StringProperty
 
+from ...link.requests import ExtractMesh, RenderPath
 from ...scene.errors import In2nError
 from ...workspace.layout import ORIGINAL
 from .. import compare, results, workspaces
+from ..request_properties import SELECTED, argument
 from ..scene_state import chosen_edit
 from .job import poll_capture, poll_idle
-
-RESULT_OF = dict(
-    name="Edit",
-    description="The edit; left out: the one selected in the list; “original”: the unedited reconstruction",
-    options={"SKIP_SAVE"},
-)
 
 
 class _Load:
@@ -43,9 +39,9 @@ class IN2N_OT_load_frames(_Load, bpy.types.Operator):
     bl_idname = "in2n.load_frames"
     bl_label = "Load Frames"
 
-    edit: StringProperty(**RESULT_OF)
+    edit: argument(RenderPath, "edit", left_out=SELECTED)
     name: StringProperty(
-        name="Path name", description="The camera path's name; left out: the path rendered last", options={"SKIP_SAVE"}
+        name="Path Name", description="The camera path's name; left out: the path rendered last", options={"SKIP_SAVE"}
     )
 
     @classmethod
@@ -73,7 +69,7 @@ class IN2N_OT_load_mesh(_Load, bpy.types.Operator):
     bl_idname = "in2n.load_mesh"
     bl_label = "Load Mesh"
 
-    edit: StringProperty(**RESULT_OF)
+    edit: argument(ExtractMesh, "edit", left_out=SELECTED)
 
     def load(self, context, capture, workspace, edit):
         file = workspace.mesh(edit, ".ply")

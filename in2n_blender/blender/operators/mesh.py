@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import bpy
-from bpy.props import EnumProperty, IntProperty, StringProperty
 
 from ...link.requests import ExtractMesh
 from ...workspace.layout import ORIGINAL
 from .. import compare, results, worker, workspaces
-from ..request_properties import DEVICE_ITEMS
+from ..request_properties import SELECTED, argument
 from ..scene_state import chosen_edit
 from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
@@ -24,28 +23,9 @@ class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
     label = "Extract mesh"
     undo_step = True
 
-    edit: StringProperty(
-        name="Edit",
-        description=(
-            "The edit to make a mesh of; left out: the one selected in the list; “original”: the unedited "
-            "reconstruction"
-        ),
-        options={"SKIP_SAVE"},
-    )
-    resolution: IntProperty(
-        name="Resolution",
-        description="Grid cells along the longest side; left out: the scene's",
-        default=192,
-        min=16,
-        max=1024,
-        options={"SKIP_SAVE"},
-    )
-    device: EnumProperty(
-        name="Device",
-        description="What the engine computes on; left out: the scene's device",
-        items=DEVICE_ITEMS,
-        options={"SKIP_SAVE"},
-    )
+    edit: argument(ExtractMesh, "edit", left_out=SELECTED)
+    resolution: argument(ExtractMesh, "resolution", left_out="the scene's")
+    device: argument(ExtractMesh, "device", left_out="the scene's device")
 
     @classmethod
     def poll(cls, context):

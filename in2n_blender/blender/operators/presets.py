@@ -6,9 +6,10 @@ from pathlib import Path
 
 import bpy
 from bl_operators.presets import AddPresetBase
-from bpy.props import StringProperty
 
+from ...link.requests import Edit
 from .. import instructions
+from ..request_properties import argument
 
 PRESET_SUBDIR = "in2n/edit"
 SHIPPED = str(Path(__file__).resolve().parents[1])  # holds the folder "presets"
@@ -22,7 +23,7 @@ class IN2N_OT_set_instruction(bpy.types.Operator):
     bl_label = "Set Instruction"
     bl_options = {"REGISTER", "UNDO", "INTERNAL"}
 
-    instruction: StringProperty(name="Instruction", description="What to change", options={"SKIP_SAVE"})
+    instruction: argument(Edit, "instruction")
 
     def execute(self, context):
         context.scene.in2n.instruction = self.instruction
@@ -48,7 +49,7 @@ class IN2N_OT_clear_history(bpy.types.Operator):
 
 
 class IN2N_OT_add_edit_preset(AddPresetBase, bpy.types.Operator):
-    """Add or remove a preset of the edit's settings: editor, guidance, seed and size"""
+    """Add or remove a preset of the edit's settings: model, guidance, seed and size"""
 
     bl_idname = "in2n.add_edit_preset"
     bl_label = "Add Edit Preset"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
+from bpy.app.translations import pgettext_tip as tip
 
-from ...link.requests import PreviewGrid
+from ...link.requests import Edit, PreviewGrid
+from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...scene.errors import In2nError
 from .. import instructions, worker, workspaces
-from ..request_properties import DEVICE_ITEMS
+from ..request_properties import argument, from_request
 from ..scene_state import children
 from .job import JobOperator, photos_first, poll_capture, poll_engine, poll_queue
 
@@ -25,55 +26,19 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
     bl_label = "Preview"
     label = "Preview"
 
-    instruction: StringProperty(
-        name="Instruction", description="What to change; left out: the scene's instruction", options={"SKIP_SAVE"}
+    instruction: argument(PreviewGrid, "instruction", left_out="the scene's instruction")
+    view: argument(PreviewGrid, "view", left_out="the one looked through, or the first")
+    grid: argument(PreviewGrid, "grid", default=True)
+    text_scales: argument(
+        PreviewGrid, "text_scales", left_out="around the model's own, or with one picture the scene's; “5 7.5 10”"
     )
-    view: StringProperty(
-        name="Photo",
-        description="The photo's name in the capture; left out: the one looked through, or the first",
-        options={"SKIP_SAVE"},
+    image_scales: argument(
+        PreviewGrid, "image_scales", left_out="around the model's own, or with one picture the scene's; “1 1.3 1.6”"
     )
-    grid: BoolProperty(
-        name="Grid",
-        description="A picture for every pair of text and image scales; otherwise one picture",
-        default=True,
-        options={"SKIP_SAVE"},
-    )
-    text_scales: StringProperty(
-        name="Text scales",
-        description="Numbers such as “5 7.5 10”; left out: around the editor's own, or with one picture the scene's",
-        options={"SKIP_SAVE"},
-    )
-    image_scales: StringProperty(
-        name="Image scales",
-        description="Numbers such as “1 1.3 1.6”; left out: around the editor's own, or with one picture the scene's",
-        options={"SKIP_SAVE"},
-    )
-    editor: StringProperty(
-        name="Editor",
-        description=(
-            "“miniature”, “timbrooks/instruct-pix2pix” or a folder with such a model; left out: the scene's editor"
-        ),
-        options={"SKIP_SAVE"},
-    )
-    seed: IntProperty(
-        name="Seed",
-        description="The seed of the noise that all pictures start from; left out: the scene's seed",
-        min=0,
-        options={"SKIP_SAVE"},
-    )
-    device: EnumProperty(
-        name="Device",
-        description="What the engine computes on; left out: the scene's device",
-        items=DEVICE_ITEMS,
-        options={"SKIP_SAVE"},
-    )
-    restart: BoolProperty(
-        name="Start over",
-        description="Make pictures again that are there already",
-        default=False,
-        options={"SKIP_SAVE"},
-    )
+    editor: argument(PreviewGrid, "editor", left_out="the scene's model", default="")
+    seed: argument(PreviewGrid, "seed", left_out="the scene's seed")
+    device: argument(PreviewGrid, "device", left_out="the scene's device")
+    restart: argument(PreviewGrid, "restart")
 
     @classmethod
     def poll(cls, context):
@@ -131,17 +96,11 @@ class IN2N_OT_use_guidance(bpy.types.Operator):
     bl_label = "Use This Guidance"
     bl_options = {"REGISTER", "UNDO"}
 
-    guidance_text: FloatProperty(
-        name="Text", description="How strongly the edit follows the instruction", default=7.5, min=0.0, max=50.0
-    )
-    guidance_image: FloatProperty(
-        name="Image", description="How strongly the edit stays with the photo", default=1.5, min=0.0, max=20.0
-    )
+    guidance_text: from_request(Edit, "guidance_text", default=INSTRUCT_PIX2PIX.guidance_text)
+    guidance_image: from_request(Edit, "guidance_image", default=INSTRUCT_PIX2PIX.guidance_image)
 
     @classmethod
     def description(cls, context, properties):
-        from bpy.app.translations import pgettext_tip as tip
-
         return tip("Edit with text guidance {text:g} and image guidance {image:g}, as in this picture").format(
             text=properties.guidance_text, image=properties.guidance_image
         )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import bpy
 from bpy.app.translations import pgettext_iface as iface
-from bpy.props import BoolProperty, EnumProperty, IntProperty
 
 from ...link.requests import Reconstruct
 from .. import cameras, worker, workspaces
-from ..request_properties import DEVICE_ITEMS, PRESET_ITEMS
+from ..request_properties import argument
 from .job import JobOperator, photos_first, poll_capture, poll_engine, poll_queue
 
 
@@ -23,44 +22,13 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
     label = "Reconstruct"
     undo_step = True  # the cameras show other photos afterwards
 
-    preset: EnumProperty(
-        name="Preset",
-        description="How large training is; left out: the scene's preset",
-        items=PRESET_ITEMS,
-        options={"SKIP_SAVE"},
-    )
-    device: EnumProperty(
-        name="Device",
-        description="What the engine computes on; left out: the scene's device",
-        items=DEVICE_ITEMS,
-        options={"SKIP_SAVE"},
-    )
-    seed: IntProperty(
-        name="Seed",
-        description="The seed of everything random; left out: the scene's seed",
-        min=0,
-        options={"SKIP_SAVE"},
-    )
-    steps: IntProperty(
-        name="Steps",
-        description="Training steps; 0: as many as the preset wants",
-        default=0,
-        min=0,
-        options={"SKIP_SAVE"},
-    )
-    appearance: BoolProperty(
-        name="Even out exposure",
-        description="For photos of different exposure; left out: the scene's setting",
-        options={"SKIP_SAVE"},
-    )
-    refine_cameras: BoolProperty(
-        name="Refine cameras",
-        description="For poses that are a little off; left out: the scene's setting",
-        options={"SKIP_SAVE"},
-    )
-    restart: BoolProperty(
-        name="Start over", description="Throw the checkpoint away and begin again", default=False, options={"SKIP_SAVE"}
-    )
+    preset: argument(Reconstruct, "preset", left_out="the scene's preset")
+    device: argument(Reconstruct, "device", left_out="the scene's device")
+    seed: argument(Reconstruct, "seed", left_out="the scene's seed")
+    steps: argument(Reconstruct, "steps")
+    appearance: argument(Reconstruct, "appearance", left_out="the scene's setting")
+    refine_cameras: argument(Reconstruct, "refine_cameras", left_out="the scene's setting")
+    restart: argument(Reconstruct, "restart")
 
     @classmethod
     def poll(cls, context):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import bpy
-from bpy.props import EnumProperty, IntProperty, StringProperty
+from bpy.props import IntProperty, StringProperty
 
 from ...link.requests import RenderPath
 from ...workspace.files import write_json
 from ...workspace.layout import ORIGINAL
 from .. import cameras, compare, results, worker, workspaces
-from ..request_properties import DEVICE_ITEMS
+from ..request_properties import SELECTED, argument
 from ..scene_state import chosen_edit
 from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
 
@@ -25,29 +25,18 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
     label = "Render frames"
     undo_step = True
 
-    edit: StringProperty(
-        name="Edit",
-        description=(
-            "The edit to render; left out: the one selected in the list; “original”: the unedited reconstruction"
-        ),
-        options={"SKIP_SAVE"},
-    )
+    edit: argument(RenderPath, "edit", left_out=SELECTED)
     name: StringProperty(
-        name="Path name",
+        name="Path Name",
         description="The name of the camera path and of the folder of its frames; left out: the scene's name",
         options={"SKIP_SAVE"},
     )
-    frame_start: IntProperty(name="First frame", description="Left out: the scene's first frame", options={"SKIP_SAVE"})
-    frame_end: IntProperty(name="Last frame", description="Left out: the scene's last frame", options={"SKIP_SAVE"})
+    frame_start: IntProperty(name="First Frame", description="Left out: the scene's first frame", options={"SKIP_SAVE"})
+    frame_end: IntProperty(name="Last Frame", description="Left out: the scene's last frame", options={"SKIP_SAVE"})
     frame_step: IntProperty(
-        name="Frame step", description="Left out: the scene's frame step", default=1, min=1, options={"SKIP_SAVE"}
+        name="Frame Step", description="Left out: the scene's frame step", default=1, min=1, options={"SKIP_SAVE"}
     )
-    device: EnumProperty(
-        name="Device",
-        description="What the engine computes on; left out: the scene's device",
-        items=DEVICE_ITEMS,
-        options={"SKIP_SAVE"},
-    )
+    device: argument(RenderPath, "device", left_out="the scene's device")
 
     @classmethod
     def poll(cls, context):

@@ -51,7 +51,7 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
         if body is None:
             return
         column = fields(body)
-        column.prop(settings, "use_default_guidance", text="Editor's Own")
+        column.prop(settings, "use_default_guidance")
         scales = column.column(align=True)
         if settings.use_default_guidance:
             text, image = instructions.own_guidance(settings.editor_id())
@@ -60,8 +60,8 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
             own.label(text="")
             own.label(text=iface("Text {text:g} · Image {image:g}").format(text=text, image=image), translate=False)
         else:
-            scales.prop(settings, "guidance_text")
-            scales.prop(settings, "guidance_image")
+            scales.prop(settings, "guidance_text", text="Text")
+            scales.prop(settings, "guidance_image", text="Image")
         body.separator(factor=0.5)
         draw_photo_chooser(body, context.scene)
         row = body.row(align=True)

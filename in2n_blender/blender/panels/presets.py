@@ -10,7 +10,7 @@ from ..operators.presets import PRESET_SUBDIR
 
 
 class IN2N_MT_instructions(bpy.types.Menu):
-    """Instructions used before, and those that the chosen editor is good at."""
+    """Instructions used before, and those that the chosen model is good at."""
 
     bl_idname = "IN2N_MT_instructions"
     bl_label = "Instructions"
@@ -24,9 +24,7 @@ class IN2N_MT_instructions(bpy.types.Menu):
             layout.operator("in2n.clear_history", icon="TRASH")
             layout.separator()
         editor = context.scene.in2n.editor_id()
-        layout.label(
-            text="This Editor Knows" if instructions.known(editor) else "Suggestions", icon="OUTLINER_OB_LIGHT"
-        )
+        layout.label(text="This Model Knows" if instructions.known(editor) else "Suggestions", icon="OUTLINER_OB_LIGHT")
         self._draw(layout, instructions.suggestions(editor))
 
     @staticmethod
@@ -36,7 +34,7 @@ class IN2N_MT_instructions(bpy.types.Menu):
 
 
 class IN2N_PT_edit_presets(PresetPanel, bpy.types.Panel):
-    """Presets of editor, guidance, seed and size."""
+    """Presets of model, guidance, seed and size."""
 
     bl_label = "Edit Presets"
     preset_subdir = PRESET_SUBDIR
