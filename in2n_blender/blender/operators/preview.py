@@ -28,7 +28,7 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
 
     instruction: argument(PreviewGrid, "instruction", left_out="the scene's instruction")
     view: argument(PreviewGrid, "view", left_out="the one looked through, or the first")
-    grid: argument(PreviewGrid, "grid", default=True)
+    grid: argument(PreviewGrid, "grid", left_out="on", default=True)
     text_scales: argument(
         PreviewGrid, "text_scales", left_out="around the model's own, or with one picture the scene's; “5 7.5 10”"
     )
