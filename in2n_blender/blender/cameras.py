@@ -2,6 +2,7 @@
 
 A capture's coordinates and Blender's differ by one object, the capture's Empty: a camera's matrix relative to the Empty
 is its camera-to-world in the capture. Both use OpenGL axes (x right, y up, looks along -z), so no axis is flipped.
+What lies far from the origin of its own coordinates comes relative to the capture's offset, which the Empty keeps.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .scene_state import children
 
 LENS_PROPERTIES = ("sensor_fit", "sensor_width", "sensor_height", "lens", "shift_x", "shift_y")
 SHEAR_TOLERANCE = 1e-4
+OFFSET = "in2n_offset"  # a custom property: those are float64, properties of the add-on and matrices only float32
 
 
 def set_lens(camera_data, k: Intrinsics) -> None:
@@ -159,6 +161,7 @@ def add_capture(scene, capture: PinholeCapture, photos: dict[str, Path]) -> bpy.
     size = _display_size(capture)
     empty = bpy.data.objects.new(capture.name, None)
     empty.in2n.role = "CAPTURE"
+    set_offset(empty, capture.offset)
     empty.empty_display_size = 2 * size
     collection.objects.link(empty)
     for view in capture.views:
@@ -166,6 +169,21 @@ def add_capture(scene, capture: PinholeCapture, photos: dict[str, Path]) -> bpy.
     if len(capture.points):
         _add_points(collection, empty, capture, size)
     return empty
+
+
+def set_offset(obj, offset) -> None:
+    """Note on an object where its origin lies in the capture's own coordinates.
+
+    Args:
+        obj: A `bpy.types.Object`: the capture's Empty, or a mesh under it.
+        offset: (3,) float64, in the capture's units.
+    """
+    obj[OFFSET] = [float(value) for value in offset]
+
+
+def offset_of(obj) -> np.ndarray:
+    """(3,) float64, what `set_offset` noted on an object; zero where nothing did."""
+    return np.array(obj.get(OFFSET, (0.0, 0.0, 0.0)), np.float64)
 
 
 def _add_camera(collection, empty, view, size: float, photo: Path | None) -> None:

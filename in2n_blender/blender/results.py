@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from pathlib import Path
 
 import bpy
+import numpy as np
 
 from ..scene.errors import In2nError
+from ..workspace.files import read_json
 from ..workspace.layout import ORIGINAL, Workspace
 from . import look
+from .cameras import offset_of, set_offset
 from .look import COLOR_ATTRIBUTE
 from .scene_state import children
 
@@ -21,6 +25,7 @@ def import_mesh(context, scene, capture, file: Path, edit: str):
     capture: None puts it at the world's origin. Returns the object. Raises In2nError("missing_file", "bad_mesh").
     """
     data = _read_ply(context, file)
+    offset = _offset_of_mesh(file, capture)
     existing = next((o for o in children(capture, "MESH") if o.in2n.edit == edit), None) if capture else None
     if existing is not None:
         for material in existing.data.materials:
@@ -29,15 +34,26 @@ def import_mesh(context, scene, capture, file: Path, edit: str):
         data.name = previous.name
         if previous.users == 0:
             bpy.data.meshes.remove(previous)
+        set_offset(existing, offset)
         return existing
     data.name = f"{edit} mesh"
     data.materials.append(look.vertex_color_material())
     mesh = bpy.data.objects.new(data.name, data)
     mesh.in2n.role, mesh.in2n.edit = "MESH", edit
+    set_offset(mesh, offset)
     collection = next(iter(capture.users_collection), scene.collection) if capture else scene.collection
     collection.objects.link(mesh)
     mesh.parent = capture
     return mesh
+
+
+def _offset_of_mesh(file: Path, capture) -> np.ndarray:
+    """(3,) float64: what the engine noted beside the mesh; the capture's where it noted none."""
+    with suppress(In2nError, AttributeError, TypeError, ValueError):
+        noted = np.array(read_json(Path(file).with_suffix(".json")).get("offset"), np.float64)
+        if noted.shape == (3,) and np.isfinite(noted).all():
+            return noted
+    return offset_of(capture) if capture else np.zeros(3)
 
 
 def _read_ply(context, file: Path):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from .camera import Camera
+from .capture_checks import check_texts, check_unique, checked_view, rows_of_three
 from .errors import In2nError
 from .lens import Lens, pinhole_for
-from .names import is_plain
 
 MAXIMUM_POINTS = 50_000
-LONGEST_SIDE = 1 << 16  # of a view, in pixels: more is a mistake
+FAR_AWAY = 100.0  # extents of the capture: from here on float32 would show, at 1e-5 of an extent
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Capture:
-    """What a reader returns: every pose is camera-to-world, OpenGL axes, float64 (4, 4).
+    """What a reader returns: every pose is camera-to-world, OpenGL axes, float64 (4, 4), in the files' own coordinates.
 
-    points: (P, 3) float32 sparse points in the capture's units; point_colors: (P, 3) uint8.
+    points: (P, 3) float64 sparse points in the capture's units; point_colors: (P, 3) uint8.
     missing: names of frames that the files list but whose photo is not there; unreadable: whose photo is there but
     broken.
     """
@@ -44,7 +45,7 @@ class Capture:
     name: str
     source: Path
     frames: tuple[Frame, ...]
-    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.float32))
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     point_colors: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
     missing: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
@@ -66,6 +67,7 @@ class PinholeCapture:
 
     source: where it was read from; relative to the workspace if it lies inside it, else absolute.
     missing: names of frames without a view, because their photo is not there or cannot be read.
+    offset: (3,) float64; poses and points are relative to it, so that float32 is enough for them (see `map_offset`).
     """
 
     name: str
@@ -75,6 +77,7 @@ class PinholeCapture:
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.float32))
     point_colors: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
     missing: tuple[str, ...] = ()
+    offset: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
     @property
     def training_views(self) -> tuple[View, ...]:
@@ -89,6 +92,7 @@ class PinholeCapture:
             "name": self.name,
             "source": self.source,
             "preset": self.preset,
+            "offset": np.asarray(self.offset, np.float64).tolist(),
             "missing": list(self.missing),
             "views": [
                 {"name": v.name, "image": v.image, "held_out": v.held_out, **v.camera.to_json()} for v in self.views
@@ -110,7 +114,24 @@ class PinholeCapture:
                 that are not finite, sizes that are not positive, poses that are not rigid.
         """
         try:
-            return _checked(data)
+            if not isinstance(data, dict):
+                raise ValueError("it is not an object")
+            check_texts(data)
+            views = tuple(View(*checked_view(number, view)) for number, view in enumerate(data["views"], 1))
+            check_unique([view.name for view in views])
+            points, colors = (rows_of_three(data[key], key) for key in ("points", "point_colors"))
+            if len(points) != len(colors) or ((colors < 0) | (colors > 255)).any():
+                raise ValueError("its points and their colours do not fit")
+            return PinholeCapture(
+                data["name"],
+                data["source"],
+                data["preset"],
+                views,
+                points.astype(np.float32),
+                colors.astype(np.uint8),
+                tuple(data["missing"]),
+                rows_of_three([data.get("offset", [0, 0, 0])], "offset")[0],
+            )
         except (ValueError, TypeError, OverflowError, KeyError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise In2nError(
@@ -138,92 +159,6 @@ class PinholeCapture:
         return PinholeCapture.from_json(data, str(path))
 
 
-def _checked(data: object) -> PinholeCapture:
-    """Raises ValueError and the like, with what is wrong."""
-    if not isinstance(data, dict):
-        raise ValueError("it is not an object")
-    for key, kind in (("name", str), ("source", str), ("preset", str), ("views", list), ("missing", list)):
-        if not isinstance(data[key], kind):
-            raise ValueError(f"its {key} is not a {kind.__name__}")
-    if not all(isinstance(name, str) for name in data["missing"]):
-        raise ValueError("its missing names are not text")
-    views = tuple(_checked_view(number, view) for number, view in enumerate(data["views"], 1))
-    if not views:
-        raise ValueError("it has no views")
-    taken: set[str] = set()
-    for view in views:
-        if view.name.lower() in taken:
-            raise ValueError(f"two of its views are named “{view.name}”")
-        taken.add(view.name.lower())
-    points, colors = _rows(data["points"], "points"), _rows(data["point_colors"], "point_colors")
-    if len(points) != len(colors) or ((colors < 0) | (colors > 255)).any():
-        raise ValueError("its points and their colours do not fit")
-    return PinholeCapture(
-        data["name"],
-        data["source"],
-        data["preset"],
-        views,
-        points.astype(np.float32),
-        colors.astype(np.uint8),
-        tuple(data["missing"]),
-    )
-
-
-def _checked_view(number: int, data: object) -> View:
-    if not isinstance(data, dict):
-        raise ValueError(f"view {number} is not an object")
-    name, image = data["name"], data["image"]
-    if not is_plain(name):
-        raise ValueError(f"view {number} is named {name!r}, which is not a plain file name")
-    if not _stays_inside(image):
-        raise ValueError(f"the image of {name} is {image!r}, which is not a path inside the workspace")
-    if not isinstance(data["held_out"], bool):
-        raise ValueError(f"held_out of {name} is neither true nor false")
-    for key in ("width", "height"):
-        if type(data[key]) is not int or not 1 <= data[key] <= LONGEST_SIDE:
-            raise ValueError(f"the {key} of {name} is {data[key]!r:.40}")
-    try:
-        camera = Camera.from_json(data)
-    except (ValueError, TypeError, OverflowError):
-        raise ValueError(f"the camera of {name} is not made of numbers") from None
-    k = camera.intrinsics
-    if not np.isfinite([k.fx, k.fy, k.cx, k.cy]).all() or min(k.fx, k.fy) <= 0:
-        raise ValueError(
-            f"the lens of {name} has the focal lengths {k.fx:g}, {k.fy:g} and the centre {k.cx:g}, {k.cy:g}"
-        )
-    if not _is_rigid(camera.camera_to_world):
-        raise ValueError(f"the pose of {name} is not a rotation and a position")
-    return View(name, image, camera, data["held_out"])
-
-
-def _stays_inside(image: object) -> bool:
-    """Whether an image is a relative path that leads nowhere but down, on every platform."""
-    if not isinstance(image, str) or {"\\", ":", "\0"} & set(image):
-        return False
-    return all(part not in ("", ".", "..") for part in image.split("/"))
-
-
-def _is_rigid(pose: np.ndarray) -> bool:
-    rotation = pose[:3, :3]
-    return bool(
-        np.isfinite(pose).all()
-        and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4)
-        and np.linalg.det(rotation) > 0
-        and (pose[3] == [0, 0, 0, 1]).all()
-    )
-
-
-def _rows(rows: object, what: str) -> np.ndarray:
-    """(n, 3) float64, finite."""
-    try:
-        array = np.array(rows, np.float64).reshape(-1, 3)
-    except (ValueError, TypeError, OverflowError):
-        raise ValueError(f"its {what} are not rows of three numbers") from None
-    if not np.isfinite(array).all():
-        raise ValueError(f"its {what} have a number that is not finite")
-    return array
-
-
 def pinhole_capture(capture: Capture, longest_side: int, hold_out_every: int = 8, preset: str = "") -> PinholeCapture:
     """The normalised capture that `capture` becomes: needs numpy only and reads no photo.
 
@@ -248,18 +183,49 @@ def pinhole_capture(capture: Capture, longest_side: int, hold_out_every: int = 8
             ),
             "Hold out fewer views.",
         )
-    pinholes = {frame.lens: None for frame in capture.frames}
-    pinholes = {lens: pinhole_for(lens).fitted(longest_side)[0] for lens in pinholes}
+    pinholes = {lens: pinhole_for(lens).fitted(longest_side)[0] for lens in {frame.lens for frame in capture.frames}}
+    offset = map_offset(np.array([frame.camera_to_world[:3, 3] for frame in capture.frames]), capture.points)
     views = tuple(
-        View(f.name, f"images/{f.name}.png", Camera(pinholes[f.lens], f.camera_to_world), out)
+        View(f.name, f"images/{f.name}.png", Camera(pinholes[f.lens], _moved(f.camera_to_world, offset)), out)
         for f, out in zip(capture.frames, held_out)
     )
-    points, colors = capture.points, capture.point_colors
+    points, colors = np.asarray(capture.points, np.float64), capture.point_colors
     if len(points) > MAXIMUM_POINTS:
         chosen = np.sort(np.random.default_rng(0).choice(len(points), MAXIMUM_POINTS, replace=False))
         points, colors = points[chosen], colors[chosen]
     source = Path(capture.source).expanduser().resolve().as_posix()
-    return PinholeCapture(capture.name, source, preset, views, points, colors, capture.missing + capture.unreadable)
+    missing = capture.missing + capture.unreadable
+    relative = (points - offset).astype(np.float32)
+    return PinholeCapture(capture.name, source, preset, views, relative, colors, missing, offset)
+
+
+def map_offset(positions: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Where the origin of a capture is to be moved: a round number near its cameras if they are far away, else zero.
+
+    Captures in map coordinates (UTM metres, say) are millions of metres from the origin, where float32, which Blender
+    and the engine compute in, knows no centimetres. Captures nearer than FAR_AWAY times their extent stay as they are.
+
+    Args:
+        positions: (n, 3) float64 camera centres.
+        points: (p, 3) float64 sparse points, none where the cameras alone tell the extent.
+
+    Returns:
+        (3,) float64, a multiple of the power of ten above the capture's extent.
+    """
+    middle = np.median(positions, 0)
+    extents = [np.median(np.linalg.norm(at - middle, axis=1)) for at in (positions, points) if len(at)]
+    extent = float(max(extents)) or 1.0
+    if np.linalg.norm(middle) <= FAR_AWAY * extent:
+        return np.zeros(3)
+    step = 10.0 ** math.ceil(math.log10(extent))
+    return np.round(middle / step) * step
+
+
+def _moved(camera_to_world: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """The pose (4, 4) relative to the offset (3,)."""
+    pose = np.array(camera_to_world, np.float64)
+    pose[:3, 3] -= offset
+    return pose
 
 
 def _held_out(frames: tuple[Frame, ...], every: int) -> list[bool]:

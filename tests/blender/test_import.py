@@ -6,10 +6,13 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+from bpy_extras.object_utils import world_to_camera_view
+from mathutils import Vector
 
 from in2n_blender.blender import cameras, scene_state, workspaces
 from in2n_blender.scene.capture import pinhole_capture
 from in2n_blender.scene.readers import read as read_capture
+from tests.scene.captures import write_surveyed
 
 
 def run(**arguments):
@@ -142,3 +145,41 @@ def test_import_is_one_undo_step(scene, capture_folder):
     bpy.ops.ed.redo()
     capture = bpy.context.scene.in2n.capture
     assert capture is not None and len(cameras.children(capture, "CAMERA")) == 6
+
+
+UTM = np.array([500_000.37, 5_000_000.81, 300.25])
+
+
+def test_a_surveyed_capture_keeps_its_millimetres(scene, tmp_path):
+    """Poses and points in map coordinates: Blender's float32 has half a metre there."""
+    points, poses = write_surveyed(tmp_path, UTM)
+    run(filepath=str(tmp_path / "transforms.json"))
+    bpy.context.view_layer.update()
+    empty = scene.in2n.capture
+    offset = cameras.offset_of(empty)
+    assert np.array(empty.matrix_world).tolist() == np.eye(4).tolist() and np.abs(offset - UTM).max() < 10
+    (shown,) = cameras.children(empty, "POINTS")
+    kept = np.array([vertex.co for vertex in shown.data.vertices], np.float64)
+    assert np.abs(kept + offset - points).max() < 1e-3
+    for camera, pose in zip(cameras.children(empty, "CAMERA"), poses, strict=True):
+        assert np.abs(np.array(camera.matrix_world.translation, np.float64) + offset - pose[:3, 3]).max() < 1e-3
+        k, (width, height) = camera.in2n.intrinsics, camera.in2n.image_size
+        scene.camera, scene.render.resolution_x, scene.render.resolution_y = camera, width, height
+        for point in points:
+            at = np.linalg.inv(pose) @ np.r_[point, 1]
+            seen = world_to_camera_view(scene, camera, empty.matrix_world @ Vector(point - offset))
+            wanted = k[2] + k[0] * at[0] / -at[2], k[3] - k[1] * at[1] / -at[2]
+            assert np.hypot(seen.x * width - wanted[0], (1 - seen.y) * height - wanted[1]) < 0.1
+
+
+def test_the_offset_outlives_the_file(scene, tmp_path):
+    write_surveyed(tmp_path / "site", UTM)
+    run(filepath=str(tmp_path / "site/transforms.json"))
+    before = cameras.offset_of(scene.in2n.capture)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
+    assert cameras.offset_of(bpy.context.scene.in2n.capture).tolist() == before.tolist() == [500_000, 5_000_000, 300]
+
+
+def test_an_ordinary_capture_has_no_offset(imported):
+    assert cameras.offset_of(imported).tolist() == [0, 0, 0]

@@ -206,12 +206,15 @@ def test_frames_follow_the_timeline(reconstructed, scene, recording):
 
 
 def test_mesh_comes_in_once_with_its_colors(reconstructed, scene, recording):
-    recording.answers(mesh={"files": {"meshes/original.ply": PLY}})
+    offset = [500_000.25, 5_000_000.5, 300.125]
+    record = json.dumps({"offset": offset})
+    recording.answers(mesh={"files": {"meshes/original.ply": PLY, "meshes/original.json": record}})
     reconstructed.location = (1, 2, 3)
     objects, scenes = len(bpy.data.objects), len(bpy.data.scenes)
     assert bpy.ops.in2n.extract_mesh(resolution=64) == {"FINISHED"}
     assert recording.asked[0]["resolution"] == 64 and recording.asked[0]["edit"] is None
     (mesh,) = cameras.children(reconstructed, "MESH")
+    assert cameras.offset_of(mesh).tolist() == offset
     mesh.name = mesh.data.name = "mine"
     assert bpy.ops.in2n.extract_mesh() == {"FINISHED"}
     assert cameras.children(reconstructed, "MESH") == [mesh] and mesh.name == "mine"

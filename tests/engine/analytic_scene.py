@@ -8,6 +8,7 @@ import torch
 from in2n_blender.scene.camera import Camera, Intrinsics
 
 CENTER, RADIUS = np.array([1.0, 2.0, 3.0]), 1.0
+OFFSET = np.array([500_000.0, 5_000_000.0, 300.0])  # of the capture
 
 
 class BallScene:
@@ -18,7 +19,7 @@ class BallScene:
     def __init__(self, has_alpha: bool = True, floaters: bool = False):
         self.has_alpha, self.floaters, self.rendered = has_alpha, floaters, 0
         self.capture = SimpleNamespace(
-            training_views=[SimpleNamespace(camera=camera_at(angle)) for angle in (0.0, 2.0, 4.0)]
+            training_views=[SimpleNamespace(camera=camera_at(angle)) for angle in (0.0, 2.0, 4.0)], offset=OFFSET
         )
 
     def bounds(self) -> np.ndarray:

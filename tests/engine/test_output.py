@@ -31,7 +31,7 @@ from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Artifact, Reporter
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
-from tests.engine.analytic_scene import CENTER, RADIUS, BallScene, camera_at
+from tests.engine.analytic_scene import CENTER, OFFSET, RADIUS, BallScene, camera_at
 
 
 def read_exr(path):
@@ -304,6 +304,7 @@ def test_mesh_of_a_ball(workspace):
     np.testing.assert_allclose(ply.vertex_normals, normal, atol=0.15)
     facts = json.loads(workspace.mesh("gold", ".json").read_text())
     assert facts["vertices"] == result["vertices"] and facts["faces"] == result["faces"]
+    assert facts["offset"] == result["offset"] == OFFSET.tolist()
 
 
 def test_glb_has_y_up_and_linear_colors(workspace):

@@ -81,3 +81,16 @@ def write_transforms(
         for i in range(len(poses)):
             write_png(folder / f"images/{i:03d}{extension}", *size)
     return folder / name
+
+
+def write_surveyed(folder, at, count=12):
+    """A ring of cameras of radius 4 and points that differ by centimetres, moved by `at`. Returns points and poses."""
+    poses = np.array(ring(count))
+    poses[:, :3, 3] += at
+    points = np.random.default_rng(3).integers(-80, 80, (60, 3)) / 100 + at
+    rows = "\n".join(" ".join(map(repr, point)) + " 200 100 50" for point in points.tolist())
+    head = ["ply", "format ascii 1.0", f"element vertex {len(points)}"]
+    head += [f"property double {axis}" for axis in "xyz"] + [f"property uchar {c}" for c in ("red", "green", "blue")]
+    write_transforms(folder, poses, ply_file_path="points.ply")
+    (folder / "points.ply").write_text("\n".join([*head, "end_header", rows, ""]))
+    return points, poses

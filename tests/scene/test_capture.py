@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from in2n_blender.scene.camera import Intrinsics
-from in2n_blender.scene.capture import MAXIMUM_POINTS, Capture, Frame, PinholeCapture, pinhole_capture
+from in2n_blender.scene.capture import MAXIMUM_POINTS, Capture, Frame, PinholeCapture, map_offset, pinhole_capture
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.lens import Lens, pinhole_for
 from in2n_blender.scene.names import is_plain, unique_names
 from in2n_blender.scene.readers import read as read_capture
-from tests.scene.captures import ring, write_transforms
+from tests.scene.captures import ring, write_surveyed, write_transforms
 
 LENS = Lens("opencv", Intrinsics(640, 480, 500.0, 520.0, 310.0, 250.0), (-0.2, 0.05))
 
@@ -232,3 +232,56 @@ def test_a_capture_json_that_is_a_folder(tmp_path):
     with pytest.raises(In2nError) as caught:
         PinholeCapture.load(tmp_path / "capture.json")
     assert caught.value.code == "bad_capture"
+
+
+# -- map coordinates
+
+UTM = np.array([500_000.0, 5_000_000.0, 300.0])
+
+
+def test_map_coordinates_keep_their_millimetres(tmp_path):
+    points, poses = write_surveyed(tmp_path, UTM + [0.37, -0.12, 1.06])
+    read = read_capture(tmp_path)
+    np.testing.assert_allclose(read.points, points, atol=1e-9)
+    made = pinhole_capture(read, 240)
+    (tmp_path / "capture.json").write_text(json.dumps(made.to_json()))
+    for kept in (made, PinholeCapture.load(tmp_path / "capture.json")):
+        assert kept.offset.dtype == np.float64 and kept.points.dtype == np.float32
+        assert np.abs(kept.points + kept.offset - points).max() < 1e-6
+        positions = np.array([view.camera.position for view in kept.views])
+        assert np.abs(positions + kept.offset - poses[:, :3, 3]).max() < 1e-9
+        assert np.abs(positions).max() < 10 and (kept.offset == np.round(kept.offset)).all()
+
+
+@pytest.mark.parametrize("at", [(0, 0, 0), (30, -20, 5), (0.5, 0, 0)])
+def test_ordinary_coordinates_stay_exactly_as_they_are(tmp_path, at):
+    points, poses = write_surveyed(tmp_path, np.array(at, np.float64))
+    made = pinhole_capture(read_capture(tmp_path), 240)
+    assert (made.offset == 0).all()
+    np.testing.assert_array_equal(made.points, points.astype(np.float32))
+    np.testing.assert_array_equal([view.camera.camera_to_world[:3, 3] for view in made.views], poses[:, :3, 3])
+
+
+@pytest.mark.parametrize("cameras", [1e-4, 1e-2, 1.0, 1e3])
+def test_the_offset_is_a_round_number_near_the_cameras(cameras):
+    positions = np.random.default_rng(0).normal(size=(30, 3)) * cameras + UTM
+    positions[7] = 0  # one that went astray
+    offset = map_offset(positions, np.zeros((0, 3)))
+    assert np.linalg.norm(offset - UTM) < 12 * cameras
+    assert map_offset(positions - UTM, np.zeros((0, 3))).tolist() == [0, 0, 0]
+
+
+def test_the_offset_of_photos_from_one_place():
+    points = np.random.default_rng(0).normal(size=(500, 3)) * 3
+    near, far = np.ones((8, 3)), np.ones((8, 3)) + UTM
+    assert map_offset(near, points).tolist() == [0, 0, 0]
+    assert np.abs(map_offset(far, points + UTM) - UTM).max() <= 10
+    assert map_offset(near, points[:0]).tolist() == [0, 0, 0]
+
+
+def test_a_capture_json_without_an_offset_is_at_the_origin(tmp_path, written):
+    assert written.pop("offset") == [0, 0, 0]
+    (tmp_path / "capture.json").write_text(json.dumps(written))
+    assert (PinholeCapture.load(tmp_path / "capture.json").offset == 0).all()
+    for wrong in ([0, 0], [0, 0, float("nan")], "abc", None):
+        refused(tmp_path, {**written, "offset": wrong})

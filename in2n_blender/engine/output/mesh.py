@@ -61,8 +61,9 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
         report: Told how far it is, and asked whether the job was cancelled.
 
     Returns:
-        {"ply", "glb", "vertices", "faces", "threshold", "seconds", "device", "finished"}, finished: whether the scene
-        was computed to its end. The same, with what it was made from, is in meshes/<edit>.json.
+        {"ply", "glb", "vertices", "faces", "threshold", "seconds", "device", "finished", "offset"}, finished: whether
+        the scene was computed to its end, offset: what the vertices are relative to, in the capture's own coordinates.
+        The same, with what it was made from, is in meshes/<edit>.json.
 
     Raises:
         In2nError: "empty_mesh" where nothing is dense, "not_ours" where a mesh that no job of ours made has its name.
@@ -91,6 +92,7 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
         "seconds": round(time.monotonic() - started, 3),
         "device": describe_device(scene.device),
         "finished": is_done(workspace, request.edit),
+        "offset": scene.capture.offset.tolist(),
     }
     write_json(record_file, {"resolution": request.resolution, **result, "provenance": made_from.to_json()})
     for path in files.values():

@@ -115,13 +115,13 @@ def read(model: Path) -> Capture:
 
 
 def read_points(model: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (P, 3) float32 and colours (P, 3) uint8; none if the model has no points3D. Raises
+    """Positions (P, 3) float64 and colours (P, 3) uint8; none if the model has no points3D. Raises
     In2nError("bad_colmap")."""
     path = _file(model, "points3D")
     if path is None:
-        return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
+        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
     positions, colors = _guarded(path, _points_binary, _points_text)
-    points = np.array(positions, np.float32).reshape(-1, 3)
+    points = np.array(positions, np.float64).reshape(-1, 3)
     finite_points = np.isfinite(points).all(1)
     return points[finite_points], np.array(colors, np.uint8).reshape(-1, 3)[finite_points]
 

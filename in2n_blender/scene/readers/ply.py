@@ -29,7 +29,7 @@ _TYPES = {
 
 
 def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (P, 3) float32 and colours (P, 3) uint8 (mid grey where the file has none).
+    """Positions (P, 3) float64 and colours (P, 3) uint8 (mid grey where the file has none).
 
     Raises In2nError("bad_points"), and OSError.
     """
@@ -69,7 +69,7 @@ def _parse(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     else:
         order = {"binary_little_endian": "<", "binary_big_endian": ">"}[form]
         column = np.frombuffer(body, np.dtype([(name, order + kind) for name, kind in fields]), count)
-    points = np.stack([column[axis] for axis in "xyz"], -1).astype(np.float32)
+    points = np.stack([column[axis] for axis in "xyz"], -1).astype(np.float64)
     if {"red", "green", "blue"} <= set(names):
         colors = np.stack([column[c] for c in ("red", "green", "blue")], -1)
         scale = 255 if form != "ascii" and colors.dtype.kind == "f" else 1

@@ -240,8 +240,8 @@ def _points(folder: Path, table: dict) -> tuple[np.ndarray, np.ndarray]:
             "Export the capture again, or take applied_transform out.",
         )
     points, colors = colmap.read_points(model)
-    return (points @ applied[:, :3].T + applied[:, 3]).astype(np.float32), colors
+    return points @ applied[:, :3].T + applied[:, 3], colors
 
 
 def _no_points() -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
+    return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
