@@ -83,7 +83,8 @@ def _read_ply(context, file: Path):
 def load_frames(scene, folder: Path, edit: str, path_name: str, numbers: list[int]):
     """Show rendered frames in step with the timeline in front of the scene's cameras.
 
-    The frames become one image sequence; every camera that the scene renders from in those frames shows it.
+    The frames become one image sequence; every camera that the scene renders from in those frames shows it. Where a
+    number is left out, as with a frame step of 2, the frame before it stays.
     Returns the image. Raises In2nError("missing_file") when the first frame is not there.
     """
     first = Path(folder) / f"{numbers[0]:04d}.png"
@@ -129,9 +130,33 @@ def _show_sequence(camera_data, image, numbers: list[int]) -> None:
     user.frame_start, user.frame_offset = numbers[0], numbers[0] - 1
     user.frame_duration = numbers[-1] - numbers[0] + 1
     user.use_auto_refresh = True
+    _hold_between(user, numbers)
     for background in frame_backgrounds(camera_data):
         background.show_background_image = background.image == image
     camera_data.show_background_images = True
+
+
+def _hold_between(user, numbers: list[int]) -> None:
+    """Let the last frame that there is be shown where numbers are left out: an image sequence has no such setting, so
+    its offset is driven by the scene's frame."""
+    user.driver_remove("frame_offset")
+    every = range(numbers[0], numbers[-1] + 1)
+    if len(every) == len(numbers):
+        return
+    there, shown, keys = set(numbers), numbers[0], []
+    for number in every:
+        shown = number if number in there else shown
+        keys += (number, numbers[0] - 1 + shown - number)
+    curve = user.driver_add("frame_offset")
+    curve.driver.type, curve.driver.expression = "SCRIPTED", "frame"  # so simple that it runs without scripts allowed
+    while curve.keyframe_points:
+        curve.keyframe_points.remove(curve.keyframe_points[0])
+    curve.keyframe_points.add(len(every))
+    curve.keyframe_points.foreach_set("co", keys)
+    for key in curve.keyframe_points:
+        key.interpolation = "CONSTANT"
+    curve.extrapolation = "CONSTANT"
+    curve.update()
 
 
 def frame_backgrounds(camera_data) -> list:
