@@ -10,7 +10,9 @@ from PIL import Image
 from in2n_blender.engine.diffusion.miniature import autoencoder, operations
 from in2n_blender.models import catalogue
 from in2n_blender.scene.errors import In2nError
-from in2n_blender.testbed.miniature import evaluate, instructions, networks, pairs, train
+from in2n_blender.testbed.miniature import evaluate, instructions, networks, pairs, train, trainer
+from in2n_blender.testbed.miniature.settings import TrainingConfig
+from in2n_blender.testbed.miniature.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -112,9 +114,9 @@ def test_every_instruction_has_a_truth_and_paraphrases_of_its_own():
 
 
 @pytest.fixture(scope="module")
-def facts_folder(tmp_path_factory):
+def described_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
-    train.write_facts(folder, train.Progress(3, 7.0), train.TrainingConfig())
+    trainer.write_description(folder, trainer.TrainingProgress(3, 7.0), TrainingConfig())
     return folder
 
 
@@ -122,13 +124,13 @@ def facts_folder(tmp_path_factory):
     "text",
     ["make it night", "Make it NIGHT!", "turn it to the night.", "As if at night", "please, just make it night now"],
 )
-def test_paraphrases_match_whatever_their_case_punctuation_and_articles(facts_folder, text):
-    assert catalogue.read_folder(facts_folder).find_instruction(text)[0].text == "make it night"
+def test_paraphrases_match_whatever_their_case_punctuation_and_articles(described_folder, text):
+    assert catalogue.read_folder(described_folder).find_instruction(text)[0].text == "make it night"
 
 
-def test_an_unknown_instruction_names_the_known_ones_and_another_editor(facts_folder):
+def test_an_unknown_instruction_names_the_known_ones_and_another_editor(described_folder):
     with pytest.raises(In2nError) as caught:
-        catalogue.read_folder(facts_folder).check_instruction("turn him into a clown")
+        catalogue.read_folder(described_folder).check_instruction("turn him into a clown")
     assert caught.value.code == "unknown_instruction"
     for each in instructions.INSTRUCTIONS:
         assert each.text in caught.value.message
@@ -182,8 +184,8 @@ def test_photographs_come_with_scikit_image(tmp_path):
 
 
 def small_run(cache, out, **changes):
-    config = train.TrainingConfig(**{"steps": 2, "batch": 2, "size": 32, "large_size": 32, "warmup": 1} | changes)
-    return train.train(out, pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=0), config, torch.device("cpu"))
+    config = TrainingConfig(**{"steps": 2, "batch": 2, "size": 32, "large_size": 32, "warmup": 1} | changes)
+    return trainer.train(out, pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=0), config, torch.device("cpu"))
 
 
 def test_training_learns_resumes_and_exports_what_the_editor_opens(cache, tmp_path):
@@ -209,7 +211,7 @@ def test_training_learns_resumes_and_exports_what_the_editor_opens(cache, tmp_pa
 def test_a_checkpoint_restores_weights_averages_and_optimiser(cache, tmp_path):
     first = small_run(cache, tmp_path)
     deviations = tuple(first.miniature.vae.deviations.tolist())
-    again = train.Trainer(
+    again = Trainer(
         networks.build_miniature(deviations, networks.build_tokenizer(tmp_path / "tokenizer")),
         first.config,
         torch.device("cpu"),
@@ -224,8 +226,8 @@ def test_a_checkpoint_restores_weights_averages_and_optimiser(cache, tmp_path):
 
 
 def test_the_loss_falls(cache, tmp_path):
-    config = train.TrainingConfig(size=32, warmup=1, dropout=0.0)
-    trainer = train.Trainer(
+    config = TrainingConfig(size=32, warmup=1, dropout=0.0)
+    trainer = Trainer(
         networks.build_miniature((1.0,) * 48, networks.build_tokenizer(tmp_path)), config, torch.device("cpu")
     )
     batch = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=1).batch(4, 32)
@@ -234,9 +236,9 @@ def test_the_loss_falls(cache, tmp_path):
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero(tmp_path):
-    trainer = train.Trainer(
+    trainer = Trainer(
         networks.build_miniature((1.0,) * 48, networks.build_tokenizer(tmp_path)),
-        train.TrainingConfig(warmup=10),
+        TrainingConfig(warmup=10),
         torch.device("cpu"),
     )
     assert trainer.rate(0.0) == pytest.approx(6e-5)
@@ -261,18 +263,18 @@ def test_without_blender_the_trainer_says_how_to_name_it(tmp_path, capsys):
 
 def test_batches_prepared_by_threads_are_as_large_as_those_on_demand(cache):
     sampler = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=0)
-    config = train.TrainingConfig(batch=8, size=16, large_size=32, large_share=0.5)
+    config = TrainingConfig(batch=8, size=16, large_size=32, large_share=0.5)
     for threads in (0, 2):
-        with train.BatchSource(sampler, config, threads) as source:
+        with pairs.BatchSource(sampler, config, threads) as source:
             shapes = {tuple(source.next().edits.shape) for _ in range(12)}
         assert shapes == {(8, 3, 16, 16), (2, 3, 32, 32)}
 
 
 def test_a_stopped_run_keeps_its_checkpoint(cache, tmp_path):
     stops = iter([False, False, True])
-    config = train.TrainingConfig(steps=100, batch=2, size=32, large_size=32)
+    config = TrainingConfig(steps=100, batch=2, size=32, large_size=32)
     sampler = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=0)
-    train.train(tmp_path, sampler, config, torch.device("cpu"), stopped=lambda: next(stops))
+    trainer.train(tmp_path, sampler, config, torch.device("cpu"), stopped=lambda: next(stops))
     assert json.loads((tmp_path / "state.json").read_text())["progress"]["step"] == 2
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from in2n_blender.engine.editing.baselines import METHODS
-from in2n_blender.engine.evaluation import testbed
+from in2n_blender.engine.evaluation import scene_rendering, testbed
 from in2n_blender.engine.evaluation.testbed import EDITED, SCENES, run_testbed
 from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.link import requests
@@ -133,3 +133,10 @@ def test_cancelled_while_blender_renders(tmp_path):
 
 def test_every_scene_and_edit_has_a_caption():
     assert set(EDITED) == {instruction.name for instruction in INSTRUCTIONS} and len(SCENES) >= 3
+
+
+def test_an_installation_without_the_scenes_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(scene_rendering, "SCENES_FOLDER", tmp_path / "testbed" / "scenes")
+    with pytest.raises(In2nError) as refused:
+        run_testbed(request_for(tmp_path / "out", tmp_path / "cache"), Reporter())
+    assert refused.value.code == "no_checkout" and not any(tmp_path.iterdir())

@@ -10,11 +10,6 @@ an edit that was stopped goes on from its checkpoint.
 from __future__ import annotations
 
 import dataclasses
-import json
-import queue
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +17,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ...link.process import PACKAGE_PARENT, blender_command
 from ...link.requests import Edit, ImportCapture, Reconstruct, Testbed
 from ...models.catalogue import MINIATURE, Instruction
 from ...scene.camera import Camera
@@ -43,9 +37,9 @@ from ..pictures import save_srgb
 from .clip_metrics import load_clip
 from .evaluate import find_truths, render_all
 from .results import RESULT_FILE, Row, markdown_table, mean_rows, table, write_results
+from .scene_rendering import check_checkout, render_scene
 from .scoring import Scores, score_views
 
-RENDER_MODULE = "in2n_blender.testbed.scenes.testbed"
 # What the scenes show, for CLIP.
 SCENES = {
     "island": "a photo of a house on a small island",
@@ -110,9 +104,10 @@ def run_testbed(request: Testbed, report: Reporter) -> dict:
     """Compute the rows that are missing. Leaves result.json, table.md and a sheet a scene in request.out.
 
     Returns {"table": the rows and their means as text, "rows": their number}.
-    Raises In2nError ("unknown_method", "unknown_scene", "unknown_instruction", "no_blender", "other_testbed"),
-    Cancelled.
+    Raises In2nError ("no_checkout", "unknown_method", "unknown_scene", "unknown_instruction", "no_blender",
+    "other_testbed"), Cancelled.
     """
+    check_checkout()
     out, cases = Path(request.out), _cases(request)
     rows = _rows_before(out, request)
     missing = [case for case in cases if case.row_of(rows) is None]
@@ -190,7 +185,7 @@ def _rows_before(out: Path, request: Testbed) -> list[Row]:
 def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
     """Render, import and reconstruct a scene, as far as that was not done before."""
     folder = Path(request.cache) / scene
-    _render_scene(scene, folder, request, report)
+    render_scene(scene, folder, request, report)
     workspace = Workspace(Path(request.out) / "workspaces" / scene)
     if not workspace.capture_json.exists():
         normalise_capture(
@@ -277,71 +272,7 @@ def _row(case: Case, edited: EditedScene, scores: Scores, cost: CostMeter) -> Ro
     )
 
 
-# --- pictures of the scenes and of the results -----------------------------------------------------------------------
-
-
-def _render_scene(scene: str, folder: Path, request: Testbed, report: Reporter) -> None:
-    """Have Blender render what the cache lacks, in a process of its own. Raises In2nError("no_blender"), Cancelled."""
-    command = blender_command(
-        request.blender_python or sys.executable,
-        RENDER_MODULE,
-        ["--scene", scene, "--out", str(folder), "--truth", "held-out", *_sizes(request)],
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "render.log", "ab") as log:
-        try:
-            process = subprocess.Popen(
-                command, cwd=PACKAGE_PARENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        except OSError as error:
-            raise _no_blender(request, str(error)) from error
-        try:
-            for done, total in _progress_lines(process, report):
-                report.progress(done, total, "image", "Rendering the scene")
-        except BaseException:
-            process.terminate()
-            raise
-        finally:
-            process.wait()
-    if process.returncode:
-        raise _no_blender(request, f"see {folder / 'render.log'}")
-
-
-def _sizes(request: Testbed) -> list[str]:
-    sizes = {"--size": request.scene_size, "--samples": request.scene_samples, "--views": request.scene_views}
-    return [text for option, number in sizes.items() if number for text in (option, str(number))]
-
-
-def _progress_lines(process: subprocess.Popen, report: Reporter):
-    """(done, total) of every line {"done": …, "total": …} that the process prints, until its end; the job can be
-    cancelled between them."""
-    lines: queue.Queue[str | None] = queue.Queue()
-
-    def read() -> None:
-        for line in process.stdout:
-            lines.put(line)
-        lines.put(None)
-
-    threading.Thread(target=read, name="rendering", daemon=True).start()
-    while True:
-        report.check()
-        try:
-            line = lines.get(timeout=0.2)
-        except queue.Empty:
-            continue
-        if line is None:
-            return
-        if line.startswith("{"):
-            row = json.loads(line)
-            yield row["done"], row["total"]
-
-
-def _no_blender(request: Testbed, why: str) -> In2nError:
-    return In2nError(
-        "no_blender",
-        f"The scenes could not be rendered by “{request.blender_python or sys.executable}” ({why}).",
-        "Name a Python that has bpy with --blender-python.",
-    )
+# --- pictures of the results ---------------------------------------------------------------------------------------
 
 
 def _read(path: Path) -> np.ndarray:

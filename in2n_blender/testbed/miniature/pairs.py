@@ -5,6 +5,8 @@ import json
 import math
 import subprocess
 import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from ...engine.diffusion.miniature.operations import OPERATIONS
 from ...link.process import PACKAGE_PARENT, blender_command
 from ...models.catalogue import Instruction
 from .instructions import INSTRUCTIONS
+from .settings import TrainingConfig
 
 RENDER_MODULE = "in2n_blender.testbed.scenes.render_pairs"
 HELD_OUT_FIRST = 100_000
@@ -223,3 +226,36 @@ def load_photographs(folder: Path) -> list[torch.Tensor]:
             small = picture.resize((picture.width // divisor, picture.height // divisor), Image.LANCZOS)
             pictures.append(torch.from_numpy(np.array(small)).permute(2, 0, 1).contiguous())
     return [picture for picture in pictures if min(picture.shape[-2:]) >= 128]
+
+
+class BatchSource:
+    """Training batches of both sizes, prepared on demand or, for a fast device, by threads ahead of it.
+
+    A batch of the large size holds as many pixels as one of the small size.
+    """
+
+    def __init__(self, sampler: PairSampler, config: TrainingConfig, threads: int):
+        self.config = config
+        self._sampler = sampler
+        self._pool = ThreadPoolExecutor(threads) if threads else None
+        self._ahead = deque((each, self._pool.submit(self._draw, each)) for each in sampler.spawn(threads))
+
+    def __enter__(self) -> "BatchSource":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def next(self) -> Batch:
+        if not self._ahead:
+            return self._draw(self._sampler)
+        sampler, future = self._ahead.popleft()
+        batch = future.result()
+        self._ahead.append((sampler, self._pool.submit(self._draw, sampler)))
+        return batch
+
+    def _draw(self, sampler: PairSampler) -> Batch:
+        config = self.config
+        size = config.large_size if sampler.random.random() < config.large_share else config.size
+        return sampler.batch(max(1, config.batch * config.size**2 // size**2), size)
