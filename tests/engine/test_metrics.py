@@ -126,7 +126,7 @@ def test_a_still_wall_is_consistent_and_a_flickering_one_is_not():
     assert still.squared_error < 1e-6
     # A sideways step of 0.55 at depth 4 and 40 pixels of focal length moves the picture 5.5 of 48 pixels; half a pixel
     # at the border.
-    assert still.seen == pytest.approx((48 - 6) / 48, abs=0.01)
+    assert still.overlap == pytest.approx((48 - 6) / 48, abs=0.01)
     flicker = warp_consistency(wall(a), a, wall(b, shift=0.1), b)
     assert flicker.psnr_db == pytest.approx(20.0, abs=0.05)
 
@@ -138,16 +138,16 @@ def test_what_the_neighbour_cannot_see_does_not_count():
     neighbour.rgb_srgb[:, :20] = 0.0
     result = warp_consistency(view, a, neighbour, b)
     assert result.squared_error < 1e-6
-    assert result.seen < warp_consistency(view, a, wall(b), b).seen - 0.3
+    assert result.overlap < warp_consistency(view, a, wall(b), b).overlap - 0.3
 
 
 def test_no_overlap_and_empty_pixels():
     a, b = upright(0.0), upright(100.0)
     result = warp_consistency(wall(a), a, wall(b), b)
-    assert result.squared_error is None and result.psnr_db is None and result.seen == 0
+    assert result.squared_error is None and result.psnr_db is None and result.overlap == 0
     empty = wall(a)
     empty.alpha[:] = 0
-    assert warp_consistency(empty, a, wall(a), a).seen == 0
+    assert warp_consistency(empty, a, wall(a), a).overlap == 0
 
 
 def test_sequence_of_a_rigid_ball_is_consistent():

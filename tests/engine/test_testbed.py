@@ -10,7 +10,8 @@ from PIL import Image
 
 from in2n_blender.engine.editing.baselines import METHODS
 from in2n_blender.engine.evaluation import scene_rendering, testbed
-from in2n_blender.engine.evaluation.testbed import EDITED, SCENES, run_testbed
+from in2n_blender.engine.evaluation.cases import EDITED, SCENES
+from in2n_blender.engine.evaluation.testbed import run_testbed
 from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.link import requests
 from in2n_blender.scene.errors import Cancelled, In2nError

@@ -35,22 +35,32 @@ def direction_similarity(
 
     Gal et al. 2022, "StyleGAN-NADA", equation 2 (there as a loss, one minus it); Brooks et al. 2023, "InstructPix2Pix",
     and Haque et al. 2023, "Instruct-NeRF2NeRF", report it.
-    edited, original: embeddings (views, size). source, target: the captions' embeddings (size,).
-    An unchanged view has moved nowhere: 0, as torch's cosine_similarity has it in the published code. Equal captions
-    give no direction to follow: None.
+
+    Args:
+        edited, original: the images' embeddings, (views, size).
+        source, target: the captions' embeddings, (size,).
+
+    Returns:
+        A cosine a view. An unchanged view has moved nowhere: 0, as torch's cosine_similarity has it in the published
+        code. Equal captions give no direction to follow: None.
     """
-    wanted = target - source
-    if _is_zero(wanted):
+    direction = target - source
+    if _is_zero(direction):
         return [None] * len(edited)
-    return [_cosine(moved, wanted) for moved in edited - original]
+    return [_cosine(moved, direction) for moved in edited - original]
 
 
 def direction_consistency(edited: torch.Tensor, original: torch.Tensor) -> list[float | None]:
     """CLIP direction consistency of neighbouring frames i, i + 1: cos(C(e_i) - C(o_i), C(e_i+1) - C(o_i+1)).
 
     Haque et al. 2023, "Instruct-NeRF2NeRF", as its readers take it: the edit moves both frames the same way.
-    edited, original: embeddings (frames, size) along a path. A pair with one frame unchanged gives 0, with both None:
-    there is no edit to be consistent.
+
+    Args:
+        edited, original: embeddings of the frames along a path, (frames, size).
+
+    Returns:
+        A cosine a pair, frames - 1 of them. A pair with one frame unchanged gives 0, with both None: there is no edit
+        to be consistent.
     """
     moved = edited - original
     return [_cosine(a, b) for a, b in zip(moved, moved[1:])]
@@ -61,6 +71,12 @@ def direction_consistency_printed(edited: torch.Tensor, original: torch.Tensor) 
 
     Haque et al. 2023, appendix on metrics; whether it is misprinted is asked in the issues of its code. A scalar
     product, not a cosine: near 0 where neighbouring edited frames are alike, so that it says little about consistency.
+
+    Args:
+        edited, original: embeddings of the frames along a path, (frames, size).
+
+    Returns:
+        A number a pair, frames - 1 of them.
     """
     return [float(a @ b) for a, b in zip(edited - original, edited[1:] - edited[:-1])]
 
@@ -69,7 +85,16 @@ class Clip:
     """A CLIP model of transformers, in float32."""
 
     def __init__(self, name: str, folder: Path, device: torch.device | str):
-        """Raises In2nError("clip_unfit") when the folder does not hold a CLIP model with safetensors weights."""
+        """Load a model.
+
+        Args:
+            name: what the user called it.
+            folder: in transformers' layout.
+            device: what it runs on.
+
+        Raises:
+            In2nError: "clip_unfit" when the folder does not hold a CLIP model with safetensors weights.
+        """
         # Here, because transformers takes seconds to import, and most edits are measured without CLIP.
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
         from transformers.utils import logging
@@ -100,8 +125,18 @@ class Clip:
 
     @torch.no_grad()
     def embed_images(self, images: Sequence, report: Reporter | None = None) -> torch.Tensor:
-        """(images, size) float32 on the CPU, of unit length. images: (height, width, 3) sRGB in [0, 1]. Raises
-        Cancelled."""
+        """Embed images.
+
+        Args:
+            images: (height, width, 3) sRGB in [0, 1] each.
+            report: told of every batch, and asked several times an image whether the job was cancelled.
+
+        Returns:
+            (images, size) float32 on the CPU, of unit length.
+
+        Raises:
+            Cancelled.
+        """
         self._report = report or Reporter()
         size, parts = BATCH.get(self.device.type, 1), []
         try:
@@ -116,7 +151,11 @@ class Clip:
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """(texts, size) float32 on the CPU, of unit length. What is too long for the model is cut off."""
+        """Embed texts; what is too long for the model is cut off.
+
+        Returns:
+            (texts, size) float32 on the CPU, of unit length.
+        """
         length = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt").to(
             self.device
@@ -130,10 +169,20 @@ def load_clip(
     report: Reporter | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Clip | None:
-    """A CLIP by its hub name (from the local cache; downloaded only where IN2N_ALLOW_DOWNLOAD=1) or by its folder.
+    """A CLIP by its name on the hub or by its folder.
 
-    None, and one line to `note`, where the weights are not on this machine and cannot or may not be downloaded.
-    Raises In2nError: "unknown_clip" where it is neither a folder nor a hub's name, "clip_unfit", "no_device".
+    Args:
+        name: a hub model comes from the local cache; it is downloaded only where `models.hub.may_download`.
+        device: what it runs on.
+        report: told of a download, and asked whether the job was cancelled.
+        note: receives one line on why it is not measured.
+
+    Returns:
+        None where the weights are not on this machine and cannot or may not be downloaded.
+
+    Raises:
+        In2nError: "unknown_clip" where it is neither a folder nor a hub's name, "clip_unfit", "no_device".
+        Cancelled.
     """
     device = pick_device(str(device))
     folder = Path(name).expanduser()
@@ -152,16 +201,16 @@ def _find_on_hub(name: str, report: Reporter, note: Callable[[str], None]) -> Pa
     cached = hub.cached_snapshot(name, _is_whole)
     if cached is not None:
         return cached
-    why = f"“{name}” is not on this machine (some 2 GB), and {hub.why_no_download()}."
+    reason = f"“{name}” is not on this machine (some 2 GB), and {hub.why_no_download()}."
     if hub.may_download():
         try:
             folder = download(name, report, WANTED, UNWANTED)
             if _is_whole(folder):
                 return folder
-            why = f"“{name}” is no CLIP model with safetensors weights."
+            reason = f"“{name}” is no CLIP model with safetensors weights."
         except In2nError as error:
-            why = error.message
-    note(f"CLIP is not measured. {why}")
+            reason = error.message
+    note(f"CLIP is not measured. {reason}")
     return None
 
 

@@ -37,10 +37,14 @@ PATH_LENGTH = 4
 def evaluate(request: Evaluate, report: Reporter) -> dict:
     """Score an edit, or the unedited reconstruction against its photos.
 
-    Returns {"rows": [one `results.Row` as a dict], "table": text, "notes": what was not measured and why}; with
-    request.out the rows are in result.json there, and photo, edit and truth of held-out views in sheet.png.
-    Raises In2nError ("not_trained", "no_held_out_views", "missing_truth", "bad_truth" and those of `load_clip`),
-    Cancelled.
+    With request.out the rows are in result.json there, and photo, edit and truth of held-out views in sheet.png.
+
+    Returns:
+        {"rows": [one `results.Row` as a dict], "table": text, "notes": what was not measured and why}.
+
+    Raises:
+        In2nError: "not_trained", "no_held_out_views", "missing_truth", "bad_truth", and those of `load_clip`.
+        Cancelled.
     """
     request.check()
     notes: list[str] = []
@@ -118,11 +122,20 @@ def find_truths(
     photos: list[np.ndarray],
     note: Callable[[str], None] = lambda text: None,
 ) -> list[np.ndarray | None] | None:
-    """What the edited views should look like, (height, width, 3) sRGB each.
+    """What the edited views should look like.
 
-    folder: holds <view name>.png; None for a view without. Without a folder: the photos changed by the miniature's own
-    operation where the instruction is one of those, else None and one sentence to `note`.
-    Raises In2nError("missing_truth", "bad_truth").
+    Args:
+        folder: holds <view name>.png. Without one, the truth is the photos changed by the miniature's own operation,
+            where the instruction is one of those.
+        instruction: of the edit.
+        views, photos: the held-out ones; photos (height, width, 3) sRGB in [0, 1] each.
+        note: receives a sentence where there is none.
+
+    Returns:
+        A picture (height, width, 3) sRGB a view, None for a view without; None where nobody knows.
+
+    Raises:
+        In2nError: "missing_truth", "bad_truth".
     """
     if folder is not None:
         return _read_truths(Path(folder), views, note)
@@ -139,8 +152,8 @@ def find_truths(
 
 
 def picture_operation(instruction: str) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """The exact function of a picture, (batch, 3, height, width) to the same, that an instruction stands for, if it
-    does."""
+    """The exact function of pictures (batch, 3, height, width) that an instruction stands for; None where it stands for
+    none."""
     try:
         known, _ = MINIATURE.find_instruction(instruction)
     except In2nError:
@@ -164,8 +177,17 @@ def write_sheet(
     edited: list[np.ndarray],
     truths: list[np.ndarray | None] | None,
 ) -> Path:
-    """out/sheet.png: rows of photos, edits and truths of some held-out views. Raises In2nError when it cannot be
-    written."""
+    """Write out/sheet.png: rows of photos, edits and truths of some held-out views.
+
+    Args:
+        photos, edited, truths: (height, width, 3) sRGB in [0, 1] a view.
+
+    Returns:
+        The file.
+
+    Raises:
+        In2nError: "disk_full", "cannot_write".
+    """
     chosen = spread(len(photos), SHEET_VIEWS)
     rows = [("photo (held-out views)", photos), (f"edit: “{instruction}”" if instruction else UNEDITED, edited)]
     if truths and any(truth is not None for truth in truths):

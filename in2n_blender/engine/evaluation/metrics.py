@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from skimage.metrics import structural_similarity
 from torch.nn import functional
 
 from ...models import hub
@@ -29,13 +30,19 @@ LPIPS_SIDE = 31
 
 def ssim(image: np.ndarray, truth: np.ndarray) -> float:
     """Structural similarity (Wang et al. 2004) with its 11x11 Gaussian window of sigma 1.5, mean over pixels and
-    channels: ((2 m_x m_y + C1)(2 s_xy + C2)) / ((m_x^2 + m_y^2 + C1)(s_x^2 + s_y^2 + C2)), C1 = 0.01^2, C2 = 0.03^2. 1
-    for equal images.
+    channels: ((2 m_x m_y + C1)(2 s_xy + C2)) / ((m_x^2 + m_y^2 + C1)(s_x^2 + s_y^2 + C2)), C1 = 0.01^2, C2 = 0.03^2.
 
-    By scikit-image. Raises ValueError for images smaller than the window.
+    By scikit-image.
+
+    Args:
+        image, truth: (height, width, 3) sRGB in [0, 1].
+
+    Returns:
+        1 for equal images.
+
+    Raises:
+        ValueError: images smaller than the window.
     """
-    from skimage.metrics import structural_similarity
-
     image, truth = np.asarray(image, np.float64), np.asarray(truth, np.float64)
     return float(
         structural_similarity(
@@ -46,10 +53,15 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
 
 def lpips(image: np.ndarray, truth: np.ndarray, note: Callable[[str], None] = lambda text: None) -> float | None:
     """Learned perceptual distance (Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual
-    Metric"), version 0.1 with AlexNet, by the authors' package. 0 for equal images.
+    Metric"), version 0.1 with AlexNet, by the authors' package.
 
-    None, and one line to `note`, where AlexNet's trained weights are neither on disk nor may be downloaded: with a
-    random backbone the number would mean nothing. None, too, for images with a side below LPIPS_SIDE.
+    Args:
+        image, truth: (height, width, 3) sRGB in [0, 1].
+        note: receives one line on why it is not measured.
+
+    Returns:
+        0 for equal images. None where AlexNet's trained weights are neither on disk nor can be downloaded (with a
+        random backbone the number would mean nothing), and for images with a side below LPIPS_SIDE.
     """
     if min(np.shape(image)[:2]) < LPIPS_SIDE:
         note(f"LPIPS is not measured: it needs images of at least {LPIPS_SIDE} pixels.")
@@ -66,7 +78,10 @@ def lpips(image: np.ndarray, truth: np.ndarray, note: Callable[[str], None] = la
 
 def lpips_with(network: torch.nn.Module, image: np.ndarray, truth: np.ndarray) -> float:
     """LPIPS by a given `lpips.LPIPS` network."""
-    as_batch = lambda array: torch.as_tensor(np.asarray(array, np.float32)).permute(2, 0, 1)[None]  # noqa: E731
+
+    def as_batch(array: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(np.asarray(array, np.float32)).permute(2, 0, 1)[None]
+
     with torch.no_grad():
         return float(network(as_batch(image), as_batch(truth), normalize=True))
 
@@ -87,12 +102,13 @@ def _lpips_network() -> torch.nn.Module | None:
 class WarpConsistency:
     """How far a frame differs from its neighbour where both see the same surface.
 
-    squared_error: mean over the pixels seen by both and the channels, None where no pixel is. seen: their share of all
-    pixels.
+    Attributes:
+        squared_error: mean over the pixels that both see and the channels; None where there is none.
+        overlap: the share of such pixels, in [0, 1].
     """
 
     squared_error: float | None
-    seen: float
+    overlap: float
 
     @property
     def psnr_db(self) -> float | None:
@@ -110,11 +126,14 @@ def warp_consistency(
 
     Every pixel of `view` goes out to its depth, into the neighbour's camera, and takes the neighbour's colour there
     (bilinear). It counts (M = 1) where it lands inside the neighbour, in front of its camera, and all four of the
-    neighbour's depths around that place agree with its own within `tolerance` of it: where the neighbour is occluded or
-    at an edge, M = 0.
+    neighbour's depths around that position agree with its own within `tolerance` of it: where the neighbour is occluded
+    or at an edge, M = 0.
 
-    view, neighbour: anything with rgb_srgb (height, width, 3), alpha (height, width) and depth (height, width) along z,
-    as a RenderedView. Pixels with an alpha below one half count nowhere.
+    Args:
+        view, neighbour: anything with rgb_srgb (height, width, 3), alpha (height, width) and depth (height, width)
+            along z, as a RenderedView. Pixels with an alpha below one half count nowhere.
+        camera, neighbour_camera: what they were rendered from.
+        tolerance: share of its depth that two depths of one point may differ by.
     """
     rgb, alpha, depth = (
         torch.as_tensor(array, dtype=torch.float32) for array in (view.rgb_srgb, view.alpha, view.depth)
@@ -145,21 +164,28 @@ def warp_consistency(
     expected = torch.from_numpy(np.nan_to_num(z)).float().reshape(shape)
     nearest, farthest = _range_of_four(other_depth, where)
     agrees = (nearest > expected * (1 - tolerance)) & (farthest < expected * (1 + tolerance))
-    seen = torch.from_numpy(inside).reshape(shape) & agrees & (alpha >= 0.5) & (sample(other_alpha)[..., 0] >= 0.5)
-    if not seen.any():
+    visible = torch.from_numpy(inside).reshape(shape) & agrees & (alpha >= 0.5) & (sample(other_alpha)[..., 0] >= 0.5)
+    if not visible.any():
         return WarpConsistency(None, 0.0)
-    error = ((rgb - sample(other_rgb)) ** 2)[seen].double().mean()
-    return WarpConsistency(float(error), float(seen.double().mean()))
+    error = ((rgb - sample(other_rgb)) ** 2)[visible].double().mean()
+    return WarpConsistency(float(error), float(visible.double().mean()))
 
 
 def sequence_consistency(
     views, cameras: list[Camera], interval: int = 1, report: Reporter | None = None
 ) -> float | None:
-    """Mean over all pairs (i, i + interval) of the warping error's PSNR in dB, in both directions; None where no pair
-    overlaps.
+    """Mean over all pairs (i, i + interval) of the warping error's PSNR, in both directions.
 
-    interval 1 measures flicker, larger ones drift. report: asked between pairs whether the job was cancelled. Raises
-    Cancelled.
+    Args:
+        views, cameras: along a path, as for `warp_consistency`.
+        interval: 1 measures flicker, larger ones drift.
+        report: asked between pairs whether the job was cancelled.
+
+    Returns:
+        dB; None where no pair overlaps.
+
+    Raises:
+        Cancelled.
     """
     report, errors = report or Reporter(), []
     for i in range(len(cameras) - interval):
@@ -173,8 +199,15 @@ def sequence_consistency(
 
 
 def project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points (n, 3) in capture coordinates to pixels x, y (n,) and depth along z (n,), which is negative behind the
-    camera."""
+    """Project points into a camera.
+
+    Args:
+        points: (n, 3) in capture coordinates.
+
+    Returns:
+        x, y: (n,) pixels, the first pixel's middle at 0.5.
+        depth: (n,) along z, negative behind the camera.
+    """
     pose, k = np.asarray(camera.camera_to_world, np.float64), camera.intrinsics
     local = (points - pose[:3, 3]) @ pose[:3, :3]
     depth = -local[:, 2]
@@ -183,8 +216,15 @@ def project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray,
 
 
 def _range_of_four(depth: torch.Tensor, where: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The least and the greatest of the four depths that bilinear sampling would blend, each of the shape of
-    `where`."""
+    """The least and the greatest of the four depths that bilinear sampling would blend.
+
+    Args:
+        depth: (height, width).
+        where: (1, height, width, 2) in [-1, 1], as for grid_sample.
+
+    Returns:
+        Two tensors (height, width).
+    """
     height, width = depth.shape
     column = ((where[0, ..., 0] + 1) * width / 2 - 0.5).clamp(0, width - 1)
     row = ((where[0, ..., 1] + 1) * height / 2 - 0.5).clamp(0, height - 1)

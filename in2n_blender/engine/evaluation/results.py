@@ -18,9 +18,14 @@ ALL = "all"
 class Row:
     """One edit's quality and cost. None: not measured.
 
-    psnr_db, ssim, lpips: against the truth on held-out views. consistency: of neighbouring frames, warped by depth, in
-    dB. clip_direction, clip_consistency: cosines; clip_consistency_printed: see `clip_metrics`.
-    unet_evaluations, nerf_steps, seconds, cpu_seconds, peak_memory_mb: of the edit alone, without the reconstruction.
+    Attributes:
+        method, scene, instruction: what was measured.
+        psnr_db: in dB, against the truth on held-out views, as ssim (in [-1, 1]) and lpips (from 0 upwards).
+        consistency: of neighbouring frames, warped by depth, in dB (`metrics.sequence_consistency`).
+        clip_direction, clip_consistency: cosines, and clip_consistency_printed, a scalar product (`clip_metrics`).
+        unet_evaluations, nerf_steps: of the edit alone, without the reconstruction, as all that follow.
+        seconds, cpu_seconds: by the clock, and of all processor cores together.
+        peak_memory_mb: of the process, or of the GPU where it ran on one.
     """
 
     method: str
@@ -42,11 +47,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
+    """How a table shows one of a row's numbers."""
+
     title: str
     form: Callable[[object], str] = str
 
 
-_fixed = lambda digits: lambda value: f"{value:.{digits}f}"  # noqa: E731
+def _fixed(digits: int) -> Callable[[float], str]:
+    return lambda value: f"{value:.{digits}f}"
+
+
 COLUMNS = {
     "method": Column("method"),
     "scene": Column("scene"),
@@ -90,8 +100,14 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 
 def write_results(rows: Sequence[Row], out: Path | str) -> Path:
-    """Write {"rows": [...]} to out/result.json, atomically. Returns the file; raises In2nError when it cannot be
-    written."""
+    """Write {"rows": [...]} to out/result.json, atomically.
+
+    Returns:
+        The file.
+
+    Raises:
+        In2nError: "disk_full", "cannot_write".
+    """
     path = Path(out) / RESULT_FILE
     write_json(path, {"rows": [dataclasses.asdict(row) for row in rows]})
     return path
@@ -122,8 +138,11 @@ def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     names = [name for name in COLUMNS if any(getattr(row, name) not in (None, "") for row in rows)] or list(
         TEXT_COLUMNS
     )
-    show = lambda name, value: "" if value is None else COLUMNS[name].form(value)  # noqa: E731
+
+    def shown(name: str, value) -> str:
+        return "" if value is None else COLUMNS[name].form(value)
+
     return names, [
         [COLUMNS[name].title for name in names],
-        *([show(name, getattr(row, name)) for name in names] for row in rows),
+        *([shown(name, getattr(row, name)) for name in names] for row in rows),
     ]

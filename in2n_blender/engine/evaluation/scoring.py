@@ -17,7 +17,7 @@ from .metrics import LARGEST_PSNR, lpips, sequence_consistency, ssim
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over views, or over pairs of neighbouring frames. None: not measured. Units and sources as in
+    """Means over views, or over pairs of neighbouring frames. None: not measured. The numbers are those of
     `results.Row`."""
 
     psnr_db: float | None = None
@@ -44,16 +44,24 @@ def score_views(
 ) -> Scores:
     """Score an edit's views of the held-out cameras.
 
-    views: RenderedViews (rgb_srgb (height, width, 3), alpha, depth) of `cameras`.
-    truths: what each should look like, (height, width, 3) sRGB; None, as a whole or for a view, where nobody knows. The
-    means are over the views with a truth; equal images count as LARGEST_PSNR.
-    originals: the unedited photos of the same cameras, for CLIP.
-    sequence: rendered frames and cameras along a path of small steps, on which both consistencies are measured;
-    sequence_originals: the unedited scene's frames there, for CLIP. Without a sequence the held-out views are taken
-    instead, from neighbour to neighbour: they may be far apart and see little in common.
-    clip: from `clip_metrics.load_clip`; captions: (of the original, of the edited scene), for the direction similarity.
-    note: told, in a sentence each, what is not measured and why. report: asked between views whether the job was
-    cancelled. Raises Cancelled; ValueError where a truth is not of its view's size.
+    Args:
+        views: RenderedViews (rgb_srgb (height, width, 3), alpha, depth) of `cameras`.
+        cameras: the held-out ones.
+        truths: what each should look like, (height, width, 3) sRGB; None, as a whole or for a view, where nobody knows.
+            The means are over the views with a truth; equal images count as LARGEST_PSNR.
+        originals: the unedited photos of the same cameras, for CLIP.
+        sequence: rendered frames and cameras along a path of small steps, on which both consistencies are measured.
+            Without a sequence the held-out views are taken instead, from neighbour to neighbour: they may be far apart
+            and see little in common.
+        sequence_originals: the unedited scene's frames along the path, for CLIP.
+        clip: from `clip_metrics.load_clip`.
+        captions: (of the original, of the edited scene), for the direction similarity.
+        note: receives, in a sentence each, what is not measured and why.
+        report: asked between views whether the job was cancelled.
+
+    Raises:
+        Cancelled.
+        ValueError: a truth is not of its view's size.
     """
     report, note = report or Reporter(), _once(note)
     if sequence is None:
@@ -74,8 +82,12 @@ def score_sequence(views: Sequence, cameras: Sequence[Camera], report: Reporter 
 
 
 def neighbour_order(cameras: Sequence[Camera]) -> list[int]:
-    """The cameras' numbers in an order of small steps, from one end: always on to the nearest that is left, in position
-    and direction."""
+    """An order of small steps through the cameras, from one end: always on to the nearest that is left, in position and
+    direction.
+
+    Returns:
+        The cameras' numbers.
+    """
     poses = np.stack([np.asarray(camera.camera_to_world, np.float64) for camera in cameras])
     away = poses[:, :3, 3] - poses[:, :3, 3].mean(0)
     size = max(float(np.linalg.norm(away, axis=1).max()), 1e-9)
@@ -124,12 +136,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _once(note: Callable[[str], None]) -> Callable[[str], None]:
-    """Every sentence is said once, however many views it concerns."""
-    said = set()
+    """Every sentence once, however many views it concerns."""
+    noted = set()
 
-    def tell(text: str) -> None:
-        if text not in said:
-            said.add(text)
+    def note_once(text: str) -> None:
+        if text not in noted:
+            noted.add(text)
             note(text)
 
-    return tell
+    return note_once

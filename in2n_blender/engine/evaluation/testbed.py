@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from ...link.requests import Edit, ImportCapture, Reconstruct, Testbed
-from ...models.catalogue import MINIATURE, Instruction
+from ...models.catalogue import Instruction
 from ...scene.camera import Camera
 from ...scene.camera_path import through_views
 from ...scene.errors import In2nError
@@ -26,7 +26,7 @@ from ...scene.reporting import Progress, Reporter
 from ...workspace.files import read_json, write_json
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
-from ..editing.baselines import METHODS, EditedScene, run_method
+from ..editing.baselines import EditedScene, run_method
 from ..importing import normalise_capture
 from ..measure import CostMeter
 from ..nerf.reconstruction import reconstruct
@@ -34,56 +34,31 @@ from ..nerf.scene import RenderedView, load_scene
 from ..output.sheets import contact_sheet
 from ..photos import load_images
 from ..pictures import save_srgb
+from .cases import EDITED, SCENES, Case, choose_cases
 from .clip_metrics import load_clip
 from .evaluate import find_truths, render_all
 from .results import RESULT_FILE, Row, markdown_table, mean_rows, table, write_results
 from .scene_rendering import check_checkout, render_scene
 from .scoring import Scores, score_views
 
-# What the scenes show, for CLIP.
-SCENES = {
-    "island": "a photo of a house on a small island",
-    "courtyard": "a photo of a table in a courtyard",
-    "street": "a photo of a street with houses",
-}
-# "... the same scene after the edit": what an instruction's caption adds to the scene's.
-EDITED = {
-    "snow": "covered with snow",
-    "sunset": "at sunset",
-    "night": "at night",
-    "gold": "made of gold",
-    "autumn": "in autumn",
-    "pencil sketch": "as a pencil sketch",
-    "black and white": "in black and white",
-    "red tint": "tinted red",
-    "blue tint": "tinted blue",
-    "old photograph": "as an old photograph",
-}
 # Consistency is measured on neighbouring frames of a long path, so that each sees nearly what the next one sees.
 PATH_FRAMES, SEQUENCE_FRAMES = 96, 24
 SHEET_CELL = 160
 
 
-@dataclass(frozen=True)
-class Case:
-    """One row to be: a method on a scene with an instruction."""
-
-    method: str
-    scene: str
-    instruction: Instruction
-
-    def row_of(self, rows: list[Row]) -> Row | None:
-        mine = (self.method, self.scene, self.instruction.text)
-        return next((row for row in rows if (row.method, row.scene, row.instruction) == mine), None)
-
-    @property
-    def edit_name(self) -> str:
-        return f"{self.instruction.name} {self.method}".replace(" ", "-")
-
-
 @dataclass
 class Bench:
-    """A scene ready to be edited: its workspace, and what the held-out and the path's cameras see before any edit."""
+    """A scene ready to be edited.
+
+    Attributes:
+        name: the scene's.
+        folder: its pictures in the cache.
+        workspace: with its reconstruction.
+        held_out: the cameras of the held-out views, by the views' names.
+        photos: of the held-out views, (height, width, 3) sRGB in [0, 1] each.
+        path: cameras a small step apart.
+        unedited: what `held_out` and then `path` see of the reconstruction.
+    """
 
     name: str
     folder: Path
@@ -91,7 +66,7 @@ class Bench:
     held_out: dict[str, Camera]
     photos: list[np.ndarray]
     path: list[Camera]
-    before: list[RenderedView]
+    unedited: list[RenderedView]
 
     def truth(self, instruction: Instruction) -> list[np.ndarray]:
         """What the held-out cameras should see after the edit: (height, width, 3) sRGB each."""
@@ -103,12 +78,16 @@ class Bench:
 def run_testbed(request: Testbed, report: Reporter) -> dict:
     """Compute the rows that are missing. Leaves result.json, table.md and a sheet a scene in request.out.
 
-    Returns {"table": the rows and their means as text, "rows": their number}.
-    Raises In2nError ("no_checkout", "unknown_method", "unknown_scene", "unknown_instruction", "no_blender",
-    "other_testbed"), Cancelled.
+    Returns:
+        {"table": the rows and their means as text, "rows": their number}.
+
+    Raises:
+        In2nError: "no_checkout", "unknown_method", "unknown_scene", "unknown_instruction", "no_blender",
+            "other_testbed", and those of the jobs that it runs.
+        Cancelled.
     """
     check_checkout()
-    out, cases = Path(request.out), _cases(request)
+    out, cases = Path(request.out), choose_cases(request)
     rows = _rows_before(out, request)
     missing = [case for case in cases if case.row_of(rows) is None]
     clip = load_clip(request.clip, request.device, report) if request.clip else None
@@ -135,23 +114,6 @@ def run_testbed(request: Testbed, report: Reporter) -> dict:
     for scene in dict.fromkeys(case.scene for case in cases):
         _write_sheet(scene, [case for case in cases if case.scene == scene], out, report)
     return {"rows": len(chosen), "table": table(chosen) + "\n\n" + table(mean_rows(chosen))}
-
-
-def _cases(request: Testbed) -> list[Case]:
-    methods, scenes = request.methods or list(METHODS), request.scenes or list(SCENES)
-    for given, known, what in ((methods, METHODS, "method"), (scenes, SCENES, "scene")):
-        for name in given:
-            if name not in known:
-                raise In2nError(
-                    f"unknown_{what}", f"There is no {what} “{name}”.", f"Choose one of: {', '.join(known)}."
-                )
-    instructions = [_instruction(text) for text in request.instructions]
-    return [Case(method, scene, instruction) for scene in scenes for instruction in instructions for method in methods]
-
-
-def _instruction(text: str) -> Instruction:
-    """Only edits with a right answer are measured here. Raises In2nError("unknown_instruction")."""
-    return MINIATURE.find_instruction(text)[0]
 
 
 def _rows_before(out: Path, request: Testbed) -> list[Row]:
@@ -201,13 +163,13 @@ def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
         ),
         report,
     )
-    capture, unedited = load_capture(workspace), load_scene(workspace, None, request.device)
+    capture, reconstruction = load_capture(workspace), load_scene(workspace, None, request.device)
     path = [frame.camera for frame in through_views(capture, PATH_FRAMES).frames[:SEQUENCE_FRAMES]]
     held_out = {view.name: view.camera for view in capture.held_out_views}
     cameras = [*held_out.values(), *path]
-    before = render_all(unedited, cameras, "Rendering", report)
+    unedited = render_all(reconstruction, cameras, "Rendering", report)
     return Bench(
-        scene, folder, workspace, held_out, load_images(workspace, capture, capture.held_out_views), path, before
+        scene, folder, workspace, held_out, load_images(workspace, capture, capture.held_out_views), path, unedited
     )
 
 
@@ -232,8 +194,8 @@ def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter)
     with CostMeter(request.device) as cost:
         # All methods are compared by the depth of the unedited scene: the edits of the testbed change no shapes.
         views = [
-            RenderedView(view.rgb_srgb, before.alpha, before.depth)
-            for view, before in zip(render_all(edited, cameras, "Rendering", report), bench.before)
+            RenderedView(view.rgb_srgb, unedited.alpha, unedited.depth)
+            for view, unedited in zip(render_all(edited, cameras, "Rendering", report), bench.unedited)
         ]
     count = len(bench.held_out)
     for name, view in zip(bench.held_out, views):
@@ -247,7 +209,7 @@ def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter)
         truths,
         originals=bench.photos,
         sequence=(views[count:], bench.path),
-        sequence_originals=[view.rgb_srgb for view in bench.before[count:]],
+        sequence_originals=[view.rgb_srgb for view in bench.unedited[count:]],
         clip=clip,
         note=report.log,
         report=report,
@@ -302,10 +264,10 @@ def _write_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> 
     photo = load_images(workspace, capture, [view])[0]
     rows = []
     for instruction in dict.fromkeys(case.instruction for case in cases):
-        mine = [case for case in cases if case.instruction == instruction]
+        edits = [case for case in cases if case.instruction == instruction]
         truth = _read(_truth_picture(out, scene, instruction, view.name))
-        label = f"{instruction.text}: photo, truth, {', '.join(case.method for case in mine)}"
-        rows.append((label, [photo, truth, *(_read(_picture(out, case, view.name)) for case in mine)]))
+        label = f"{instruction.text}: photo, truth, {', '.join(case.method for case in edits)}"
+        rows.append((label, [photo, truth, *(_read(_picture(out, case, view.name)) for case in edits)]))
     path = out / f"{scene}.png"
     contact_sheet(rows, SHEET_CELL).save(path)
     report.artifact("image", path)
