@@ -190,7 +190,6 @@ def photos_hash(workspace: Workspace) -> str | None:
 
     Raises:
         In2nError: "bad_json", "disk_full", "cannot_write".
-        OSError: When a photo that is there cannot be read.
     """
     if not workspace.capture_json.is_file():
         return None
@@ -198,12 +197,13 @@ def photos_hash(workspace: Workspace) -> str | None:
     known = before.get("photos") if isinstance(before.get("photos"), dict) else {}
     photos = {}
     for name in _photo_names(workspace):
-        found = _size_and_time(workspace.root / name)
-        old = known.get(name)
-        if found is None:
-            continue  # whoever loads it says that it is missing
-        same = isinstance(old, list) and old[:2] == found
-        photos[name] = old if same else [*found, _file_hash(workspace.root / name)]
+        found, old = _size_and_time(workspace.root / name), known.get(name)
+        try:
+            if found is not None:
+                same = isinstance(old, list) and len(old) == 3 and old[:2] == found
+                photos[name] = old if same else [*found, _file_hash(workspace.root / name)]
+        except OSError:
+            continue  # whoever loads it says what is wrong
     capture = read_json(workspace.capture_json)
     cameras = hash_of({key: capture.get(key) for key in ("views", "points")})
     result = hash_of([cameras, {name: entry[2] for name, entry in photos.items()}])

@@ -12,7 +12,8 @@ from in2n_blender.engine.editing.baselines import (
     ScoreDistillation,
     run_method,
 )
-from in2n_blender.engine.editing.dataset_update import NOISE_LEVELS, Schedule, edit
+from in2n_blender.engine.editing.dataset_update import edit
+from in2n_blender.engine.editing.schedule import NOISE_LEVELS, Schedule
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.engine.nerf.scene import load_scene
 from in2n_blender.scene.errors import Cancelled, In2nError

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from in2n_blender.engine.editing import dataset_update
-from in2n_blender.engine.editing.dataset_update import NOISE_LEVELS, Schedule
+from in2n_blender.engine.editing.schedule import NOISE_LEVELS, Schedule
 from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.engine.nerf.reconstruction import reconstruct

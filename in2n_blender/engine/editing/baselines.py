@@ -20,7 +20,8 @@ from ..diffusion.editor import Editor, noise_generator
 from ..diffusion.loading import load_editor
 from ..nerf.dataset import camera_bundle
 from ..nerf.scene import RenderedView, Scene, load_scene
-from .dataset_update import DatasetUpdate, Schedule, edit, only_checks, resized
+from .dataset_update import DatasetUpdate, edit, only_checks, resized
+from .schedule import Schedule
 
 # Score distillation needs the gradient of a whole view, so it renders small ones, of about this many times the rays of
 # a step.

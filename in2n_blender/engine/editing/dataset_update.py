@@ -7,104 +7,62 @@ editor, conditioned on the *original* photo, and the result takes the view's pla
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from ...link.requests import Edit
-from ...scene.errors import Cancelled, In2nError
+from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
-from ...workspace.files import read_json, write_json
+from ...workspace.files import write_json
 from ...workspace.layout import Workspace
+from ...workspace.successor import Successor, settle
 from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, OriginalLatent, noise_generator
 from ..diffusion.loading import load_editor
 from ..measure import CostMeter
-from ..nerf.checkpoint import Saver, model_weights, read_checkpoint, save_checkpoint
+from ..nerf.checkpoint import Saver, model_weights, save_checkpoint, weights_hash
 from ..nerf.dataset import training_rays
 from ..nerf.reconstruction import load_capture_and_images
 from ..nerf.scene import Scene, build_model
 from ..nerf.settings import NerfSettings, settings_for
-from ..nerf.training import SETTLING, Trainer
+from ..nerf.training import Trainer
 from ..photos import opaque
 from ..pictures import save_srgb
+from .lineage import checkpoint_to_go_on_from, edit_provenance, edit_record, read_ground
+from .schedule import Schedule
 
-NOISE_LEVELS = (0.02, 0.98)
-# How far down its range "falling" goes. Lower levels keep what a render shows, half-way edits included.
-FALL = 0.4
 # Of all sittings together, in state.json; a cost before this sitting is added to, the largest memory kept.
 COSTS = ("seconds", "cpu_seconds", "unet_evaluations", "peak_memory_mb")
 DENOISING_STEPS = None  # the editor's own number: the paper's 20 for InstructPix2Pix
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Which view is edited when, and from which noise level; all of it follows from the seed.
-
-    noise: "uniform" draws every level from [0.02, 0.98] as the paper does; "falling" goes from the top of that range
-    down with the rounds (Kim et al. 2024, "DreamCatalyst"), which agrees in far fewer edits.
-    """
-
-    views: int
-    rounds: int
-    edit_rate: int
-    seed: int
-    noise: str
-
-    @property
-    def edits(self) -> int:
-        """How many dataset images are edited in all."""
-        return self.views * self.rounds
-
-    @property
-    def steps(self) -> int:
-        """NeRF steps: `edit_rate` for every edit, and those in which all of them settle."""
-        return max(1, round(self.views * self.rounds * self.edit_rate / (1 - SETTLING)))
-
-    def view(self, edit: int) -> int:
-        """One random permutation of the views, cycled."""
-        order = np.random.default_rng(np.random.SeedSequence([self.seed, 0])).permutation(self.views)
-        return int(order[edit % self.views])
-
-    def noise_level(self, edit: int) -> float:
-        if self.noise == "uniform":
-            return self.uniform_level(edit)
-        low, high = NOISE_LEVELS
-        # Round by round from the top to the bottom of the range, spread within the round so that no two are alike.
-        position = (edit // self.views + self._drawn(edit)) / max(self.rounds, 1)
-        return high - (high - low) * FALL * position
-
-    def uniform_level(self, number: int) -> float:
-        low, high = NOISE_LEVELS
-        return low + (high - low) * self._drawn(number)
-
-    def _drawn(self, number: int) -> float:
-        """Uniform in [0, 1)."""
-        return np.random.default_rng(np.random.SeedSequence([self.seed, 1, number])).random()
 
 
 def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = None) -> dict:
     """Edit the workspace's reconstruction by an instruction, from the edit's checkpoint if there is one.
 
     With a parent, its scene and its edited photos take the place of the reconstruction and the original photos.
-    method: `DatasetUpdate`, or one of the methods that it is measured against (`baselines`).
-    Returns edits/<name>/state.json: rounds, unet_evaluations, seconds, cpu_seconds, peak_memory_mb, editor,
-    instruction, device. Raises In2nError, Cancelled (after saving).
+    An edit that is made anew (`restart`) takes its name when it first saves; the earlier one goes when it is done (see
+    `workspace.successor`).
+
+    Args:
+        request: What to edit, and how.
+        report: Told of every step, with pictures in between, and asked whether the job was cancelled.
+        method: `DatasetUpdate`, or one of the methods that it is measured against (`baselines`).
+
+    Returns:
+        edits/<name>/state.json: rounds, unet_evaluations, seconds, cpu_seconds, peak_memory_mb, editor, instruction,
+        device, provenance.
+
+    Raises:
+        In2nError: "edit_exists" where the name belongs to an edit that was made from something else, "not_finite",
+            "diverged" and others; what was made is saved.
+        Cancelled: After saving.
     """
     method = method or DatasetUpdate
     request.check()
     workspace, device = Workspace(request.workspace), pick_device(request.device)
-    folder = workspace.edit(request.name)
-    reconstruction = read_checkpoint(workspace.reconstruction)
-    if reconstruction is None or not reconstruction[1]["done"]:
-        raise In2nError(
-            "not_trained",
-            f"The capture in {workspace.root} has not been reconstructed to the end.",
-            "Run the reconstruction first.",
-        )
+    reconstruction, parent = read_ground(request, workspace)
     editor = load_editor(request.editor, device, report)
     editor.prepare(request.instruction)
     capture, images = load_capture_and_images(workspace)
@@ -113,12 +71,14 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     )
     if request.perceptual != "auto":
         settings = replace(settings, perceptual=request.perceptual)
-    parent = _parent(request, workspace, reconstruction[1])
     schedule = method.Schedule(
         len(images), request.rounds or settings.edit_rounds, settings.edit_rate, request.seed, request.noise_schedule
     )
-    record = _record(request, editor, reconstruction[1], schedule, method)
-    found = _resumable(folder, record, request.restart)
+    record = edit_record(request, editor, reconstruction[1], schedule, method.name)
+    record["provenance"] = edit_provenance(workspace, editor, record).to_json()
+    folder = workspace.edit(request.name)
+    settle(workspace, folder)
+    found = checkpoint_to_go_on_from(workspace, record, request.restart)
     if found and found[1]["done"]:
         return found[1]
 
@@ -145,16 +105,17 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
         learning_rate=settings.edit_learning_rate,
         log=report.log,
     )
+    place = Successor(workspace, folder, anew=found is None, keep=False)
     if found:
         trainer.restore(*found)
         dataset.colors.copy_(found[0]["dataset"])
         state.update({key: found[1][key] for key in (*COSTS, "edits_done")})
     else:
         model.load_state_dict(model_weights((parent or reconstruction)[0]))
-        write_json(folder / "edit.json", record)
+        write_json(place.folder / "edit.json", record)
     del reconstruction, parent, found
     scene = Scene(model, transform, capture, device, dataset.has_alpha)
-    method(request, report, folder, editor, schedule, trainer, scene, images, state).run()
+    method(request, report, place, editor, schedule, trainer, scene, images, state).run()
     return state
 
 
@@ -169,7 +130,7 @@ class DatasetUpdate:
         self,
         request: Edit,
         report: Reporter,
-        folder: Path,
+        place: Successor,
         editor: Editor,
         schedule: Schedule,
         trainer: Trainer,
@@ -177,17 +138,16 @@ class DatasetUpdate:
         images: list[np.ndarray],
         state: dict,
     ):
-        self.request, self.report, self.folder, self.editor = request, report, folder, editor
+        self.request, self.report, self.place, self.editor = request, report, place, editor
         self.schedule, self.trainer, self.scene, self.images, self.state = schedule, trainer, scene, images, state
         self.originals: dict[int, OriginalLatent] = {}
         self.cost, self.before = CostMeter(trainer.dataset.device), {key: state[key] for key in COSTS}
 
     def run(self) -> None:
-        """Edit and train to the end of the schedule. Raises Cancelled after saving; nothing of a half-done edit is
-        kept."""
-        saver = Saver(self.save)
+        """Edit and train to the end of the schedule; whatever ends it, what was made is saved, and nothing of a
+        half-done edit is kept."""
         with self.cost:
-            try:
+            with Saver(self.save) as saver:
                 while self.trainer.step_count < self.schedule.steps:
                     self.report_progress()
                     # An edit comes before the NeRF step, so that no training graph is alive beside the diffusion
@@ -195,12 +155,10 @@ class DatasetUpdate:
                     self.before_step()
                     self.step()
                     saver.maybe()
-            except Cancelled:
-                saver.now()
-                raise
             self.state["done"] = True
             self.save()
-        self.report.artifact("checkpoint", self.folder / "checkpoint.safetensors")
+            self.place.done()
+        self.report.artifact("checkpoint", self.place.folder / "checkpoint.safetensors")
 
     def before_step(self) -> None:
         if self.trainer.step_count // self.schedule.edit_rate >= self.state["edits_done"] < self.schedule.edits:
@@ -225,20 +183,34 @@ class DatasetUpdate:
             guidance_image=self.request.guidance_image,
             report=only_checks(self.report),
         )[0].permute(1, 2, 0)
-        self.trainer.dataset.replace(view, edited)
-        self.state["edits_done"] = number + 1
         name = self.scene.capture.training_views[view].name
-        save_srgb(self.folder / "dataset" / f"{name}.png", edited.cpu())
+        if not torch.isfinite(edited).all():
+            raise In2nError(
+                "not_finite",
+                f"The edit of the photo {name} has values that are no numbers.",
+                "The model or the guidance may be damaged: choose other ones.",
+            )
+        self.trainer.dataset.replace(view, self.as_photo(view, edited))
+        self.state["edits_done"] = number + 1
+        save_srgb(self.place.folder / "dataset" / f"{name}.png", edited.cpu())
         self.show(view, render[0].permute(1, 2, 0), edited.cpu())
 
     def show(self, view: int, *images: torch.Tensor) -> None:
         """Photo, render and edit side by side: what an artist wants to watch. images: (height, width, 3) each, of one
         size."""
         photo = resized(self.photo(view), images[0].shape[:2])
-        save_srgb(self.folder / "preview.png", torch.cat([photo[0].permute(1, 2, 0), *images], 1))
-        self.report.artifact("image", self.folder / "preview.png")
+        file = self.place.folder / "preview.png"
+        try:
+            save_srgb(file, torch.cat([photo[0].permute(1, 2, 0), *images], 1))
+        except In2nError as error:  # a picture is not worth an edit
+            self.report.log(error.message)
+            return
+        self.report.artifact("image", file)
 
     def save(self) -> None:
+        """A checkpoint; none before there is anything in it that would be worth an earlier edit of the name."""
+        if self.trainer.step_count == 0 and self.state["edits_done"] == 0:
+            return
         now = {
             "seconds": self.cost.seconds,
             "cpu_seconds": self.cost.cpu_seconds,
@@ -251,8 +223,9 @@ class DatasetUpdate:
             tensors = {k: v for k, v in tensors.items() if k.startswith("model.")}
         # The dataset goes into the checkpoint too: the files in dataset/ may be ahead of the model's last save.
         tensors["dataset"] = self.trainer.dataset.colors.cpu()
-        self.state.update(numbers)
-        save_checkpoint(self.folder, tensors, self.state)
+        self.state.update(numbers, weights=weights_hash(tensors))
+        save_checkpoint(self.place.folder, tensors, self.state)
+        self.place.saved()
 
     def report_progress(self) -> None:
         self.report.progress(self.trainer.step_count, self.schedule.steps, "step", self.progress_message())
@@ -272,6 +245,21 @@ class DatasetUpdate:
         """(height, width, 3) the original photo, over white where it has alpha."""
         return torch.from_numpy(opaque(self.images[view]))
 
+    def as_photo(self, view: int, edited: torch.Tensor) -> torch.Tensor:
+        """An edit, which is over white, as the dataset keeps photos: with the straight colour of the photo's alpha.
+
+        Args:
+            view: Of the dataset.
+            edited: (height, width, 3) sRGB in [0, 1].
+
+        Returns:
+            (height, width, 3): what over white gives `edited` again; any colour where nothing is seen of it.
+        """
+        if not self.trainer.dataset.has_alpha:
+            return edited
+        alpha = self.trainer.dataset.image(view)[..., 3:].to(edited.device)
+        return ((edited - (1 - alpha)) / alpha.clamp_min(1 / 255)).clamp(0, 1)
+
 
 def resized(photo: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """(1, 3, *size) of a (height, width, 3) photo."""
@@ -286,64 +274,3 @@ def only_checks(report: Reporter) -> Reporter:
 def _editing_sizes(settings: NerfSettings) -> dict:
     names = ("edit_rounds", "edit_rate", "edit_learning_rate", "rays", "perceptual", "patches")
     return {name: getattr(settings, name) for name in names}
-
-
-def _record(
-    request: Edit, editor: Editor, reconstruction: dict, schedule: Schedule, method: type[DatasetUpdate]
-) -> dict:
-    """edit.json: everything that the result depends on."""
-    choose = lambda given, default: default if given is None else given  # noqa: E731
-    return {
-        "name": request.name,
-        "method": method.name,
-        "instruction": request.instruction.strip(),
-        "editor": editor.name,
-        "seed": request.seed,
-        "guidance_text": choose(request.guidance_text, editor.guidance_text),
-        "guidance_image": choose(request.guidance_image, editor.guidance_image),
-        "rounds": schedule.rounds,
-        "noise_schedule": schedule.noise,
-        "perceptual": request.perceptual,
-        "preset": request.preset,
-        "parent": request.parent,
-        "reconstruction": _made_from(reconstruction),
-        "region": None,
-    }
-
-
-def _parent(request: Edit, workspace: Workspace, reconstruction: dict):
-    """The checkpoint of the edit to build on, None without one. Raises In2nError("no_parent",
-    "other_reconstruction")."""
-    if request.parent is None:
-        return None
-    found = read_checkpoint(workspace.edit(request.parent))
-    if found is None or not found[1]["done"]:
-        raise In2nError(
-            "no_parent",
-            f"The edit “{request.parent}” to build on is not there or not finished.",
-            "Finish that edit first, or choose another.",
-        )
-    if found[1]["reconstruction"] != _made_from(reconstruction):
-        raise In2nError(
-            "other_reconstruction",
-            f"The edit “{request.parent}” was made from an earlier reconstruction.",
-            "Edit it again before you build on it.",
-        )
-    return found
-
-
-def _made_from(reconstruction: dict) -> dict:
-    return {key: reconstruction[key] for key in ("capture", "seed", "total_steps")}
-
-
-def _resumable(folder: Path, record: dict, restart: bool):
-    """The checkpoint to go on from. Raises In2nError("edit_exists") when the name belongs to another edit."""
-    if restart or not (folder / "edit.json").is_file():
-        return None
-    if read_json(folder / "edit.json") != json.loads(json.dumps(record)):
-        raise In2nError(
-            "edit_exists",
-            f"There already is an edit named “{record['name']}”, made with other settings.",
-            "Choose another name, or restart the edit to replace it.",
-        )
-    return read_checkpoint(folder)

@@ -13,14 +13,51 @@ from safetensors.torch import save_file
 
 from ...scene.errors import In2nError
 from ...workspace.files import atomic_path, write_json
+from ...workspace.provenance import hash_of_bytes
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], state: dict) -> None:
-    """checkpoint.safetensors, which holds the state that belongs to it, and a readable copy of the state in
-    state.json."""
+    """Write checkpoint.safetensors, which holds the state that belongs to it, and a readable copy in state.json.
+
+    Args:
+        folder: Where; made if it is not there.
+        tensors: By name, on the CPU.
+        state: JSON.
+
+    Raises:
+        In2nError: "diverged" where a tensor or number is not finite; what was saved before is as it was. "disk_full",
+            "cannot_write".
+    """
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values() if tensor.is_floating_point()):
+        raise diverged()
+    try:
+        text = json.dumps(state, allow_nan=False)
+    except ValueError:
+        raise diverged() from None
     with atomic_path(folder / "checkpoint.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+        save_file(tensors, temporary, metadata={"state": text})
     write_json(folder / "state.json", state)
+
+
+def diverged() -> In2nError:
+    """What training says when its numbers have become infinite or no numbers at all."""
+    return In2nError(
+        "diverged",
+        "Training diverged: its numbers are no longer finite.",
+        "What was saved before is kept. Check the photos and cameras, or use another seed or preset, and start anew.",
+    )
+
+
+def weights_hash(tensors: dict[str, torch.Tensor]) -> str:
+    """The content hash of what a scene is rendered from and built upon: the model's weights and an edit's photos."""
+    chosen = {name: value.contiguous() for name, value in tensors.items() if name.startswith("model.")}
+    if "dataset" in tensors:
+        chosen["dataset"] = tensors["dataset"].contiguous()
+    blocks = []
+    for name, value in sorted(chosen.items()):
+        blocks.append(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        blocks.append(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
+    return hash_of_bytes(blocks)
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None:

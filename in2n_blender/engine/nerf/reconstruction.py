@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +15,17 @@ import torch
 from ...link.requests import Reconstruct
 from ...scene.camera import Camera
 from ...scene.capture import PinholeCapture
-from ...scene.errors import Cancelled
+from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
+from ...workspace.provenance import PHOTOS, Provenance, photos_hash
+from ...workspace.successor import Successor, settle
 from ..device import describe_device, pick_device
 from ..measure import psnr
 from ..photos import Photos, opaque
 from ..pictures import save_srgb
-from .checkpoint import Saver, read_checkpoint, save_checkpoint
+from .checkpoint import Saver, diverged, read_checkpoint, save_checkpoint, weights_hash
 from .dataset import SceneTransform, training_rays
 from .scene import Scene, build_model
 from .settings import NerfSettings, settings_for, with_options
@@ -55,10 +58,21 @@ def load_capture_and_images(workspace: Workspace) -> tuple[PinholeCapture, Photo
 
 
 def reconstruct(request: Reconstruct, report: Reporter) -> dict:
-    """Train the NeRF of a workspace's capture, from its checkpoint if there is one.
+    """Train the NeRF of a workspace's capture, from its checkpoint if there is one of the same provenance.
 
-    Returns state.json: psnr_db on the held-out views (None without any), seconds, steps, device, settings.
-    Raises In2nError, Cancelled (after saving).
+    A reconstruction of other photos or settings stays where it is until the new one first saves; then it is kept as
+    earlier/reconstruction-<n>/, or, with `restart`, until the new one is done (see `workspace.successor`).
+
+    Args:
+        request: The workspace and the settings.
+        report: Told of every step, with pictures in between, and asked whether the job was cancelled.
+
+    Returns:
+        state.json: psnr_db on the held-out views (None without any), seconds, steps, device, settings, provenance.
+
+    Raises:
+        In2nError: "no_capture", "diverged" and others; what was trained is saved.
+        Cancelled: After saving.
     """
     workspace, device = Workspace(request.workspace), pick_device(request.device)
     capture, images = load_capture_and_images(workspace)
@@ -67,31 +81,45 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
     )
     if request.steps:
         settings = replace(settings, steps=request.steps)
-    folder = workspace.reconstruction
-    identity = {"settings": settings.to_json(), "seed": request.seed, "capture": capture_fingerprint(capture)}
-    found = None if request.restart else read_checkpoint(folder)
-    if found and not _belongs(found[1], identity):
-        report.log("The settings or the capture changed: the reconstruction starts anew.")
+    settle(workspace, workspace.reconstruction)
+    wanted = Provenance(
+        "reconstruction",
+        {"nerf": settings.to_json(), "seed": request.seed},
+        {PHOTOS: photos_hash(workspace)},
+    )
+    last_versions = {"settings": settings.to_json(), "seed": request.seed, "capture": capture_fingerprint(capture)}
+    found = None if request.restart else read_checkpoint(workspace.reconstruction)
+    if found and (reason := _why_not(found[1], wanted, last_versions)):
+        report.log(f"{reason} The reconstruction starts anew; the earlier one is kept in the folder “earlier”.")
         found = None
     if found and found[1]["done"]:
         return found[1]
 
     trainer, scene, state = start(capture, images, settings, request.seed, device, report)
-    state.update(identity, preset=request.preset)
+    state.update(last_versions, preset=request.preset, provenance=wanted.to_json())
     if found:
         trainer.restore(*found)
         state["seconds"] = found[1]["seconds"]
-    _train(trainer, scene, folder, state, report)
+    place = Successor(workspace, workspace.reconstruction, anew=found is None, keep=not request.restart)
+    _train(trainer, scene, workspace, place, state, report)
     return state
 
 
-def _belongs(state: dict, identity: dict) -> bool:
-    """Whether a checkpoint's state is of this identity; settings that came later were at their defaults then."""
+def _why_not(state: dict, wanted: Provenance, last_versions: dict) -> str | None:
+    """Why a checkpoint is not of this provenance, in one sentence; None where it is.
+
+    Settings that came later were at their defaults then. A state of the last version has no provenance: what it said
+    of itself, without the photos' pixels, is compared instead.
+    """
+    made = Provenance.from_json(state.get("provenance"))
     try:
-        settings = NerfSettings(**state["settings"]).to_json()
+        settings = NerfSettings(**(made.settings["nerf"] if made else state["settings"])).to_json()
     except (KeyError, TypeError):
-        return False
-    return {**{key: state.get(key) for key in identity}, "settings": settings} == identity
+        return "Made with other settings."
+    if made:
+        return wanted.why_not(replace(made, settings={**made.settings, "nerf": settings}))
+    same = {**{key: state.get(key) for key in last_versions}, "settings": settings} == last_versions
+    return None if same else "The settings or the capture changed."
 
 
 def start(
@@ -117,44 +145,54 @@ def start(
     return trainer, Scene(model, transform, capture, device, dataset.has_alpha), state
 
 
-def _train(trainer: Trainer, scene: Scene, folder: Path, state: dict, report: Reporter) -> None:
+def _train(
+    trainer: Trainer, scene: Scene, workspace: Workspace, place: Successor, state: dict, report: Reporter
+) -> None:
+    """Train to the end, saving on the way and whatever ends it."""
     started, before = time.monotonic(), state["seconds"]
 
-    def save():
+    def save() -> None:
+        if trainer.step_count == 0:  # nothing that would be worth an earlier reconstruction
+            return
         state["seconds"] = round(before + time.monotonic() - started, 2)
         tensors, numbers = trainer.state()
-        save_checkpoint(folder, tensors, {**state, **numbers})
+        state.update(numbers, weights=weights_hash(tensors))
+        if state["done"]:
+            tensors = {name: value for name, value in tensors.items() if name.startswith("model.")}
+        save_checkpoint(place.folder, tensors, state)
+        place.saved()
 
-    saver, preview = Saver(save), Saver(lambda: _preview(scene, folder, report), seconds=15)
-    try:
+    preview = Saver(lambda: _preview(scene, place.folder, report), seconds=15)
+    with Saver(save) as saver:
         for _ in range(trainer.step_count, trainer.total_steps):
             report.progress(trainer.step_count, trainer.total_steps, "step", "Reconstructing")
             trainer.step()
             saver.maybe()
             preview.maybe()
         report.progress(trainer.total_steps, trainer.total_steps, "step", "Measuring the held-out views")
-        state["seconds"] = round(before + time.monotonic() - started, 2)
-        state["psnr_db"] = held_out_psnr(scene, folder.parent, report)
-    except Cancelled:
-        saver.now()
-        raise
-    _preview(scene, folder, report)
+        state["psnr_db"] = held_out_psnr(scene, workspace, report)
     state["done"] = True
-    tensors, numbers = trainer.state()
-    state.update(numbers)
-    save_checkpoint(folder, {k: v for k, v in tensors.items() if k.startswith("model.")}, state)
-    report.artifact("checkpoint", folder / "checkpoint.safetensors")
+    save()
+    place.done()
+    _preview(scene, place.folder, report)
+    report.artifact("checkpoint", place.folder / "checkpoint.safetensors")
 
 
-def held_out_psnr(scene: Scene, workspace_root: Path, report: Reporter) -> float | None:
-    """Mean PSNR over the held-out views in dB; captures with alpha are compared over white."""
+def held_out_psnr(scene: Scene, workspace: Workspace, report: Reporter) -> float | None:
+    """Mean PSNR over the held-out views in dB; captures with alpha are compared over white.
+
+    None where there are no held-out views, or where every pixel is the photo's. Raises In2nError("diverged").
+    """
     views = scene.capture.held_out_views
     if not views:
         return None
     values = []
-    for view, image in zip(views, Photos(Workspace(workspace_root), views)):
+    for view, image in zip(views, Photos(workspace, views)):
         values.append(psnr(scene.render(view.camera, report).rgb_srgb, opaque(image)))
-    return round(float(np.mean(values)), 3)
+    mean = float(np.mean(values))
+    if math.isnan(mean):
+        raise diverged()
+    return round(mean, 3) if math.isfinite(mean) else None
 
 
 def _preview(scene: Scene, folder: Path, report: Reporter) -> None:
@@ -164,11 +202,15 @@ def _preview(scene: Scene, folder: Path, report: Reporter) -> None:
     camera = Camera(
         k.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink))), view.camera.camera_to_world
     )
-    save_srgb(folder / "preview.png", scene.render(camera, report).rgb_srgb)
+    try:
+        save_srgb(folder / "preview.png", scene.render(camera, report).rgb_srgb)
+    except In2nError as error:  # a picture is not worth a reconstruction
+        report.log(error.message)
+        return
     report.artifact("image", folder / "preview.png")
 
 
 def capture_fingerprint(capture: PinholeCapture) -> str:
-    """Changes when the views' cameras, images' names or split change."""
+    """Changes when the views' cameras, images' names or split change: how the last version knew its captures."""
     text = json.dumps([(v.name, v.image, v.held_out, v.camera.to_json()) for v in capture.views])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

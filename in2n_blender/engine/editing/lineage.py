@@ -1,0 +1,162 @@
+"""What an edit is made from, and whether a checkpoint that lies under its name is of that."""
+
+from __future__ import annotations
+
+import json
+
+from ...link.requests import Edit
+from ...scene.errors import In2nError
+from ...workspace.files import read_json, write_json
+from ...workspace.layout import Workspace
+from ...workspace.provenance import (
+    PARENT,
+    PHOTOS,
+    RECONSTRUCTION,
+    Provenance,
+    checkpoint_state,
+    model_revision,
+    photos_hash,
+    scene_hash,
+)
+from ...workspace.successor import making_folder
+from ..diffusion.editor import Editor
+from ..nerf.checkpoint import read_checkpoint
+from .schedule import Schedule
+
+# What edit.json says beside its settings.
+NAMES = ("name", "editor", "parent", "reconstruction")
+
+
+def read_ground(request: Edit, workspace: Workspace):
+    """What an edit is made on.
+
+    Returns:
+        The reconstruction's checkpoint and the parent's, (tensors, state) each; None for the latter without a parent.
+
+    Raises:
+        In2nError: "not_trained", "no_parent", "other_reconstruction".
+    """
+    reconstruction = read_checkpoint(workspace.reconstruction)
+    if reconstruction is None or not reconstruction[1]["done"]:
+        raise In2nError(
+            "not_trained",
+            f"The capture in {workspace.root} has not been reconstructed to the end.",
+            "Run the reconstruction first.",
+        )
+    if request.parent is None:
+        return reconstruction, None
+    parent = read_checkpoint(workspace.edit(request.parent))
+    if parent is None or not parent[1]["done"]:
+        raise In2nError(
+            "no_parent",
+            f"The edit “{request.parent}” to build on is not there or not finished.",
+            "Finish that edit first, or choose another.",
+        )
+    made = Provenance.from_json(parent[1].get("provenance"))
+    of_this = (
+        made.inputs.get(RECONSTRUCTION) == scene_hash(workspace.reconstruction)
+        if made
+        else parent[1]["reconstruction"] == _last_versions_identity(reconstruction[1])
+    )
+    if not of_this:
+        raise In2nError(
+            "other_reconstruction",
+            f"The edit “{request.parent}” was made from an earlier reconstruction.",
+            "Edit it again before you build on it.",
+        )
+    return reconstruction, parent
+
+
+def edit_record(request: Edit, editor: Editor, reconstruction: dict, schedule: Schedule, method: str) -> dict:
+    """edit.json without its provenance: every setting, with the editor's own where none was chosen."""
+    choose = lambda given, default: default if given is None else given  # noqa: E731
+    record = {
+        "name": request.name,
+        "method": method,
+        "instruction": request.instruction.strip(),
+        "editor": editor.name,
+        "seed": request.seed,
+        "guidance_text": choose(request.guidance_text, editor.guidance_text),
+        "guidance_image": choose(request.guidance_image, editor.guidance_image),
+        "rounds": schedule.rounds,
+        "noise_schedule": schedule.noise,
+        "perceptual": request.perceptual,
+        "preset": request.preset,
+        "parent": request.parent,
+        "reconstruction": _last_versions_identity(reconstruction),
+        "region": None,
+    }
+    return json.loads(json.dumps(record))
+
+
+def edit_provenance(workspace: Workspace, editor: Editor, record: dict) -> Provenance:
+    """What an edit of this record is made from; its name and those of its parent and editor play no part."""
+    inputs = {PHOTOS: photos_hash(workspace), RECONSTRUCTION: scene_hash(workspace.reconstruction)}
+    if record["parent"] is not None:
+        inputs[PARENT] = scene_hash(workspace.edit(record["parent"]))
+    settings = {key: value for key, value in record.items() if key not in NAMES}
+    return Provenance("edit", settings, inputs, editor_revision(editor))
+
+
+def editor_revision(editor: Editor) -> str:
+    """The revision of an editor's weights; its name where these do not lie in a folder."""
+    folder = getattr(editor, "folder", None)
+    return model_revision(folder) if folder else editor.name
+
+
+def checkpoint_to_go_on_from(workspace: Workspace, record: dict, restart: bool):
+    """The checkpoint of an edit where it is of this record's provenance.
+
+    The checkpoint itself says what it is of: edit.json may be that of an edit which was begun anew and killed before
+    its first save.
+
+    Args:
+        workspace: Where the edit is.
+        record: edit.json as it should be, with its provenance.
+        restart: Whether the user wants it anew.
+
+    Returns:
+        (tensors, state), or None where the edit begins anew.
+
+    Raises:
+        In2nError: "edit_exists" when the name belongs to an edit that was made from something else.
+    """
+    folder = workspace.edit(record["name"])
+    if restart or not (folder / "edit.json").is_file():
+        return None
+    noted = read_json(folder / "edit.json")
+    noted = noted if isinstance(noted, dict) else {}
+    state = checkpoint_state(folder)
+    reason = _why_not(noted, record, noted, workspace)
+    if state is not None and _why_not(state, record, noted, workspace) is None:
+        if reason:
+            write_json(folder / "edit.json", {**record, "provenance": state.get("provenance")})
+        return read_checkpoint(folder)
+    if reason is None:  # begun anew and killed before it saved
+        if state is None and (folder / "checkpoint.safetensors").is_file():
+            return read_checkpoint(folder)  # which says what is wrong with it
+        return None
+    begun = making_folder(workspace, folder) / "edit.json"
+    if begun.is_file() and read_json(begun).get("provenance") == record["provenance"]:
+        return None  # what is there was to be replaced, and is
+    raise In2nError(
+        "edit_exists",
+        f"There already is an edit named “{record['name']}”: {reason[0].lower()}{reason[1:]}",
+        "Choose another name, or restart the edit to replace it.",
+    )
+
+
+def _why_not(made: dict, record: dict, noted: dict, workspace: Workspace) -> str | None:
+    """Why a record or a checkpoint's state is not of this record's provenance, in one sentence; None where it is."""
+    provenance = Provenance.from_json(made.get("provenance"))
+    if provenance:
+        return Provenance.from_json(record["provenance"]).why_not(provenance, record["parent"])
+    same = all(made.get(key) == value for key, value in record.items() if key not in ("name", "parent", "provenance"))
+    parent = made.get("parent")
+    renamed = parent is not None and noted.get("parent") == record["parent"] and parent not in workspace.edits()
+    return None if same and (parent == record["parent"] or renamed) else "Made with other settings."
+
+
+def _last_versions_identity(reconstruction: dict) -> dict:
+    """By what the last version knew a reconstruction again."""
+    return {key: reconstruction[key] for key in ("capture", "seed", "total_steps")}

@@ -1,0 +1,117 @@
+"""A result that is made anew: the earlier one stays in its place until there is something to take it.
+
+What is made anew lies in .making-<…>/ until its first checkpoint is whole. Then the earlier result's folder is moved
+aside as it is, and the new one takes its place:
+
+    earlier/reconstruction-1/      kept: other photos or settings, nobody said that it should go
+    earlier/replaced/<…>/          to be replaced, as the user said ("restart"): removed when its successor is done
+
+A kill at any time leaves one of both whole, and the earlier one on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from .files import write_error
+from .layout import Workspace
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Successor:
+    """Where a result is made.
+
+    Attributes:
+        folder: What is written goes here; changes when the result takes its place.
+    """
+
+    def __init__(self, workspace: Workspace, final: Path, anew: bool, keep: bool):
+        """
+        Args:
+            workspace: Whose result it is.
+            final: The result's folder.
+            anew: Whether it begins anew; else what lies in its folder is gone on with.
+            keep: Whether an earlier result is kept when this one is done.
+        """
+        self._workspace, self._final, self._keep = workspace, final, keep
+        self.folder = making_folder(workspace, final) if anew and (final / CHECKPOINT).is_file() else final
+        if self.folder != final:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def saved(self) -> None:
+        """A checkpoint lies in `folder`: the result takes its place.
+
+        Raises:
+            In2nError: "cannot_write"; the earlier result is in its place then.
+        """
+        if self.folder == self._final:
+            return
+        aside = earlier_folder(self._workspace, self._final, self._keep)
+        try:
+            if not self._keep and aside.exists():  # what lies there was done; what it was replaced by never was
+                os.rename(self._final, spoilt := aside.with_name(f".{aside.name}"))
+                shutil.rmtree(spoilt, ignore_errors=True)
+            else:
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(self._final, aside)
+            os.rename(self.folder, self._final)
+        except OSError as error:
+            if aside.exists() and not self._final.exists():
+                os.rename(aside, self._final)
+            raise write_error(self._final, error) from error
+        self.folder = self._final
+
+    def done(self) -> None:
+        """The result is whole: what the user said should be replaced goes."""
+        replaced = earlier_folder(self._workspace, self._final, keep=False)
+        shutil.rmtree(replaced, ignore_errors=True)
+        for folder in (
+            replaced.parent,
+            self._workspace.root / "earlier" / "replaced",
+            self._workspace.root / "earlier",
+        ):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def settle(workspace: Workspace, final: Path) -> None:
+    """After a kill between the two renames, let the new result take its place.
+
+    Raises:
+        In2nError: "cannot_write".
+    """
+    making = making_folder(workspace, final)
+    if not final.exists() and (making / CHECKPOINT).is_file():
+        try:
+            os.rename(making, final)
+        except OSError as error:
+            raise write_error(final, error) from error
+
+
+def making_folder(workspace: Workspace, final: Path) -> Path:
+    """Where a result is made until it takes its place."""
+    return workspace.root / f".making-{'-'.join(final.relative_to(workspace.root).parts)}"
+
+
+def earlier_folder(workspace: Workspace, final: Path, keep: bool) -> Path:
+    """Where an earlier result goes: to be kept, under the first free number, or until its successor is done."""
+    name = final.relative_to(workspace.root)
+    if not keep:
+        return workspace.root / "earlier" / "replaced" / name
+    number = 1
+    while (folder := workspace.root / "earlier" / f"{name}-{number}").exists():
+        number += 1
+    return folder
+
+
+def forget_replaced(workspace: Workspace, final: Path) -> None:
+    """Remove what a result replaced, and the folders that are then empty."""
+    replaced = earlier_folder(workspace, final, keep=False)
+    shutil.rmtree(replaced, ignore_errors=True)
+    for folder in replaced.relative_to(workspace.root).parents[:-1]:
+        with suppress(OSError):  # not empty, or not there
+            (workspace.root / folder).rmdir()
