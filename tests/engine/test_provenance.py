@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.nerf.training import Trainer
 from in2n_blender.link.requests import Reconstruct
+from in2n_blender.models import catalogue
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
@@ -311,7 +313,7 @@ def test_a_half_done_edit_of_the_last_version_is_gone_on_with(own):
 class UnchangingEditor(Editor):
     """Gives the original photo back, over white as it came."""
 
-    name, guidance_text, guidance_image, steps = "unchanging", 1.0, 1.0, 1
+    model = replace(catalogue.INSTRUCT_PIX2PIX, id="unchanging")
 
     def prepare(self, instruction):
         pass
