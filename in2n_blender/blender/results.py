@@ -12,7 +12,8 @@ import numpy as np
 from ..scene.errors import In2nError
 from ..workspace.files import read_json
 from ..workspace.layout import ORIGINAL, Workspace
-from . import look
+from ..workspace.provenance import SCENE, Provenance, result_folder
+from . import look, pictures
 from .cameras import offset_of, set_offset
 from .look import COLOR_ATTRIBUTE
 from .scene_state import children
@@ -169,6 +170,23 @@ def rendered_paths(workspace: Workspace, edit: str | None) -> dict[str, list[int
     folders = [f for f in (workspace.root / "renders" / (edit or ORIGINAL)).glob("*") if f.is_dir()]
     found = {f.name: _frame_numbers(f, f.stat().st_mtime_ns) for f in sorted(folders, key=lambda f: f.stat().st_mtime)}
     return {name: numbers for name, numbers in found.items() if numbers}
+
+
+def are_frames_outdated(workspace: Workspace, edit: str | None, path_name: str) -> bool:
+    """Whether frames were rendered from another state of the scene than its checkpoint's; False where nobody knows."""
+    record = pictures.read(workspace.renders(edit, path_name) / "render.json")
+    return _is_of_another_scene(workspace, edit, record.get("scene"))
+
+
+def is_mesh_outdated(workspace: Workspace, edit: str | None) -> bool:
+    """Whether the mesh was made from another state of the scene than its checkpoint's; False where nobody knows."""
+    made = Provenance.from_json(pictures.read(workspace.mesh(edit, ".json")).get("provenance"))
+    return made is not None and _is_of_another_scene(workspace, edit, made.inputs.get(SCENE))
+
+
+def _is_of_another_scene(workspace: Workspace, edit: str | None, weights: object) -> bool:
+    now = pictures.read(result_folder(workspace, edit) / "state.json").get("weights")
+    return bool(weights and now and weights != now)
 
 
 @functools.lru_cache(maxsize=64)

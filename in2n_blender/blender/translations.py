@@ -52,6 +52,17 @@ _GERMAN_TEXTS = {
     "The reconstruction that is there is replaced. Edits stay as they are.": (
         "Die vorhandene Rekonstruktion wird ersetzt. Bearbeitungen bleiben, wie sie sind."
     ),
+    "Finish the reconstruction first.": "Zuerst die Rekonstruktion fertigstellen.",
+    "This edit is not finished: results show how far it is.": (
+        "Diese Bearbeitung ist nicht fertig: Ergebnisse zeigen, wie weit sie ist."
+    ),
+    "The photos changed after this was made.": "Die Fotos haben sich geändert, seit dies erzeugt wurde.",
+    "Made from an earlier reconstruction.": "Aus einer früheren Rekonstruktion erzeugt.",
+    "Made from an earlier state of the scene.": "Aus einem früheren Stand der Szene erzeugt.",
+    "Made by another version of the engine.": "Von einer anderen Version der Engine erzeugt.",
+    "Make “{name}” again?": "„{name}“ noch einmal erzeugen?",
+    "It is replaced when the new one is done.": "Sie wird ersetzt, sobald die neue fertig ist.",
+    "Make Again": "Noch einmal erzeugen",
     # labels
     "{count} photos": "{count} Fotos",
     "{count} points": "{count} Punkte",
@@ -127,6 +138,8 @@ _GERMAN_BUTTONS = {
     "Duplicate Edit": "Bearbeitung duplizieren",
     "Remove Edit": "Bearbeitung entfernen",
     "Use Its Settings": "Einstellungen übernehmen",
+    "Make Again": "Noch einmal erzeugen",
+    "Make Beside": "Daneben erzeugen",
     "Continue Edit": "Bearbeitung fortsetzen",
     "Build on This Edit": "Auf dieser Bearbeitung aufbauen",
     "Toggle Before/After": "Vorher/Nachher umschalten",

@@ -10,6 +10,7 @@ import bpy
 from ..scene.errors import In2nError
 from ..workspace.files import read_json
 from ..workspace.layout import Workspace
+from ..workspace.provenance import is_done
 from .scene_state import active_capture, active_edit
 from .settings import home_folder
 
@@ -101,7 +102,15 @@ def has_photos(workspace: Workspace) -> bool:
 
 
 def has_reconstruction(workspace: Workspace) -> bool:
-    return (workspace.reconstruction / "checkpoint.safetensors").exists()
+    """Whether the capture was reconstructed to the end; a reconstruction cancelled on its way does not count."""
+    return (workspace.reconstruction / "checkpoint.safetensors").exists() and is_done(workspace, None)
+
+
+def reconstruction_step(folder: Path | None) -> str:
+    """What is to be done before the workspace has a reconstruction, as a poll says it; "" where it has one."""
+    if folder is None or not (Workspace(folder).reconstruction / "checkpoint.safetensors").exists():
+        return "Reconstruct the capture first"
+    return "" if has_reconstruction(Workspace(folder)) else "Finish the reconstruction first"
 
 
 def sync_edits(scene) -> None:

@@ -62,6 +62,7 @@ def reconstructed(imported, scene, recording):
     file = Path(scene.in2n.workspace) / "reconstruction" / "checkpoint.safetensors"
     file.parent.mkdir(parents=True)
     file.touch()
+    file.with_name("state.json").write_text('{"done": true}')
     return imported
 
 
@@ -232,6 +233,8 @@ BLENDER = """
     folder = os.path.join(bpy.context.scene.in2n.workspace, "reconstruction")
     os.makedirs(folder)
     open(os.path.join(folder, "checkpoint.safetensors"), "w").close()
+    with open(os.path.join(folder, "state.json"), "w") as file:
+        file.write('{{"done": true}}')
     bpy.ops.wm.save_mainfile()
     bpy.ops.in2n.edit(instruction="Make it snow")
 """

@@ -36,7 +36,7 @@ end_header
 3 0 1 2
 """
 RECONSTRUCTED = {
-    "files": {"reconstruction/checkpoint.safetensors": ""},
+    "files": {"reconstruction/checkpoint.safetensors": "", "reconstruction/state.json": '{"done": true}'},
     "result": {"psnr_db": 27.31},
     "events": [("progress", {"done": 50, "total": 100, "unit": "steps", "message": "Training"})],
 }

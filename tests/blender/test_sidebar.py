@@ -37,6 +37,7 @@ def workspace(imported, scene, capture_folder):
     write_json(made.capture_json, capture.to_json())
     (made.root / "reconstruction").mkdir()
     (made.root / "reconstruction" / "checkpoint.safetensors").touch()
+    write_json(made.reconstruction / "state.json", {"done": True})
     for view in capture.views:
         picture(made.root / view.image, 90)
     for name in ("snow", "gold"):

@@ -6,7 +6,7 @@ import dataclasses
 
 import bpy
 from bpy.app.translations import pgettext_iface as iface
-from bpy.props import StringProperty
+from bpy.props import BoolProperty, StringProperty
 
 from ...link.requests import Edit
 from ...scene.errors import In2nError
@@ -14,8 +14,9 @@ from ...scene.reporting import Reporter
 from ...workspace import edits
 from ...workspace.layout import Workspace
 from .. import compare, edit_list, worker, workspaces
+from ..request_properties import argument
 from ..scene_state import active_edit
-from .job import JobOperator, poll_capture, poll_engine, poll_idle, poll_reconstruction
+from .job import JobOperator, edits_to_come, poll_capture, poll_engine, poll_idle, poll_reconstruction
 
 EDIT = dict(name="Edit", description="The edit's name; left out: the one selected in the list", options={"SKIP_SAVE"})
 
@@ -159,7 +160,9 @@ class IN2N_OT_use_edit_settings(_OnEdit, bpy.types.Operator):
 
 
 class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
-    """Go on with an edit that was interrupted, from where it stopped, with its own settings"""
+    bl_description = (
+        "Go on with an edit that was interrupted, from where it stopped, or make it again, with its own settings"
+    )
 
     bl_idname = "in2n.continue_edit"
     bl_label = "Continue Edit"
@@ -167,10 +170,28 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
     undo_step = True  # the cameras show the edited photos afterwards
 
     edit: StringProperty(**EDIT)
+    restart: argument(Edit, "restart")
+    beside: BoolProperty(
+        name="Beside",
+        description="Make it again under a name of its own, beside the edit that is there",
+        default=False,
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context):
         return poll_idle(cls) and poll_edit(cls, context) and poll_engine(cls) and poll_reconstruction(cls, context)
+
+    def invoke(self, context, event):
+        if not self.restart:
+            return self.execute(context)
+        return context.window_manager.invoke_confirm(
+            self,
+            event,
+            title=iface("Make “{name}” again?").format(name=self.edit or active_edit(context.scene)),
+            message=iface("It is replaced when the new one is done."),
+            confirm_text=iface("Make Again"),
+        )
 
     def prepare(self, context):
         workspace, name = named_edit(context.scene, self.edit)
@@ -179,7 +200,15 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
             raise In2nError("damaged_edit", f"The settings of “{name}” cannot be read.", "Remove it and edit again.")
         known = {field.name for field in dataclasses.fields(Edit)} - {"workspace", "name", "restart", "device"}
         recorded = {key: value for key, value in facts.items() if key in known}
-        request = Edit(workspace=str(workspace.root), name=name, device=context.scene.in2n.device, **recorded)
+        if self.beside:
+            name = edits.free_name(workspace, name, edits_to_come(workspace.root))
+        request = Edit(
+            workspace=str(workspace.root),
+            name=name,
+            device=context.scene.in2n.device,
+            restart=self.restart and not self.beside,
+            **recorded,
+        )
 
         def finish(context, scene, capture, result):
             workspaces.sync_edits(scene)

@@ -371,10 +371,9 @@ def poll_engine(cls) -> bool:
 def poll_reconstruction(cls, context) -> bool:
     """Part of every poll: the capture has been reconstructed, or will have been when a job's turn comes."""
     folder = workspaces.workspace_of(context.scene)
-    if folder is None or not (
-        workspaces.has_reconstruction(workspaces.Workspace(folder)) or reconstruction_to_come(folder)
-    ):
-        cls.poll_message_set("Reconstruct the capture first")
+    step = workspaces.reconstruction_step(folder)
+    if step and not (folder and reconstruction_to_come(folder)):
+        cls.poll_message_set(step)
         return False
     return True
 

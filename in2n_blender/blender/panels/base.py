@@ -5,6 +5,7 @@ from __future__ import annotations
 from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import Workspace
+from ...workspace.provenance import outdated
 from .. import tasks, worker, workspaces
 from ..operators import job as jobs
 from ..scene_state import active_capture
@@ -51,13 +52,17 @@ def what_is_missing(context, reconstruction: bool) -> str:
         return "Import a capture first."
     if worker.engine_python() is None:
         return "Install the engine first."
-    if (
-        reconstruction
-        and not is_reconstructed(context.scene)
-        and not jobs.reconstruction_to_come(workspaces.workspace_of(context.scene))
-    ):
-        return "Reconstruct the capture first."
-    return ""
+    folder = workspaces.workspace_of(context.scene)
+    step = workspaces.reconstruction_step(folder) if reconstruction else ""
+    return f"{step}." if step and not jobs.reconstruction_to_come(folder) else ""
+
+
+def draw_outdated(layout, context, workspace: Workspace, edit: str | None) -> bool:
+    """Why a result is not what would be made now, in one line; whether there is a reason."""
+    reason = outdated(workspace, edit)
+    if reason:
+        wrapped(layout, iface(reason), context, "ERROR")
+    return bool(reason)
 
 
 def is_reconstructed(scene) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import bpy
 from bpy.app.translations import pgettext_iface as iface
 
+from ...workspace.layout import Workspace
+from ...workspace.provenance import is_done, outdated
 from .. import pictures, tasks, workspaces
 from ..scene_state import active_edit
-from .base import Panel
+from .base import Panel, draw_outdated
 from .drawing import wrapped
 from .job import LIST_JOBS
 
@@ -17,8 +19,12 @@ class IN2N_UL_edits(bpy.types.UIList):
 
     def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0):
         folder = workspaces.workspace_of(context.scene)
-        finished = folder is not None and pictures.read(folder / "edits" / item.name / "state.json").get("done")
-        layout.prop(item, "title", text="", emboss=False, icon="BRUSH_DATA" if finished else "PAUSE")
+        workspace = Workspace(folder) if folder else None
+        finished = workspace is not None and is_done(workspace, item.name)
+        row = layout.row()
+        row.prop(item, "title", text="", emboss=False, icon="BRUSH_DATA" if finished else "PAUSE")
+        if finished and outdated(workspace, item.name):
+            row.label(text="", icon="ERROR")
 
 
 class IN2N_MT_edit_specials(bpy.types.Menu):
@@ -79,8 +85,14 @@ class IN2N_PT_edits(Panel, bpy.types.Panel):
             row = box.row()
             row.active = False
             row.label(text=text, translate=False)
-        if not pictures.read(folder / "edits" / edit / "state.json").get("done"):
+        if not is_done(Workspace(folder), edit):
             if not tasks.running():
                 self.layout.operator("in2n.continue_edit", icon="PLAY")
-        elif context.scene.in2n.instruction.strip():
+            return
+        if draw_outdated(self.layout, context, Workspace(folder), edit):
+            row = self.layout.row(align=True)
+            row.operator_context = "INVOKE_DEFAULT"  # asks first
+            row.operator("in2n.continue_edit", text="Make Again", icon="FILE_REFRESH").restart = True
+            row.operator("in2n.continue_edit", text="Make Beside", icon="ADD").beside = True
+        if context.scene.in2n.instruction.strip():
             self.layout.operator("in2n.edit", text="Build on This Edit", icon="ADD").parent = edit

@@ -6,7 +6,7 @@ import bpy
 
 from ...workspace.layout import Workspace
 from .. import pictures, workspaces
-from .base import Panel, is_reconstructed
+from .base import Panel, draw_outdated, is_reconstructed
 from .drawing import big, fields
 from .job import RECONSTRUCT_JOBS
 
@@ -37,6 +37,7 @@ class IN2N_PT_reconstruct(Panel, bpy.types.Panel):
         if not state:
             big(layout, "in2n.reconstruct", icon="MESH_ICOSPHERE")
         elif state.get("done"):
+            draw_outdated(layout, context, Workspace(folder), None)
             layout.operator_context = "INVOKE_DEFAULT"  # asks first
             layout.operator("in2n.reconstruct", text="Reconstruct Again", icon="FILE_REFRESH").restart = True
         else:

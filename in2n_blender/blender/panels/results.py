@@ -8,10 +8,11 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import ORIGINAL, Workspace
+from ...workspace.provenance import is_done
 from .. import results, workspaces
 from ..scene_state import active_edit
 from .base import Panel, is_reconstructed
-from .drawing import fields
+from .drawing import fields, wrapped
 from .job import RESULT_JOBS
 
 
@@ -34,6 +35,8 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
             icon="BRUSH_DATA" if edit else "CAMERA_DATA",
             translate=False,
         )
+        if edit and not is_done(Workspace(workspaces.workspace_of(scene)), edit):
+            wrapped(layout, iface("This edit is not finished: results show how far it is."), context, "INFO")
         self._draw_frames(context, edit)
         self._draw_mesh(context, edit)
 
@@ -57,6 +60,8 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
             load = loaded.operator("in2n.load_frames", text="Load")
             load.edit, load.name = edit or ORIGINAL, name
             loaded.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(workspace.renders(edit, name))
+            if results.are_frames_outdated(workspace, edit, name):
+                wrapped(box, iface("Made from an earlier state of the scene."), context, "ERROR")
         if scene.camera is not None and scene.camera.type == "CAMERA":
             for background in results.frame_backgrounds(scene.camera.data):
                 box.prop(background, "show_background_image", text=background.image.name, translate=False)
@@ -69,6 +74,8 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
         row.operator("in2n.extract_mesh", text="Extract Mesh", icon="MESH_DATA").edit = edit or ORIGINAL
         if workspace.mesh(edit, ".ply").is_file():
             row.operator("in2n.load_mesh", text="Load").edit = edit or ORIGINAL
+            if results.is_mesh_outdated(workspace, edit):
+                wrapped(box, iface("Made from an earlier state of the scene."), context, "ERROR")
         shading = context.space_data.shading
         if (
             shading.type == "SOLID"
