@@ -11,20 +11,17 @@ import json
 import sys
 from pathlib import Path
 
+from in2n_blender.models.catalogue import MINIATURE
 from in2n_blender.testbed.miniature import train
 from in2n_blender.workspace.files import read_json, write_json
 
-ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 16_000_000
 RESULT = "result.json"
 
 
 def bars(result: dict) -> list[dict]:
     """What the miniature has to reach, with what it reaches."""
-    weights = sum(
-        path.stat().st_size
-        for path in (ROOT / "in2n_blender/engine/diffusion/miniature/weights").rglob("*.safetensors")
-    )
+    weights = sum(path.stat().st_size for path in MINIATURE.folder.rglob("*.safetensors"))
     paraphrases = [row["paraphrases_right_share"] for row in result["instructions"]]
     return [
         _bar("mean_psnr_db", result["mean_psnr_db"], 25.0),

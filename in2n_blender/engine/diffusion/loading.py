@@ -30,7 +30,7 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
     model = catalogue.find(name_or_folder)
     folder = find_weights(model, report or Reporter())
 
-    # Here, because diffusers and transformers take seconds to import: an edit that is done already needs neither.
+    # Here, because diffusers and transformers take seconds to import: a model that is missing is refused at once.
     from .instruct_pix2pix import InstructPix2Pix
     from .miniature.editor import MiniatureEditor
 

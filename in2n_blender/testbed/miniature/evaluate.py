@@ -152,9 +152,9 @@ def photo_sheet(
     return draw_sheet(originals, edits, [instruction.name for instruction in INSTRUCTIONS])
 
 
-def spread(count: int, wanted: int) -> list[int]:
-    """At most `wanted` indices spread over range(count)."""
-    return sorted({int(index) for index in np.linspace(0, count - 1, min(count, wanted))}) if count else []
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` indices spread over range(count)."""
+    return sorted({int(index) for index in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
 def draw_sheet(

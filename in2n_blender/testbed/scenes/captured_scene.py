@@ -114,24 +114,24 @@ def set_up_render(
 
 
 def render_shots(
-    scene, camera, wanted: list[Shot], folder: Path, say: Callable[[Shot], None] = lambda shot: None
+    scene, camera, shots: list[Shot], folder: Path, report: Callable[[Shot], None] = lambda shot: None
 ) -> None:
-    """One PNG a shot; a shot whose file is there is kept. `say` is called after each."""
+    """One PNG a shot; a shot whose file is there is kept. `report` is called after each."""
     folder.mkdir(parents=True, exist_ok=True)
     with bpy.context.temp_override(scene=scene):
-        for shot in wanted:
+        for shot in shots:
             target = folder / f"{shot.name}.png"
             if not target.exists():
                 camera.matrix_world = shot.camera_to_world
                 scene.render.filepath = str(target.with_suffix(".part.png"))
                 bpy.ops.render.render(write_still=True, scene=scene.name)
                 os.replace(target.with_suffix(".part.png"), target)
-            say(shot)
+            report(shot)
 
 
-def transforms(wanted: list[Shot], size: int, focal: float) -> dict:
+def transforms(shots: list[Shot], size: int, focal: float) -> dict:
     """nerfstudio's transforms.json: square pixels, centred principal point, `focal` in pixels."""
-    path = {s.name: f"images/{s.name}.png" for s in wanted}
+    path = {s.name: f"images/{s.name}.png" for s in shots}
     return {
         "camera_model": "PINHOLE",
         "w": size,
@@ -141,17 +141,17 @@ def transforms(wanted: list[Shot], size: int, focal: float) -> dict:
         "cx": size / 2,
         "cy": size / 2,
         "ply_file_path": "points.ply",
-        "train_filenames": [path[s.name] for s in wanted if not s.held_out],
-        "test_filenames": [path[s.name] for s in wanted if s.held_out],
+        "train_filenames": [path[s.name] for s in shots if not s.held_out],
+        "test_filenames": [path[s.name] for s in shots if s.held_out],
         "frames": [
             {"file_path": path[s.name], "transform_matrix": [[round(v, 8) for v in row] for row in s.camera_to_world]}
-            for s in wanted
+            for s in shots
         ],
     }
 
 
 def sparse_points(
-    scene, wanted: list[Shot], folder: Path, size: int, focal: float, count: int
+    scene, shots: list[Shot], folder: Path, size: int, focal: float, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points where rays through random pixels of the training photos in `folder` meet the scene, in the pixels'
     colours.
@@ -159,7 +159,7 @@ def sparse_points(
     Returns (count, 3) float32 and (count, 3) uint8: what a photogrammetry program would hand over.
     """
     random = np.random.default_rng(SEED)
-    training = [s for s in wanted if not s.held_out]
+    training = [s for s in shots if not s.held_out]
     photos = {s.name: read_png(folder / f"{s.name}.png") for s in training}
     scene.view_layers[0].update()
     depsgraph = scene.view_layers[0].depsgraph
@@ -168,11 +168,11 @@ def sparse_points(
         shot = training[random.integers(len(training))]
         u, v = random.uniform(0, size, 2)
         ray = Vector(((u - size / 2) / focal, -(v - size / 2) / focal, -1.0))
-        hit, place, *_ = scene.ray_cast(
+        hit, location, *_ = scene.ray_cast(
             depsgraph, shot.camera_to_world.translation, shot.camera_to_world.to_3x3() @ ray
         )
         if hit:
-            points.append(place[:])
+            points.append(location[:])
             colors.append(photos[shot.name][int(v), int(u)])
     return np.array(points, np.float32), np.array(colors, np.uint8)
 

@@ -86,16 +86,16 @@ def _view_is_free(scene: bpy.types.Scene, camera: bpy.types.Object, nearest: flo
     """No surface closer than `nearest` in 5 x 5 directions, and not one surface filling the whole view."""
     bpy.context.view_layer.update()
     graph = bpy.context.evaluated_depsgraph_get()
-    rotation, seen = camera.matrix_world.to_3x3(), set()
+    rotation, visible = camera.matrix_world.to_3x3(), set()
     half = camera.data.sensor_width / 2 / camera.data.lens
     for x in (-0.9, -0.45, 0.0, 0.45, 0.9):
         for y in (-0.9, -0.45, 0.0, 0.45, 0.9):
             direction = rotation @ Vector((x * half, y * half, -1.0)).normalized()
-            hit, place, normal, _, thing, _ = scene.ray_cast(graph, camera.matrix_world.translation, direction)
-            if hit and ((place - camera.matrix_world.translation).length < nearest or normal.dot(direction) > 0.0):
+            hit, location, normal, _, thing, _ = scene.ray_cast(graph, camera.matrix_world.translation, direction)
+            if hit and ((location - camera.matrix_world.translation).length < nearest or normal.dot(direction) > 0.0):
                 return False
-            seen.add(thing.name if hit else None)
-    return len(seen) >= 3
+            visible.add(thing.name if hit else None)
+    return len(visible) >= 3
 
 
 def _place_camera(scene: bpy.types.Scene, rng: random.Random) -> bpy.types.Object:
@@ -284,9 +284,9 @@ class SceneBuilder:
         )
         leaves = self.material(green=True)
         for _ in range(self.rng.randint(1, 4)):
-            place = Vector((self.rng.uniform(-0.3, 0.3), self.rng.uniform(-0.3, 0.3), self.rng.uniform(0.9, 1.4)))
+            position = Vector((self.rng.uniform(-0.3, 0.3), self.rng.uniform(-0.3, 0.3), self.rng.uniform(0.9, 1.4)))
             self.add_primitive(
-                "rock", leaves, at @ Matrix.Translation(place) @ Matrix.Scale(self.rng.uniform(0.6, 1.1), 4)
+                "rock", leaves, at @ Matrix.Translation(position) @ Matrix.Scale(self.rng.uniform(0.6, 1.1), 4)
             )
 
     def add_fir(self, at: Matrix) -> None:

@@ -276,8 +276,8 @@ def _stall(build: Builder, base: Vector, turn_degrees: float, awning: str, goods
         x = -0.7 + 0.7 * i
         build.box("barrel", at(x, -0.1, 0.87), (0.6, 0.62, 0.14), turn)
         for j in range(9):
-            place = at(x - 0.18 + 0.18 * (j % 3), -0.28 + 0.18 * (j // 3), 0.98 + build.random.uniform(0, 0.03))
-            build.blob(kind, place, 0.12 if kind != "cabbage" else 0.13, 0.95, 0.12, subdivisions=3)
+            position = at(x - 0.18 + 0.18 * (j % 3), -0.28 + 0.18 * (j // 3), 0.98 + build.random.uniform(0, 0.03))
+            build.blob(kind, position, 0.12 if kind != "cabbage" else 0.13, 0.95, 0.12, subdivisions=3)
 
 
 def _street_furniture(build: Builder) -> None:
@@ -356,10 +356,10 @@ def _cart(build: Builder, base: Vector, turn: float) -> None:
         build.cone("timber", base + spin @ Vector((side * 0.55 - 0.05, 0, 0.36)), 0.36, 0.36, 0.1, 32, turn, tilt=wheel)
         build.cone("oak", base + spin @ Vector((side * 0.55 - 0.07, 0, 0.36)), 0.12, 0.12, 0.14, 16, turn, tilt=wheel)
     for i in range(7):
-        place = base + spin @ Vector(
+        position = base + spin @ Vector(
             (0.24 * math.cos(2.4 * i) * (i > 0), 0.42 * math.sin(2.4 * i) * (i > 0), 0.8 + 0.12 * (i == 0))
         )
-        build.blob("orange" if i % 2 else "flower_yellow", place, 0.23, 0.8, 0.12)
+        build.blob("orange" if i % 2 else "flower_yellow", position, 0.23, 0.8, 0.12)
 
 
 def _green(build: Builder) -> None:
@@ -407,12 +407,12 @@ def shots() -> list[Shot]:
         for i in range(16):
             t = i / 15
             sway = 0.35 * math.sin(2.2 * i + 2 * number)
-            place = Vector((x + 0.6 * sway, -9.6 + 7.8 * t, height + 0.25 * math.cos(1.7 * i + number)))
-            target = place + Vector((aim - x + 1.6 * sway, 6.0, -0.35 - 0.3 * (height - 1.5)))
+            position = Vector((x + 0.6 * sway, -9.6 + 7.8 * t, height + 0.25 * math.cos(1.7 * i + number)))
+            target = position + Vector((aim - x + 1.6 * sway, 6.0, -0.35 - 0.3 * (height - 1.5)))
             held_out = i in apart
             name = f"{'test' if held_out else 'train'}_{counts[held_out]:03d}"
             counts[held_out] += 1
-            made.append(Shot(name, look_at(place, target), held_out))
+            made.append(Shot(name, look_at(position, target), held_out))
     return sorted(made, key=lambda shot: shot.held_out)
 
 

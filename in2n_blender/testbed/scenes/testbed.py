@@ -51,8 +51,16 @@ VERSION = 1  # of the scenes: pictures of another version are not mixed with the
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides how a folder's pictures look. size: pixels a side; samples: Cycles samples a pixel; views: training
-    views."""
+    """What decides how a folder's pictures look.
+
+    Attributes:
+        scene: its name.
+        size: pixels a side.
+        samples: Cycles samples a pixel.
+        views: training views.
+        bundled_photos: whether the photos are those of the bundled demo capture.
+        version: of the scenes.
+    """
 
     scene: str
     size: int
@@ -80,31 +88,45 @@ def _evenly(items: list, count: int) -> list:
 
 
 def render_testbed(out: Path, settings: Settings, truth: str = "none", threads: int = 0) -> None:
-    """Make the capture in `out` and the wanted truth; `threads` 0: all. Raises In2nError: "bad_views",
-    "other_pictures"."""
+    """Make the capture in a folder, and the truth of its edits.
+
+    Args:
+        out: the folder; pictures that are there are kept.
+        settings: how the pictures are to look.
+        truth: of which views: "none", "held-out" or "all".
+        threads: of the renderer; 0: all.
+
+    Raises:
+        In2nError: "bad_views", "other_pictures".
+    """
     captured = SCENES[settings.scene]
-    wanted = choose_shots(captured, settings.views)
-    edited = {"none": [], "held-out": [s for s in wanted if s.held_out], "all": wanted}[truth]
+    shots = choose_shots(captured, settings.views)
+    edited = {"none": [], "held-out": [s for s in shots if s.held_out], "all": shots}[truth]
     _claim(out, settings)
-    say = _progress(len(wanted) + len(EDITS) * len(edited))
+    report = _progress(len(shots) + len(EDITS) * len(edited))
     images = out / "images"
     if settings.bundled_photos:
-        _copy_bundled(images, wanted)
+        _copy_bundled(images, shots)
     scene = build_scene(captured)
     camera = set_up_render(scene, captured, settings.size, settings.samples, threads)
-    render_shots(scene, camera, wanted, images, lambda shot: say(f"images/{shot.name}.png"))
+    render_shots(scene, camera, shots, images, lambda shot: report(f"images/{shot.name}.png"))
     focal = captured.focal_length(settings.size)
     if not (out / "points.ply").exists():
         if settings.bundled_photos:
             write(out / "points.ply", (BUNDLED / "points.ply").read_bytes())
         else:
-            write(out / "points.ply", ply(*sparse_points(scene, wanted, images, settings.size, focal, POINTS)))
+            write(out / "points.ply", ply(*sparse_points(scene, shots, images, settings.size, focal, POINTS)))
     if not (out / "transforms.json").exists():
-        write(out / "transforms.json", transforms(wanted, settings.size, focal))
+        write(out / "transforms.json", transforms(shots, settings.size, focal))
     for edit in EDITS if edited else ():
         apply_edit(scene, captured, edit)
-        said = lambda shot, edit=edit: say(f"truth/{edit}/{shot.name}.png")
-        render_shots(scene, camera, edited, out / "truth" / edit, said)
+        render_shots(
+            scene,
+            camera,
+            edited,
+            out / "truth" / edit,
+            lambda shot, edit=edit: report(f"truth/{edit}/{shot.name}.png"),
+        )
 
 
 def _claim(out: Path, settings: Settings) -> None:
@@ -120,9 +142,9 @@ def _claim(out: Path, settings: Settings) -> None:
     write(note, asdict(settings))
 
 
-def _copy_bundled(images: Path, wanted: list[Shot]) -> None:
+def _copy_bundled(images: Path, shots: list[Shot]) -> None:
     images.mkdir(parents=True, exist_ok=True)
-    for shot in wanted:
+    for shot in shots:
         target = images / f"{shot.name}.png"
         if not target.exists():
             shutil.copyfile(BUNDLED / "images" / target.name, target.with_suffix(".part.png"))
@@ -132,12 +154,12 @@ def _copy_bundled(images: Path, wanted: list[Shot]) -> None:
 def _progress(total: int):
     done = 0
 
-    def say(picture: str) -> None:
+    def report(picture: str) -> None:
         nonlocal done
         done += 1
         print(json.dumps({"done": done, "total": total, "picture": picture}), flush=True)
 
-    return say
+    return report
 
 
 def main(argv: list[str]) -> None:
