@@ -6,14 +6,16 @@ from pathlib import Path
 
 import bpy
 
-from ..workspace import edits
+from ..scene.errors import In2nError
+from ..workspace import edits, journal
+from ..workspace.layout import Workspace
 from . import compare, workspaces
 from .scene_state import active_edit, children
 
 
 def rename(scene, old: str, new: str) -> None:
     """Rename an edit in the workspace, and everything in the .blend that knows it by name. Raises In2nError."""
-    capture, workspace = workspaces.require(scene)
+    capture, workspace = _require_idle(scene)
     edits.rename(workspace, old, new)
     for mesh in children(capture, "MESH"):
         if mesh.in2n.edit == old:
@@ -33,7 +35,7 @@ def rename(scene, old: str, new: str) -> None:
 
 def remove(scene, edit: str) -> None:
     """Remove an edit from the workspace, its meshes and frames from the .blend. Raises In2nError."""
-    capture, workspace = workspaces.require(scene)
+    capture, workspace = _require_idle(scene)
     position = scene.in2n.active_edit
     edits.remove(workspace, edit)
     for mesh in children(capture, "MESH"):
@@ -47,3 +49,15 @@ def remove(scene, edit: str) -> None:
     workspaces.sync_edits(scene)
     scene.in2n.active_edit = max(min(position, len(scene.in2n.edits) - 1), 0)
     compare.show_chosen(scene, force=True)
+
+
+def _require_idle(scene) -> tuple[object, Workspace]:
+    """The capture and its workspace, in which no job runs or still saves. Raises In2nError("workspace_busy")."""
+    capture, workspace = workspaces.require(scene)
+    if journal.is_locked(workspace.root):
+        raise In2nError(
+            "workspace_busy",
+            "A job runs in the workspace, here or in another Blender.",
+            "Wait for it to end.",
+        )
+    return capture, workspace
