@@ -14,7 +14,11 @@ from .scene_state import active_edit, children
 
 
 def rename(scene, old: str, new: str) -> None:
-    """Rename an edit in the workspace, and everything in the .blend that knows it by name. Raises In2nError."""
+    """Rename an edit in the workspace, and everything in the .blend that knows it by name.
+
+    Raises:
+        In2nError: "workspace_busy", "bad_name", "no_edit", "edit_exists", "cannot_write"; all is as before then.
+    """
     capture, workspace = _require_idle(scene)
     edits.rename(workspace, old, new)
     for mesh in children(capture, "MESH"):
@@ -34,7 +38,11 @@ def rename(scene, old: str, new: str) -> None:
 
 
 def remove(scene, edit: str) -> None:
-    """Remove an edit from the workspace, its meshes and frames from the .blend. Raises In2nError."""
+    """Remove an edit from the workspace, its meshes and frames from the .blend.
+
+    Raises:
+        In2nError: "workspace_busy", "no_edit", "cannot_write".
+    """
     capture, workspace = _require_idle(scene)
     position = scene.in2n.active_edit
     edits.remove(workspace, edit)

@@ -30,8 +30,8 @@ def remember(instruction: str) -> None:
         return
     try:
         before = read_json(history_file()).get("instructions", []) if history_file().exists() else []
-        kept = [text for text in before if isinstance(text, str) and text.casefold() != instruction.casefold()]
-        write_json(history_file(), {"instructions": [instruction, *kept][:MOST_REMEMBERED]})
+        earlier = [text for text in before if isinstance(text, str) and text.casefold() != instruction.casefold()]
+        write_json(history_file(), {"instructions": [instruction, *earlier][:MOST_REMEMBERED]})
     except (In2nError, OSError, AttributeError, TypeError):
         pass
 

@@ -23,7 +23,19 @@ def import_mesh(context, scene, capture, file: Path, edit: str):
     """Bring a PLY with vertex colours in as a child of the capture's Empty, so that capture coordinates fit.
 
     A mesh of the same edit is replaced and keeps its object: name, materials of its own, modifiers, visibility.
-    capture: None puts it at the world's origin. Returns the object. Raises In2nError("missing_file", "bad_mesh").
+
+    Args:
+        context: Blender's, for the importer.
+        scene: Where a new object is linked when there is no capture.
+        capture: The capture's Empty; None puts the mesh at the world's origin.
+        file: The PLY.
+        edit: The edit's name, or ORIGINAL.
+
+    Returns:
+        The object.
+
+    Raises:
+        In2nError: "missing_file", "bad_mesh".
     """
     data = _read_ply(context, file)
     offset = _offset_of_mesh(file, capture)
@@ -86,7 +98,19 @@ def load_frames(scene, folder: Path, edit: str, path_name: str, numbers: list[in
 
     The frames become one image sequence; every camera that the scene renders from in those frames shows it. Where a
     number is left out, as with a frame step of 2, the frame before it stays.
-    Returns the image. Raises In2nError("missing_file") when the first frame is not there.
+
+    Args:
+        scene: Whose cameras show them.
+        folder: Where the PNGs are, named by their frame's number in four digits.
+        edit: The edit's name, or ORIGINAL.
+        path_name: The camera path's.
+        numbers: The frames that there are, in ascending order.
+
+    Returns:
+        The image.
+
+    Raises:
+        In2nError: "missing_file" when the first frame is not there.
     """
     first = Path(folder) / f"{numbers[0]:04d}.png"
     if not first.is_file():

@@ -146,17 +146,26 @@ class IN2N_OT_use_edit_settings(_OnEdit, bpy.types.Operator):
     edit: StringProperty(**EDIT)
 
     def act(self, context, workspace, edit):
-        facts = edits.facts(workspace, edit)
-        settings = context.scene.in2n
-        settings.instruction = str(facts.get("instruction", settings.instruction))
-        settings.seed = int(facts.get("seed", settings.seed))
-        if "guidance_text" in facts and "guidance_image" in facts:
-            settings.use_default_guidance = False
-            settings.guidance_text, settings.guidance_image = facts["guidance_text"], facts["guidance_image"]
-        if "editor" in facts:
-            settings.set_editor(str(facts["editor"]))
-        if facts.get("preset") in settings.bl_rna.properties["preset"].enum_items:
-            settings.preset = facts["preset"]
+        try:
+            _take_over(edits.facts(workspace, edit), context.scene.in2n)
+        except (TypeError, ValueError, OverflowError):
+            raise _damaged(edit) from None
+
+
+def _take_over(record: dict, settings) -> None:
+    settings.instruction = str(record.get("instruction", settings.instruction))
+    settings.seed = int(record.get("seed", settings.seed))
+    if "guidance_text" in record and "guidance_image" in record:
+        settings.use_default_guidance = False
+        settings.guidance_text, settings.guidance_image = record["guidance_text"], record["guidance_image"]
+    if "editor" in record:
+        settings.set_editor(str(record["editor"]))
+    if record.get("preset") in settings.bl_rna.properties["preset"].enum_items:
+        settings.preset = record["preset"]
+
+
+def _damaged(edit: str) -> In2nError:
+    return In2nError("damaged_edit", f"The settings of “{edit}” cannot be read.", "Remove it and edit again.")
 
 
 class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
@@ -195,11 +204,11 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
 
     def prepare(self, context):
         workspace, name = named_edit(context.scene, self.edit)
-        facts = edits.facts(workspace, name)
-        if not facts.get("instruction"):
-            raise In2nError("damaged_edit", f"The settings of “{name}” cannot be read.", "Remove it and edit again.")
+        record = edits.facts(workspace, name)
+        if not record.get("instruction"):
+            raise _damaged(name)
         known = {field.name for field in dataclasses.fields(Edit)} - {"workspace", "name", "restart", "device"}
-        recorded = {key: value for key, value in facts.items() if key in known}
+        recorded = {key: value for key, value in record.items() if key in known}
         if self.beside:
             name = edits.free_name(workspace, name, edits_to_come(workspace.root))
         request = Edit(

@@ -75,12 +75,12 @@ class IN2N_PT_edits(Panel, bpy.types.Panel):
         folder, edit = workspaces.workspace_of(context.scene), active_edit(context.scene)
         if folder is None or edit is None:
             return
-        facts = pictures.read(folder / "edits" / edit / "edit.json")
+        recorded = pictures.read(folder / "edits" / edit / "edit.json")
         box = self.layout.box()
-        wrapped(box, f"“{facts.get('instruction', edit)}”", context)
-        if {"guidance_text", "guidance_image", "seed"} <= set(facts):
+        wrapped(box, f"“{recorded.get('instruction', edit)}”", context)
+        if {"guidance_text", "guidance_image", "seed"} <= set(recorded):
             text = iface("Text {text:g} · Image {image:g} · Seed {seed}").format(
-                text=facts["guidance_text"], image=facts["guidance_image"], seed=facts["seed"]
+                text=recorded["guidance_text"], image=recorded["guidance_image"], seed=recorded["seed"]
             )
             row = box.row()
             row.active = False

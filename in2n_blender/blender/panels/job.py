@@ -46,8 +46,8 @@ def draw_offer(layout, context, *labels: str) -> bool:
         return False
     box = layout.box()
     done = iface("{job}: {percent} % done.").format(job=iface(left.label), percent=int(100 * left.factor))
-    told = context.scene.in2n.status and context.scene.in2n.status_of == left.label
-    wrapped(box, done if told else f"{done} {left.why}", context, "RECOVER_LAST")
+    reported = context.scene.in2n.status and context.scene.in2n.status_of == left.label
+    wrapped(box, done if reported else f"{done} {left.why}", context, "RECOVER_LAST")
     row = box.row(align=True)
     row.operator("in2n.resume", icon="PLAY")
     row.operator("in2n.show_log", text="", icon="TEXT")
