@@ -96,33 +96,10 @@ def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]
             "Allow it (in Blender: Preferences > System > Network), or choose a folder that holds the model.",
         )
     blobs = hub.hub_folder(name) / "blobs"
-    arguments = {
-        "repo_id": name,
-        "cache_dir": str(hub.hub_cache()),
-        "allow_patterns": wanted,
-        "ignore_patterns": unwanted,
-    }
     before = set(blobs.glob(f"*{UNFINISHED}"))
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-X", "utf8", "-c", _PROGRAM, json.dumps(arguments), str(blobs), UNFINISHED],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    lines: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-    answer: dict = {}
+    process = _start(name, wanted, unwanted, blobs)
     try:
-        while True:
-            total = answer.get("total", 0) // MEGABYTE
-            report.progress(min(_megabytes(blobs), total), total, "MB", f"Downloading {name}")
-            try:
-                line = lines.get(timeout=0.3)
-            except queue.Empty:
-                continue
-            if line is None:
-                break
-            answer.update(json.loads(line))
+        answer = _follow(process, name, blobs, report)
     finally:
         process.kill()
         process.wait()
@@ -136,6 +113,38 @@ def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]
             "Check the name, the network and the proxy settings; started again, it fetches the files that are missing.",
         )
     return Path(answer["folder"])
+
+
+def _start(name: str, wanted: list[str], unwanted: list[str], blobs: Path) -> subprocess.Popen:
+    arguments = {
+        "repo_id": name,
+        "cache_dir": str(hub.hub_cache()),
+        "allow_patterns": wanted,
+        "ignore_patterns": unwanted,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-I", "-X", "utf8", "-c", _PROGRAM, json.dumps(arguments), str(blobs), UNFINISHED],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+def _follow(process: subprocess.Popen, name: str, blobs: Path, report: Reporter) -> dict:
+    """Report the progress until the process has ended; returns all that it told. Raises Cancelled."""
+    lines: queue.Queue[str | None] = queue.Queue()
+    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    answer: dict = {}
+    while True:
+        total = answer.get("total", 0) // MEGABYTE
+        report.progress(min(_megabytes(blobs), total), total, "MB", f"Downloading {name}")
+        try:
+            line = lines.get(timeout=0.3)
+        except queue.Empty:
+            continue
+        if line is None:
+            return answer
+        answer.update(json.loads(line))
 
 
 def _read(pipe, lines: queue.Queue) -> None:

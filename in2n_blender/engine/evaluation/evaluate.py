@@ -25,7 +25,7 @@ from ..output.sheets import contact_sheet, spread
 from ..photos import UnreadablePhoto, decode, load_images, opaque
 from .clip_metrics import DEFAULT_CLIP, load_clip
 from .results import Row, table, write_results
-from .scoring import score_views
+from .scoring import Scores, score_views
 
 UNEDITED = "reconstruction"
 SHEET_FILE, SHEET_VIEWS = "sheet.png", 8
@@ -55,14 +55,7 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
 
     workspace = Workspace(request.workspace)
     scene = load_scene(workspace, request.edit, request.device)
-    views = scene.capture.held_out_views
-    if not views:
-        raise In2nError(
-            "no_held_out_views",
-            "This capture has no held-out views to measure on.",
-            "Import it again with every eighth view held out, which is the default.",
-        )
-    state = read_json((workspace.edit(request.edit) if request.edit else workspace.reconstruction) / "state.json")
+    views, state = _held_out_views(scene), _state(workspace, request.edit)
     if not state["done"]:
         note("This is measured on its last save: it has not been computed to the end.")
     photos = [opaque(image) for image in load_images(workspace, scene.capture, views)]
@@ -81,7 +74,6 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
         original = load_scene(workspace, None, request.device)
         unedited = [frame.rgb_srgb for frame in render_all(original, path, "Rendering the unedited frames", report)]
     report.progress(0, 1, "edit", "Measuring")
-    captions = (request.source_caption, request.target_caption) if request.target_caption else None
     scores = score_views(
         edited,
         cameras,
@@ -90,21 +82,11 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
         sequence=(frames, path),
         sequence_originals=unedited,
         clip=clip,
-        captions=captions,
+        captions=(request.source_caption, request.target_caption) if request.target_caption else None,
         note=note,
         report=report,
     )
-    row = Row(
-        state.get("method", "iterative") if request.edit else UNEDITED,
-        scene.capture.name,
-        state.get("instruction", ""),
-        **dataclasses.asdict(scores),
-        unet_evaluations=state.get("unet_evaluations", 0),
-        nerf_steps=state["step"],
-        seconds=state["seconds"],
-        cpu_seconds=state.get("cpu_seconds"),
-        peak_memory_mb=state.get("peak_memory_mb"),
-    )
+    row = _row(request, scene.capture.name, state, scores)
     report.progress(1, 1, "edit", "Measured")
     if request.out:
         report.artifact("report", write_results([row], request.out))
@@ -113,6 +95,34 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
             "image", write_sheet(Path(request.out), row.instruction, photos, pictures, truths if request.edit else None)
         )
     return {"rows": [dataclasses.asdict(row)], "table": table([row]), "notes": notes}
+
+
+def _held_out_views(scene: Scene) -> tuple[View, ...]:
+    if not scene.capture.held_out_views:
+        raise In2nError(
+            "no_held_out_views",
+            "This capture has no held-out views to measure on.",
+            "Import it again with every eighth view held out, which is the default.",
+        )
+    return scene.capture.held_out_views
+
+
+def _state(workspace: Workspace, edit: str | None) -> dict:
+    return read_json((workspace.edit(edit) if edit else workspace.reconstruction) / "state.json")
+
+
+def _row(request: Evaluate, scene: str, state: dict, scores: Scores) -> Row:
+    return Row(
+        state.get("method", "iterative") if request.edit else UNEDITED,
+        scene,
+        state.get("instruction", ""),
+        **dataclasses.asdict(scores),
+        unet_evaluations=state.get("unet_evaluations", 0),
+        nerf_steps=state["step"],
+        seconds=state["seconds"],
+        cpu_seconds=state.get("cpu_seconds"),
+        peak_memory_mb=state.get("peak_memory_mb"),
+    )
 
 
 def find_truths(
