@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from in2n_blender.cli import extension
+from in2n_blender.cli import wheels
+from in2n_blender.cli.programs import Work
 from in2n_blender.environment import blender_platform, uv_wheels
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.reporting import Reporter
@@ -32,8 +33,8 @@ def uv_wheel() -> Path | None:
     if blender_platform() not in uv_wheels():
         return None
     try:
-        work = extension._Work(Reporter(), steps=1)
-        return extension.fetch_wheel(blender_platform(), WHEELS, sys.executable, work)
+        work = Work(Reporter(), steps=1)
+        return wheels.fetch_wheel(blender_platform(), WHEELS, sys.executable, work)
     except In2nError:
         if not shutil.which("uv"):
             raise

@@ -20,6 +20,8 @@ import pytest
 
 from in2n_blender.cli import extension
 from in2n_blender.cli import main as cli
+from in2n_blender.cli import wheels as uvs_wheels
+from in2n_blender.cli.programs import Work
 from in2n_blender.environment import blender_platform, uv_wheels
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Reporter
@@ -176,7 +178,7 @@ def test_a_checkout_is_needed(tmp_path):
 
 def test_without_bpy_it_says_what_to_install(tmp_path):
     with pytest.raises(In2nError, match="no bpy wheel") as error:
-        extension.find_tool("no-such-python", extension._Work(Reporter(), 1))
+        extension.find_tool("no-such-python", Work(Reporter(), 1))
     assert "--groups blender" in error.value.hint
 
 
@@ -241,12 +243,12 @@ def index(tmp_path, monkeypatch):
         )
         archive.writestr("uv-1.0.dist-info/RECORD", "")
     locked = {"file": wheel.name, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}
-    monkeypatch.setattr(extension, "uv_wheels", lambda: {"linux-x64": locked})
+    monkeypatch.setattr(uvs_wheels, "uv_wheels", lambda: {"linux-x64": locked})
     return wheel
 
 
 def fetch(folder):
-    return extension.fetch_wheel("linux-x64", folder, sys.executable, extension._Work(Reporter(), 1))
+    return uvs_wheels.fetch_wheel("linux-x64", folder, sys.executable, Work(Reporter(), 1))
 
 
 def test_a_wheel_is_fetched_once_and_again_when_it_was_damaged(index, tmp_path, monkeypatch):
