@@ -1,11 +1,10 @@
-"""The commands that are jobs of the engine's: each makes requests of its arguments and sends them to a worker."""
+"""The commands that are one job of the engine's: each makes a request of its arguments and sends it to a worker."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import re
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,13 +20,11 @@ from ..link.requests import (
     Reconstruct,
     RenderPath,
     Request,
-    Summarise,
     Testbed,
 )
 from ..scene.errors import In2nError
 from ..workspace.layout import ORIGINAL, Workspace
-from ..workspace.outputs import MANIFEST, claim, made_by_us, record, refuse_foreign, run_names
-from ..workspace.stages import Stages
+from ..workspace.outputs import claim, made_by_us, record, refuse_foreign
 from .arguments import request_of
 from .setup import check_known, engine_python, existing, free_folder, given_path, made_folder, need_checkout
 from .terminal import ProgressPrinter
@@ -36,92 +33,6 @@ PATH_NAME = "through-views"
 PREVIEW_FILES = ("preview.json", "photo.png", "sheet.png")
 EVALUATION_FILES = ("result.json", "sheet.png")
 TESTBED_FILES = ("result.json", "settings.json", "table.md", "workspaces")
-# What an import that failed may leave in the workspace that it began.
-BEGUN = {"images", "masks", "job.json", "job.lock", "engine.log"}
-
-
-# --- one after the other --------------------------------------------------------------------------------------------
-
-
-def run_capture(args, interruption) -> None:
-    capture, out = existing(args.source), free_folder(args.out)
-    workspace = Workspace(out / "workspace")
-    place = {"workspace": str(workspace.root)}
-    name = edit_name(args)
-    path = workspace.camera_path(PATH_NAME)
-    chain = {
-        "import": request_of(ImportCapture, args, **place, source=str(capture)),
-        "reconstruct": request_of(Reconstruct, args, **place),
-        f"edit {name}": request_of(Edit, args, **place, name=name),
-        "path": request_of(PathThroughViews, args, **place, name=PATH_NAME),
-        f"render {name}": request_of(RenderPath, args, **place, camera_path=str(path), edit=name),
-        f"mesh {name}": request_of(ExtractMesh, args, **place, edit=name),
-    }
-    there = {
-        "import": workspace.capture_json,
-        "reconstruct": workspace.reconstruction / "checkpoint.safetensors",
-        f"edit {name}": workspace.edit(name) / "checkpoint.safetensors",
-        "path": path,
-        f"render {name}": workspace.renders(name, PATH_NAME),
-        f"mesh {name}": workspace.mesh(name, ".glb"),
-    }
-    check_known(args.instruction, args.editor)
-    refuse_foreign(out, run_names(args.frames))
-    _refuse_other_capture(out, capture)
-    with _engine(interruption) as engine, _nothing_left_if_new(out):
-        claim(made_folder(out), run_names(args.frames))
-        stages = Stages(out / "run.json")
-        for key, request in chain.items():
-            _stage(stages, key, request, there[key], engine)
-        results = {key.split(" ")[0]: result for key, result in stages.results.items() if key != "path"}
-        engine(request_of(Summarise, args, **place, edit=name, camera_path=PATH_NAME, out=str(out), results=results))
-    print(f"Done: {out}/contact_sheet.png, before_after.gif, frames/edited/, mesh.glb, report.json")
-
-
-def _refuse_other_capture(out: Path, capture: Path) -> None:
-    before = Stages(out / "run.json").settings("import")
-    if before and before.get("source") != str(capture):
-        raise In2nError(
-            "other_capture",
-            f"{out} holds the results of another capture, {before.get('source')}.",
-            "Choose another folder with --out.",
-        )
-
-
-def _stage(stages: Stages, key: str, request: Request, there: Path, engine) -> None:
-    def work(restart: bool) -> dict:
-        again = restart and hasattr(request, "restart")
-        return engine(dataclasses.replace(request, restart=True) if again else request)
-
-    settings = {name: v for name, v in request.to_params().items() if name not in ("workspace", "camera_path")}
-    if not stages.run(key, settings, work, there.exists):
-        print(f"{key}: done before", flush=True)
-
-
-@contextmanager
-def _nothing_left_if_new(out: Path):
-    """Remove the folder again when it was not there before, the capture could not even be imported into it, and nobody
-    else put anything there meanwhile."""
-    new = not out.exists()
-    try:
-        yield
-    except In2nError:
-        if new and out.is_dir() and not Workspace(out / "workspace").capture_json.exists():
-            _remove_begun(out)
-        raise
-
-
-def _remove_begun(out: Path) -> None:
-    begun, top = _entries(out / "workspace"), _entries(out)
-    if top <= {MANIFEST, "run.json", "workspace"} and all(n in BEGUN or n.startswith(".writing-") for n in begun):
-        shutil.rmtree(out, ignore_errors=True)
-
-
-def _entries(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-
-
-# --- one at a time --------------------------------------------------------------------------------------------------
 
 
 def import_capture(args, interruption) -> None:
@@ -153,7 +64,7 @@ def render_workspace(args, interruption) -> None:
     through = request_of(PathThroughViews, args, **place, name=PATH_NAME)
     edit = _edit_or_none(args.edit)
     render = request_of(RenderPath, args, **place, camera_path=path or PATH_NAME, edit=edit)
-    with _engine(interruption) as engine:
+    with engine_for(interruption) as engine:
         path = path or engine(through)["camera_path"]
         _print_result(engine(dataclasses.replace(render, camera_path=path)))
 
@@ -172,7 +83,7 @@ def evaluate_workspace(args, interruption) -> None:
         truth=None if args.truth is None else str(existing(args.truth)),
         out=str(out) if out else None,
     )
-    with _made_by_us(out, EVALUATION_FILES), _engine(interruption) as engine:
+    with _made_by_us(out, EVALUATION_FILES), engine_for(interruption) as engine:
         print(engine(request)["table"])
 
 
@@ -184,7 +95,7 @@ def run_testbed(args, interruption) -> None:
     )
     request = request_of(Testbed, args, out=str(out), cache=str(cache))
     groups = ("engine",) if args.blender_python else ("engine", "blender")
-    with _made_by_us(out, TESTBED_FILES), _engine(interruption, groups) as engine:
+    with _made_by_us(out, TESTBED_FILES), engine_for(interruption, groups) as engine:
         print(engine(request)["table"])
     print(f"Done: {out}/result.json, table.md, and a sheet for each scene")
 
@@ -204,7 +115,7 @@ def edit_name(args) -> str:
 
 def one_job(request: Request, interruption) -> None:
     """Send a request and print what its result says in words and numbers."""
-    with _engine(interruption) as engine:
+    with engine_for(interruption) as engine:
         _print_result(engine(request))
 
 
@@ -253,7 +164,7 @@ def _print_result(result: dict) -> None:
 
 
 @contextmanager
-def _engine(interruption, groups=("engine",)):
+def engine_for(interruption, groups=("engine",)):
     """Yields a function request -> result that runs jobs in one worker and shows their progress."""
     python = engine_python(interruption, groups)
     with Client(python) as client:

@@ -28,6 +28,7 @@ from ..link.requests import (
 from ..scene.errors import Cancelled, In2nError
 from . import commands, extension, setup
 from .arguments import add_demo, add_request
+from .run import run_capture
 from .terminal import Interruption
 
 PROG = "python3 -m in2n_blender"
@@ -118,7 +119,7 @@ def _add_run(group) -> None:
     run = _command(
         group,
         "run",
-        commands.run_capture,
+        run_capture,
         "reconstruct a capture, edit it by an instruction, render frames and a mesh",
         "Import, reconstruct, edit, render and mesh a capture. Killed or cancelled, the same command goes on.",
     )

@@ -13,6 +13,7 @@ import pytest
 
 from in2n_blender.cli import commands
 from in2n_blender.cli import main as cli
+from in2n_blender.cli import run as whole_run
 from in2n_blender.environment.uv import Uv
 from in2n_blender.workspace import files, layout, outputs
 
@@ -55,11 +56,34 @@ def test_run_with_another_seed_reconstructs_anew_but_another_instruction_does_no
     assert run(capture, out) == 0
     assert run(capture, out, instruction="make it autumn") == 0
     assert run(capture, out, "--seed", "3") == 0
-    assert (out / "workspace" / "calls.txt").read_text().splitlines() == [
-        "reconstruct restart=False",
-        "reconstruct restart=True",
-    ]
+    # The engine knows what a reconstruction is made from, and keeps the earlier one.
+    assert (out / "workspace" / "calls.txt").read_text().splitlines() == ["reconstruct restart=False"] * 2
     assert len(list((out / "workspace" / "edits").iterdir())) == 3
+
+
+def test_photos_that_were_changed_under_the_same_names_are_imported_again(engine, capture, tmp_path, capsys):
+    out = capture / "out"  # what the run writes below the capture is no change
+    (capture / "photo.png").write_text("dark")
+    assert run(capture, out) == 0 and run(capture, out) == 0
+    assert "import: done before" in capsys.readouterr().out
+    (capture / "photo.png").write_text("light")
+    assert run(capture, out) == 0 and "done before" not in capsys.readouterr().out
+    assert len((out / "workspace" / "calls.txt").read_text().splitlines()) == 2
+
+
+def test_what_follows_a_stage_that_had_to_be_repeated_is_asked_for_again(engine, capture, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(capture, out) == 0
+    (out / "workspace" / "reconstruction" / "checkpoint.safetensors").unlink()
+    capsys.readouterr()
+    assert run(capture, out) == 0 and capsys.readouterr().out.count("done before") == 1
+    assert len((out / "workspace" / "calls.txt").read_text().splitlines()) == 2
+
+
+def test_an_edit_of_something_else_is_made_again_under_its_name(engine, capture, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(capture, out, instruction="belongs to another reconstruction") == 0
+    assert "It is made again" in capsys.readouterr().out
 
 
 def test_another_capture_does_not_overwrite_the_first(engine, capture, tmp_path, capsys):
@@ -161,13 +185,13 @@ def test_a_run_json_of_another_shape(engine, capture, tmp_path, capsys, text):
 def test_a_new_folder_in_which_somebody_else_put_something_is_not_removed(engine, tmp_path, capsys, monkeypatch):
     unreadable, out = tmp_path / "unreadable", tmp_path / "out"
     unreadable.mkdir()
-    claim = commands.claim
+    claim = whole_run.claim
 
     def claim_and_more(folder, names):
         claim(folder, names)
         (folder / "mine.txt").write_text("mine")
 
-    monkeypatch.setattr(commands, "claim", claim_and_more)
+    monkeypatch.setattr(whole_run, "claim", claim_and_more)
     assert run(unreadable, out) == 2 and (out / "mine.txt").read_text() == "mine"
 
 

@@ -399,7 +399,7 @@ def test_the_command_prints_the_table_and_writes_where_it_was_told(edited, tmp_p
     def engine(interruption):
         yield lambda request: evaluate(request, Reporter())
 
-    monkeypatch.setattr(commands, "_engine", engine)
+    monkeypatch.setattr(commands, "engine_for", engine)
     monkeypatch.chdir(tmp_path)
     assert (
         cli.main(["evaluate", str(edited), "--edit", "night", "--frames", "2", "--device", "cpu", "--out", "here"]) == 0

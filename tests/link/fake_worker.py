@@ -54,6 +54,8 @@ def edit(request, report):
         raise ValueError("a mistake")
     if what == "user error":
         raise In2nError("no_editor", "There is no editor.", "Get one.")
+    if what == "belongs to another reconstruction" and not request.restart:
+        raise In2nError("edit_exists", "There already is an edit of that name.", "Choose another name.")
     if what == "memory":
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
     if what == "disk":

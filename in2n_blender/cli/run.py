@@ -1,0 +1,158 @@
+"""`run`: the whole job, one stage after the other, in a folder of the user's.
+
+run.json remembers how far it was. What a stage's result is made from is the engine's to know (see
+`workspace.provenance`): a stage that has to be asked for again is often done at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..link.requests import (
+    Edit,
+    ExtractMesh,
+    ImportCapture,
+    PathThroughViews,
+    Reconstruct,
+    RenderPath,
+    Request,
+    Summarise,
+)
+from ..scene.errors import In2nError
+from ..workspace.layout import Workspace
+from ..workspace.outputs import MANIFEST, claim, refuse_foreign, run_names
+from ..workspace.stages import Stages
+from .arguments import request_of
+from .commands import PATH_NAME, edit_name, engine_for
+from .setup import check_known, existing, free_folder, made_folder
+
+# What an import that failed may leave in the workspace that it began.
+BEGUN = {"images", "masks", "job.json", "job.lock", "engine.log"}
+
+
+def run_capture(args, interruption) -> None:
+    capture, out = existing(args.source), free_folder(args.out)
+    workspace, name = Workspace(out / "workspace"), edit_name(args)
+    chain = _chain(args, capture, workspace, name)
+    check_known(args.instruction, args.editor)
+    refuse_foreign(out, run_names(args.frames))
+    _refuse_other_capture(out, capture)
+    with engine_for(interruption) as engine, _nothing_left_if_new(out):
+        claim(made_folder(out), run_names(args.frames))
+        stages, called = Stages(out / "run.json"), False
+        for key, (request, made) in chain.items():
+            photos = {"files": files_mark(capture, out)} if key == "import" else {}
+            there = made.exists() and not called  # what follows a stage that was asked for has to be asked for, too
+            called |= _stage(stages, key, request, photos, there, engine)
+        results = {key.split(" ")[0]: result for key, result in stages.results.items() if key != "path"}
+        engine(
+            request_of(
+                Summarise,
+                args,
+                workspace=str(workspace.root),
+                edit=name,
+                camera_path=PATH_NAME,
+                out=str(out),
+                results=results,
+            )
+        )
+    print(f"Done: {out}/contact_sheet.png, before_after.gif, frames/edited/, mesh.glb, report.json")
+
+
+def _chain(args, capture: Path, workspace: Workspace, name: str) -> dict[str, tuple[Request, Path]]:
+    """Stage -> what is asked for, and what is there when it is done."""
+    place = {"workspace": str(workspace.root)}
+    path = workspace.camera_path(PATH_NAME)
+    frames = request_of(RenderPath, args, **place, camera_path=str(path), edit=name)
+    checkpoint = "checkpoint.safetensors"
+    return {
+        "import": (request_of(ImportCapture, args, **place, source=str(capture)), workspace.capture_json),
+        "reconstruct": (request_of(Reconstruct, args, **place), workspace.reconstruction / checkpoint),
+        f"edit {name}": (request_of(Edit, args, **place, name=name), workspace.edit(name) / checkpoint),
+        "path": (request_of(PathThroughViews, args, **place, name=PATH_NAME), path),
+        f"render {name}": (frames, workspace.renders(name, PATH_NAME)),
+        f"mesh {name}": (request_of(ExtractMesh, args, **place, edit=name), workspace.mesh(name, ".glb")),
+    }
+
+
+def files_mark(capture: Path, out: Path) -> str:
+    """A mark of a capture's files by their names, sizes and times, so that photos which were changed are imported anew.
+
+    Args:
+        capture: The folder or file that is imported.
+        out: The run's own folder, which may lie in the capture's and is passed over.
+    """
+    root = capture if capture.is_dir() else capture.parent
+    if "sparse" in root.parts:  # COLMAP's model lies below the folder that has the images
+        root = Path(*root.parts[: root.parts.index("sparse")])
+    mark = hashlib.sha256()
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(folder, f) != out)
+        for file in sorted(files):
+            try:
+                found = os.stat(os.path.join(folder, file))
+            except OSError:  # a link to nothing
+                continue
+            mark.update(repr((os.path.relpath(folder, root), file, found.st_size, found.st_mtime_ns)).encode())
+    return mark.hexdigest()
+
+
+def _refuse_other_capture(out: Path, capture: Path) -> None:
+    before = Stages(out / "run.json").settings("import")
+    if before and before.get("source") != str(capture):
+        raise In2nError(
+            "other_capture",
+            f"{out} holds the results of another capture, {before.get('source')}.",
+            "Choose another folder with --out.",
+        )
+
+
+def _stage(stages: Stages, key: str, request: Request, more: dict, there: bool, engine) -> bool:
+    """Whether the stage had to be asked for.
+
+    A reconstruction that is made of something else than the earlier one leaves that aside; an edit of the same name
+    takes its place.
+    """
+
+    def work(_restart: bool) -> dict:
+        try:
+            return engine(request)
+        except In2nError as error:
+            if error.code != "edit_exists":
+                raise
+            print(f"{error.message} It is made again.", flush=True)
+            return engine(dataclasses.replace(request, restart=True))
+
+    settings = {name: v for name, v in request.to_params().items() if name not in ("workspace", "camera_path")}
+    called = stages.run(key, {**settings, **more}, work, lambda: there)
+    if not called:
+        print(f"{key}: done before", flush=True)
+    return called
+
+
+@contextmanager
+def _nothing_left_if_new(out: Path):
+    """Remove the folder again when it was not there before, the capture could not even be imported into it, and nobody
+    else put anything there meanwhile."""
+    new = not out.exists()
+    try:
+        yield
+    except In2nError:
+        if new and out.is_dir() and not Workspace(out / "workspace").capture_json.exists():
+            _remove_begun(out)
+        raise
+
+
+def _remove_begun(out: Path) -> None:
+    begun, top = _entries(out / "workspace"), _entries(out)
+    if top <= {MANIFEST, "run.json", "workspace"} and all(n in BEGUN or n.startswith(".writing-") for n in begun):
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def _entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
