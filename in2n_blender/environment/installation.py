@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -107,18 +107,9 @@ def _complete(
     report.log(
         f"Setting up {planned.folder} ({', '.join(planned.groups)}; about {planned.disk_mb / 1000:.1f} GB on disk)"
     )
-    installer = _choose_installer(planned, home, wheelhouse, report)
-    installer.install(planned.requirements)
-    check_system_libraries(planned, report)
-    failing = failing_imports(planned.python, planned.groups, home, report)
-    if any(module in failing for module in (*TORCH_PAIR, "lpips")):
-        report.log("torch and torchvision come from different builds and do not fit: installing a matching pair")
-        installer.install_matching_torch()
-        failing = failing_imports(planned.python, planned.groups, home, report)
-    elif failing:
-        report.log(f"{', '.join(failing)} did not import: installing again")
-        installer.install(planned.requirements, again=True)
-        failing = failing_imports(planned.python, planned.groups, home, report)
+    failing = fill(
+        planned, home, wheelhouse, report, lambda: failing_imports(planned.python, planned.groups, home, report)
+    )
     if failing:
         module, error = next(iter(failing.items()))
         raise In2nError(
@@ -127,6 +118,44 @@ def _complete(
             f"Run `python3 -m in2n_blender install --repair`. The log is {home / 'install.log'}.",
         )
     write_json(planned.stamp, {"digest": planned.digest, "groups": planned.groups, "python": platform.python_version()})
+
+
+def fill(
+    planned: Plan,
+    home: Path,
+    wheelhouse: Path | None,
+    report: Reporter,
+    failing_imports: Callable[[], dict[str, str]],
+    python: str = sys.executable,
+) -> dict[str, str]:
+    """Make a virtual environment and install into it until everything imports, twice at most.
+
+    Args:
+        planned: The environment, of which `folder` is ours to remove where its interpreter does not run.
+        home: The home folder, for uv, the log and temporary files.
+        wheelhouse: A folder of wheels in place of every index.
+        report: Told how far it is.
+        failing_imports: Module -> what went wrong.
+        python: What uv makes the environment from, an interpreter or a version; pip takes this one.
+
+    Returns:
+        What does not import even then.
+
+    Raises:
+        In2nError: As `install`.
+        Cancelled: What is there already is gone on from.
+    """
+    installer = _choose_installer(planned, home, wheelhouse, report, python)
+    installer.install(planned.requirements)
+    check_system_libraries(planned, report)
+    failing = failing_imports()
+    if any(module in failing for module in (*TORCH_PAIR, "lpips")):
+        report.log("torch and torchvision come from different builds and do not fit: installing a matching pair")
+        installer.install_matching_torch()
+    elif failing:
+        report.log(f"{', '.join(failing)} did not import: installing again")
+        installer.install(planned.requirements, again=True)
+    return failing_imports() if failing else {}
 
 
 def _wheelhouse(given: Path | str | None) -> Path | None:
@@ -159,13 +188,13 @@ def _check_disk(planned: Plan) -> None:
         )
 
 
-def _choose_installer(planned: Plan, home: Path, wheelhouse: Path | None, report: Reporter) -> Installer:
+def _choose_installer(planned: Plan, home: Path, wheelhouse: Path | None, report: Reporter, python: str) -> Installer:
     uv = find_uv(home)
     if uv:
         if not runs([str(planned.python), "-c", ""]):
             shutil.rmtree(planned.folder, ignore_errors=True)
             Command(home, report).run(
-                [uv, "venv", "--quiet", "--python", sys.executable, str(planned.folder)], "Making the environment"
+                [uv, "venv", "--quiet", "--python", python, str(planned.folder)], "Making the environment"
             )
         return Uv(uv, planned, home, wheelhouse, report)
     pip = Pip(planned, home, wheelhouse, report)

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..link.process import Lines, clean_environment, spawn
@@ -73,14 +73,28 @@ def failing_imports(python: Path, groups: Iterable[str], home: Path, report: Rep
     imports = read_pins()["imports"]
     total, done, failing = sum(len(imports[g]) for g in groups), 0, {}
     for group in groups:
-        failing.update(_failing_in_group(python, group, imports[group], Command(home, report), done, total))
+        failing.update(failing_modules(python, imports[group], f"Checking {group}", Command(home, report), done, total))
         done += len(imports[group])
     return failing
 
 
-def _failing_in_group(
-    python: Path, group: str, modules: list[str], command: Command, done: int, total: int
+def failing_modules(
+    python: Path, modules: Sequence[str], message: str, command: Command, done: int = 0, total: int | None = None
 ) -> dict[str, str]:
+    """Import modules in one process.
+
+    Args:
+        python: The interpreter.
+        modules: Their names; they are imported in this order.
+        message: What is logged first.
+        command: Runs it, and is told the progress.
+        done: How many modules were imported before.
+        total: How many there are in all (default: these).
+
+    Returns:
+        Module -> what went wrong.
+    """
+    total = done + len(modules) if total is None else total
     errors: dict[str, str | None] = {}  # of the modules whose import ended, well (None) or not
 
     def collect(line: str) -> None:
@@ -92,7 +106,7 @@ def _failing_in_group(
 
     ended = "the process ended early"
     try:
-        command.run([str(python), "-I", "-c", _IMPORT_SCRIPT, *modules], f"Checking {group}", collect)
+        command.run([str(python), "-I", "-c", _IMPORT_SCRIPT, *modules], message, collect)
     except In2nError as error:
         ended = error.message
     found = {module: errors.get(module, ended) for module in modules}

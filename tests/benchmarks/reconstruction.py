@@ -33,7 +33,8 @@ sys.path[:0] = [str(REPOSITORY), str(HERE)]
 
 from in2n_blender import environment  # noqa: E402
 from in2n_blender.cli.setup import engine_python  # noqa: E402
-from in2n_blender.cli.terminal import Interruption  # noqa: E402
+from in2n_blender.cli.terminal import Interruption, ProgressPrinter  # noqa: E402
+from in2n_blender.scene.reporting import Reporter  # noqa: E402
 from in2n_blender.workspace.files import read_json, write_json  # noqa: E402
 
 DRIVERS = HERE / "against_nerfacto"
@@ -423,7 +424,8 @@ def benchmark(args, out: Path) -> int:
     bench = Bench(out, None, device, QUICK_SECONDS - 30 if args.quick else None)
     try:
         folder = args.nerfstudio_folder or environment.home_folder() / "nerfstudio"
-        python = nerfstudio_python(args.nerfstudio, Path(folder).expanduser().resolve(), not args.quick)
+        folder, report_progress = Path(folder).expanduser().resolve(), Reporter(ProgressPrinter())
+        python = nerfstudio_python(args.nerfstudio, folder, not args.quick, report_progress)
     except NotInstalled as reason:
         notes.append(f"Nerfacto is not compared with: {reason}.")
         print(notes[-1], flush=True)

@@ -1,6 +1,8 @@
 """The comparison with nerfacto without training anything: its clock, its captures, its bars and its pictures."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,14 +10,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_wheels import make_index, make_torch_pair, make_wheel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import reconstruction  # noqa: E402
 from against_nerfacto import captures, environment, report, timed_run  # noqa: E402
 
+from in2n_blender.environment import installation  # noqa: E402
+from in2n_blender.environment.pip import Pip  # noqa: E402
+from in2n_blender.environment.uv import Uv  # noqa: E402
 from in2n_blender.scene.camera import Camera, Intrinsics  # noqa: E402
 from in2n_blender.scene.capture import PinholeCapture, View  # noqa: E402
+from in2n_blender.scene.reporting import Reporter  # noqa: E402
 from in2n_blender.workspace.files import write_json  # noqa: E402
 
 
@@ -269,6 +276,54 @@ def test_a_process_that_takes_too_long_is_ended(tmp_path):
 
 def test_nerfstudio_that_is_not_there_is_said(tmp_path):
     with pytest.raises(environment.NotInstalled, match="run without --quick"):
-        environment.nerfstudio_python(None, tmp_path, may_install=False)
+        environment.nerfstudio_python(None, tmp_path, False, Reporter())
     with pytest.raises(environment.NotInstalled, match="does not work"):
-        environment.nerfstudio_python(sys.executable, tmp_path, may_install=False)
+        environment.nerfstudio_python(sys.executable, tmp_path, False, Reporter())
+
+
+@pytest.fixture
+def tiny_nerfstudio(tmp_path, monkeypatch):
+    """An index with as much of nerfstudio as is imported, a torch and a torchvision; and where find-links points, a
+    torch of another build that this torchvision cannot load."""
+    index, stray = tmp_path / "index", tmp_path / "stray"
+    make_torch_pair(index, stray)
+    files = {"nerfstudio/__init__.py": "", "nerfstudio/models/__init__.py": "", "nerfstudio/models/nerfacto.py": ""}
+    make_wheel(index / "nerfstudio", "nerfstudio", environment.VERSION, files)
+    make_index(index)
+    monkeypatch.setattr(
+        environment, "PACKAGES", (f"nerfstudio=={environment.VERSION}", "torch==1.0", "torchvision==1.0")
+    )
+    monkeypatch.setattr(environment, "PYTHONS", (sys.version_info[:2],))
+    monkeypatch.setattr(environment, "DISK_GB", 0)
+    monkeypatch.setattr(Uv, "_own_index_serves", lambda self, torch: False)
+    for name in [n for n in os.environ if n.startswith(("PIP_", "UV_")) and n != "UV_CACHE_DIR"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.setenv(name, index.as_uri())
+    for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
+        monkeypatch.setenv(name, str(stray))
+
+
+@pytest.mark.parametrize("by_uv", [True, False])
+def test_nerfstudio_gets_a_torch_that_its_torchvision_loads(
+    tiny_nerfstudio, by_uv, home, tmp_path, monkeypatch, request
+):
+    if by_uv:
+        request.getfixturevalue("uv_wheel")
+    else:
+        monkeypatch.setattr(installation, "find_uv", lambda home: None)
+        monkeypatch.setattr(Pip, "install_uv", lambda self: None)
+    folder, said = tmp_path / "nerfstudio", []
+    python = environment.nerfstudio_python(None, folder, True, Reporter(said.append))
+    asked = [str(python), "-c", "import torchvision, torch; print(torch.build)"]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() == "index"
+    assert any("do not fit" in str(line) for line in said)
+    assert environment.nerfstudio_python(None, folder, False, Reporter()) == python
+
+
+def test_nerfstudio_is_not_installed_into_a_folder_of_other_things(home, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"mine")
+    with pytest.raises(environment.NotInstalled, match="an empty folder"):
+        environment.nerfstudio_python(None, tmp_path, True, Reporter())
+    assert (tmp_path / "photo.jpg").read_bytes() == b"mine"
