@@ -122,6 +122,7 @@ _GERMAN_BUTTONS = {
     "Install Engine": "Engine installieren",
     "Reconstruct": "Rekonstruieren",
     "Reconstruct Again": "Neu rekonstruieren",
+    "Keep and Reconstruct": "Behalten und rekonstruieren",
     "Continue Reconstruction": "Rekonstruktion fortsetzen",
     "Edit": "Bearbeiten",
     "Start Edit": "Bearbeitung starten",

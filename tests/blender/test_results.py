@@ -142,7 +142,9 @@ def test_an_outdated_edit_says_why_and_is_made_again_or_beside(outdated_edit, sc
 def test_an_outdated_reconstruction_says_why(imported, scene, recording):
     workspace = Workspace(scene.in2n.workspace)
     reconstruction(workspace, done=True, provenance={**provenance("reconstruction"), "engine": -1})
-    assert "Made by another version of the engine." in Read(panels.IN2N_PT_reconstruct).text
+    panel = Read(panels.IN2N_PT_reconstruct)
+    assert "Made by another version of the engine." in panel.text
+    assert panel.arguments("in2n.reconstruct") == [{}, {"restart": True}], "kept or replaced, as the user chooses"
     reconstruction(workspace, done=True, provenance=provenance("reconstruction"))
     assert "another version" not in Read(panels.IN2N_PT_reconstruct).text
 

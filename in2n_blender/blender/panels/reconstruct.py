@@ -37,7 +37,8 @@ class IN2N_PT_reconstruct(Panel, bpy.types.Panel):
         if not state:
             big(layout, "in2n.reconstruct", icon="MESH_ICOSPHERE")
         elif state.get("done"):
-            draw_outdated(layout, context, Workspace(folder), None)
+            if draw_outdated(layout, context, Workspace(folder), None):
+                layout.operator("in2n.reconstruct", text="Keep and Reconstruct", icon="ADD")
             layout.operator_context = "INVOKE_DEFAULT"  # asks first
             layout.operator("in2n.reconstruct", text="Reconstruct Again", icon="FILE_REFRESH").restart = True
         else:
