@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from in2n_blender.engine.diffusion.editor import noise_generator
+from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.engine.diffusion.miniature import autoencoder, operations
 from in2n_blender.models import catalogue
 from in2n_blender.scene.errors import In2nError
@@ -189,9 +191,6 @@ def small_run(cache, out, **changes):
 
 
 def test_training_learns_resumes_and_exports_what_the_editor_opens(cache, tmp_path):
-    from in2n_blender.engine.diffusion.editor import noise_generator
-    from in2n_blender.engine.diffusion.loading import load_editor
-
     first = small_run(cache, tmp_path)
     assert first.progress.step == 2
     resumed = small_run(cache, tmp_path, steps=3)
@@ -346,9 +345,6 @@ def test_bundled_weights_are_small_and_know_their_instructions():
 @bundled
 def test_bundled_weights_really_edit():
     """Nearer to the true edit than the original is, from pure noise, in few steps."""
-    from in2n_blender.engine.diffusion.editor import noise_generator
-    from in2n_blender.engine.diffusion.loading import load_editor
-
     editor = load_editor("miniature", "cpu")
     image = pictures(1, 64, seed=3)
     for text, operation in (("make it night", operations.night), ("tint it red", operations.red_tint)):
