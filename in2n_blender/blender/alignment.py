@@ -16,9 +16,14 @@ UP = np.array([0.0, 0.0, 1.0])
 
 
 def picked_points(context, capture) -> np.ndarray:
-    """What the user points at, (n, 3): the selected vertices in Edit Mode, else the places of the selected objects.
+    """What the user points at: the selected vertices in Edit Mode, else the origins of the selected objects.
 
-    The capture's Empty itself does not count.
+    Args:
+        context: Blender's.
+        capture: The capture's Empty, which itself does not count.
+
+    Returns:
+        (n, 3) points, float64, in world coordinates.
     """
     if context.mode == "EDIT_MESH":
         points = []
@@ -39,7 +44,14 @@ def picked_points(context, capture) -> np.ndarray:
 
 
 def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """(3, 3) the smallest rotation that turns one direction into another (Rodrigues' formula)."""
+    """The smallest rotation that turns one direction into another, by Rodrigues' formula R = I + K + K² / (1 + cos).
+
+    Args:
+        start, end: (3,) directions of any length but zero.
+
+    Returns:
+        (3, 3) rotation matrix.
+    """
     start, end = start / np.linalg.norm(start), end / np.linalg.norm(end)
     axis, cosine = np.cross(start, end), float(start @ end)
     if cosine < -1 + 1e-9:  # opposite: half a turn about any axis across
@@ -51,9 +63,17 @@ def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def plane_through(points: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(centre, normal) of the plane nearest to at least three points, its normal towards the point `above`.
+    """The plane nearest to points, in the sense of least squares.
 
-    Raises In2nError("no_plane") when the points lie on a line.
+    Args:
+        points: (n, 3), at least three.
+        above: (3,) a point that the normal is to point towards.
+
+    Returns:
+        (3,) its centre and (3,) its unit normal.
+
+    Raises:
+        In2nError: "no_plane" when the points lie on a line.
     """
     center = points.mean(0)
     _u, sizes, axes = np.linalg.svd(points - center)
@@ -66,7 +86,12 @@ def plane_through(points: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np
 
 
 def turn(rotation: np.ndarray, about: np.ndarray) -> np.ndarray:
-    """(4, 4) a rotation about a point."""
+    """A rotation about a point as a (4, 4) matrix.
+
+    Args:
+        rotation: (3, 3).
+        about: (3,) the point that stays.
+    """
     matrix = np.eye(4)
     matrix[:3, :3] = rotation
     matrix[:3, 3] = about - rotation @ about
@@ -74,9 +99,16 @@ def turn(rotation: np.ndarray, about: np.ndarray) -> np.ndarray:
 
 
 def camera_directions(capture) -> tuple[np.ndarray, np.ndarray]:
-    """The mean up direction and the mean place of the capture's cameras, in world coordinates.
+    """Where the capture's cameras are and which way they are held, in world coordinates.
 
-    Raises In2nError("no_up") when there are no cameras, or they agree on no direction.
+    Args:
+        capture: The capture's Empty.
+
+    Returns:
+        (3,) mean of the cameras' up directions, (3,) mean of their positions.
+
+    Raises:
+        In2nError: "no_up" when there are no cameras, or they agree on no direction.
     """
     matrices = [np.array(camera.matrix_world) for camera in children(capture, "CAMERA")]
     ups = [m[:3, 1] / np.linalg.norm(m[:3, 1]) for m in matrices]

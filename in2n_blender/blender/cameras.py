@@ -41,8 +41,12 @@ def set_lens(camera_data, k: Intrinsics) -> None:
 def intrinsics_of(camera_data, render) -> Intrinsics:
     """What a Blender camera sees, in pixels of the scene's render.
 
-    camera_data: a `bpy.types.Camera`, evaluated when it is animated. render: `bpy.types.RenderSettings`.
-    Raises In2nError("not_perspective") for orthographic, panoramic and custom cameras.
+    Args:
+        camera_data: A `bpy.types.Camera`, evaluated when it is animated.
+        render: `bpy.types.RenderSettings`.
+
+    Raises:
+        In2nError: "not_perspective" for orthographic, panoramic and custom cameras.
     """
     if camera_data.type != "PERSP":
         raise In2nError(
@@ -72,10 +76,16 @@ def render_size(render) -> tuple[int, int]:
 def relative_pose(camera_world: np.ndarray, capture_world: np.ndarray) -> np.ndarray:
     """The camera-to-world in the capture's coordinates of a camera placed in Blender's.
 
-    camera_world, capture_world: (4, 4) matrices of the camera and of the capture's Empty, which may be moved, rotated
-    and scaled evenly. Returns (4, 4) float64, rigid; the camera's own scale is dropped as Blender drops it when
-    rendering. Raises In2nError("uneven_scale") when the Empty is stretched or mirrored, because then no pinhole camera
-    in the capture sees what the Blender camera sees.
+    Args:
+        camera_world: (4, 4) the camera's matrix. Its scale is dropped, as Blender drops it when rendering.
+        capture_world: (4, 4) the matrix of the capture's Empty, which may be moved, rotated and scaled evenly.
+
+    Returns:
+        (4, 4) float64, rigid.
+
+    Raises:
+        In2nError: "uneven_scale" when the Empty is stretched or mirrored: then no pinhole camera in the capture sees
+            what the Blender camera sees.
     """
     axes = np.asarray(capture_world, np.float64)[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
@@ -104,7 +114,15 @@ def camera_path_from_scene(
     """The scene's camera at every frame, in the capture's coordinates, as Blender itself would render it.
 
     Animation, drivers, constraints, parents and cameras bound to markers count; the current frame is restored.
-    Raises In2nError: "no_frames", "no_camera", "not_perspective", "uneven_scale".
+
+    Args:
+        scene: Whose camera is followed.
+        capture_empty: The capture's Empty, which may be animated too.
+        name: The path's.
+        frame_start, frame_end, step: Its frames, both ends included.
+
+    Raises:
+        In2nError: "no_frames", "no_camera", "not_perspective", "uneven_scale".
     """
     frames = range(frame_start, frame_end + 1, step)
     if not frames:
@@ -153,8 +171,15 @@ def path_name(scene) -> str:
 def add_capture(scene, capture: PinholeCapture, photos: dict[str, Path]) -> bpy.types.Object:
     """Put a capture in the scene: an Empty with a camera for every view and the sparse points under it.
 
-    photos: files shown behind the cameras, by view name. Returns the Empty. Makes no use of `bpy.ops`, so the caller's
-    undo step is the only one.
+    Makes no use of `bpy.ops`, so the caller's undo step is the only one.
+
+    Args:
+        scene: Where to.
+        capture: The undistorted capture.
+        photos: Files shown behind the cameras, by the view's name.
+
+    Returns:
+        The Empty.
     """
     collection = bpy.data.collections.new(capture.name)
     scene.collection.children.link(collection)

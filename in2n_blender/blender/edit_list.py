@@ -60,7 +60,11 @@ def remove(scene, edit: str) -> None:
 
 
 def _require_idle(scene) -> tuple[object, Workspace]:
-    """The capture and its workspace, in which no job runs or still saves. Raises In2nError("workspace_busy")."""
+    """The capture and its workspace, in which no job runs or still saves.
+
+    Raises:
+        In2nError: "no_capture", "workspace_busy".
+    """
     capture, workspace = workspaces.require(scene)
     if journal.is_locked(workspace.root):
         raise In2nError(

@@ -86,7 +86,11 @@ def is_scratch(folder: Path) -> bool:
 
 
 def require(scene) -> tuple[object, Workspace]:
-    """The active capture's Empty and its workspace. Raises In2nError("no_capture")."""
+    """The active capture's Empty and its workspace.
+
+    Raises:
+        In2nError: "no_capture".
+    """
     capture = active_capture(scene)
     folder = resolve(capture) if capture else None
     if folder is None:

@@ -32,7 +32,11 @@ def poll_edit(cls, context) -> bool:
 
 
 def named_edit(scene, argument: str) -> tuple[Workspace, str]:
-    """The workspace and the edit that an operator's argument means. Raises In2nError("no_capture", "no_edit")."""
+    """The workspace and the edit that an operator's argument means.
+
+    Raises:
+        In2nError: "no_capture", "no_edit".
+    """
     _capture, workspace = workspaces.require(scene)
     name = argument or active_edit(scene)
     if name is None or name not in workspace.edits():

@@ -52,7 +52,11 @@ class _Placing:
         return {"FINISHED"}
 
     def change(self, context, capture) -> np.ndarray:
-        """(4, 4) what the Empty's world matrix is multiplied by. Raises In2nError."""
+        """What the Empty's world matrix is multiplied by, (4, 4).
+
+        Raises:
+            In2nError: What is wrong with the selection or the photos.
+        """
         raise NotImplementedError
 
 

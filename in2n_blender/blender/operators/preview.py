@@ -80,7 +80,11 @@ def photo_looked_through(scene, capture) -> str:
 
 
 def _numbers(text: str) -> list[float]:
-    """Raises In2nError("bad_guidance")."""
+    """The numbers of a text such as "5 7.5 10".
+
+    Raises:
+        In2nError: "bad_guidance".
+    """
     try:
         return [float(part) for part in re.split(r"[\s,;]+", text.strip()) if part]
     except ValueError:
