@@ -45,6 +45,7 @@ def page(extension, home, uv_wheel, tmp_path, monkeypatch):
                 "constraints": [],
                 "python": {version: {"engine": [], "blender": [], "test": []}},
                 "imports": {"engine": ["torch", "tiny"], "blender": [], "test": []},
+                "uv": versions.read_pins()["uv"],
                 "disk_mb": {"engine": 1, "blender": 1, "test": 0},
             }
         )

@@ -14,7 +14,7 @@ from in2n_blender.environment import pins as versions
 @pytest.fixture
 def pins(tmp_path, monkeypatch):
     """Pins of tiny packages instead of the engine's; returns a function that sets them."""
-    file = tmp_path / "pins.json"
+    file, uv = tmp_path / "pins.json", versions.read_pins()["uv"]
     monkeypatch.setattr(versions, "FILE", file)
 
     def write(engine=("tiny==1.0",), imports=("tiny",), blender=(), blender_imports=(), disk_mb=1, constraints=()):
@@ -25,6 +25,7 @@ def pins(tmp_path, monkeypatch):
                     "python": {environment.python_version(): {"engine": [], "blender": [], "test": []}},
                     "constraints": list(constraints),
                     "imports": {"engine": list(imports), "blender": list(blender_imports), "test": []},
+                    "uv": uv,
                     "disk_mb": {"engine": disk_mb, "blender": 1, "test": 0},
                 }
             )

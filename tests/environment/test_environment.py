@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,8 @@ from in2n_blender.scene.reporting import Progress, Reporter
 def test_install_then_ready(tool, home, pins, wheelhouse, monkeypatch):
     events = []
     python = e.install(("engine",), home, wheelhouse, Reporter(events.append))
+    ran = (home / "install.log").read_text(encoding="utf-8")
+    assert bool(re.search(r"uv(\.exe)? pip install", ran)) == (tool == "uv")
     assert python.exists() and e.plan(("engine",), home).ready
     assert any(isinstance(event, Progress) and event.unit == "imports" for event in events)
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("a ready environment starts no process"))
