@@ -24,6 +24,7 @@ from in2n_blender.environment.home import installation_lock
 from in2n_blender.environment.pip import PipProgress
 from in2n_blender.environment.user_settings import uv_settings_from_pip
 from in2n_blender.environment.uv import Uv, UvProgress
+from in2n_blender.environment.verification import SYSTEM_LIBRARIES
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
 
@@ -357,3 +358,17 @@ def test_nothing_is_pinned_for_nothing():
     }
     assert set(pins["imports"]["engine"]) - imported == {"torchvision"}  # which lpips imports, and which must fit torch
     assert not {*pins["groups"]["engine"], *pins["groups"]["test"]} & set(pins["constraints"])
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_workflow_runs_what_the_pins_are_for():
+    """GitHub runs the README's command by every Python that has a Blender, with the libraries that its wheel needs."""
+    workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    (command,) = re.findall(r"python3 (-m in2n_blender test)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert f"- run: python {command}\n" in workflow
+    versions_with_blender = [v for v, groups in versions.read_pins()["python"].items() if groups["blender"]]
+    assert f"python: {json.dumps(versions_with_blender)}" in workflow
+    libraries = {debian for debian, _fedora in SYSTEM_LIBRARIES.values()}
+    assert set(re.findall(r"\blib[\w.-]+", workflow.split("install -y")[1].split("- run")[0])) == libraries
