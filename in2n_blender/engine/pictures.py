@@ -13,6 +13,7 @@ import numpy as np
 import OpenEXR
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from ..scene.errors import In2nError
 from ..workspace.files import atomic_path
 
 # Blender's own depth where a ray meets nothing.
@@ -38,8 +39,11 @@ class Picture:
 
         transparent: whether the capture has alpha. Its background is white and is taken out of the colours again;
         any other capture shows its own background, so that its pictures are opaque.
+        Raises In2nError("not_finite").
         """
         rgb, alpha, depth = (np.asarray(array, np.float32) for array in (view.rgb_srgb, view.alpha, view.depth))
+        if not (np.isfinite(rgb).all() and np.isfinite(alpha).all()):
+            raise not_finite("A rendered view")
         if not transparent:
             return Picture(rgb, np.ones_like(alpha), depth)
         foreground = rgb - (1 - alpha)[..., None]
@@ -56,6 +60,15 @@ class Picture:
     def over(self, background: float = 1.0) -> np.ndarray:
         """(height, width, 3) sRGB in [0, 1] over a grey."""
         return self.rgb_srgb * self.alpha[..., None] + background * (1 - self.alpha[..., None])
+
+
+def not_finite(what: str) -> In2nError:
+    """The error for a picture with infinite values or none at all."""
+    return In2nError(
+        "not_finite",
+        f"{what} has values that are no numbers.",
+        "The model, the guidance or the reconstruction may be damaged: choose other ones.",
+    )
 
 
 def srgb_to_linear(srgb: np.ndarray) -> np.ndarray:

@@ -9,20 +9,23 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ..link.requests import Edit
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from .files import read_json, write_error, write_json
 from .layout import ORIGINAL, Workspace, safe_name
 from .moving import copy_files
+from .provenance import is_done
+from .successor import making_folder, replaced_folder
 
 
 def facts(workspace: Workspace, name: str) -> dict:
     """edit.json (empty where it is damaged), and "finished": whether the edit ran to its end."""
-    folder = workspace.edit(name)
-    return {**_read(folder / "edit.json"), "finished": bool(_read(folder / "state.json").get("done"))}
+    return {**_read(workspace.edit(name) / "edit.json"), "finished": is_done(workspace, name)}
 
 
 def free_name(workspace: Workspace, name: str, also_taken=()) -> str:
@@ -36,27 +39,29 @@ def free_name(workspace: Workspace, name: str, also_taken=()) -> str:
 
 
 def rename(workspace: Workspace, old: str, new: str) -> None:
-    """Give an edit another name, and its frames and meshes with it; edits that were built upon it know its new name.
+    """Give an edit another name, and its frames and meshes with it; edits that were built upon it and the job that can
+    be gone on with know its new name.
 
-    Raises In2nError("bad_name", "no_edit", "edit_exists", "cannot_write"); everything is as before then.
+    Raises:
+        In2nError: "bad_name", "no_edit", "edit_exists", "cannot_write", "disk_full"; everything is as before then.
     """
     if old == new:
         return
     _require_free(workspace, new, but=old)
     folder = _existing(workspace, old)
-    moves = [(folder, workspace.edit(new)), *_results(workspace, old, new)]
-    try:
-        with ExitStack() as undo:
-            for source, target in moves:
-                os.rename(source, target)
-                undo.callback(os.rename, target, source)
-            _rewrite(workspace.edit(new) / "edit.json", "name", new)
-            undo.pop_all()
-    except OSError as error:
-        raise write_error(folder, error) from error
+    rewritten = {
+        folder / "edit.json": lambda record: {**record, "name": new},
+        workspace.root / "job.json": lambda job: _renamed_job(job, old, new),
+    }
     for name in workspace.edits():
-        if _read(workspace.edit(name) / "edit.json").get("parent") == old:
-            _rewrite(workspace.edit(name) / "edit.json", "parent", new)
+        if name != old and _read(workspace.edit(name) / "edit.json").get("parent") == old:
+            rewritten[workspace.edit(name) / "edit.json"] = lambda record: {**record, "parent": new}
+    moves = [(folder, workspace.edit(new)), *_results(workspace, old, new)]
+    with _all_or_nothing(folder) as undo:
+        for path, change in rewritten.items():
+            _rewrite(path, change, undo)
+        for source, target in moves:
+            _move(source, target, undo)
 
 
 def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | None = None) -> None:
@@ -83,7 +88,8 @@ def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | Non
 def remove(workspace: Workspace, name: str) -> None:
     """Remove an edit with its frames and meshes, for good.
 
-    Raises In2nError("no_edit", "has_children", "cannot_write").
+    Raises:
+        In2nError: "no_edit", "has_children", "cannot_write"; everything is as before then.
     """
     folder = _existing(workspace, name)
     children = [
@@ -91,14 +97,13 @@ def remove(workspace: Workspace, name: str) -> None:
     ]
     if children:
         raise In2nError("has_children", f"“{children[0]}” was built upon “{name}”.", "Remove the later edit first.")
-    try:
+    with _all_or_nothing(folder) as undo:
         # Moved out of the way first, so that an edit is never listed half removed.
         trash = Path(tempfile.mkdtemp(prefix=".removing-", dir=workspace.root))
+        undo.callback(shutil.rmtree, trash, ignore_errors=True)
         for number, path in enumerate([folder, *(source for source, _ in _results(workspace, name, name))]):
-            os.rename(path, trash / str(number))
-        shutil.rmtree(trash, ignore_errors=True)
-    except OSError as error:
-        raise write_error(folder, error) from error
+            _move(path, trash / str(number), undo)
+    shutil.rmtree(trash, ignore_errors=True)
 
 
 def _results(workspace: Workspace, old: str, new: str) -> list[tuple[Path, Path]]:
@@ -108,6 +113,9 @@ def _results(workspace: Workspace, old: str, new: str) -> list[tuple[Path, Path]
     for suffix in (".ply", ".glb", ".json"):
         if workspace.mesh(old, suffix).is_file():
             found.append((workspace.mesh(old, suffix), workspace.mesh(new, suffix)))
+    for place in (making_folder, replaced_folder):
+        if place(workspace, workspace.edit(old)).is_dir():
+            found.append((place(workspace, workspace.edit(old)), place(workspace, workspace.edit(new))))
     return found
 
 
@@ -133,11 +141,48 @@ def _read(path: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def _rewrite(path: Path, key: str, value) -> None:
-    """Change one entry and keep the file's time, by which edits are listed."""
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[ExitStack]:
+    """An ExitStack whose callbacks undo what is done in the block; they are called where it does not end well."""
+    with ExitStack() as undo:
+        try:
+            yield undo
+        except OSError as error:
+            raise write_error(folder, error) from error
+        undo.pop_all()
+
+
+def _move(source: Path, target: Path, undo: ExitStack) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(source, target)
+    undo.callback(os.rename, target, source)
+
+
+def _rewrite(path: Path, change: Callable[[dict], dict], undo: ExitStack) -> None:
+    """Change a file's entries and keep its time, by which edits are listed. A damaged one is left as it is."""
     record = _read(path)
-    if not record:
+    if not record or change(record) == record:
         return
-    then = path.stat()
-    write_json(path, {**record, key: value})
+    then, before = path.stat(), path.read_bytes()
+
+    def restore() -> None:
+        path.write_bytes(before)
+        os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+
+    undo.callback(restore)
+    write_json(path, change(record))
     os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+
+
+def _renamed_job(job: dict, old: str, new: str) -> dict:
+    """job.json with an edit's new name in its requests."""
+
+    def renamed(request: dict) -> dict:
+        params = request["params"]
+        keys = ("name", "parent", "edit") if request["method"] == Edit.method else ("parent", "edit")
+        return {**request, "params": {**params, **{key: new for key in keys if params.get(key) == old}}}
+
+    try:
+        return {**job, "requests": [renamed(request) for request in job["requests"]]}
+    except (KeyError, TypeError, AttributeError):  # damaged, or of another version: nobody goes on with it
+        return job

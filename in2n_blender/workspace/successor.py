@@ -101,16 +101,21 @@ def earlier_folder(workspace: Workspace, final: Path, keep: bool) -> Path:
     """Where an earlier result goes: to be kept, under the first free number, or until its successor is done."""
     name = final.relative_to(workspace.root)
     if not keep:
-        return workspace.root / "earlier" / "replaced" / name
+        return replaced_folder(workspace, final)
     number = 1
     while (folder := workspace.root / "earlier" / f"{name}-{number}").exists():
         number += 1
     return folder
 
 
+def replaced_folder(workspace: Workspace, final: Path) -> Path:
+    """Where what is being replaced lies until its successor is done."""
+    return workspace.root / "earlier" / "replaced" / final.relative_to(workspace.root)
+
+
 def forget_replaced(workspace: Workspace, final: Path) -> None:
     """Remove what a result replaced, and the folders that are then empty."""
-    replaced = earlier_folder(workspace, final, keep=False)
+    replaced = replaced_folder(workspace, final)
     shutil.rmtree(replaced, ignore_errors=True)
     for folder in replaced.relative_to(workspace.root).parents[:-1]:
         with suppress(OSError):  # not empty, or not there

@@ -1,5 +1,6 @@
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import OpenEXR
@@ -8,6 +9,9 @@ import torch
 import trimesh
 from PIL import Image
 
+from in2n_blender.engine.nerf.dataset import SceneTransform
+from in2n_blender.engine.nerf.rendering import NerfModel
+from in2n_blender.engine.nerf.scene import Scene
 from in2n_blender.engine.output import frames as frames_module
 from in2n_blender.engine.output import mesh as mesh_module
 from in2n_blender.engine.output import sheets as sheets_module
@@ -32,6 +36,7 @@ from in2n_blender.scene.reporting import Artifact, Reporter
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.analytic_scene import CENTER, OFFSET, RADIUS, BallScene, camera_at
+from tests.engine.test_nerf import TINY
 
 
 def read_exr(path):
@@ -381,6 +386,43 @@ def test_nothing_dense_is_a_clear_error(density):
     assert error.value.code == "empty_mesh"
 
 
+class NothingScene(Scene):
+    """A scene without density, in which every ray goes on for ever."""
+
+    def render(self, camera, report=None):
+        size = camera.intrinsics.height, camera.intrinsics.width
+        return SimpleNamespace(rgb_srgb=torch.ones(*size, 3), alpha=torch.zeros(size), depth=torch.full(size, 9.0))
+
+    def density(self, points):
+        return torch.zeros(len(points))
+
+
+@pytest.mark.parametrize("points", [0, 200], ids=["no points", "points far away"])
+def test_a_scene_in_which_nothing_is_seen_has_an_empty_mesh(points):
+    far = np.random.default_rng(0).normal(1e3, 1, (points, 3)).astype(np.float32)
+    views = tuple(View(str(angle), "x", camera_at(angle)) for angle in (0.0, 2.0, 4.0))
+    capture = PinholeCapture("nothing", "", "draft", views, far, np.zeros((points, 3), np.uint8))
+    scene = NothingScene(NerfModel(TINY), SceneTransform(tuple(CENTER), 0.25), capture, torch.device("cpu"), True)
+    with pytest.raises(In2nError) as error:
+        mesh_of_scene(scene, 16, Reporter())
+    assert error.value.code == "empty_mesh"
+
+
+def test_a_view_with_values_that_are_no_numbers_is_an_error(workspace):
+    scene = workspace.scenes["gold"]
+    whole = scene.render
+
+    def spoilt(camera, report=None):
+        view = whole(camera, report)
+        view.rgb_srgb[3, 4] = torch.nan
+        return view
+
+    scene.render = spoilt
+    with pytest.raises(In2nError) as error:
+        render(workspace, path_file(workspace, frames=1))
+    assert error.value.code == "not_finite" and not list(workspace.renders("gold", "turn").glob("*.png"))
+
+
 def test_simplify_keeps_the_shape():
     mesh, threshold = mesh_of_scene(BallScene(), 48, Reporter())
     vertices, faces = simplify(mesh.vertices, mesh.faces, most_faces=2000)
@@ -572,6 +614,4 @@ def test_a_summary_overwrites_nothing_that_is_not_ours(summarised, name):
 
 
 def _view(rgb, alpha, depth):
-    from types import SimpleNamespace
-
     return SimpleNamespace(rgb_srgb=torch.tensor(rgb), alpha=torch.tensor(alpha), depth=torch.tensor(depth))

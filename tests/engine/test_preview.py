@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from in2n_blender.cli import commands
 from in2n_blender.cli import main as cli
@@ -157,7 +158,36 @@ def test_cancelled_it_keeps_what_it_made_and_goes_on_from_there(workspace, edito
     for weights in Path(editor).glob("unet/*.safetensors"):
         os.utime(weights, (1, 1))
     preview(request_for(workspace, editor), Reporter())
+    assert all(p.stat().st_mtime_ns == then for p, then in made.items()), "a file's time says nothing of its content"
+    for weights in Path(editor).glob("unet/*.safetensors"):
+        save_file({name: value * 1.01 for name, value in load_file(weights).items()}, weights)
+    preview(request_for(workspace, editor), Reporter())
     assert all(p.stat().st_mtime_ns != then for p, then in made.items()), "nor those of other weights"
+
+
+def test_other_scales_replace_nothing(workspace, editor):
+    folder = Path(preview(request_for(workspace, editor), Reporter())["folder"])
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("text-*")}
+    result = preview(request_for(workspace, editor, text_scales=[2.0, 3.0]), Reporter())
+    after = {path.name: path.stat().st_mtime_ns for path in folder.glob("text-*")}
+    assert before.items() < after.items() and len(after) == 6 and len(result["pictures"]) == 4
+
+
+def test_in_a_folder_of_the_users_nothing_of_anothers_is_replaced(workspace, editor, tmp_path):
+    out = tmp_path / "mine"
+    request = request_for(workspace, editor, out=str(out), grid=False)
+    preview(request, Reporter())
+    preview(request, Reporter())
+    (out / "text-7_image-7.png").write_text("mine")
+    for name in ("photo.png", "text-2_image-1.png", "preview.json"):
+        kept = (out / name).read_bytes()
+        (out / name).write_text("mine")
+        before = {path.name: path.read_bytes() for path in out.iterdir()}
+        with pytest.raises(In2nError) as refused:
+            preview(request_for(workspace, editor, out=str(out), grid=False, seed=9), Reporter())
+        assert refused.value.code == "not_ours"
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+        (out / name).write_bytes(kept)
 
 
 def test_a_grid_lies_around_the_editors_own_scales():

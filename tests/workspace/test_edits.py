@@ -5,10 +5,12 @@ import os
 
 import pytest
 
+from in2n_blender.link.requests import Edit, ExtractMesh, PathThroughViews, RenderPath
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace import edits
 from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.journal import unfinished
 from in2n_blender.workspace.layout import Workspace
 
 
@@ -99,6 +101,68 @@ def test_a_rename_that_fails_half_way_changes_nothing(workspace, monkeypatch):
     monkeypatch.setattr(edits.os, "rename", failing)
     with pytest.raises(In2nError) as raised:
         edits.rename(workspace, "snow", "ice")
+    assert raised.value.code == "cannot_write" and files(workspace) == before
+
+
+@pytest.mark.parametrize("failing", ["gold/edit.json", "job.json", "snow/edit.json", "renders", "meshes"])
+def test_a_rename_that_cannot_write_changes_nothing(workspace, monkeypatch, failing):
+    """A child's record, the job's, its own; then a folder that follows."""
+    write_json(workspace.root / "job.json", job("snow"))
+    before, write, rename = files(workspace), edits.write_json, os.rename
+    times = {path: path.stat().st_mtime_ns for path in workspace.root.rglob("*.json")}
+
+    def failing_write(path, data):
+        if str(path).replace(os.sep, "/").endswith(failing):
+            raise In2nError("disk_full", "Full.", "Free some.")
+        write(path, data)
+
+    def failing_rename(source, target):
+        if failing in str(source):
+            raise PermissionError(13, "in use")
+        rename(source, target)
+
+    monkeypatch.setattr(edits, "write_json", failing_write)
+    monkeypatch.setattr(edits.os, "rename", failing_rename)
+    with pytest.raises(In2nError) as raised:
+        edits.rename(workspace, "snow", "ice")
+    assert raised.value.code in ("disk_full", "cannot_write") and files(workspace) == before
+    assert {path: path.stat().st_mtime_ns for path in workspace.root.rglob("*.json")} == times
+
+
+def job(name):
+    """job.json of an edit, its frames and a mesh, as `journal` writes it."""
+    root = {"workspace": "/somewhere"}
+    requests = [
+        Edit(**root, name="more", instruction="x", parent=name),
+        Edit(**root, name=name, instruction="x"),
+        RenderPath(**root, camera_path="p.json", edit=name),
+        ExtractMesh(**root, edit=None),
+        PathThroughViews(**root, name=name),
+    ]
+    noted = [{"method": request.method, "params": request.to_params()} for request in requests]
+    return {"label": "Edit", "requests": noted, "state": "cancelled", "why": "It was cancelled.", "done": 1, "total": 2}
+
+
+def test_the_job_that_can_be_gone_on_with_knows_the_new_name(workspace):
+    write_json(workspace.root / "job.json", job("snow"))
+    edits.rename(workspace, "snow", "ice")
+    more, itself, frames, mesh, path = unfinished(workspace.root).requests
+    assert (more.parent, itself.name, frames.edit, mesh.edit) == ("ice", "ice", "ice", None)
+    assert path.name == "snow", "a camera path's own name"
+
+
+def test_a_removal_that_fails_half_way_changes_nothing(workspace, monkeypatch):
+    edits.remove(workspace, "gold")
+    before, rename = files(workspace), os.rename
+
+    def failing(source, target):
+        if str(source).endswith(".glb"):
+            raise PermissionError(13, "in use")
+        rename(source, target)
+
+    monkeypatch.setattr(edits.os, "rename", failing)
+    with pytest.raises(In2nError) as raised:
+        edits.remove(workspace, "snow")
     assert raised.value.code == "cannot_write" and files(workspace) == before
 
 

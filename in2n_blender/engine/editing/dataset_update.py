@@ -29,7 +29,7 @@ from ..nerf.scene import Scene, build_model
 from ..nerf.settings import NerfSettings, settings_for
 from ..nerf.training import Trainer
 from ..photos import opaque
-from ..pictures import save_srgb
+from ..pictures import not_finite, save_srgb
 from .lineage import checkpoint_to_go_on_from, edit_provenance, edit_record, read_ground
 from .schedule import Schedule
 
@@ -185,11 +185,7 @@ class DatasetUpdate:
         )[0].permute(1, 2, 0)
         name = self.scene.capture.training_views[view].name
         if not torch.isfinite(edited).all():
-            raise In2nError(
-                "not_finite",
-                f"The edit of the photo {name} has values that are no numbers.",
-                "The model or the guidance may be damaged: choose other ones.",
-            )
+            raise not_finite(f"The edit of the photo {name}")
         self.trainer.dataset.replace(view, self.as_photo(view, edited))
         self.state["edits_done"] = number + 1
         save_srgb(self.place.folder / "dataset" / f"{name}.png", edited.cpu())

@@ -22,14 +22,18 @@ from ...scene.capture import PinholeCapture, View
 from ...scene.errors import In2nError
 from ...scene.presets import PRESETS
 from ...scene.reporting import Progress, Reporter
-from ...workspace.files import atomic_path, read_json, write_json
+from ...workspace.files import atomic_path, write_json
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
+from ...workspace.outputs import claim
+from ...workspace.outputs import record as record_made
+from ...workspace.provenance import PHOTOS, Provenance, hash_of_bytes
 from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, noise_generator
 from ..diffusion.loading import load_editor
 from ..photos import load_images, opaque
-from ..pictures import BACKGROUND, GAP, INK, LABEL_HEIGHT, contact_strip, save_srgb, to_bytes
+from ..pictures import BACKGROUND, GAP, INK, LABEL_HEIGHT, contact_strip, not_finite, provenance_of, save_srgb, to_bytes
+from .lineage import editor_revision
 
 RECORD, PHOTO, SHEET = "preview.json", "photo.png", "sheet.png"
 NOISE_LEVEL = 1.0
@@ -66,8 +70,20 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
     """Edit one photo of the workspace's capture at every pair of guidance scales; no reconstruction is needed.
 
     Leaves in the request's folder a picture for each pair as soon as it is made, photo.png, preview.json (what each was
-    made with) and, of a grid, sheet.png with all of them. Pictures of an interrupted preview are kept and used again.
-    Returns what preview.json holds, with its "folder". Raises In2nError, Cancelled.
+    made with) and, of a grid, sheet.png with all of them. A picture carries the hash of what it was made from: those
+    that are there are used again, others are replaced one by one.
+
+    Args:
+        request: The photo, the instruction and the scales.
+        report: Told of every denoising step, each picture's artifact, and asked whether the job was cancelled.
+
+    Returns:
+        What preview.json holds, with its "folder".
+
+    Raises:
+        In2nError: "unknown_view", "not_ours" where a folder of the user's holds a file of another's with one of the
+            names, and what loading the capture and the model raises.
+        Cancelled: Pictures that are whole are kept.
     """
     request.check()
     workspace, device = Workspace(request.workspace), pick_device(request.device)
@@ -81,7 +97,6 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
     record = {
         "instruction": request.instruction.strip(),
         "editor": editor.name,
-        "weights": weights_time(editor),
         "view": view.name,
         "seed": request.seed,
         "noise_level": NOISE_LEVEL,
@@ -89,12 +104,17 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
         "image_size": list(photo.shape[1::-1]),
     }
     folder = Path(request.out) if request.out else workspace.root / "previews" / request.folder_name
+    files = [RECORD, PHOTO, *([SHEET] if request.grid else []), *(cell.file for cell in cells)]
+    if request.out:
+        claim(folder, files)
     maker = _Maker(folder, record, editor, photo, capture.views.index(view), report)
-    pictures = maker.make(cells, _is_kept(folder, record, photo) and not request.restart)
+    pictures = maker.make(cells, request.restart)
     record = maker.write_record(cells, len(cells))
     if request.grid:
         write_sheet(folder / SHEET, photo, cells, pictures, record)
         report.artifact("report", folder / SHEET)
+    if request.out:
+        record_made(folder, files)
     report.progress(1, 1, "picture", "Preview is ready", 0.0)
     return {"folder": str(folder), **record}
 
@@ -113,15 +133,6 @@ def choose_cells(request: PreviewGrid, default_text: float, default_image: float
     if not request.grid:
         text, image = text[:1], image[:1]
     return [Cell(float(t), float(i)) for i in image for t in text]
-
-
-def weights_time(editor: Editor) -> int | None:
-    """When the editor's weights were written (seconds since the epoch): pictures of other weights are not taken for its
-    own."""
-    folder = getattr(editor, "folder", None)
-    return (
-        max((int(file.stat().st_mtime) for file in folder.glob("unet/*.safetensors")), default=None) if folder else None
-    )
 
 
 def find_view(capture: PinholeCapture, name: str | None) -> View:
@@ -152,23 +163,27 @@ class _Maker:
     def __init__(self, folder: Path, record: dict, editor: Editor, photo: np.ndarray, index: int, report: Reporter):
         self.folder, self.record, self.editor, self.index, self.report = folder, record, editor, index, report
         self.photo = torch.from_numpy(photo).permute(2, 0, 1)[None]
+        self.photo_hash, self.revision = hash_of_bytes([to_bytes(photo).tobytes()]), editor_revision(editor)
         self.original = editor.encode_original(self.photo)
         self.seconds, self.device = 0.0, describe_device(self.original.latent.device)
 
-    def make(self, cells: list[Cell], keep: bool) -> list[np.ndarray]:
-        """keep: whether pictures that are there already are taken as they are. Returns (height, width, 3) uint8
-        each."""
-        if not keep:
-            for old in self.folder.glob("text-*_image-*.png"):
-                old.unlink()
-            save_srgb(self.folder / PHOTO, self.photo[0].permute(1, 2, 0))
+    def made_from(self, cell: Cell) -> str:
+        """The hash of what a picture is made from; the noise is that of the view's place in the capture."""
+        chosen = {key: self.record[key] for key in ("instruction", "seed", "noise_level", "steps", "image_size")}
+        scales = {"guidance_text": cell.guidance_text, "guidance_image": cell.guidance_image}
+        settings = {**chosen, **scales, "view": self.index}
+        return Provenance("preview", settings, {PHOTOS: self.photo_hash}, self.revision).hash
+
+    def make(self, cells: list[Cell], restart: bool) -> list[np.ndarray]:
+        """restart: whether pictures that are there already are made again. Returns (height, width, 3) uint8 each."""
+        save_srgb(self.folder / PHOTO, self.photo[0].permute(1, 2, 0))
         pictures = []
         for number, cell in enumerate(cells):
-            file = self.folder / cell.file
-            if not (keep and file.is_file()):
+            file, made_from = self.folder / cell.file, self.made_from(cell)
+            if restart or provenance_of(file) != made_from:
                 self.write_record(cells, number)
                 started = time.monotonic()
-                save_srgb(file, self._edit(cell, number, len(cells)))
+                save_srgb(file, self._edit(cell, number, len(cells)), made_from)
                 self.seconds += time.monotonic() - started
             self.write_record(cells, number + 1)
             self.report.artifact("image", file)
@@ -208,16 +223,9 @@ class _Maker:
             guidance_image=cell.guidance_image,
             report=Reporter(emit, self.report.is_cancelled),
         )
+        if not torch.isfinite(edited).all():
+            raise not_finite(f"The preview with {cell.label}")
         return edited[0].permute(1, 2, 0).cpu()
-
-
-def _is_kept(folder: Path, record: dict, photo: np.ndarray) -> bool:
-    """Whether the pictures of an earlier preview in this folder are of the same photo, made in the same way."""
-    if not ((folder / RECORD).is_file() and (folder / PHOTO).is_file()):
-        return False
-    before = read_json(folder / RECORD)
-    same = all(before.get(key) == value for key, value in record.items())
-    return same and np.array_equal(np.asarray(Image.open(folder / PHOTO).convert("RGB")), to_bytes(photo))
 
 
 def write_sheet(path: Path, photo: np.ndarray, cells: list[Cell], pictures: Sequence[np.ndarray], record: dict) -> None:

@@ -87,12 +87,14 @@ class Scene:
         """(2, 3) box in capture coordinates around what the photos show, within the uncontracted region.
 
         From the sparse points where the capture has them, else from depths rendered through the middle of the training
-        views.
+        views; the whole region where these show nothing.
         """
         points = self.capture.points if len(self.capture.points) >= 100 else self._surface_points()
+        center, reach = np.array(self.transform.center), 1 / self.transform.scale
+        if not len(points):
+            return np.stack([center - reach, center + reach])
         low, high = np.percentile(points, [1, 99], axis=0)
         margin = 0.03 * (high - low).max()
-        center, reach = np.array(self.transform.center), 1 / self.transform.scale
         return np.stack([np.maximum(low - margin, center - reach), np.minimum(high + margin, center + reach)])
 
     def _surface_points(self) -> np.ndarray:
@@ -108,7 +110,7 @@ class Scene:
             middle = np.zeros((height, width), bool)
             middle[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
             points.append(surface[middle.ravel() & (rendered.alpha.numpy().ravel() > 0.5)])
-        return np.concatenate(points)
+        return np.concatenate(points) if points else np.zeros((0, 3))
 
 
 # Rays of a view that are rendered at once at most: more bring no speed.

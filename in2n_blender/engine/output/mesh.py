@@ -152,10 +152,17 @@ def mesh_of_scene(scene: Scene, resolution: int, report: Reporter) -> tuple[Colo
 
 
 def sample_density(scene, resolution: int, report: Reporter) -> DensityGrid:
-    """The scene's density on a grid over its bounds, cubic voxels. Raises ValueError for a resolution below 2."""
+    """The scene's density on a grid over its bounds, cubic voxels.
+
+    Raises:
+        In2nError: "empty_mesh" where what the capture's points bound has no extent.
+        ValueError: For a resolution below 2.
+    """
     if resolution < 2:
         raise ValueError(f"resolution {resolution}")
     low, high = np.asarray(scene.bounds(), np.float64)
+    if not (np.isfinite(high - low).all() and (high > low).all()):
+        raise _empty("The capture's points lie outside of what its photos show.")
     voxel = float((high - low).max() / (resolution - 1))
     axes = [
         low[axis] + voxel * np.arange(max(2, math.floor((high - low)[axis] / voxel + 1e-6) + 1)) for axis in range(3)
@@ -185,12 +192,14 @@ def surface_threshold(scene, grid: DensityGrid, report: Reporter) -> float:
         return float(np.median(seen) / 2)
     dense = float(np.quantile(grid.density, 0.999))
     if not math.isfinite(dense) or dense <= 0:
-        raise In2nError(
-            "empty_mesh",
-            "Nothing in the capture's region is dense enough for a mesh.",
-            "Reconstruct longer, or check that the photos show something from several sides.",
-        )
+        raise _empty("Nothing in the capture's region is dense enough for a mesh.")
     return min(math.log(2) / (HALVING_VOXELS * grid.voxel), dense / 2)
+
+
+def _empty(message: str) -> In2nError:
+    return In2nError(
+        "empty_mesh", message, "Reconstruct longer, or check that the photos show something from several sides."
+    )
 
 
 def _seen_densities(scene, grid: DensityGrid, report: Reporter) -> np.ndarray:
@@ -221,11 +230,7 @@ def marching_cubes(grid: DensityGrid, threshold: float) -> tuple[np.ndarray, np.
     from skimage import measure
 
     if not grid.density.min() < threshold < grid.density.max():
-        raise In2nError(
-            "empty_mesh",
-            "The density has no surface in the capture's region.",
-            "Reconstruct longer, or with another capture.",
-        )
+        raise _empty("The density has no surface in the capture's region.")
     # The logarithm makes the density change evenly from voxel to voxel, so that vertices are interpolated where they
     # are.
     volume = np.log(np.maximum(grid.density, threshold * 1e-3))
