@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..link.requests import Edit
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from .files import read_json, write_error, write_json
@@ -179,7 +178,7 @@ def _renamed_job(job: dict, old: str, new: str) -> dict:
 
     def renamed(request: dict) -> dict:
         params = request["params"]
-        keys = ("name", "parent", "edit") if request["method"] == Edit.method else ("parent", "edit")
+        keys = ("name", "parent", "edit") if request["method"] == "edit" else ("parent", "edit")
         return {**request, "params": {**params, **{key: new for key in keys if params.get(key) == old}}}
 
     try:

@@ -6,7 +6,11 @@
   edits/<name>/                   edit.json, dataset/, checkpoint.safetensors, state.json, log.jsonl
   paths/<name>.json               camera paths
   renders/<edit>/<path>/0001.exr  0001.png
-  meshes/<edit>.ply|glb
+  meshes/<edit>.ply|glb|json
+  earlier/reconstruction-<n>/     reconstructions of other photos or settings, kept until the user removes them
+  earlier/replaced/<…>/           what is being made anew at the user's wish, until its successor is done
+  .making-<…>/                    what is made anew, until it first saves (see `successor`)
+  .photos.json                    the photos' hashes (see `provenance`)
 The unedited reconstruction goes by the name "original" in renders/ and meshes/.
 """
 
