@@ -113,3 +113,33 @@ def test_a_2d_editor_is_called_a_model(extension):
     texts = [text for _, shown in own_properties() for text in (shown.name, shown.description)]
     texts += [cls.bl_rna.description for cls in registration.CLASSES]
     assert [text for text in texts if "editor" in text.replace("Text Editor", "").lower()] == []
+
+
+LAST_VERSION = """
+capture workspace capture_path preset device seed appearance refine_cameras instruction editor editor_folder
+use_default_guidance guidance_text guidance_image edits active_edit shown shown_edit preview mesh_resolution status
+status_of
+""".split()
+
+
+def test_files_and_scripts_of_the_last_version_keep_their_settings(scene):
+    """A .blend stores a property by its identifier and a choice by its number."""
+    properties = scene.in2n.bl_rna.properties
+    assert set(LAST_VERSION) <= set(properties.keys())
+    stored = {name: {i.identifier: i.value for i in properties[name].enum_items} for name in ("editor", "preset")}
+    assert stored["editor"] == {"miniature": 0, "timbrooks/instruct-pix2pix": 1, "folder": 2}
+    assert stored["preset"] == {"draft": 0, "standard": 1, "full": 2}
+    assert properties["device"].enum_items.keys() == ["auto", "cpu", "cuda", "mps"]
+    arguments = bpy.ops.in2n.edit.get_rna_type().properties.keys()
+    for name in (
+        "instruction",
+        "name",
+        "editor",
+        "guidance_text",
+        "guidance_image",
+        "seed",
+        "preset",
+        "rounds",
+        "parent",
+    ):
+        assert name in arguments
