@@ -128,7 +128,7 @@ def _made_by_us(out: Path | None, names, pattern: str = ""):
     if out is None:
         yield
         return
-    more = lambda: [path.name for path in sorted(out.glob(pattern))] if pattern else []  # noqa: E731
+    more = lambda: [path.name for path in sorted(out.glob(pattern))] if pattern else []
     refuse_foreign(out, [*names, *([] if names[0] in made_by_us(out) else more())])
     claim(made_folder(out), names)
     yield

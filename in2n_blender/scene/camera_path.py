@@ -165,7 +165,7 @@ def through_views(
     at = np.linspace(0, distance[-1], frame_count, endpoint=not closed) if frame_count > 1 else distance[-1:] / 2
     if distance[-1] <= 0:  # all photos from one place in one direction
         distance = np.linspace(0, 1, len(positions))
-    along = lambda values: np.stack([np.interp(at, distance, values[:, i]) for i in range(3)], -1)  # noqa: E731
+    along = lambda values: np.stack([np.interp(at, distance, values[:, i]) for i in range(3)], -1)
     intrinsics = _median_lens(views, width, height)
     frames = tuple(
         PathFrame(i + 1, Camera(intrinsics, _look(*pose)))
@@ -216,7 +216,7 @@ def _orbit(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]
     mean = _kernel_average(difference, span / 10, values, radius / reach)
     world = np.swapaxes(rotation(angles), 1, 2)
     place = np.stack([mean[:, 0], np.zeros(len(mean)), mean[:, 1]], -1)
-    turned = lambda v: (world @ v[:, :, None])[..., 0]  # noqa: E731
+    turned = lambda v: (world @ v[:, :, None])[..., 0]
     return center + turned(place), turned(mean[:, 2:5]), turned(mean[:, 5:8]), closed
 
 

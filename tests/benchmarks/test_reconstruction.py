@@ -14,16 +14,16 @@ from tiny_wheels import make_index, make_torch_pair, make_wheel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import reconstruction  # noqa: E402
-from against_nerfacto import captures, environment, report, timed_run  # noqa: E402
+import reconstruction
+from against_nerfacto import captures, environment, report, timed_run
 
-from in2n_blender.environment import installation  # noqa: E402
-from in2n_blender.environment.pip import Pip  # noqa: E402
-from in2n_blender.environment.uv import Uv  # noqa: E402
-from in2n_blender.scene.camera import Camera, Intrinsics  # noqa: E402
-from in2n_blender.scene.capture import PinholeCapture, View  # noqa: E402
-from in2n_blender.scene.reporting import Reporter  # noqa: E402
-from in2n_blender.workspace.files import write_json  # noqa: E402
+from in2n_blender.environment import installation
+from in2n_blender.environment.pip import Pip
+from in2n_blender.environment.uv import Uv
+from in2n_blender.scene.camera import Camera, Intrinsics
+from in2n_blender.scene.capture import PinholeCapture, View
+from in2n_blender.scene.reporting import Reporter
+from in2n_blender.workspace.files import write_json
 
 
 @pytest.fixture

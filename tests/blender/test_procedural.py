@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("bpy")
-from in2n_blender.scene.errors import In2nError  # noqa: E402
-from in2n_blender.scene.readers import read as read_capture  # noqa: E402
-from in2n_blender.testbed.scenes import testbed  # noqa: E402  needs bpy
+from in2n_blender.scene.errors import In2nError
+from in2n_blender.scene.readers import read as read_capture
+from in2n_blender.testbed.scenes import testbed
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -43,7 +43,7 @@ def test_a_failed_register_takes_everything_back(monkeypatch):
         bl_label = "Broken"
 
     monkeypatch.setattr(registration, "CLASSES", (*registration.CLASSES[:8], Broken, *registration.CLASSES[8:]))
-    with pytest.raises(Exception):  # noqa: B017  # whichever Blender raises
+    with pytest.raises((RuntimeError, ValueError)):  # whichever Blender raises
         in2n_blender.register()
     assert not in2n_names()
     monkeypatch.undo()

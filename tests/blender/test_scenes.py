@@ -83,7 +83,7 @@ def test_only_operators_that_change_the_file_are_undo_steps():
     assert not any(issubclass(c, jobs.JobOperator) and c.bl_idname in steps for c in registration.CLASSES)
 
 
-def test_undo_while_a_job_runs(reconstructed, scene, recording, window):  # noqa: F811
+def test_undo_while_a_job_runs(reconstructed, scene, recording, window):
     """Undo gives every object a new address; the job's result finds its capture all the same."""
     bpy.ops.ed.undo_push(message="before")
     recording.answers(
@@ -154,7 +154,7 @@ def test_a_copied_scene_still_works(imported, scene, recording):
     assert copy.in2n.workspace == scene.in2n.workspace
 
 
-def test_renamed_meanwhile_the_results_arrive(reconstructed, scene, recording):  # noqa: F811
+def test_renamed_meanwhile_the_results_arrive(reconstructed, scene, recording):
     rename_everything()
     recording.answers(mesh={"files": {"meshes/original.ply": PLY}})
     for _ in range(2):

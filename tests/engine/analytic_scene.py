@@ -51,7 +51,7 @@ class BallScene:
         background = 1.0 if self.has_alpha else 0.25
         rgb = (normal + 1) / 2 * alpha[:, None] + background * (1 - alpha[:, None])
         shape = (k.height, k.width)
-        as_tensor = lambda array, *more: torch.tensor(array, dtype=torch.float32).reshape(*shape, *more)  # noqa: E731
+        as_tensor = lambda array, *more: torch.tensor(array, dtype=torch.float32).reshape(*shape, *more)
         return SimpleNamespace(rgb_srgb=as_tensor(rgb, 3), alpha=as_tensor(alpha), depth=as_tensor(depth))
 
 

@@ -62,7 +62,7 @@ def test_undistortion_is_opencvs(lens):
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8)
     photo = cv2.GaussianBlur(noise, (0, 0), 2)
     photo = ((photo.astype(np.float32) - 128) * 3 + 128).clip(0, 255).astype(np.uint8)
-    matrix = lambda k: np.array([[k.fx, 0, k.cx - 0.5], [0, k.fy, k.cy - 0.5], [0, 0, 1]])  # noqa: E731
+    matrix = lambda k: np.array([[k.fx, 0, k.cx - 0.5], [0, k.fy, k.cy - 0.5], [0, 0, 1]])
     undistort_map = (
         cv2.fisheye.initUndistortRectifyMap if lens.model == "opencv_fisheye" else cv2.initUndistortRectifyMap
     )

@@ -72,7 +72,7 @@ def request_for(workspace, editor, **more):
 
 def recording(stop_after_pictures=None):
     events = []
-    pictures = lambda: [e for e in events if isinstance(e, Artifact) and e.kind == "image"]  # noqa: E731
+    pictures = lambda: [e for e in events if isinstance(e, Artifact) and e.kind == "image"]
     return (
         Reporter(events.append, lambda: stop_after_pictures is not None and len(pictures()) >= stop_after_pictures),
         events,

@@ -35,7 +35,7 @@ def no_waiting(monkeypatch):
 
 
 @pytest.fixture
-def own(made, tmp_path):  # noqa: F811
+def own(made, tmp_path):
     """(a workspace of the test's own, editor folder)"""
     workspace, editor = made
     for name in ("images", "reconstruction"):

@@ -68,7 +68,7 @@ def test_views_of_different_sizes_and_lenses():
 
 
 def test_held_out_views():
-    chosen = lambda c: [v.name for v in c.held_out_views]  # noqa: E731
+    chosen = lambda c: [v.name for v in c.held_out_views]
     assert chosen(pinhole_capture(capture(), 240, 8)) == ["04", "12"]
     assert chosen(pinhole_capture(capture(), 240, 0)) == []
     assert chosen(pinhole_capture(capture(3), 240, 8)) == []

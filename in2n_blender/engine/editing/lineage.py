@@ -69,7 +69,7 @@ def read_ground(request: Edit, workspace: Workspace):
 
 def edit_record(request: Edit, editor: Editor, reconstruction: dict, schedule: Schedule, method: str) -> dict:
     """edit.json without its provenance: every setting, with the editor's own where none was chosen."""
-    choose = lambda given, default: default if given is None else given  # noqa: E731
+    choose = lambda given, default: default if given is None else given
     record = {
         "name": request.name,
         "method": method,

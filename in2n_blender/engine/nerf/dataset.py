@@ -67,7 +67,7 @@ class RayDataset:
             if image.shape[-1] == 4 and not self.has_alpha:
                 self.colors = torch.cat([self.colors, torch.full_like(self.colors[:, :1], 255)], -1)
             self.replace(view, torch.from_numpy(np.ascontiguousarray(image)))
-        as_tensor = lambda values: torch.tensor(values, dtype=torch.float32, device=device)  # noqa: E731
+        as_tensor = lambda values: torch.tensor(values, dtype=torch.float32, device=device)
         self._lens = as_tensor([[k.fx, k.fy, k.cx, k.cy] for k in (c.intrinsics for c in cameras)])
         self._poses = as_tensor(np.stack([c.camera_to_world for c in cameras]))
         self._origins = transform.apply(self._poses[:, :3, 3])

@@ -86,7 +86,7 @@ class RadianceField(nn.Module):
         colour MLP, with its bias."""
         inputs = [spherical_harmonics(directions)]
         if self.appearance is not None:
-            mean = lambda: self.appearance.detach().mean(0).expand(len(directions), -1)  # noqa: E731
+            mean = lambda: self.appearance.detach().mean(0).expand(len(directions), -1)
             inputs.append(mean() if views is None else self.appearance[views])
         return F.linear(torch.cat(inputs, -1), self.color[0].weight[:, self.encoding.width :], self.color[0].bias)
 

@@ -44,7 +44,7 @@ def march(model: NerfModel, bundle: RayBundle) -> RenderedRays:
 def _march(model: NerfModel, bundle: RayBundle) -> RenderedRays:
     settings, device, rays = model.settings, bundle.origins.device, len(bundle)
     near, far = spacing_range(model.near)
-    empty = lambda *shape: torch.empty((rays, *shape), device=device)  # noqa: E731
+    empty = lambda *shape: torch.empty((rays, *shape), device=device)
     proposal_weights, bins = empty(settings.proposal_samples), empty(settings.samples + 1)
     weights, alpha, distance = empty(settings.samples), empty(), empty()
     encoding, proposal = model.field.encoding, model.proposal.encoding

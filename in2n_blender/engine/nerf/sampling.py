@@ -71,7 +71,7 @@ def place_samples(origins: torch.Tensor, directions: torch.Tensor, bins: torch.T
     if not available(origins.device) or origins.requires_grad or directions.requires_grad:
         return place_samples_torch(origins, directions, bins, near)
     rays, samples = len(bins), bins.shape[1] - 1
-    empty = lambda *shape: torch.empty((rays, samples, *shape), device=bins.device)  # noqa: E731
+    empty = lambda *shape: torch.empty((rays, samples, *shape), device=bins.device)
     points, starts, ends = empty(3), empty(), empty()
     launch_over_rays(
         sampling_kernels()[0],

@@ -82,7 +82,7 @@ class Trainer:
         photometric = (color - target).abs().mean() if self.loss == "l1" else ((color - target) ** 2).mean()
         loss = photometric
         if len(patches):
-            as_images = lambda c: c[: len(patches)].view(-1, PATCH_SIDE, PATCH_SIDE, 3).permute(0, 3, 1, 2)  # noqa: E731
+            as_images = lambda c: c[: len(patches)].view(-1, PATCH_SIDE, PATCH_SIDE, 3).permute(0, 3, 1, 2)
             loss = loss + self.perceptual(as_images(color), as_images(target))
         self.descend(loss + self.regularisers(rendered))
         return float(photometric.detach())

@@ -40,7 +40,7 @@ def imported(source: Path, longest_side: int, root: Path) -> PinholeCapture:
 def write_for_nerfstudio(capture: PinholeCapture, workspace: Path, folder: Path) -> None:
     """transforms.json of the workspace's own images, cameras and split, for nerfstudio's dataparser."""
     folder.mkdir(parents=True, exist_ok=True)
-    place = lambda view: os.path.relpath(workspace / view.image, folder)  # noqa: E731
+    place = lambda view: os.path.relpath(workspace / view.image, folder)
     frames = []
     for view in capture.views:
         k = view.camera.intrinsics

@@ -68,7 +68,7 @@ def assign(target, place: list[str], value) -> None:
     """Set a value in nested configurations, which are objects, dictionaries and lists."""
     get = lambda at, key: (
         at[key] if isinstance(at, dict) else at[int(key)] if isinstance(at, list) else getattr(at, key)
-    )  # noqa: E731
+    )
     for key in place[:-1]:
         target = get(target, key)
     get(target, place[-1])  # a name that is not there is a mistake

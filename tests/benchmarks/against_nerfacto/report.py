@@ -16,7 +16,7 @@ from in2n_blender.workspace.files import atomic_path, write_json
 from in2n_blender.workspace.layout import Workspace
 
 matplotlib.use("agg")
-from matplotlib import pyplot, ticker  # noqa: E402
+from matplotlib import pyplot, ticker
 
 SHEET_VIEWS = 2
 DEPTH_RANGE = (1, 99)  # percentiles of disparity that the depth maps' colours span
@@ -56,7 +56,7 @@ def _photos(workspace: str) -> dict[str, np.ndarray]:
     from in2n_blender.scene.capture import PinholeCapture
 
     views = PinholeCapture.load(Workspace(workspace).capture_json).held_out_views
-    opaque = lambda image: image if image.shape[-1] == 3 else image[..., :3] * image[..., 3:] + 1 - image[..., 3:]  # noqa: E731
+    opaque = lambda image: image if image.shape[-1] == 3 else image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
     return {view.name: opaque(image) for view, image in zip(views, Photos(Workspace(workspace), views))}
 
 
@@ -247,7 +247,7 @@ def table(rows: list[dict], found: list[dict], notes: list[str]) -> str:
         ),
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    number = lambda value: "–" if value is None else f"{value:,.0f}"  # noqa: E731
+    number = lambda value: "–" if value is None else f"{value:,.0f}"
     for r in rows:
         lines.append(
             f"| {r['capture']} | {r['size']} | {r['images']} | {r['method']} | {number(r['seconds'])} | "
