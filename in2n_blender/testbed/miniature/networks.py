@@ -29,6 +29,7 @@ class Miniature:
     scheduler: DDIMScheduler
 
     def to(self, device: torch.device) -> "Miniature":
+        """All networks to a device, in place."""
         for network in (self.vae, self.unet, self.text_encoder):
             network.to(device)
         return self

@@ -248,6 +248,7 @@ class BatchSource:
             self._pool.shutdown(cancel_futures=True)
 
     def next(self) -> Batch:
+        """The next batch, waited for where it is not ready."""
         if not self._ahead:
             return self._draw(self._sampler)
         sampler, future = self._ahead.popleft()

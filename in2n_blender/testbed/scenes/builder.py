@@ -62,7 +62,8 @@ def srgb(code: str) -> Color:
     return tuple(v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
 
 
-def two(dark: str, light: str, **settings) -> Surface:
+def two_tone(dark: str, light: str, **settings) -> Surface:
+    """A surface between two sRGB colours, each a hex code."""
     return Surface((srgb(dark), srgb(light)), **settings)
 
 
@@ -73,6 +74,7 @@ class Nodes:
         self.tree = tree
 
     def add(self, kind: str, inputs: dict | None = None, **properties):
+        """A node with properties and inputs; a value of an input may be another node's output."""
         node = self.tree.nodes.new(kind)
         for name, value in properties.items():
             setattr(node, name, value)
@@ -88,6 +90,7 @@ class Nodes:
         return node.outputs[2]
 
     def math(self, operation: str, *values):
+        """The output of a math node."""
         return self.add("ShaderNodeMath", dict(enumerate(values)), operation=operation).outputs[0]
 
     def ramp(self, value, low: float, high: float):
@@ -97,6 +100,7 @@ class Nodes:
         ).outputs[0]
 
     def noise(self, scale: float, detail: float = 2.0, coordinates=None):
+        """The output of a noise texture; without coordinates, in those that Blender takes by itself."""
         inputs = {"Scale": scale, "Detail": detail, "Roughness": 0.55}
         if coordinates is not None:
             inputs["Vector"] = coordinates
@@ -206,6 +210,7 @@ class Builder:
         return self.part(surface, mesh, center, turn, tilt=tilt)
 
     def cone(self, surface, base, bottom, top, height, segments=24, turn=0.0, smooth=True, tilt=None):
+        """A cone or cylinder that stands on `base`; bottom, top: its radii."""
         mesh = bmesh.new()
         bmesh.ops.create_cone(mesh, cap_ends=True, segments=segments, radius1=bottom, radius2=top, depth=height)
         bmesh.ops.translate(mesh, vec=(0, 0, height / 2), verts=mesh.verts)
@@ -301,6 +306,7 @@ class Builder:
             )
 
     def disc(self, surface, center, radius, segments=64):
+        """A flat disc, facing up."""
         mesh = bmesh.new()
         bmesh.ops.create_circle(mesh, cap_ends=True, segments=segments, radius=radius)
         return self.part(surface, mesh, center)

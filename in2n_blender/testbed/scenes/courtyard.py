@@ -8,7 +8,7 @@ import bmesh
 import bpy  # noqa: F401  before bmesh and mathutils, which the bpy wheel holds inside itself
 from mathutils import Matrix, Vector
 
-from .builder import Bricks, Builder, Stripes, srgb, two
+from .builder import Bricks, Builder, Stripes, srgb, two_tone
 from .captured_scene import CapturedScene, Shot, look_from
 from .lighting import Lighting
 
@@ -17,7 +17,7 @@ TABLE_TOP = 0.66
 WALL = 4.1  # distance of the walls from the table
 
 SURFACES = {
-    "paving": two(
+    "paving": two_tone(
         "a3927a",
         "c8b799",
         scale=1.6,
@@ -25,8 +25,8 @@ SURFACES = {
             0.75, 0.75, 0.03, tones=((0.72, 0.70, 0.68), (1.12, 1.08, 1.02)), mortar_tone=(0.45, 0.42, 0.38)
         ),
     ),
-    "lawn": two("53782f", "86a04c", scale=0.7),
-    "brick": two(
+    "lawn": two_tone("53782f", "86a04c", scale=0.7),
+    "brick": two_tone(
         "8d4630",
         "b8694a",
         scale=1.3,
@@ -34,8 +34,8 @@ SURFACES = {
             0.62, 0.28, 0.035, True, tones=((0.7, 0.68, 0.66), (1.25, 1.2, 1.15)), mortar_tone=(1.5, 2.2, 2.6)
         ),
     ),
-    "plaster": two("cf9d58", "e6bf80", scale=0.9),
-    "stone": two(
+    "plaster": two_tone("cf9d58", "e6bf80", scale=0.9),
+    "stone": two_tone(
         "857e74",
         "b3aa9a",
         scale=1.8,
@@ -43,39 +43,39 @@ SURFACES = {
             0.7, 0.3, 0.03, True, tones=((0.75, 0.75, 0.75), (1.15, 1.13, 1.1)), mortar_tone=(0.5, 0.48, 0.45)
         ),
     ),
-    "coping": two("8f3d22", "c0623a", scale=1.5, pattern=Bricks(0.3, 2.0, 0.03)),
-    "timber": two(
+    "coping": two_tone("8f3d22", "c0623a", scale=1.5, pattern=Bricks(0.3, 2.0, 0.03)),
+    "timber": two_tone(
         "5a3820", "7f5531", scale=2.2, pattern=Bricks(0.22, 3.0, 0.015, True, tones=((0.7, 0.7, 0.7), (1.2, 1.15, 1.1)))
     ),
-    "oak": two("8a5c33", "b58350", scale=3.0),
-    "door": two(
+    "oak": two_tone("8a5c33", "b58350", scale=3.0),
+    "door": two_tone(
         "1c5a63",
         "2f8086",
         scale=1.5,
         pattern=Bricks(0.2, 3.0, 0.015, True, tones=((0.75, 0.75, 0.75), (1.15, 1.15, 1.15))),
     ),
-    "glass": two("33475c", "5a7890", scale=0.8, roughness=0.5),
-    "white": two("d8d2c4", "ece7db", scale=2.0),
-    "ivy": two("2f5a2a", "63924a", scale=2.6),
-    "leaves": two("4e7a34", "8aae4c", scale=0.9),
-    "conifer": two("234f30", "3f7648", scale=1.2),
-    "bark": two("553822", "7a5535", scale=3.0),
-    "cloth": two("ece6da", "f7f3ea", scale=2.0, pattern=Stripes(srgb("b5262f"), 0.14, checks=True)),
-    "terracotta": two("b0562e", "d17a48", scale=2.5),
-    "glaze": two("1d4a92", "3a74bd", scale=1.6, roughness=0.4),
-    "bread": two("a8682e", "d8a45c", scale=3.0),
-    "orange": two("e0780f", "f59a26", scale=2.0, roughness=0.6),
-    "lemon": two("dcb81c", "f2d94a", scale=2.0, roughness=0.6),
-    "melon": two("3d7a3a", "8dbb5e", scale=1.2, roughness=0.6, pattern=Stripes(srgb("22502c"), 0.26)),
-    "bottle": two("1f4a34", "376b4c", scale=1.5, roughness=0.4),
-    "label": two("d9c9a0", "efe3c2", scale=2.0),
-    "book_blue": two("27477f", "3a60a0", scale=3.0),
-    "book_green": two("3b6b4a", "538a60", scale=3.0),
-    "book_ochre": two("bf8a2c", "d9a848", scale=3.0),
-    "pages": two("d9cfb4", "efe6d0", scale=5.0),
-    "flower_red": two("b3202c", "e2485a", scale=2.5),
-    "flower_violet": two("6a3f9c", "a274cf", scale=2.5),
-    "cushion": two("2a6f78", "4a9aa0", scale=2.0),
+    "glass": two_tone("33475c", "5a7890", scale=0.8, roughness=0.5),
+    "white": two_tone("d8d2c4", "ece7db", scale=2.0),
+    "ivy": two_tone("2f5a2a", "63924a", scale=2.6),
+    "leaves": two_tone("4e7a34", "8aae4c", scale=0.9),
+    "conifer": two_tone("234f30", "3f7648", scale=1.2),
+    "bark": two_tone("553822", "7a5535", scale=3.0),
+    "cloth": two_tone("ece6da", "f7f3ea", scale=2.0, pattern=Stripes(srgb("b5262f"), 0.14, checks=True)),
+    "terracotta": two_tone("b0562e", "d17a48", scale=2.5),
+    "glaze": two_tone("1d4a92", "3a74bd", scale=1.6, roughness=0.4),
+    "bread": two_tone("a8682e", "d8a45c", scale=3.0),
+    "orange": two_tone("e0780f", "f59a26", scale=2.0, roughness=0.6),
+    "lemon": two_tone("dcb81c", "f2d94a", scale=2.0, roughness=0.6),
+    "melon": two_tone("3d7a3a", "8dbb5e", scale=1.2, roughness=0.6, pattern=Stripes(srgb("22502c"), 0.26)),
+    "bottle": two_tone("1f4a34", "376b4c", scale=1.5, roughness=0.4),
+    "label": two_tone("d9c9a0", "efe3c2", scale=2.0),
+    "book_blue": two_tone("27477f", "3a60a0", scale=3.0),
+    "book_green": two_tone("3b6b4a", "538a60", scale=3.0),
+    "book_ochre": two_tone("bf8a2c", "d9a848", scale=3.0),
+    "pages": two_tone("d9cfb4", "efe6d0", scale=5.0),
+    "flower_red": two_tone("b3202c", "e2485a", scale=2.5),
+    "flower_violet": two_tone("6a3f9c", "a274cf", scale=2.5),
+    "cushion": two_tone("2a6f78", "4a9aa0", scale=2.0),
 }
 
 DAYLIGHT = Lighting(
@@ -92,6 +92,7 @@ DAYLIGHT = Lighting(
 
 
 def build_courtyard(build: Builder) -> None:
+    """Everything within the walls, and the lawn outside."""
     build.disc("lawn", (0, 0, -0.06), 60.0)
     build.box("paving", (0, 0, -0.05), (2 * WALL, 2 * WALL, 0.1))
     _high_walls(build)

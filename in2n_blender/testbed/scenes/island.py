@@ -10,7 +10,7 @@ import bpy  # before bmesh and mathutils, which the bpy wheel holds inside itsel
 import numpy as np
 from mathutils import Matrix, Vector, noise
 
-from .builder import Bricks, Builder, Nodes, srgb, two
+from .builder import Bricks, Builder, Nodes, srgb, two_tone
 from .captured_scene import CapturedScene, Shot, look_from
 from .lighting import Lighting, apply_lighting, sunset
 
@@ -18,25 +18,25 @@ LOOK_AT = Vector((0.0, 0.0, 0.22))
 ISLAND_RADIUS = 1.5
 
 SURFACES = {
-    "grass": two("4d7a2c", "8fae50", scale=2.6),
-    "path": two("b08d5c", "d8bd8b", scale=5.0),
-    "soil": two("5b3d26", "8f6640", scale=3.5),
-    "plaster": two("e0cfa8", "f2e6c8", scale=3.0),
-    "timber": two("4a2c1a", "6a4327", scale=4.0),
-    "tiles": two("96371d", "d46a35", scale=1.0, pattern=Bricks(0.15, 0.125)),
-    "stone": two("6f6d6a", "aaa69d", scale=5.0),
-    "rock": two("6d6a66", "aaa59b", scale=0.9),
-    "door": two("1f5560", "2f7480", scale=4.0),
-    "window": two("2b3f55", "3e5a75", scale=2.0, roughness=0.5),
-    "conifer": two("1f4a2c", "3a7040", scale=5.0),
-    "leaves": two("54802a", "93b544", scale=1.2),
-    "bark": two("553822", "7a5535", scale=5.0),
-    "fence": two("c9b594", "e8dcc4", scale=5.0),
-    "bronze": two("8a5526", "c8924a", scale=1.0, roughness=0.6),
-    "pumpkin": two("d0600f", "f0922c", scale=0.9),
-    "barrel": two("7a4b25", "a46d38", scale=5.0, pattern=Bricks(0.09, 1.0)),
-    "cloth_red": two("b3202a", "c9323a", scale=2.0),
-    "cloth_white": two("e9e4da", "f6f2ea", scale=2.0),
+    "grass": two_tone("4d7a2c", "8fae50", scale=2.6),
+    "path": two_tone("b08d5c", "d8bd8b", scale=5.0),
+    "soil": two_tone("5b3d26", "8f6640", scale=3.5),
+    "plaster": two_tone("e0cfa8", "f2e6c8", scale=3.0),
+    "timber": two_tone("4a2c1a", "6a4327", scale=4.0),
+    "tiles": two_tone("96371d", "d46a35", scale=1.0, pattern=Bricks(0.15, 0.125)),
+    "stone": two_tone("6f6d6a", "aaa69d", scale=5.0),
+    "rock": two_tone("6d6a66", "aaa59b", scale=0.9),
+    "door": two_tone("1f5560", "2f7480", scale=4.0),
+    "window": two_tone("2b3f55", "3e5a75", scale=2.0, roughness=0.5),
+    "conifer": two_tone("1f4a2c", "3a7040", scale=5.0),
+    "leaves": two_tone("54802a", "93b544", scale=1.2),
+    "bark": two_tone("553822", "7a5535", scale=5.0),
+    "fence": two_tone("c9b594", "e8dcc4", scale=5.0),
+    "bronze": two_tone("8a5526", "c8924a", scale=1.0, roughness=0.6),
+    "pumpkin": two_tone("d0600f", "f0922c", scale=0.9),
+    "barrel": two_tone("7a4b25", "a46d38", scale=5.0, pattern=Bricks(0.09, 1.0)),
+    "cloth_red": two_tone("b3202a", "c9323a", scale=2.0),
+    "cloth_white": two_tone("e9e4da", "f6f2ea", scale=2.0),
 }
 
 
@@ -240,6 +240,7 @@ def _small_things(build: Builder) -> None:
 
 
 def build_island(build: Builder) -> None:
+    """Everything that stands on the island."""
     _island(build)
     _house(build)
     for x, y, height in ((-0.92, 0.82, 0.85), (-0.55, 1.02, 0.65), (-1.12, 0.42, 0.58)):

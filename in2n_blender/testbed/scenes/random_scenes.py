@@ -128,6 +128,7 @@ class SceneBuilder:
         self.scene, self.rng, self.photographs = scene, rng, tuple(photographs)
 
     def material(self, green: bool = False) -> bpy.types.Material:
+        """A random one, plain or textured."""
         rng = self.rng
         colour = foliage_colour if green else random_colour
         if rng.random() < 0.4:
@@ -137,6 +138,7 @@ class SceneBuilder:
         return textured_material("Textured", rng, (colour(rng), colour(rng)), () if green else self.photographs)
 
     def add_mesh(self, name: str, mesh: bmesh.types.BMesh, material, matrix: Matrix, smooth: bool = False):
+        """A new object of a mesh, which is freed."""
         data = bpy.data.meshes.new(name)
         mesh.to_mesh(data)
         mesh.free()
@@ -149,6 +151,7 @@ class SceneBuilder:
         return mesh_object
 
     def add_primitive(self, kind: str, material, matrix: Matrix):
+        """A unit shape by its name, placed by a matrix."""
         mesh = bmesh.new()
         if kind == "cube":
             bmesh.ops.create_cube(mesh, size=1.0)
@@ -218,6 +221,7 @@ class SceneBuilder:
         return radius * 0.8
 
     def add_random_object(self, spread: float = 3.6) -> None:
+        """One of SHAPES within `spread` metres of the middle."""
         rng = self.rng
         radius, angle = spread * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
         position = Matrix.Translation((math.cos(angle) * radius, math.sin(angle) * radius, 0)) @ Matrix.Rotation(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import bpy  # noqa: F401  before bmesh and mathutils, which the bpy wheel holds inside itself
 from mathutils import Matrix, Vector
 
-from .builder import Bricks, Builder, Stripes, srgb, two
+from .builder import Bricks, Builder, Stripes, srgb, two_tone
 from .captured_scene import CapturedScene, Shot, look_at
 from .lighting import Lighting
 
@@ -20,7 +20,7 @@ WALL_STONES = Bricks(
 )
 
 SURFACES = {
-    "cobbles": two(
+    "cobbles": two_tone(
         "8d7f6c",
         "b8a78c",
         scale=0.5,
@@ -28,7 +28,7 @@ SURFACES = {
             0.42, 0.34, 0.035, tones=((0.62, 0.60, 0.60), (1.25, 1.2, 1.12)), mortar_tone=(0.46, 0.43, 0.40)
         ),
     ),
-    "pavement": two(
+    "pavement": two_tone(
         "a89c88",
         "c9bda6",
         scale=0.9,
@@ -36,14 +36,14 @@ SURFACES = {
             0.8, 0.8, 0.03, offset=0.0, tones=((0.85, 0.85, 0.85), (1.1, 1.08, 1.05)), mortar_tone=(0.55, 0.52, 0.5)
         ),
     ),
-    "meadow": two("5a8136", "8fa850", scale=0.35),
-    "hill": two("41683c", "7c9a54", scale=0.5),
-    "ochre": two("d39f4e", "e6bd78", scale=0.8),
-    "rose": two("c67a66", "dd9f8a", scale=0.8),
-    "blue": two("6f9cb4", "9dc0cf", scale=0.8),
-    "cream": two("dccfae", "efe6cc", scale=0.8),
-    "sage": two("8da37c", "b4c4a0", scale=0.8),
-    "brick": two(
+    "meadow": two_tone("5a8136", "8fa850", scale=0.35),
+    "hill": two_tone("41683c", "7c9a54", scale=0.5),
+    "ochre": two_tone("d39f4e", "e6bd78", scale=0.8),
+    "rose": two_tone("c67a66", "dd9f8a", scale=0.8),
+    "blue": two_tone("6f9cb4", "9dc0cf", scale=0.8),
+    "cream": two_tone("dccfae", "efe6cc", scale=0.8),
+    "sage": two_tone("8da37c", "b4c4a0", scale=0.8),
+    "brick": two_tone(
         "8d4632",
         "b4684c",
         scale=0.8,
@@ -51,33 +51,33 @@ SURFACES = {
             0.6, 0.26, 0.035, True, tones=((0.72, 0.7, 0.68), (1.22, 1.18, 1.15)), mortar_tone=(1.5, 2.2, 2.6)
         ),
     ),
-    "stone": two("8a8378", "b5ab9a", scale=1.2, pattern=WALL_STONES),
-    "pale_stone": two("b9ad95", "d8cdb5", scale=1.0, pattern=WALL_STONES),
-    "red_tiles": two("96371d", "cd6536", scale=0.8, pattern=Bricks(0.45, 0.34, 0.03)),
-    "brown_tiles": two("70422c", "a06a48", scale=0.8, pattern=Bricks(0.45, 0.34, 0.03)),
-    "slate": two("4a5666", "73808f", scale=0.8, pattern=Bricks(0.45, 0.34, 0.03, tones=SLATE_TONES)),
-    "spire": two("3f6b62", "6b9a8c", scale=1.0),
-    "timber": two("52331f", "75492c", scale=1.5),
-    "oak": two("86592f", "b07f4c", scale=1.8),
-    "white": two("dcd6c8", "efeadf", scale=1.5),
-    "glass": two("2c3f54", "4d6982", scale=0.5, roughness=0.5),
-    "green_paint": two("1f5a45", "35785e", scale=1.5),
-    "blue_paint": two("23486f", "386a98", scale=1.5),
-    "red_paint": two("8f2a26", "b5453c", scale=1.5),
-    "iron": two("2a2d30", "44484c", scale=2.0, roughness=0.6),
-    "lamp": two("ecdfae", "f7efcf", scale=2.0),
-    "water": two("3f86a8", "79b8cc", scale=1.4, roughness=0.4),
-    "leaves": two("4e7c32", "8eb348", scale=0.6),
-    "conifer": two("224c2e", "3d7446", scale=0.8),
-    "bark": two("553822", "7a5535", scale=2.0),
-    "flower_red": two("b3202c", "e2485a", scale=2.0),
-    "flower_yellow": two("d9a91c", "f4d35a", scale=2.0),
-    "awning_red": two("ece6da", "f7f3ea", scale=1.0, pattern=Stripes(srgb("b82a30"), 0.28)),
-    "awning_blue": two("ece6da", "f7f3ea", scale=1.0, pattern=Stripes(srgb("2a5f96"), 0.28)),
-    "orange": two("dd780f", "f59c28", scale=1.5, roughness=0.6),
-    "apple": two("a81f1f", "d8483a", scale=1.5, roughness=0.6),
-    "cabbage": two("5f9440", "a5cc70", scale=2.0),
-    "barrel": two("7a4b25", "a46d38", scale=1.5, pattern=Bricks(0.16, 2.0, 0.015, True)),
+    "stone": two_tone("8a8378", "b5ab9a", scale=1.2, pattern=WALL_STONES),
+    "pale_stone": two_tone("b9ad95", "d8cdb5", scale=1.0, pattern=WALL_STONES),
+    "red_tiles": two_tone("96371d", "cd6536", scale=0.8, pattern=Bricks(0.45, 0.34, 0.03)),
+    "brown_tiles": two_tone("70422c", "a06a48", scale=0.8, pattern=Bricks(0.45, 0.34, 0.03)),
+    "slate": two_tone("4a5666", "73808f", scale=0.8, pattern=Bricks(0.45, 0.34, 0.03, tones=SLATE_TONES)),
+    "spire": two_tone("3f6b62", "6b9a8c", scale=1.0),
+    "timber": two_tone("52331f", "75492c", scale=1.5),
+    "oak": two_tone("86592f", "b07f4c", scale=1.8),
+    "white": two_tone("dcd6c8", "efeadf", scale=1.5),
+    "glass": two_tone("2c3f54", "4d6982", scale=0.5, roughness=0.5),
+    "green_paint": two_tone("1f5a45", "35785e", scale=1.5),
+    "blue_paint": two_tone("23486f", "386a98", scale=1.5),
+    "red_paint": two_tone("8f2a26", "b5453c", scale=1.5),
+    "iron": two_tone("2a2d30", "44484c", scale=2.0, roughness=0.6),
+    "lamp": two_tone("ecdfae", "f7efcf", scale=2.0),
+    "water": two_tone("3f86a8", "79b8cc", scale=1.4, roughness=0.4),
+    "leaves": two_tone("4e7c32", "8eb348", scale=0.6),
+    "conifer": two_tone("224c2e", "3d7446", scale=0.8),
+    "bark": two_tone("553822", "7a5535", scale=2.0),
+    "flower_red": two_tone("b3202c", "e2485a", scale=2.0),
+    "flower_yellow": two_tone("d9a91c", "f4d35a", scale=2.0),
+    "awning_red": two_tone("ece6da", "f7f3ea", scale=1.0, pattern=Stripes(srgb("b82a30"), 0.28)),
+    "awning_blue": two_tone("ece6da", "f7f3ea", scale=1.0, pattern=Stripes(srgb("2a5f96"), 0.28)),
+    "orange": two_tone("dd780f", "f59c28", scale=1.5, roughness=0.6),
+    "apple": two_tone("a81f1f", "d8483a", scale=1.5, roughness=0.6),
+    "cabbage": two_tone("5f9440", "a5cc70", scale=2.0),
+    "barrel": two_tone("7a4b25", "a46d38", scale=1.5, pattern=Bricks(0.16, 2.0, 0.015, True)),
 }
 
 DAYLIGHT = Lighting(
@@ -123,6 +123,7 @@ STOREY = 1.55
 
 
 def build_street(build: Builder) -> None:
+    """The houses, the church at its end, and what stands in between."""
     build.disc("meadow", (0, 0, -0.02), 90.0)
     build.box("cobbles", (0, 4, -0.04), (2 * FRONT + 0.2, 36, 0.1))
     for side in (-1, 1):
