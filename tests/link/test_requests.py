@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import math
-import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from in2n_blender.link.requests import (
     REQUESTS,
@@ -187,50 +188,43 @@ def test_a_malformed_message_is_refused_in_a_sentence(method, params):
     assert refused.value.code in ("bad_request", "unknown_method") and refused.value.hint
 
 
-def anything(chance: random.Random, depth: int = 2):
-    """A random value of JSON's, odd ones among them."""
-    plain = [
-        None,
-        True,
-        False,
-        0,
-        -1,
-        1,
-        10**400,
-        0.5,
-        math.nan,
-        math.inf,
-        "",
-        "x",
-        "a\0b",
-        "\udce9",
-        "cuda:1",
-        "draft",
-    ]
-    if depth and chance.random() < 0.3:
-        return [anything(chance, depth - 1) for _ in range(chance.randrange(3))]
-    if depth and chance.random() < 0.2:
-        return {chance.choice(("a", "workspace", "")): anything(chance, depth - 1) for _ in range(chance.randrange(3))}
-    return chance.choice(plain)
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([10**400, -(10**400), "a\0b", "\udce9", "cuda:1", "draft", "uniform"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
 
 
-@pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("cls", REQUESTS.values(), ids=names)
-def test_random_objects_are_requests_or_refused(cls, seed):
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_random_objects_are_requests_or_refused(cls, data):
     """What passes is of the right type in every field and within its limits."""
-    chance = random.Random(f"{cls.method} {seed}")
-    for _ in range(25):
-        params = {**needed(cls), **{f.name: anything(chance) for f in dataclasses.fields(cls) if chance.random() < 0.3}}
-        if chance.random() < 0.1:
-            params["other"] = anything(chance)
-        try:
-            request = from_params(cls.method, params)
-        except In2nError:
-            continue
-        assert set(params) <= {field.name for field in dataclasses.fields(cls)}
-        for field in dataclasses.fields(cls):
-            value, kind = getattr(request, field.name), field_type(cls, field.name)
-            assert value is None or isinstance(value, (int, float) if kind is float else kind)
-            limit = setting_of(cls, field.name)
-            for number in value if isinstance(value, list) else [value]:
-                assert limit.low is None or number is None or limit.low <= number <= limit.high
+    known = st.fixed_dictionaries({}, optional={field.name: ANYTHING for field in dataclasses.fields(cls)})
+    params = {**needed(cls), **data.draw(known)} | data.draw(st.just({}) | st.just({"other": 1}))
+    try:
+        request = from_params(cls.method, params)
+    except In2nError as error:
+        assert error.message and error.hint
+        return
+    assert set(params) <= {field.name for field in dataclasses.fields(cls)}
+    for field in dataclasses.fields(cls):
+        value, kind = getattr(request, field.name), field_type(cls, field.name)
+        assert value is None or isinstance(value, (int, float) if kind is float else kind)
+        limit = setting_of(cls, field.name)
+        for number in value if isinstance(value, list) else [value]:
+            assert limit.low is None or number is None or limit.low <= number <= limit.high
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(method=ANYTHING | st.sampled_from(sorted(REQUESTS)), params=ANYTHING)
+def test_any_message_is_a_request_or_refused(method, params):
+    try:
+        assert isinstance(from_params(method, params), Request)
+    except In2nError as error:
+        assert error.message and error.hint
