@@ -25,7 +25,7 @@ ROOMS = {
     "link": ("workspace", "scene"),
     "environment": ("link", "workspace", "scene"),
     "models": ("environment", "link.requests", "workspace", "scene"),
-    "engine": ("models", "link.requests", "link.process", "workspace", "scene"),
+    "engine": ("models", "link.requests", "link.messages", "link.process", "workspace", "scene"),
     "cli": ("models", "environment", "link", "workspace", "scene"),
     # `blender --command in2n` is the command line
     "blender": ("cli", "models", "environment", "link", "workspace", "scene"),
