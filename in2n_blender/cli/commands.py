@@ -167,7 +167,7 @@ def _print_result(result: dict) -> None:
 def engine_for(interruption, groups=("engine",)):
     """Yields a function request -> result that runs jobs in one worker and shows their progress."""
     python = engine_python(interruption, groups)
-    with Client(python) as client:
+    with Client(python, environment.home_folder() / "worker.log") as client:
 
         def run(request: Request) -> dict:
             printer = ProgressPrinter()
