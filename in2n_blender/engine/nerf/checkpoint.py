@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from safetensors.torch import save_file
 from ...scene.errors import In2nError
 from ...workspace.files import atomic_path, write_json
 from ...workspace.provenance import hash_of_bytes
+from .constants import FAR
+from .rendering import NerfModel
+from .settings import NerfSettings
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], state: dict) -> None:
@@ -61,20 +65,101 @@ def weights_hash(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None:
-    """(tensors, state) of the last checkpoint in a folder, None where there is none. Raises
-    In2nError("bad_checkpoint")."""
+    """The last checkpoint in a folder, checked: its state is complete, the model's tensors fit its settings, and all
+    numbers are finite. A damaged file costs neither time nor memory.
+
+    Args:
+        folder: Where `save_checkpoint` wrote it.
+
+    Returns:
+        (tensors, state), None where there is none. The tensors own their memory.
+
+    Raises:
+        In2nError: "bad_checkpoint" for a file that is no checkpoint or whose content does not fit together.
+    """
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
         return None
     try:
         with safe_open(path, "pt") as file:
+            state = _state_of(file.metadata())
+            _check_shapes(file, NerfSettings.from_json(state.get("settings")))
             # Cloned: what safetensors returns lies in a memory map, over which Windows replaces no file.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-            return tensors, json.loads(file.metadata()["state"])
-    except (SafetensorError, TypeError, KeyError, json.JSONDecodeError) as error:
-        raise In2nError(
-            "bad_checkpoint", f"{path} cannot be read ({error}).", "Run this step again with a restart."
-        ) from None
+        for name, values in tensors.items():
+            if values.is_floating_point() and not values.isfinite().all():
+                raise ValueError(f"{reprlib.repr(name)} holds numbers that are not finite")
+    except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
+        raise bad_checkpoint(f"{path} cannot be read ({error}).") from None
+    return tensors, state
+
+
+def bad_checkpoint(message: str) -> In2nError:
+    """The error of a checkpoint that is damaged or belongs to something else."""
+    return In2nError("bad_checkpoint", message, "Run this step again with a restart.")
+
+
+def _state_of(metadata: dict[str, str] | None) -> dict:
+    """The state in a file's metadata. Raises ValueError for one that no model and no training can be made from."""
+    try:
+        state = json.loads((metadata or {}).get("state", "null"))
+    except RecursionError:
+        raise ValueError("its state is nested too deeply") from None
+    if not isinstance(state, dict):
+        raise ValueError("it holds no state")
+    for names, (is_right, expected) in _STATE.items():
+        for name in names:
+            if not is_right(state.get(name)):
+                raise ValueError(f"“{name}” is {reprlib.repr(state.get(name))}, not {expected}")
+    for name in _COSTS & state.keys():
+        if not _is_amount(state[name]):
+            raise ValueError(f"“{name}” is {reprlib.repr(state[name])}, not a number from 0 upwards")
+    return state
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number whose square a float holds; not NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e150
+
+
+def _is_amount(value: object) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and _is_amount(value) and value < 2**53
+
+
+def _is_transform(value: object) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("center"), list):
+        return False
+    center, scale = value["center"], value.get("scale")
+    return len(center) == 3 and all(map(_is_number, center)) and _is_number(scale) and scale > 0
+
+
+_STATE = {
+    ("done", "has_alpha"): (lambda value: isinstance(value, bool), "true or false"),
+    ("step", "total_steps"): (_is_count, "a whole number from 0 upwards"),
+    ("seconds",): (_is_amount, "a number from 0 upwards"),
+    ("near",): (lambda value: _is_number(value) and 0 < value < FAR, "a distance along a ray"),
+    ("transform",): (_is_transform, "a center and a scale"),
+}
+# What edits count besides.
+_COSTS = {"cpu_seconds", "unet_evaluations", "peak_memory_mb", "edits_done"}
+
+
+def _check_shapes(file, settings: NerfSettings) -> None:
+    """Raise ValueError unless the model's tensors have the names, shapes and type that these settings give them; before
+    anything of their size is in memory."""
+    with torch.device("meta"):
+        expected = {f"model.{name}": list(value.shape) for name, value in NerfModel(settings).state_dict().items()}
+    names = {name for name in file.keys() if name.startswith("model.")}
+    if names != expected.keys():
+        raise ValueError(f"{reprlib.repr(min(names ^ expected.keys()))} is missing or unknown")
+    for name, shape in expected.items():
+        stored = file.get_slice(name)
+        if stored.get_shape() != shape or stored.get_dtype() != "F32":
+            raise ValueError(f"“{name}” is {stored.get_dtype()} {stored.get_shape()}, not F32 {shape}")
 
 
 def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

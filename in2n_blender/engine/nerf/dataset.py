@@ -11,6 +11,7 @@ import torch
 from ...scene.camera import Camera, look_at_point
 from ...scene.capture import PinholeCapture
 from .camera_refinement import CameraRefinement
+from .checkpoint import bad_checkpoint
 from .rendering import RayBundle
 
 
@@ -96,6 +97,16 @@ class RayDataset:
         if pixels.shape[0] != rows.shape[0]:
             raise ValueError(f"view {view} has {rows.shape[0]} pixels, the image {pixels.shape[0]}")
         rows[:, : pixels.shape[1]] = pixels
+
+    def restore(self, colors: torch.Tensor | None) -> None:
+        """Put the pixels of all views, as a checkpoint of an edit holds them in `colors`, in place of these.
+
+        Raises:
+            In2nError: "bad_checkpoint" where they are missing or not as many, or of another kind.
+        """
+        if colors is None or colors.shape != self.colors.shape or colors.dtype != self.colors.dtype:
+            raise bad_checkpoint("The checkpoint's edited photos do not fit the capture.")
+        self.colors.copy_(colors)
 
     def image(self, view: int) -> torch.Tensor:
         """(height, width, 3 or 4) float32 in [0, 1], as the view stands now."""

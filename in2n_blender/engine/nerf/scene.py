@@ -143,9 +143,13 @@ def _usual_memory_mb(device: torch.device) -> float:
 
 
 def build_model(state: dict) -> tuple[NerfModel, SceneTransform]:
-    """An untrained model and the transform as a checkpoint's state describes them."""
+    """An untrained model and the transform as a checkpoint's state describes them.
+
+    Args:
+        state: "settings", "transform" and "near" as `reconstruction.start` makes and `read_checkpoint` returns them.
+    """
     transform = SceneTransform(tuple(state["transform"]["center"]), state["transform"]["scale"])
-    return NerfModel(NerfSettings(**state["settings"]), near=state["near"]), transform
+    return NerfModel(NerfSettings.from_json(state["settings"]), near=state["near"]), transform
 
 
 def load_scene(workspace: Workspace | str, edit: str | None, device: str = "auto") -> Scene:

@@ -2,44 +2,130 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+import reprlib
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+
+
+def _number(default: float, low: float, high: float):
+    """A setting from low to high; whole where the default is."""
+    return field(default=default, metadata={"range": (low, high)})
+
+
+FINEST = 2**16  # so that the kernels' 32-bit numbers hold the points of a grid's axis
+MOST_STEPS = 10_000_000
 
 
 @dataclass(frozen=True)
 class NerfSettings:
-    """levels, finest, log2_table, features: the field's grid; proposal_*: the proposal's; samples are per ray."""
+    """The NeRF's sizes, and how it is trained.
 
-    levels: int = 5
-    coarsest: int = 16
-    finest: int = 512
-    log2_table: int = 19
-    features: int = 4
-    hidden: int = 64
-    hidden_layers: int = 1
-    proposal_levels: int = 4
-    proposal_finest: int = 128
-    proposal_samples: int = 64
-    samples: int = 32
-    rays: int = 1024
-    steps: int = 3000
-    learning_rate_grid: float = 5e-2
-    learning_rate_mlp: float = 5e-3
-    learning_rate_decay: float = 0.05
-    distortion: float = 2e-3
-    nearness: float = 5e-4
-    perceptual: str = "off"
-    patches: int = 1
-    edit_rounds: int = 3
-    edit_rate: int = 10
-    edit_learning_rate: float = 0.4  # of the reconstruction's
-    appearance: int = 0  # numbers a view in the appearance embedding; 0: none
+    The grids lie over the contracted space, a cube of 4 normalised scene units (Mip-NeRF 360, section 2). All learning
+    rates are Adam's, and are multiplied by `learning_rate_decay` and, while editing, by `edit_learning_rate`; while
+    reconstructing they rise over the first 50 steps.
+
+    Attributes:
+        levels: Grids of the field's encoding.
+        coarsest: Grid points along an axis of the coarsest level, the field's and the proposal's.
+        finest: Grid points along an axis of the field's finest level.
+        log2_table: Logarithm to base 2 of the most rows that a level's table has; levels with more points are hashed.
+        features: Numbers in a row of the field's tables; the density is the softplus of the sum over all levels.
+        hidden: Units of each hidden layer of the colour MLP.
+        hidden_layers: Hidden layers of the colour MLP.
+        proposal_levels: Grids of the proposal's encoding, of one feature each.
+        proposal_finest: Grid points along an axis of the proposal's finest level.
+        proposal_samples: Intervals of a ray at which the proposal's density is read.
+        samples: Intervals of a ray, resampled by the proposal's weights, at which the field is read.
+        rays: Pixels that a step trains on, patches included.
+        steps: Optimiser steps of a reconstruction.
+        learning_rate_grid: Learning rate of the tables' features.
+        learning_rate_mlp: Learning rate of the colour MLP.
+        learning_rate_decay: What the learning rates have been multiplied by at the last step. They fall exponentially
+            over a whole reconstruction, and over the settling steps of an edit.
+        distortion: Multiplies the distortion loss (in spacing, which is 0 to 1 along a ray), added to the colour loss
+            (sRGB from 0 to 1, squared while reconstructing, absolute while editing).
+        nearness: Multiplies the nearness loss (weight times spacing), added to the colour loss.
+        perceptual: What an edit compares patches by beside their colours: "off", "lpips" (off where AlexNet's weights
+            are missing) or "lpips-or-random" (a seeded random backbone where they are missing). Its weight is 1.
+        patches: Square patches of 32 x 32 pixels that a step of an edit compares by LPIPS.
+        edit_rounds: How often an edit edits each training view.
+        edit_rate: Optimiser steps of an edit for each edited view.
+        edit_learning_rate: Multiplies all learning rates while editing.
+        appearance: Numbers in each view's appearance embedding, inputs of the colour MLP; 0: none.
+        refine_cameras: Whether the poses of the training views are learnt too.
+        learning_rate_appearance: Learning rate of the appearance embeddings.
+        learning_rate_cameras: Learning rate of the poses, in radians and normalised scene units.
+        views: Training views with parameters of their own; 0 without appearance and refinement.
+    """
+
+    levels: int = _number(5, 1, 32)
+    coarsest: int = _number(16, 2, FINEST)
+    finest: int = _number(512, 2, FINEST)
+    log2_table: int = _number(19, 1, 24)
+    features: int = _number(4, 1, 16)
+    hidden: int = _number(64, 1, 4096)
+    hidden_layers: int = _number(1, 1, 16)
+    proposal_levels: int = _number(4, 1, 32)
+    proposal_finest: int = _number(128, 2, FINEST)
+    proposal_samples: int = _number(64, 1, 4096)
+    samples: int = _number(32, 1, 4096)
+    rays: int = _number(1024, 1, 2**24)
+    steps: int = _number(3000, 1, MOST_STEPS)
+    learning_rate_grid: float = _number(5e-2, 0, 10)
+    learning_rate_mlp: float = _number(5e-3, 0, 10)
+    learning_rate_decay: float = _number(0.05, 0, 1)
+    distortion: float = _number(2e-3, 0, 1000)
+    nearness: float = _number(5e-4, 0, 1000)
+    perceptual: str = field(default="off", metadata={"choices": ("off", "lpips", "lpips-or-random")})
+    patches: int = _number(1, 0, 4096)
+    edit_rounds: int = _number(3, 0, MOST_STEPS)
+    edit_rate: int = _number(10, 1, MOST_STEPS)
+    edit_learning_rate: float = _number(0.4, 0, 100)
+    appearance: int = _number(0, 0, 1024)
     refine_cameras: bool = False
-    learning_rate_appearance: float = 2e-2
-    learning_rate_cameras: float = 5e-4
-    views: int = 0  # training views, counted where each has parameters of its own
+    learning_rate_appearance: float = _number(2e-2, 0, 10)
+    learning_rate_cameras: float = _number(5e-4, 0, 10)
+    views: int = _number(0, 0, 10_000_000)
 
     def to_json(self) -> dict:
+        """The settings as JSON knows them; the inverse of `from_json`."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: object) -> NerfSettings:
+        """The settings that a checkpoint holds, checked; those that came after it have their defaults.
+
+        Raises:
+            ValueError: What is wrong, in a sentence.
+        """
+        if not isinstance(values, dict):
+            raise ValueError("the settings are missing")
+        unknown = values.keys() - {setting.name for setting in fields(cls)}
+        if unknown:
+            raise ValueError(f"there is no setting {reprlib.repr(min(unknown))}")
+        for setting in fields(cls):
+            if setting.name in values:
+                _check(setting, values[setting.name])
+        settings = cls(**values)
+        if not settings.views and (settings.appearance or settings.refine_cameras):
+            raise ValueError("views have parameters of their own, but there are none")
+        return settings
+
+
+def _check(setting: Field, value: object) -> None:
+    """Raise ValueError for a value that a setting cannot have."""
+    kind = type(setting.default)
+    if kind is bool:
+        allowed, expected = isinstance(value, bool), "true or false"
+    elif kind is str:
+        choices = setting.metadata["choices"]
+        allowed, expected = value in choices, f"one of {', '.join(choices)}"
+    else:
+        low, high = setting.metadata["range"]
+        kinds = (int,) if kind is int else (int, float)
+        allowed = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
+        expected = f"a {'whole ' if kind is int else ''}number from {low} to {high}"
+    if not allowed:
+        raise ValueError(f"the setting “{setting.name}” is {reprlib.repr(value)}, not {expected}")
 
 
 _CPU = NerfSettings(log2_table=18, samples=24, proposal_samples=48)
@@ -78,13 +164,18 @@ GPU = {
     "full": replace(_GPU, steps=30000, finest=4096, levels=12, rays=16384, edit_rounds=20, patches=16),
 }
 
-
 APPEARANCE_WIDTH = 8
 
 
 def with_options(settings: NerfSettings, appearance: bool, refine_cameras: bool, views: int) -> NerfSettings:
-    """The settings with what a capture may want: an appearance embedding (exposure differs), camera refinement (poses
-    are inexact)."""
+    """The settings with what a capture may need.
+
+    Args:
+        settings: The preset's.
+        appearance: Give every view an appearance embedding, for photos of different exposure.
+        refine_cameras: Learn the views' poses, where they are inexact.
+        views: Number of training views.
+    """
     if not appearance and not refine_cameras:
         return settings
     return replace(
@@ -93,4 +184,5 @@ def with_options(settings: NerfSettings, appearance: bool, refine_cameras: bool,
 
 
 def settings_for(preset: str, device_type: str) -> NerfSettings:
+    """The settings of a preset ("draft", "standard", "full") on a kind of device ("cpu", "cuda", "mps")."""
     return (GPU if device_type in ("cuda", "mps") else CPU)[preset]

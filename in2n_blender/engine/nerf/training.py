@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
-from .checkpoint import model_weights
+from .checkpoint import bad_checkpoint, model_weights
 from .dataset import RayDataset
 from .losses import perceptual_loss, ray_losses
 from .rendering import NerfModel, Rendered
@@ -149,20 +150,45 @@ class Trainer:
         }
 
     def restore(self, tensors: dict[str, torch.Tensor], numbers: dict) -> None:
-        self.model.load_state_dict(model_weights(tensors))
-        for index, parameter in enumerate(self._parameters()):
-            prefix = f"optimizer.{index}."
-            found = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        """Go on from what `state` returned, on the same kind of device.
+
+        Args:
+            tensors: As `read_checkpoint` returns them; others than the trainer's are ignored.
+            numbers: With "step", the optimiser steps that are done.
+
+        Raises:
+            In2nError: "bad_checkpoint" where tensors are missing or do not fit this trainer, which stays as it was.
+        """
+        weights = model_weights(tensors)
+        shapes = lambda values: {name: value.shape for name, value in values.items()}
+        if shapes(weights) != shapes(self.model.state_dict()):
+            raise bad_checkpoint("The weights in the checkpoint are another model's.")
+        moments = [self._moments(tensors, index, p) for index, p in enumerate(self._parameters())]
+        random_state, before = tensors.get("generator"), self.generator.get_state()
+        try:
+            self.generator.set_state(torch.empty(0) if random_state is None else random_state)
+        except (RuntimeError, TypeError):
+            self.generator.set_state(before)
+            raise bad_checkpoint("The checkpoint holds no random state for this kind of device.") from None
+        self.model.load_state_dict(weights)
+        for parameter, found in zip(self._parameters(), moments):
             if found:
-                # As torch's own load_state_dict: a step counter is on the device only where Adam is fused.
-                devices = dict.fromkeys(found, parameter.device)
-                if not self.fused and "step" in found:
-                    devices["step"] = torch.device("cpu")
-                self.optimizer.state[parameter] = {
-                    name: value.to(devices[name]).clone() for name, value in found.items()
-                }
-        self.generator.set_state(tensors["generator"])
+                self.optimizer.state[parameter] = found
         self.step_count = int(numbers["step"])
+
+    def _moments(self, tensors: dict[str, torch.Tensor], index: int, parameter: nn.Parameter) -> dict:
+        """Adam's state of a parameter as saved, checked; none before its first step."""
+        prefix = f"optimizer.{index}."
+        found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        # As torch's own load_state_dict: a step counter is on the device only where Adam is fused.
+        counter_device = parameter.device if self.fused else torch.device("cpu")
+        wanted = {"step": ((), counter_device)} | dict.fromkeys(
+            ("exp_avg", "exp_avg_sq"), (parameter.shape, parameter.device)
+        )
+        shapes = {name: (value.shape, value.dtype) for name, value in found.items()}
+        if found and shapes != {name: (shape, torch.float32) for name, (shape, _) in wanted.items()}:
+            raise bad_checkpoint("The optimiser's state in the checkpoint does not fit the model.")
+        return {name: value.to(wanted[name][1]).clone() for name, value in found.items()}
 
     def _parameters(self):
         return [p for group in self.optimizer.param_groups for p in group["params"]]
