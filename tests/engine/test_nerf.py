@@ -475,6 +475,20 @@ def test_a_restored_trainer_goes_on_exactly():
         assert torch.allclose(a, b, atol=1e-6)
 
 
+def test_a_step_that_fails_leaves_no_trace(monkeypatch):
+    cameras = ring(4)
+    images = [sphere_image(c) for c in cameras]
+    straight, failing = (Trainer(NerfModel(TINY), dataset_of(cameras, images), seed=5, total_steps=20) for _ in "ab")
+    failing.model.load_state_dict(straight.model.state_dict())
+    with monkeypatch.context() as patch:
+        patch.setattr(failing, "descend", lambda loss: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            failing.step()
+    straight.step(), failing.step()
+    for a, b in zip(straight.state()[0].values(), failing.state()[0].values()):
+        assert torch.equal(a, b)
+
+
 def trained_on(cameras, images, steps=200, **options):
     torch.manual_seed(0)
     settings = with_options(TINY, options.get("appearance", False), options.get("refine_cameras", False), len(cameras))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ...link.requests import Edit
 from ...scene.camera import Camera
-from ...scene.errors import Cancelled, In2nError
+from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ..diffusion.editor import Editor, noise_generator
 from ..diffusion.loading import load_editor
@@ -90,12 +90,8 @@ class ScoreDistillation(DatasetUpdate):
         pass
 
     def step(self) -> None:
-        before = self.trainer.generator.get_state()
-        try:
+        with self.trainer.random_state_kept_on_failure():
             self._distil()
-        except Cancelled:
-            self.trainer.generator.set_state(before)  # of a half-done step nothing is kept
-            raise
 
     def _distil(self) -> None:
         trainer, number = self.trainer, self.trainer.step_count

@@ -67,7 +67,8 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     editor.prepare(request.instruction)
     capture, images = load_capture_and_images(workspace)
     settings = replace(
-        NerfSettings(**reconstruction[1]["settings"]), **_editing_sizes(settings_for(request.preset, device.type))
+        NerfSettings.from_json(reconstruction[1]["settings"]),
+        **_editing_sizes(settings_for(request.preset, device.type)),
     )
     if request.perceptual != "auto":
         settings = replace(settings, perceptual=request.perceptual)
@@ -84,7 +85,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
 
     dataset = training_rays(capture, images, device)
     if parent:
-        dataset.colors.copy_(parent[0]["dataset"])
+        dataset.restore(parent[0].get("dataset"))
         images = [dataset.image(view).cpu().numpy() for view in range(len(dataset))]
     state = {
         **{k: reconstruction[1][k] for k in ("transform", "near", "has_alpha")},
@@ -108,7 +109,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     place = Successor(workspace, folder, anew=found is None, keep=False)
     if found:
         trainer.restore(*found)
-        dataset.colors.copy_(found[0]["dataset"])
+        dataset.restore(found[0].get("dataset"))
         state.update({key: found[1][key] for key in (*COSTS, "edits_done")})
     else:
         model.load_state_dict(model_weights((parent or reconstruction)[0]))

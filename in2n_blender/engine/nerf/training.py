@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -66,15 +69,32 @@ class Trainer:
         return [{"params": [p], "lr": rates[name] * self.learning_rate} for name, p in found.items() if p.requires_grad]
 
     def step(self) -> float:
-        """One optimiser step; returns the photometric loss."""
+        """Train for one optimiser step.
+
+        Returns:
+            The photometric loss: mean squared or mean absolute difference of sRGB colours from 0 to 1.
+        """
         self._set_learning_rate()
+        with self.random_state_kept_on_failure():
+            photometric, loss = self._losses()
+            self.descend(loss)
+        return float(photometric.detach())
+
+    @contextmanager
+    def random_state_kept_on_failure(self) -> Iterator[None]:
+        """Around a step: if it fails or is cancelled, the random numbers that it drew will be drawn again."""
+        before = self.generator.get_state()
+        try:
+            yield
+        except BaseException:
+            self.generator.set_state(before)
+            raise
+
+    def _losses(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The photometric loss of random pixels, and all that is descended."""
         patches = self._patch_pixels()
-        pixels = torch.cat(
-            [
-                patches,
-                self.dataset.sample(max(self.settings.rays - len(patches), self.settings.rays // 2), self.generator),
-            ]
-        )
+        random_pixels = max(self.settings.rays - len(patches), self.settings.rays // 2)
+        pixels = torch.cat([patches, self.dataset.sample(random_pixels, self.generator)])
         rays = self.dataset.rays(pixels)
         if self.loss != "mse":
             rays.views = None
@@ -83,12 +103,11 @@ class Trainer:
         photometric = (color - target).abs().mean() if self.loss == "l1" else ((color - target) ** 2).mean()
         loss = photometric
         if len(patches):
-            as_images = lambda c: c[: len(patches)].view(-1, PATCH_SIDE, PATCH_SIDE, 3).permute(0, 3, 1, 2)
+            as_images = lambda colors: colors[: len(patches)].view(-1, PATCH_SIDE, PATCH_SIDE, 3).permute(0, 3, 1, 2)
             loss = loss + self.perceptual(as_images(color), as_images(target))
-        self.descend(loss + self.regularisers(rendered))
-        return float(photometric.detach())
+        return photometric, loss + self.regularisers(rendered)
 
-    def regularisers(self, rendered) -> torch.Tensor:
+    def regularisers(self, rendered: Rendered) -> torch.Tensor:
         """The proposal's loss and the weighted penalties on the rays' weights, a scalar."""
         interlevel, distortion, nearness = ray_losses(
             rendered.bins, rendered.weights, rendered.proposal_bins, rendered.proposal_weights
