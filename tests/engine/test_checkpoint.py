@@ -75,10 +75,10 @@ def file_of(workspace):
 
 
 def rewrite(workspace, change):
-    """The checkpoint as `change(tensors, state)` leaves it."""
+    """The checkpoint as `change(tensors, state)` leaves it, unchecked."""
     tensors, state = read_checkpoint(workspace / "reconstruction")
     change(tensors, state)
-    save_checkpoint(workspace / "reconstruction", tensors, state)
+    save_file(tensors, file_of(workspace), metadata={"state": json.dumps(state)})
 
 
 def refusal(workspace):
