@@ -379,4 +379,4 @@ def test_an_edit_of_weights_that_are_no_numbers_is_an_error(own, unchanging):
     unchanging.edit = lambda render, original, **_: render
     with pytest.raises(In2nError) as raised:
         edit(request_for(workspace.root, "unchanging", "x", rounds=1), Reporter())
-    assert raised.value.code == "not_finite" and not is_done(workspace, "x")
+    assert raised.value.code == "bad_checkpoint" and not is_done(workspace, "x")
