@@ -1,13 +1,11 @@
-"""Serves the protocol on stdin and stdout: one job at a time, in the main thread.
+"""Serves the engine's jobs over stdin and stdout, as `link.messages` describes: one at a time, in the main thread.
 
     python -I <package>/engine/worker.py
 
 It is started by its file name, so that it does not matter what the package's folder is called or under which name
 Blender imported it. A thread reads stdin, so that a job can be cancelled while it runs; the end of stdin (the other
-side closed or died) cancels the job and ends the process, at the latest after a few seconds.
-
-Besides the methods of `link.requests` it answers `hello` (process id and versions, at once), `devices` (what torch can
-compute on) and `cancel` (params: {"id": of the request to cancel}).
+side closed or died) cancels the job and ends the process, at the latest after a few seconds. Jobs do not wait here: the
+queue is the client's, and a request that comes while a job runs is refused.
 """
 
 from __future__ import annotations
@@ -47,18 +45,20 @@ import signal
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ..link.requests import REQUESTS, from_params
+from ..link.messages import PROTOCOL
+from ..link.requests import Request, from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress, Reporter
 
-PROTOCOL = 1
 PROGRESS_INTERVAL = 0.1  # seconds
 HARD_EXIT_AFTER = 3.0  # seconds from the end of stdin
+LONGEST_LINE = 64 * 2**20  # bytes; nothing that is asked for is near it
 LOG_NAME = "engine.log"  # in the workspace
 
-INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, JOB_FAILED = -32600, -32601, -32602, -32000
+INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, JOB_FAILED, BUSY = -32600, -32601, -32602, -32000, -32001
 
 # method -> function(request, report) -> dict; imported when first called
 JOBS = {
@@ -77,37 +77,42 @@ JOBS = {
 }
 
 
-@dataclass
-class Job:
-    """What waits or runs. id: as the other side gave it. request: of `link.requests`; None for "devices"."""
+@dataclass(frozen=True)
+class _Job:
+    """What runs. id: as the other side gave it."""
 
     id: object
-    method: str
-    request: object
+    request: Request
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
 class Worker:
-    """Reads requests from `incoming` (text lines), writes answers and notifications to `outgoing`.
+    """Reads requests from `incoming` (lines of bytes), writes answers and notifications to `outgoing` (text).
 
-    jobs: method -> callable(request, report) -> dict, or its dotted name. Tests give their own.
+    Args:
+        incoming: An iterable of lines.
+        outgoing: A stream that texts are written to.
+        jobs: method -> callable(request, report) -> dict, or its dotted name. Tests give their own.
     """
 
     def __init__(self, incoming, outgoing, jobs: dict | None = None):
         self._incoming = incoming
         self._outgoing = outgoing
-        self._write_lock = threading.Lock()
+        self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._jobs = JOBS if jobs is None else jobs
-        self._queue: queue.Queue[Job | None] = queue.Queue()
-        self._open: dict[object, Job] = {}  # waiting or running, by id
+        self._accepted: queue.Queue[_Job | None] = queue.Queue()
+        self._job: _Job | None = None  # accepted and not yet answered
         self._ended = threading.Event()
 
     def serve(self) -> None:
         """Until the end of the incoming lines."""
+        writing = threading.Thread(target=self._write_answers, name="stdout", daemon=True)
+        writing.start()
         threading.Thread(target=self._read, name="stdin", daemon=True).start()
-        while (job := self._queue.get()) is not None:
+        while (job := self._accepted.get()) is not None:
             self._run(job)
-            self._open.pop(job.id, None)
+        self._answers.put(None)
+        writing.join(HARD_EXIT_AFTER)
 
     # -- the reading thread
 
@@ -116,111 +121,131 @@ class Worker:
             for line in self._incoming:
                 if line.strip():
                     self._receive(line)
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # the pipe is gone
             pass
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Nothing more will be asked for, or nobody listens: cancel what runs, and be gone in a few seconds."""
+        if self._ended.is_set():
+            return
         self._ended.set()
-        for job in list(self._open.values()):
+        if job := self._job:
             job.cancelled.set()
-        self._queue.put(None)
+        self._accepted.put(None)
         self._exit_hard_later()
 
     def _exit_hard_later(self) -> None:
-        def exit_hard():
-            os._exit(1)
-
-        timer = threading.Timer(HARD_EXIT_AFTER, exit_hard)
+        timer = threading.Timer(HARD_EXIT_AFTER, lambda: os._exit(1))
         timer.daemon = True
         timer.start()
 
-    def _receive(self, line: str) -> None:
-        try:
-            message = json.loads(line)
-            method, params = message["method"], message.get("params") or {}
-        except (ValueError, TypeError, KeyError, AttributeError):
+    def _receive(self, line: bytes | str) -> None:
+        """Answer a line, whatever it is: the reading thread must live as long as the process."""
+        message = _parse(line)
+        if message is None:
             self._error(None, INVALID_REQUEST, "Not a JSON-RPC request.", "bug", "")
             return
-        id = message.get("id")
-        if method == "hello":
+        id, method, params = message.get("id"), message.get("method"), message.get("params", {})
+        if isinstance(id, (dict, list)) or not isinstance(method, str):
+            self._error(None, INVALID_REQUEST, "Not a JSON-RPC request.", "bug", "")
+        elif method == "hello":
             self._send({"id": id, "result": hello()})
         elif method == "cancel":
-            job = self._open.get(params.get("id"))
-            if job:
-                job.cancelled.set()
-            if id is not None:
-                self._send({"id": id, "result": {"cancelling": job is not None}})
+            self._cancel(id, params.get("id") if isinstance(params, dict) else None)
         else:
-            self._accept_request(id, method, params)
+            self._accept(id, method, params)
 
-    def _accept_request(self, id, method: str, params: dict) -> None:
-        if method not in REQUESTS or method not in self._jobs:
-            self._error(id, METHOD_NOT_FOUND, f"There is no method {method}.", "bug", "")
-            return
+    def _cancel(self, id, job_id) -> None:
+        job = self._job
+        found = job is not None and job.id == job_id
+        if found:
+            job.cancelled.set()
+        if id is not None:
+            self._send({"id": id, "result": {"cancelling": found}})
+
+    def _accept(self, id, method, params) -> None:
         try:
             request = from_params(method, params)
-            request.check()
-        except TypeError as error:
-            self._error(id, INVALID_PARAMS, str(error), "bug", "")
         except In2nError as error:
-            self._error(id, INVALID_PARAMS, error.message, error.code, error.hint)
+            number = METHOD_NOT_FOUND if error.code == "unknown_method" else INVALID_PARAMS
+            self._error(id, number, error.message, error.code, error.hint)
+            return
+        if method not in self._jobs:
+            self._error(id, METHOD_NOT_FOUND, f"There is no method {method}.", "unknown_method", "")
+        elif self._job is not None:
+            self._error(id, BUSY, "A job is running.", "busy", "Wait for it to end or cancel it.")
         else:
-            self._accept(Job(id, method, request))
-
-    def _accept(self, job: Job) -> None:
-        self._open[job.id] = job
-        self._queue.put(job)
+            self._job = _Job(id, request)
+            self._accepted.put(self._job)
 
     # -- the main thread
 
-    def _run(self, job: Job) -> None:
-        if job.cancelled.is_set():
-            self._error(job.id, JOB_FAILED, "Cancelled.", "cancelled", "")
-            return
+    def _run(self, job: _Job) -> None:
         report = Reporter(_Throttle(self, job.id).emit, job.cancelled.is_set)
-        self._answer(job, lambda: _load(self._jobs[job.method])(job.request, report))
-
-    def _answer(self, job: Job, work) -> None:
         try:
-            self._send({"id": job.id, "result": work()})
+            report.check()
+            result = _load(self._jobs[job.request.method])(job.request, report)
+            answer = json.dumps({"jsonrpc": "2.0", "id": job.id, "result": result}, default=_plain)
         except Cancelled:
-            self._error(job.id, JOB_FAILED, "Cancelled.", "cancelled", "")
+            answer = _error_text(job.id, JOB_FAILED, "Cancelled.", "cancelled", "")
         except Exception as error:
-            known = as_user_error(error)
-            trace = traceback.format_exc()
-            if known is not error:
-                _log(getattr(job.request, "workspace", None), job.method, trace)
-            if known:
-                self._error(
-                    job.id, JOB_FAILED, known.message, known.code, known.hint, trace if known is not error else None
-                )
-            else:
-                self._error(
-                    job.id,
-                    JOB_FAILED,
-                    f"{type(error).__name__}: {error}",
-                    "bug",
-                    "This is a mistake in the program; the log has the details.",
-                    trace,
-                )
+            answer = self._failure(job, error)
+        self._job = None  # before the answer, for the next request may follow at once
+        self._write(answer)
+
+    def _failure(self, job: _Job, error: Exception) -> str:
+        known = as_user_error(error)
+        if known is error:
+            return _error_text(job.id, JOB_FAILED, known.message, known.code, known.hint)
+        trace = traceback.format_exc()
+        _log(getattr(job.request, "workspace", ""), job.request.method, trace)
+        if known:
+            return _error_text(job.id, JOB_FAILED, known.message, known.code, known.hint, trace)
+        hint = "This is a mistake in the program; the log has the details."
+        return _error_text(job.id, JOB_FAILED, f"{type(error).__name__}: {error}", "bug", hint, trace)
 
     # -- writing
 
     def notify(self, method: str, params: dict) -> None:
+        """Send a notification."""
         self._send({"method": method, "params": params})
 
-    def _error(self, id, number: int, message: str, code: str, hint: str, trace: str | None = None) -> None:
-        data = {"code": code, "hint": hint, **({"traceback": trace} if trace else {})}
-        self._send({"id": id, "error": {"code": number, "message": message, "data": data}})
+    def _error(self, id, number: int, message: str, code: str, hint: str) -> None:
+        self._write(_error_text(id, number, message, code, hint))
 
     def _send(self, message: dict) -> None:
-        text = json.dumps({"jsonrpc": "2.0", **message}, default=_plain)
+        self._write(json.dumps({"jsonrpc": "2.0", **message}, default=_plain))
+
+    def _write(self, text: str) -> None:
+        self._answers.put(text)
+
+    def _write_answers(self) -> None:
+        """In a thread, so that the end of the input is noticed while nobody reads the output."""
         try:
-            with self._write_lock:
+            while (text := self._answers.get()) is not None:
                 self._outgoing.write(text + "\n")
                 self._outgoing.flush()
-        except (OSError, ValueError):
-            if not self._ended.is_set():  # nobody listens any more; stdin will end too
-                self._ended.set()
-                self._exit_hard_later()
+        except (OSError, ValueError):  # nobody listens any more
+            self._end()
+
+
+def _parse(line: bytes | str) -> dict | None:
+    """The object of a line; None where it holds none."""
+    try:
+        if len(line) > LONGEST_LINE:
+            return None
+        message = json.loads(line)
+    except (ValueError, RecursionError, MemoryError):  # no UTF-8, no JSON, nested too deeply
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def _error_text(id, number: int, message: str, code: str, hint: str, trace: str | None = None) -> str:
+    data = {"code": code, "hint": hint, **({"traceback": trace} if trace else {})}
+    error = {"code": number, "message": message, "data": data}
+    return json.dumps({"jsonrpc": "2.0", "id": id, "error": error}, default=_plain)
 
 
 class _Throttle:
@@ -329,21 +354,21 @@ def _plain(value):
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def _log(workspace, method: str, text: str) -> None:
-    sys.stderr.write(text)
-    if workspace and Path(workspace).is_dir():
-        try:
-            with open(Path(workspace) / LOG_NAME, "a", encoding="utf-8") as log:
+def _log(workspace: str, method: str, text: str) -> None:
+    """Into stderr and the workspace's log; a log that cannot be written stops nothing."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text)
+    with suppress(OSError, ValueError):
+        if workspace and Path(workspace).is_dir():
+            with open(Path(workspace) / LOG_NAME, "a", encoding="utf-8", errors="replace") as log:
                 log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {method}\n{text}\n")
-        except OSError:
-            pass
 
 
 def main() -> int:
     """Keep stdout for the protocol: whatever prints, from Python or from a library, goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other side decides what Ctrl-C means
-    outgoing = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
-    incoming = os.fdopen(os.dup(0), "r", encoding="utf-8")
+    outgoing = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", newline="\n")
+    incoming = os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -1,7 +1,8 @@
-"""The other side of the worker: start it, give it jobs, watch them, cancel, stop.
+"""The one place that carries out what `transitions` decides: it starts the worker, reads and writes its pipes, locks
+workspaces, keeps their journals and runs work in threads.
 
-`transition` is pure: (state, what happened) -> (state, what to do). `Client` is the one place that does it: it starts
-the process, reads its pipes in threads and never blocks in `poll`, so that Blender can call that from a timer.
+Nothing in `submit`, `cancel`, `release` or `poll` waits, so that Blender can call them from its main thread; a window
+polls from one timer, and `run` loops over the same `poll`.
 """
 
 from __future__ import annotations
@@ -10,341 +11,112 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..environment import home_folder
 from ..scene.errors import Cancelled, In2nError
-from ..scene.reporting import Artifact, Progress
-from .process import Lines, clean_environment, end, spawn
+from ..scene.reporting import Reporter
+from ..workspace.journal import Journal
+from . import transitions as t
+from .messages import HELLO_ID, EngineBug
+from .process import Lines, LogCopy, Writer, clean_environment, end, spawn
+from .requests import Request
 
 WORKER = Path(__file__).resolve().parents[1] / "engine" / "worker.py"
-STOPPED, STARTING, IDLE, RUNNING, CANCELLING, CRASHED = (
-    "stopped",
-    "starting",
-    "idle",
-    "running",
-    "cancelling",
-    "crashed",
-)
-CANCEL_PATIENCE = 0.7  # seconds after which a cancelled job counts as cancelled, whether or not it has stopped yet
-CANCEL_GRACE = 5.0  # seconds that a job may take to stop by itself, and to save; the next job waits for it
-HELLO_ID = 0
-LOG_LIMIT = 5 * 2**20  # bytes; a longer log is begun anew when a worker starts
+POLL_SECONDS = 0.03
+STOP_PATIENCE = 4.0  # seconds that a worker gets to end by itself
+THREAD_PATIENCE = 1.5  # seconds that work in a thread gets to notice that it was cancelled
 
+# Those whose jobs are noted in the workspace, to be offered again where they do not come to their end.
+RESUMABLE = ("reconstruct", "edit", "render", "mesh")
 
-# --- what the user of a Client is told ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The worker answered. info: process id, versions."""
-
-    info: dict
-
-
-@dataclass(frozen=True)
-class Started:
-    """A job's turn has come."""
-
-    job: int
-    method: str
-
-
-@dataclass(frozen=True)
-class Reported:
-    """event: Progress, Artifact or str (a log line)."""
-
-    job: int
-    event: object
-
-
-@dataclass(frozen=True)
-class Finished:
-    job: int
-    result: dict
-
-
-@dataclass(frozen=True)
-class Failed:
-    """error: In2nError (a user can mend it), Cancelled, or EngineBug."""
-
-    job: int
-    error: Exception
-
-
-class EngineBug(Exception):
-    """A mistake in the engine. traceback: the worker's."""
-
-    def __init__(self, message: str, traceback: str = ""):
-        super().__init__(message)
-        self.traceback = traceback
-
-    def __str__(self) -> str:
-        return f"{super().__str__()}\n{self.traceback}".rstrip()
-
-
-# --- the state machine ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class QueuedJob:
-    id: int
-    method: str
-    params: dict
-
-
-@dataclass(frozen=True)
-class State:
-    """phase: one of the six above. running: the job the worker has. queue: those that wait here for their turn."""
-
-    phase: str = STOPPED
-    running: QueuedJob | None = None
-    queue: tuple[QueuedJob, ...] = ()
-    cancelled_at: float | None = None
-    given_up: bool = False  # the running job was said to be cancelled before it had stopped
-
-
-@dataclass(frozen=True)
-class Submit:
-    job: QueuedJob
-
-
-@dataclass(frozen=True)
-class Cancel:
-    """job None: whatever runs and all that waits."""
-
-    job: int | None
-    now: float
-
-
-@dataclass(frozen=True)
-class Message:
-    """A line of the worker's."""
-
-    message: dict
-
-
-@dataclass(frozen=True)
-class Exited:
-    """The process ended. last_line: what it wrote last to stderr."""
-
-    code: int
-    last_line: str
-
-
-@dataclass(frozen=True)
-class Tick:
-    now: float
-
-
-@dataclass(frozen=True)
-class Stop:
-    pass
-
-
-Event = Submit | Cancel | Message | Exited | Tick | Stop
-
-
-@dataclass(frozen=True)
-class StartProcess:
-    pass
-
-
-@dataclass(frozen=True)
-class Send:
-    message: dict
-
-
-@dataclass(frozen=True)
-class Kill:
-    pass
-
-
-@dataclass(frozen=True)
-class CloseInput:
-    """The worker ends by itself when its stdin ends."""
-
-
-@dataclass(frozen=True)
-class Tell:
-    """Hand an event to whoever polls."""
-
-    event: object
-
-
-def transition(state: State, event: Event) -> tuple[State, list]:
-    """What follows from an event: the next state and the effects to carry out, in order. Pure."""
-    if isinstance(event, Submit):
-        state = replace(state, queue=(*state.queue, event.job))
-        if state.phase in (STOPPED, CRASHED):
-            return replace(state, phase=STARTING), [StartProcess(), Send({"id": HELLO_ID, "method": "hello"})]
-        return _next(state)
-    if isinstance(event, Cancel):
-        return _cancel(state, event)
-    if isinstance(event, Message):
-        return _message(state, event.message)
-    if isinstance(event, Exited):
-        return _exited(state, event)
-    if isinstance(event, Tick):
-        return _tick(state, event.now)
-    if isinstance(event, Stop):
-        dropped = _owed(state)
-        return State(), [
-            *([CloseInput()] if state.phase not in (STOPPED, CRASHED) else []),
-            *(Tell(Failed(j.id, Cancelled())) for j in dropped),
-        ]
-    raise TypeError(event)
-
-
-def _tick(state: State, now: float) -> tuple[State, list]:
-    if state.phase != CANCELLING:
-        return state, []
-    effects = [Kill()] if now - state.cancelled_at > CANCEL_GRACE else []
-    if not state.given_up and now - state.cancelled_at > CANCEL_PATIENCE:
-        return replace(state, given_up=True), [*effects, Tell(Failed(state.running.id, Cancelled()))]
-    return state, effects
-
-
-def _owed(state: State) -> list[QueuedJob]:
-    """The jobs whose end has not been told yet."""
-    running = [state.running] if state.running and not state.given_up else []
-    return [*running, *state.queue]
-
-
-def _next(state: State) -> tuple[State, list]:
-    if state.phase != IDLE or not state.queue:
-        return state, []
-    job, *rest = state.queue
-    return (
-        State(RUNNING, job, tuple(rest)),
-        [Send({"id": job.id, "method": job.method, "params": job.params}), Tell(Started(job.id, job.method))],
-    )
-
-
-def _cancel(state: State, event: Cancel) -> tuple[State, list]:
-    waiting = [j for j in state.queue if event.job in (None, j.id)]
-    effects = [Tell(Failed(j.id, Cancelled())) for j in waiting]
-    state = replace(state, queue=tuple(j for j in state.queue if j not in waiting))
-    if state.phase == RUNNING and event.job in (None, state.running.id):
-        return (
-            replace(state, phase=CANCELLING, cancelled_at=event.now),
-            [*effects, Send({"method": "cancel", "params": {"id": state.running.id}})],
-        )
-    return state, effects
-
-
-def _message(state: State, message: dict) -> tuple[State, list]:
-    if message.get("id") == HELLO_ID and "result" in message:
-        if state.phase != STARTING:
-            return state, []
-        state, effects = _next(replace(state, phase=IDLE))
-        return state, [Tell(Ready(message["result"])), *effects]
-    params = message.get("params") or {}
-    id = message.get("id", params.get("id"))
-    if not state.running or id != state.running.id:
-        return state, []  # of a job that was given up
-    if "method" in message:
-        return state, [] if state.given_up else [Tell(Reported(id, _reported(message["method"], params)))]
-    outcome = Finished(id, message["result"]) if "result" in message else Failed(id, _error(message["error"]))
-    given_up = state.given_up
-    state, effects = _next(State(IDLE, None, state.queue))
-    return state, [*([] if given_up else [Tell(outcome)]), *effects]
-
-
-def _reported(method: str, params: dict):
-    values = {k: v for k, v in params.items() if k != "id"}
-    return (
-        Progress(**values)
-        if method == "progress"
-        else Artifact(**values)
-        if method == "artifact"
-        else values.get("text", "")
-    )
-
-
-def _error(error: dict) -> Exception:
-    data = error.get("data") or {}
-    if data.get("code") == "cancelled":
-        return Cancelled()
-    if data.get("code", "bug") == "bug":
-        return EngineBug(error["message"], data.get("traceback", ""))
-    return In2nError(data["code"], error["message"], data.get("hint", ""))
-
-
-def _exited(state: State, event: Exited) -> tuple[State, list]:
-    if state.phase in (STOPPED, CRASHED):
-        return state, []
-    if state.phase == CANCELLING:
-        # ended because we ended it, or while it was stopping anyway: the job is cancelled; those that wait get a new
-        # worker
-        effects = [] if state.given_up else [Tell(Failed(state.running.id, Cancelled()))]
-        if state.queue:
-            return State(STARTING, None, state.queue), [
-                *effects,
-                StartProcess(),
-                Send({"id": HELLO_ID, "method": "hello"}),
-            ]
-        return State(), effects
-    said = f": {event.last_line}" if event.last_line else f" (exit code {event.code})"
-    if state.phase == STARTING:
-        error = In2nError(
-            "worker_not_started",
-            f"The engine did not start{said}.",
-            "Verify or repair the engine's environment: python3 -m in2n_blender install --repair.",
-        )
-    else:
-        killed = " It may have run out of memory." if event.code in (-9, 137) else ""
-        error = In2nError(
-            "worker_crashed",
-            f"The engine stopped unexpectedly{said}.{killed}",
-            "Run it again: it goes on from the last checkpoint.",
-        )
-    return State(CRASHED), [Tell(Failed(j.id, error)) for j in _owed(state)]
-
-
-# --- the one place that does I/O ------------------------------------------------------------------------------------
+Work = Callable[[Reporter], object]
 
 
 class Client:
-    """One worker process and its queue of jobs.
+    """One queue of jobs and the worker process that they need. Methods may be called from any thread.
 
-    python: the interpreter of the engine's environment (`environment.install` returns it). log: where the worker's
-    stderr goes, `worker.log` in the home folder unless given. worker: the program, for tests. Methods may be called
-    from any thread.
+    Args:
+        python: The interpreter of the engine's environment, for jobs that name no other.
+        log: The file that takes what the worker writes to stderr.
+        worker: The worker's program, for tests.
     """
 
-    def __init__(self, python: Path | str, log: Path | str | None = None, worker: Path | str = WORKER):
-        self.state = State()
-        self.python = Path(python)
+    def __init__(self, python: Path | str | None, log: Path | str, worker: Path | str = WORKER):
+        self.state = t.State()
+        self.python = str(python) if python else ""
         self.info: dict = {}
-        self.log = Path(log) if log else home_folder() / "worker.log"
-        self._command = [str(python), "-I", "-X", "utf8", str(worker)]
+        self.log = Path(log)
+        self._worker = str(worker)
         self._ids = itertools.count(HELLO_ID + 1)
         self._lock = threading.RLock()
         self._told: list = []
-        self._process = None
-        self._lines: Lines | None = None
-        self._errors: _Tail | None = None
+        self._events: deque = deque()
+        self._handling = False
+        self._process: _Process | None = None
+        self._threads: dict[int, _Thread] = {}
+        self._journals: dict[int, Journal] = {}
 
-    def submit(self, request) -> int:
-        """Queue a request (of `link.requests`), starting the worker if need be; returns the job's id. Raises
-        In2nError."""
-        request.check()
-        with self._lock:
-            self._pump()  # a worker that ended since the last job is started anew, not blamed on this one
-            job = QueuedJob(next(self._ids), request.method, request.to_params())
-            self._happen(Submit(job))
-            return job.id
+    # -- what others ask
+
+    def submit(
+        self,
+        requests: Request | Sequence[Request],
+        label: str = "",
+        workspace: Path | str = "",
+        python: Path | str = "",
+    ) -> int:
+        """Queue requests as one job, done one after another; the last one's result is the job's.
+
+        Args:
+            requests: Of `link.requests`.
+            label: What the interface calls the job.
+            workspace: The folder to lock, and to keep a journal in, while it runs; "": the requests' own where all name
+                one, else none.
+            python: Another interpreter than the client's.
+
+        Returns:
+            The job's id.
+
+        Raises:
+            In2nError: What `Request.check` raises; a job that cannot be started ends with `Failed` instead.
+        """
+        requests = (requests,) if isinstance(requests, Request) else tuple(requests)
+        for request in requests:
+            request.check()
+        named = [getattr(request, "workspace", "") for request in requests]
+        place = str(workspace) or (named[-1] if all(named) else "")
+        resumable = bool(place) and requests[-1].method in RESUMABLE
+        return self._submit(
+            label=label or requests[-1].method,
+            requests=requests,
+            workspace=place,
+            resumable=resumable,
+            python=str(python) or self.python,
+        )
+
+    def submit_work(self, work: Work, label: str, workspace: Path | str = "", without_engine: bool = False) -> int:
+        """Queue work that needs no torch; it runs in a thread, reports to its Reporter and stops soon after Cancelled.
+
+        Args:
+            work: Called with a Reporter; what it returns is the job's result.
+            label: What the interface calls the job.
+            workspace: The folder to lock while it runs.
+            without_engine: Whether a worker that runs has to end first, because it may have the files open.
+        """
+        return self._submit(work, label=label, workspace=str(workspace), without_engine=without_engine)
 
     def cancel(self, job: int | None = None) -> None:
-        """Cancel a job, or all; its Failed(Cancelled) follows."""
-        with self._lock:
-            self._happen(Cancel(job, time.monotonic()))
+        """Cancel a job, or all; its Failed(Cancelled) follows when it has stopped."""
+        self._happen(t.Cancel(job, time.monotonic()))
+
+    def release(self) -> None:
+        """End the worker, and free its memory, if no job uses it."""
+        self._happen(t.Release())
 
     def poll(self) -> list:
-        """Everything that happened since the last call, without waiting: Ready, Started, Reported, Finished, Failed."""
+        """Everything that happened since the last call: Ready, Started, Reported, Finished, Failed."""
         with self._lock:
             self._pump()
             told, self._told = self._told, []
@@ -354,33 +126,49 @@ class Client:
     def is_running(self) -> bool:
         """Whether there is a worker process."""
         process = self._process
-        return process is not None and process.poll() is None
+        return process is not None and process.alive
 
-    def stop(self, wait: float = 4.0) -> None:
-        """End the worker; a running job is cancelled. Returns when it is gone."""
-        with self._lock:
-            process, lines = self._process, self._lines
-            self._happen(Stop())
-        if process:
-            try:
-                process.wait(wait)
-            except Exception:
-                pass
-            end(process)
-            lines.drain(1.0)
+    def stop(self, patience: float = STOP_PATIENCE) -> None:
+        """Cancel all jobs and end the worker; return when it is gone. The jobs' ends are told by the next `poll`."""
+        self._happen(t.Stop(time.monotonic()))
+        deadline = time.monotonic() + patience
+        while self._process and time.monotonic() < deadline:
+            with self._lock:
+                self._pump()
+            time.sleep(POLL_SECONDS)
+        if self._process:
+            self._process.kill()
+        deadline = time.monotonic() + THREAD_PATIENCE
+        while (self._process or self._threads) and time.monotonic() < deadline:
+            with self._lock:
+                self._pump()
+            time.sleep(POLL_SECONDS)
 
     def run(
         self,
-        request,
+        requests: Request | Sequence[Request],
         on_event: Callable[[object], None] = lambda event: None,
         cancelled: Callable[[], bool] = lambda: False,
+        label: str = "",
     ) -> dict:
         """Do one job and return its result. on_event receives Progress, Artifact and str.
 
-        Raises In2nError, EngineBug, and Cancelled when `cancelled()` became true or another thread cancelled the job.
         Not to be mixed with `poll` elsewhere at the same time: events are told once.
+
+        Raises:
+            In2nError: "workspace_busy" where another process works in the workspace, and whatever the job raises.
+            EngineBug: For a mistake in the program.
+            Cancelled: When `cancelled()` became true, or another thread cancelled the job.
         """
-        job = self.submit(request)
+        return self.wait(self.submit(requests, label), on_event, cancelled)
+
+    def wait(
+        self,
+        job: int,
+        on_event: Callable[[object], None] = lambda event: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ):
+        """Poll until a job has ended; returns its result and raises as `run`."""
         asked = False
         while True:
             if not asked and cancelled():
@@ -389,23 +177,13 @@ class Client:
             for event in self.poll():
                 if getattr(event, "job", None) != job:
                     continue
-                if isinstance(event, Reported):
+                if isinstance(event, t.Reported):
                     on_event(event.event)
-                elif isinstance(event, Finished):
+                elif isinstance(event, t.Finished):
                     return event.result
-                elif isinstance(event, Failed):
+                elif isinstance(event, t.Failed):
                     raise event.error
-            time.sleep(0.03)
-
-    def settle(self) -> None:
-        """Wait until a cancelled job has stopped, at the latest when its grace is over. Nothing is told; `poll` tells
-        it."""
-        while self.state.phase == CANCELLING:
-            with self._lock:
-                self._pump()
-            time.sleep(0.1)
-
-    close = stop
+            time.sleep(POLL_SECONDS)
 
     def __enter__(self) -> Client:
         return self
@@ -413,87 +191,170 @@ class Client:
     def __exit__(self, *_) -> None:
         self.stop()
 
-    # -- doing
+    # -- events in, effects out
 
-    def _happen(self, event: Event) -> None:
-        self.state, effects = transition(self.state, event)
-        for effect in effects:
-            self._do(effect)
+    def _submit(self, work: Work | None = None, **fields) -> int:
+        with self._lock:
+            self._pump()  # a worker that ended since the last job is started anew, not blamed on this one
+            job = t.Job(next(self._ids), **fields)
+            if work is not None:
+                self._threads[job.id] = _Thread(work)
+            self._happen(t.Submit(job))
+            return job.id
+
+    def _happen(self, event) -> None:
+        """Take an event in. What its effects cause comes after them, in the order in which it is caused."""
+        with self._lock:
+            self._events.append(event)
+            if self._handling:
+                return
+            self._handling = True
+            try:
+                while self._events:
+                    self.state, effects = t.transition(self.state, self._events.popleft())
+                    for effect in effects:
+                        self._do(effect)
+            finally:
+                self._handling = False
 
     def _do(self, effect) -> None:
-        if isinstance(effect, Tell):
-            if isinstance(effect.event, Ready):
-                self.info = effect.event.info
-            self._told.append(effect.event)
-        elif isinstance(effect, StartProcess):
-            self._start()
-        elif isinstance(effect, Send):
-            self._write(json.dumps({"jsonrpc": "2.0", **effect.message}) + "\n")
-        elif isinstance(effect, Kill):
-            end(self._process, grace=0.0)
-        elif isinstance(effect, CloseInput):
-            self._close_input()
-            self._process = None
+        if isinstance(effect, t.Tell):
+            self._tell(effect.event)
+        elif isinstance(effect, t.StartProcess):
+            self._start(effect.python)
+        elif isinstance(effect, t.Send) and self._process:
+            self._process.send(effect.message)
+        elif isinstance(effect, t.CloseInput) and self._process:
+            self._process.close_input()
+        elif isinstance(effect, t.Kill) and self._process:
+            self._process.kill()
+        elif isinstance(effect, t.Open):
+            self._open(effect.job)
+        elif isinstance(effect, t.Note):
+            if journal := self._journals.get(effect.job.id):
+                journal.note(effect.event)
+        elif isinstance(effect, t.Close):
+            if journal := self._journals.pop(effect.job.id, None):
+                journal.close(effect.error)
+        elif isinstance(effect, t.RunThread):
+            self._threads[effect.job.id].start()
+        elif isinstance(effect, t.CancelThread):
+            self._threads[effect.job.id].cancelled.set()
 
-    def _start(self) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+    def _tell(self, event) -> None:
+        if isinstance(event, t.Ready):
+            self.info = event.info
+        if isinstance(event, (t.Finished, t.Failed)):
+            self._threads.pop(event.job, None)
+        self._told.append(event)
+
+    def _start(self, python: str) -> None:
         try:
-            self._process = spawn(self._command, env=clean_environment(), stdin=True, merge=False)
+            self._process = _Process([python, "-I", "-X", "utf8", self._worker], self.log)
+        except (OSError, ValueError) as error:
+            self._happen(t.NotStarted(getattr(error, "strerror", None) or str(error)))
+
+    def _open(self, job: t.Job) -> None:
+        requests = [(request.method, request.to_params()) for request in job.requests] if job.resumable else None
+        try:
+            self._journals[job.id] = Journal(job.workspace, job.label, requests)
+        except In2nError as error:
+            self._happen(t.Refused(job.id, error))
         except OSError as error:
-            self.state = State(CRASHED)
-            raise In2nError(
-                "worker_not_started",
-                f"The engine did not start: {error.strerror}.",
-                "Install or repair the engine's environment: python3 -m in2n_blender install.",
-            ) from error
-        self._lines = Lines(self._process)
-        self._errors = _Tail(self._process.stderr, self.log)
-
-    def _write(self, text: str) -> None:
-        try:
-            self._process.stdin.write(text.encode("utf-8"))
-            self._process.stdin.flush()
-        except (OSError, ValueError):
-            pass  # it has ended; _pump will find that out
-
-    def _close_input(self) -> None:
-        try:
-            self._process.stdin.close()
-        except OSError:
-            pass
+            self._happen(
+                t.Refused(
+                    job.id,
+                    In2nError(
+                        "cannot_write",
+                        f"{job.workspace} cannot be written to ({error.strerror}).",
+                        "Choose another folder for the workspace.",
+                    ),
+                )
+            )
+        else:
+            self._happen(t.Opened(job))
 
     def _pump(self) -> None:
-        if not self._process:
-            return
-        while (line := self._lines.get()) is not None:
+        """Take in what the worker and the threads have said, and the time."""
+        for id, thread in list(self._threads.items()):
+            for event in thread.drain(id):
+                self._happen(event)
+        if process := self._process:
+            for message in process.drain():
+                self._happen(t.Message(message))
+            if process.code is not None:
+                self._process = None
+                self._happen(t.Exited(process.code, process.last_line()))
+        self._happen(t.Tick(time.monotonic()))
+
+
+class _Process:
+    """The worker process and its three pipes. Raises OSError where it cannot be started."""
+
+    def __init__(self, command: list[str], log: Path):
+        self._process = spawn(command, env=clean_environment(), stdin=True, merge=False)
+        self._input = Writer(self._process)
+        self._output = Lines(self._process)
+        self._errors = LogCopy(self._process.stderr, log)
+
+    def send(self, message: dict) -> None:
+        self._input.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+
+    def close_input(self) -> None:
+        self._input.close()
+
+    def kill(self) -> None:
+        end(self._process, grace=0.0)
+
+    def drain(self):
+        """The objects that have come since the last call; what is no JSON is a library's that found the real stdout."""
+        while (line := self._output.get()) is not None:
             try:
                 message = json.loads(line)
-            except ValueError:
-                continue  # a library that found its way to the real stdout
-            if isinstance(message, dict):
-                self._happen(Message(message))
-        if self._lines.ended and self._process and self._process.poll() is not None:
-            process, self._process = self._process, None
-            self._happen(Exited(process.returncode, self._errors.last_line()))
-            return
-        self._happen(Tick(time.monotonic()))
+            except (ValueError, RecursionError):
+                continue
+            yield message
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
-class _Tail:
-    """Copies a pipe to a log file and remembers its last line."""
-
-    def __init__(self, pipe, log: Path):
-        self._last = ""
-        self._thread = threading.Thread(target=self._read, args=(pipe, log), daemon=True)
-        self._thread.start()
-
-    def _read(self, pipe, log: Path) -> None:
-        with open(log, "wb" if log.exists() and log.stat().st_size > LOG_LIMIT else "ab") as file:
-            for raw in pipe:
-                file.write(raw)
-                file.flush()
-                self._last = raw.decode("utf-8", "replace").strip() or self._last
+    @property
+    def code(self) -> int | None:
+        """How it exited; None while it runs or has not been read to its end."""
+        return self._process.poll() if self._output.ended else None
 
     def last_line(self) -> str:
-        self._thread.join(1.0)
-        return self._last[:300]
+        return self._errors.last_line()
+
+
+class _Thread:
+    """Work in a thread of this process."""
+
+    def __init__(self, work: Work):
+        self.cancelled = threading.Event()
+        self._work = work
+        self._events: deque = deque()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="in2n work", daemon=True).start()
+
+    def drain(self, job: int):
+        """What it said since the last call, as events of that job."""
+        while self._events:
+            kind, value = self._events.popleft()
+            if kind == "reported":
+                yield t.ThreadReported(job, value)
+            else:
+                yield t.ThreadEnded(job, *value)
+
+    def _run(self) -> None:
+        report = Reporter(lambda event: self._events.append(("reported", event)), self.cancelled.is_set)
+        try:
+            ended = (self._work(report), None)
+        except BaseException as error:
+            ended = (None, error)
+        self._events.append(("ended", ended))
+
+
+__all__ = ["Cancelled", "Client", "EngineBug"]

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 WINDOWS = sys.platform == "win32"
+LOG_LIMIT = 5 * 2**20  # bytes
 # Blender sets the first two for its own Python; the others would put the user's packages before the environment's
 _FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
@@ -120,6 +122,70 @@ class Lines:
         if self.ended:
             self._pipe.close()
 
+
+class Writer:
+    """Writes to a process's input in a thread, so that a process that does not read holds nobody up."""
+
+    def __init__(self, process: subprocess.Popen):
+        self._pipe = process.stdin
+        self._queue: queue.SimpleQueue = queue.SimpleQueue()
+        threading.Thread(target=self._write, daemon=True).start()
+
+    def write(self, text: str) -> None:
+        """Send a text as soon as the process reads."""
+        self._queue.put(text.encode("utf-8"))
+
+    def close(self) -> None:
+        """Close the process's input after all that was written."""
+        self._queue.put(None)
+
+    def _write(self) -> None:
+        with suppress(OSError, ValueError):  # it has ended, which whoever reads its output finds out
+            while (data := self._queue.get()) is not None:
+                self._pipe.write(data)
+                self._pipe.flush()
+        with suppress(OSError, ValueError):
+            self._pipe.close()
+
+
+class LogCopy:
+    """Copies a pipe to a log file, begun anew when it has become too long, and remembers the last line.
+
+    The pipe is read to its end whatever becomes of the file: a process whose output nobody reads stops at its next
+    line.
+    """
+
+    def __init__(self, pipe, log: Path):
+        self._last = ""
+        self._thread = threading.Thread(target=self._read, args=(pipe, log), daemon=True)
+        self._thread.start()
+
+    def last_line(self) -> str:
+        """What was written last, once the pipe has ended or a second later."""
+        self._thread.join(1.0)
+        return self._last[:300]
+
+    def _read(self, pipe, log: Path) -> None:
+        file = self._open(log)
+        with suppress(OSError, ValueError):
+            for line in pipe:
+                self._last = line.decode("utf-8", "replace").strip() or self._last
+                if file is not None:
+                    with suppress(OSError):  # the disk may be full
+                        file.write(line)
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+
+    def _open(self, log: Path):
+        with suppress(OSError):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            begin_anew = log.exists() and log.stat().st_size > LOG_LIMIT
+            return open(log, "wb" if begin_anew else "ab", buffering=0)
+        return None
+
+
+# --- Python in Blender ----------------------------------------------------------------------------------------------
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,9 @@ import json
 import os
 import sys
 import tempfile
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..scene.errors import In2nError
@@ -16,51 +18,99 @@ WINDOWS = sys.platform == "win32"
 UMASK = os.umask(0)
 os.umask(UMASK)
 
+TEMPORARY = ".writing-"  # how the names of files begin that are not whole yet
+# Windows replaces no file that another program has open, as a panel has a picture for a moment.
+REPLACE_PATIENCE = 2.5  # seconds
+REPLACE_PAUSE = 0.05
+
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_MISPLACED = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+_UNUSABLE = {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENOENT}
+# what a system says of a lock that another process holds; any other error means that the place knows no locks
+_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK, getattr(errno, "EDEADLOCK", errno.EDEADLK)}
+
 
 @contextmanager
-def atomic_path(path: Path | str):
-    """Yields a temporary path beside `path` with the same suffix; renames it over `path` on success, removes it on
-    failure.
+def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path` with the same suffix, and rename it over `path` when all went well.
 
-    Raises In2nError("disk_full") when the disk is full and In2nError("cannot_write") when the place is not writable.
+    Args:
+        path: The file to write; its folder is made where it is missing.
+        durable: Whether the file has to survive a power cut right afterwards: it is then synced to disk before it takes
+            the place of the old one.
+
+    Raises:
+        In2nError: "disk_full", and "cannot_write" where the place cannot be written to. Whatever is raised, the old
+        file
+            is as it was and the temporary one is gone.
     """
     path = Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
         os.close(handle)
         yield Path(temporary)
         os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's files are for their owner alone
-        os.replace(temporary, path)
+        if durable:
+            _sync(temporary)
+        _replace(temporary, path)
+        if durable and not WINDOWS:
+            _sync(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
         if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+def _replace(temporary: str, path: Path) -> None:
+    deadline = time.monotonic() + REPLACE_PATIENCE
+    while True:
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            if not WINDOWS or time.monotonic() > deadline:
+                raise
+        time.sleep(REPLACE_PAUSE)
+
+
+def _sync(path: Path | str) -> None:
+    """Wait until what was written is on the disk; a place that cannot tell is taken at its word."""
+    handle = os.open(path, os.O_RDONLY if not WINDOWS else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno in _FULL or error.errno == errno.EIO:
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_error(path: Path, error: OSError) -> Exception:
     """The In2nError for a failed write that a user can mend; any other error as it is."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else error.errno == errno.ENOSPC:
+    if error.errno in _FULL:
         return In2nError(
             "disk_full",
             f"The disk is full: {path} could not be written.",
             "Free some space or choose another workspace folder, then run again: it goes on from where it stopped.",
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in _FORBIDDEN:
         return In2nError(
             "cannot_write",
             f"{path} could not be written: no permission.",
-            "Choose a workspace folder you may write to.",
+            "Choose a workspace folder you may write to, and close what has the file open.",
         )
-    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+    if error.errno in _MISPLACED:
         return In2nError(
             "cannot_write",
-            f"{path} could not be written: a file is where a folder should be.",
+            f"{path} could not be written: a file is where a folder should be, or a folder where a file should be.",
             "Choose another folder.",
         )
-    if error.errno in (errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT):
+    if error.errno in _UNUSABLE:
         return In2nError(
             "cannot_write",
             f"{path} could not be written ({error.strerror}).",
@@ -69,13 +119,24 @@ def write_error(path: Path, error: OSError) -> Exception:
     return error
 
 
-def write_json(path: Path | str, data) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
+def write_json(path: Path | str, data: object, durable: bool = True) -> None:
+    """Write `data` as JSON, whole or not at all.
+
+    Raises:
+        In2nError: As `atomic_path`.
+        ValueError: For a number that JSON does not know (NaN, infinity).
+    """
+    text = json.dumps(data, indent=1, allow_nan=False)
+    with atomic_path(path, durable) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path | str) -> dict:
-    """Raises In2nError("missing_file"), In2nError("cannot_read") or In2nError("bad_json")."""
+    """What a JSON file holds.
+
+    Raises:
+        In2nError: "missing_file", "bad_json", and "cannot_read" where the system does not let it be read.
+    """
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -83,31 +144,34 @@ def read_json(path: Path | str) -> dict:
         raise In2nError(
             "missing_file", f"{path} does not exist.", "Check the path, or run the earlier step first."
         ) from None
-    except OSError as error:
-        raise In2nError(
-            "cannot_read", f"{path} could not be read ({error.strerror}).", "Check the path and its permissions."
-        ) from None
-    except (ValueError, RecursionError) as error:  # JSON's own errors, no UTF-8, numbers without end
+    except (ValueError, RecursionError) as error:  # of text that is no UTF-8 or no JSON, or nested without end
         raise In2nError(
             "bad_json",
             f"{path} is not valid JSON ({error}).",
             "The file may be cut short or not what its name says; get it again.",
         ) from None
+    except OSError as error:
+        raise In2nError(
+            "cannot_read", f"{path} cannot be read ({error.strerror}).", "Check the file and its permissions."
+        ) from None
 
 
 def try_lock(handle) -> bool:
-    """Lock an open file for this process, or say that another one holds it. The system lets it go when the process
-    ends."""
+    """Lock an open file for this process; False where another one holds it.
+
+    The system lets the lock go when the file is closed or the process ends, however it ends. Where the place knows no
+    locks (some network shares) nobody can hold one, and the answer is True.
+    """
     try:
         if WINDOWS:
-            import msvcrt
+            import msvcrt  # of this platform only
 
             handle.seek(0)
             msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
         else:
-            import fcntl
+            import fcntl  # of these platforms only
 
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno not in _HELD

@@ -50,6 +50,22 @@ def edit(request, report):
         while True:
             report.progress(0, 1, "", "waiting")
             time.sleep(0.02)
+    if what == "slow to stop":  # as one that saves before it stops
+        try:
+            while True:
+                report.progress(0, 1, "", "working")
+                time.sleep(0.02)
+        finally:
+            time.sleep(1.5)
+            file = workspace.edit(request.name) / "saved.txt"
+            _touch(file)
+            file.write_text("saved")
+    if what == "chatty":
+        for _ in range(3000):
+            print("x" * 100, file=sys.stderr)
+    if what == "flood":
+        while True:
+            report.log("x" * 10_000)
     if what == "bug":
         raise ValueError("a mistake")
     if what == "user error":

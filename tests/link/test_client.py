@@ -1,130 +1,25 @@
-"""The client: its state machine by itself, and with a real worker process."""
+"""The client with a real worker process."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from in2n_blender.link import client as c
+from in2n_blender.link import transitions as t
+from in2n_blender.link.messages import EngineBug
 from in2n_blender.link.requests import Edit, Reconstruct
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Artifact, Progress
+from in2n_blender.workspace import journal
+from in2n_blender.workspace.layout import Workspace
 
 FAKE = Path(__file__).with_name("fake_worker.py")
-JOB = c.QueuedJob(1, "edit", {})
-OTHER = c.QueuedJob(2, "mesh", {})
-HELLO = {"id": c.HELLO_ID, "result": {"pid": 7}}
-
-
-def follow(*events, state=c.State()):
-    """The state after the events and all effects on the way."""
-    effects = []
-    for event in events:
-        state, more = c.transition(state, event)
-        effects += more
-    return state, effects
-
-
-def told(effects):
-    return [e.event for e in effects if isinstance(e, c.Tell)]
-
-
-# --- the state machine
-
-
-def test_first_job_starts_the_worker_and_is_sent_once_it_answers():
-    state, effects = follow(c.Submit(JOB))
-    assert state.phase == c.STARTING and isinstance(effects[0], c.StartProcess)
-    state, effects = c.transition(state, c.Message(HELLO))
-    assert state.phase == c.RUNNING and c.Send({"id": 1, "method": "edit", "params": {}}) in effects
-    assert told(effects) == [c.Ready({"pid": 7}), c.Started(1, "edit")]
-
-
-def test_jobs_run_one_after_another():
-    state, effects = follow(c.Submit(JOB), c.Submit(OTHER), c.Message(HELLO))
-    assert state.running == JOB and state.queue == (OTHER,)
-    state, effects = c.transition(state, c.Message({"id": 1, "result": {"rounds": 3}}))
-    assert state.running == OTHER and told(effects) == [c.Finished(1, {"rounds": 3}), c.Started(2, "mesh")]
-    state, _ = c.transition(state, c.Message({"id": 2, "result": {}}))
-    assert state == c.State(c.IDLE)
-
-
-def test_progress_of_the_running_job_only():
-    state, _ = follow(c.Submit(JOB), c.Message(HELLO))
-    progress = {"done": 1, "total": 2, "unit": "steps", "message": "m", "seconds_left": None}
-    _, effects = c.transition(state, c.Message({"method": "progress", "params": {"id": 1, **progress}}))
-    assert told(effects) == [c.Reported(1, Progress(**progress))]
-    _, effects = c.transition(state, c.Message({"method": "progress", "params": {"id": 99, **progress}}))
-    assert effects == []
-
-
-def test_cancelling_a_waiting_job_leaves_the_running_one():
-    state, _ = follow(c.Submit(JOB), c.Submit(OTHER), c.Message(HELLO))
-    state, effects = c.transition(state, c.Cancel(2, now=0.0))
-    assert state.phase == c.RUNNING and state.queue == () and isinstance(told(effects)[0].error, Cancelled)
-
-
-def test_a_job_counts_as_cancelled_within_a_second_and_is_killed_after_the_grace():
-    state, effects = follow(c.Submit(JOB), c.Message(HELLO), c.Cancel(None, now=10.0))
-    assert state.phase == c.CANCELLING and c.Send({"method": "cancel", "params": {"id": 1}}) in effects
-    assert c.CANCEL_PATIENCE < 1 and follow(c.Tick(10.0 + c.CANCEL_PATIENCE - 0.1), state=state)[1] == []
-    state, effects = c.transition(state, c.Tick(10.0 + c.CANCEL_PATIENCE + 0.1))
-    assert isinstance(told(effects)[0].error, Cancelled) and state.phase == c.CANCELLING
-    assert follow(c.Tick(10.0 + c.CANCEL_GRACE - 0.1), state=state)[1] == [], "it is told once, and may save"
-    state, effects = c.transition(state, c.Tick(10.0 + c.CANCEL_GRACE + 0.1))
-    assert effects == [c.Kill()]
-    assert c.transition(state, c.Exited(-9, "")) == (c.State(), [])
-
-
-def test_a_job_that_was_given_up_tells_no_more_and_the_next_waits_for_it():
-    state, _ = follow(c.Submit(JOB), c.Message(HELLO), c.Cancel(None, now=0.0), c.Tick(2.0), c.Submit(OTHER))
-    assert state.phase == c.CANCELLING and state.queue == (OTHER,)
-    progress = {"id": 1, "done": 1, "total": 2, "unit": "", "message": ""}
-    assert c.transition(state, c.Message({"method": "progress", "params": progress}))[1] == []
-    state, effects = c.transition(state, c.Message({"id": 1, "result": {}}))
-    assert state.running == OTHER and [type(e) for e in told(effects)] == [c.Started]
-
-
-def test_killed_while_cancelling_the_next_job_gets_a_new_worker():
-    state, _ = follow(c.Submit(JOB), c.Submit(OTHER), c.Message(HELLO), c.Cancel(1, now=0.0))
-    state, effects = c.transition(state, c.Exited(-9, ""))
-    assert state.phase == c.STARTING and state.queue == (OTHER,) and c.StartProcess() in effects
-
-
-@pytest.mark.parametrize("before, code", [((), "worker_not_started"), ((c.Message(HELLO),), "worker_crashed")])
-def test_a_crash_fails_every_job_in_one_sentence_and_the_next_submit_starts_again(before, code):
-    state, effects = follow(c.Submit(JOB), c.Submit(OTHER), *before, c.Exited(3, "ImportError: no torch"))
-    failed = [e for e in told(effects) if isinstance(e, c.Failed)]
-    assert state.phase == c.CRASHED and [f.job for f in failed] == [1, 2]
-    assert failed[0].error.code == code and "ImportError: no torch" in failed[0].error.message
-    state, effects = c.transition(state, c.Submit(JOB))
-    assert state.phase == c.STARTING and c.StartProcess() in effects
-
-
-def test_stopping_closes_the_input_and_cancels_what_was_left():
-    state, effects = follow(c.Submit(JOB), c.Submit(OTHER), c.Message(HELLO), c.Stop())
-    assert state == c.State() and c.CloseInput() in effects
-    assert [e.job for e in told(effects) if isinstance(e, c.Failed)] == [1, 2]
-
-
-def test_errors_become_what_they_were():
-    def error(code):
-        state, _ = follow(c.Submit(JOB), c.Message(HELLO))
-        data = {"code": code, "hint": "h", "traceback": "trace"}
-        return told(
-            c.transition(state, c.Message({"id": 1, "error": {"code": -32000, "message": "m", "data": data}}))[1]
-        )[0].error
-
-    assert isinstance(error("cancelled"), Cancelled)
-    assert isinstance(error("bug"), c.EngineBug) and "trace" in str(error("bug"))
-    assert (error("no_gpu").code, error("no_gpu").message, error("no_gpu").hint) == ("no_gpu", "m", "h")
-
-
-# --- with a worker process
 
 
 @pytest.fixture
@@ -164,7 +59,7 @@ def test_what_a_user_can_mend_is_an_in2n_error(client, tmp_path, instruction, co
 
 
 def test_a_bug_keeps_its_traceback_also_in_the_workspace(client, tmp_path):
-    with pytest.raises(c.EngineBug, match="ValueError: a mistake"):
+    with pytest.raises(EngineBug, match="ValueError: a mistake"):
         client.run(edit(tmp_path, "bug"))
     assert "ValueError: a mistake" in (tmp_path / "engine.log").read_text()
     assert client.run(Reconstruct(workspace=str(tmp_path)))["psnr_db"] == 30.0  # the worker lives on
@@ -180,13 +75,11 @@ def test_cancel_and_go_on_with_the_same_worker(client, tmp_path):
 
 
 def test_a_job_that_ignores_cancel_is_ended(client, tmp_path, monkeypatch):
-    monkeypatch.setattr(c, "CANCEL_GRACE", 1.0)
+    monkeypatch.setattr(t, "CANCEL_GRACE", 1.0)
     begun = []
     with pytest.raises(Cancelled):
         client.run(edit(tmp_path, "hang"), begun.append, lambda: bool(begun))
-    assert client.state.phase == c.CANCELLING
-    client.settle()
-    assert client.state.phase == c.STOPPED and not client.is_running
+    assert not client.is_running and not journal.is_locked(tmp_path), "it is told when it is true"
     assert client.run(Reconstruct(workspace=str(tmp_path)))["psnr_db"] == 30.0
 
 
@@ -202,7 +95,7 @@ def test_a_worker_that_ended_between_two_jobs_is_not_blamed_on_the_next(client, 
 def test_a_crash_is_told_in_one_sentence_and_can_be_followed_by_another_run(client, tmp_path):
     with pytest.raises(In2nError, match="stopped unexpectedly: about to fall over") as raised:
         client.run(edit(tmp_path, "crash"))
-    assert raised.value.code == "worker_crashed" and client.state.phase == c.CRASHED
+    assert raised.value.code == "worker_crashed" and client.state.engine == t.STOPPED
     assert client.run(Reconstruct(workspace=str(tmp_path)))["psnr_db"] == 30.0
 
 
@@ -217,9 +110,9 @@ def test_poll_never_waits_and_tells_everything_in_order(client, tmp_path):
         client.submit(Reconstruct(workspace=str(tmp_path), steps=1)),
         client.submit(Reconstruct(workspace=str(tmp_path), steps=2)),
     )
-    events = until(lambda: client.poll(), lambda events: sum(isinstance(e, c.Finished) for e in events) == 2)
-    order = [(type(e), e.job) for e in events if isinstance(e, (c.Started, c.Finished))]
-    assert order == [(c.Started, first), (c.Finished, first), (c.Started, second), (c.Finished, second)]
+    events = until(lambda: client.poll(), lambda events: sum(isinstance(e, t.Finished) for e in events) == 2)
+    order = [(type(e), e.job) for e in events if isinstance(e, (t.Started, t.Finished))]
+    assert order == [(t.Started, first), (t.Finished, first), (t.Started, second), (t.Finished, second)]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
@@ -236,6 +129,107 @@ def test_the_worker_ends_when_whoever_started_it_is_killed(tmp_path):
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     until(lambda: [None], lambda _: not alive(worker))
+
+
+def test_the_workspace_is_locked_until_the_worker_has_answered(client, tmp_path):
+    """A cancelled job may still be saving: nobody may work in its workspace before its end is told."""
+    begun = []
+
+    def on_event(event):
+        begun.append(event)
+        assert journal.is_locked(tmp_path)
+
+    with pytest.raises(Cancelled):
+        client.run(edit(tmp_path, "slow to stop"), on_event, lambda: bool(begun))
+    assert (Workspace(tmp_path).edit("e") / "saved.txt").read_text() == "saved", "it was told after it had saved"
+    assert not journal.is_locked(tmp_path)
+    left = journal.unfinished(tmp_path)
+    assert left.state == journal.CANCELLED and left.requests[0][0] == "edit"
+
+
+def test_a_workspace_that_another_process_holds(client, tmp_path):
+    other = journal.Journal(tmp_path, "Edit")
+    try:
+        with pytest.raises(In2nError) as raised:
+            client.run(Reconstruct(workspace=str(tmp_path)))
+        assert raised.value.code == "workspace_busy" and not client.is_running, "no worker is started for it"
+    finally:
+        other.close(None)
+    assert client.run(Reconstruct(workspace=str(tmp_path)))["psnr_db"] == 30.0
+
+
+def test_several_requests_are_one_job(client, tmp_path):
+    events = []
+    result = client.run([Reconstruct(workspace=str(tmp_path)), edit(tmp_path, "x")], events.append, label="Both")
+    assert result == {"rounds": 1} and "trained" in events
+    assert "--- Both" in (tmp_path / "engine.log").read_text()
+
+
+def test_work_in_a_thread_has_the_same_events(client, tmp_path):
+    def copying(report):
+        report.progress(1, 2, "MB", "Copying")
+        report.log("halfway")
+        return {"copied": threading.current_thread() is not threading.main_thread()}
+
+    events = []
+    job = client.submit_work(copying, "Copy", tmp_path)
+    assert client.wait(job, events.append) == {"copied": True}
+    assert events == [Progress(1, 2, "MB", "Copying"), "halfway"]
+    assert not client.is_running and journal.unfinished(tmp_path) is None
+
+
+def test_work_in_a_thread_can_be_cancelled_and_may_fail(client):
+    def endless(report):
+        while True:
+            report.progress(0, 1, "", "on and on")
+            time.sleep(0.01)
+
+    begun = []
+    with pytest.raises(Cancelled):
+        client.wait(client.submit_work(endless, "Endless"), begun.append, lambda: bool(begun))
+    with pytest.raises(ZeroDivisionError):
+        client.wait(client.submit_work(lambda report: 1 / 0, "Wrong"))
+
+
+def test_work_without_the_engine_ends_the_worker_first(client, tmp_path):
+    client.run(Reconstruct(workspace=str(tmp_path)))
+    pid = client.info["pid"]
+    assert client.wait(client.submit_work(lambda report: alive(pid), "Move", without_engine=True)) is False
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_a_worker_that_does_not_read_holds_nobody_up(tmp_path):
+    """A request larger than any pipe: submitting and stopping return at once all the same."""
+    deaf = tmp_path / "deaf.py"
+    deaf.write_text(
+        "import json, sys, time\nfrom pathlib import Path\nsys.stdin.readline()\n"
+        'print(json.dumps({"id": 0, "result": {"protocol": 2}}), flush=True)\ntime.sleep(600)\n'
+    )
+    with c.Client(sys.executable, tmp_path / "log", deaf) as client:
+        job = client.submit(Edit(workspace=str(tmp_path), name="e", instruction="x" * 4_000_000))
+        until(client.poll, lambda events: any(isinstance(event, t.Started) for event in events))
+        client.stop(0.2)
+        (end,) = [event for event in client.poll() if getattr(event, "job", None) == job]
+        assert isinstance(end.error, Cancelled) and not client.is_running
+
+
+@pytest.mark.parametrize(
+    "line", ["", "[]", '{"id": 0}', '{"id": 0, "result": {"protocol": 1}}', '{"id": 0, "result": 5}']
+)
+def test_a_worker_of_another_version_is_not_worked_with(tmp_path, line):
+    other = tmp_path / "other.py"
+    other.write_text(f"import sys\nsys.stdin.readline()\nprint({line!r}, flush=True)\n")
+    with c.Client(sys.executable, tmp_path / "log", other) as client:
+        with pytest.raises(In2nError) as raised:
+            client.run(Reconstruct(workspace=str(tmp_path / "w")))
+        assert raised.value.code == "worker_not_started"
+
+
+def test_a_log_that_cannot_be_written_stops_no_job(tmp_path):
+    """Its lines are read all the same, or the worker would stop at a full pipe."""
+    (tmp_path / "worker.log").mkdir()
+    with c.Client(sys.executable, tmp_path / "worker.log", FAKE) as client:
+        assert client.run(edit(tmp_path, "chatty"))["rounds"] == 1
 
 
 def alive(pid):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from in2n_blender.engine.worker import JOBS, Worker, _Throttle
+from in2n_blender.link.messages import PROTOCOL
 from in2n_blender.link.requests import REQUESTS
 from in2n_blender.scene.reporting import Progress
 
@@ -21,7 +22,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "in2n_blender"
 def serve(*messages, jobs=None):
     """What a worker answers to the messages, given all at once."""
     answers = io.StringIO()
-    lines = [m if isinstance(m, str) else json.dumps({"jsonrpc": "2.0", **m}) for m in messages]
+    lines = [m if isinstance(m, (str, bytes)) else json.dumps({"jsonrpc": "2.0", **m}) for m in messages]
     worker = Worker(iter(lines), answers, jobs)
     worker._exit_hard_later = lambda: None
     worker.serve()
@@ -106,6 +107,100 @@ def test_a_job_notices_the_end_of_input():
     assert answer["error"]["data"]["code"] == "cancelled"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"a":' * 50_000,
+        "[]",
+        "5",
+        "null",
+        '"text"',
+        f'{{"id": 1, "method": "mesh", "params": {{"workspace": "w", "resolution": 1{"0" * 400}}}}}',
+        f'{{"id": 1, "method": "mesh", "params": {{"workspace": "w", "resolution": 1{"0" * 5000}}}}}',
+        '{"id": 1, "method": "mesh", "params": []}',
+        '{"id": 1, "method": "mesh", "params": 5}',
+        '{"id": 1, "method": "mesh", "params": {"workspace": ["w"]}}',
+        '{"id": 1, "method": "edit", "params": {"workspace": "w", "name": "e", "instruction": 5}}',
+        '{"id": 1, "method": "edit", "params": {"workspace": "w", "name": "e", "instruction": ["x"]}}',
+        '{"id": 1, "method": ["mesh"], "params": {}}',
+        '{"id": {"a": 1}, "method": "mesh", "params": {"workspace": "w"}}',
+        '{"method": "cancel", "params": [1]}',
+        '{"id": 1, "method": "cancel", "params": {"id": [1]}}',
+        b"\xff\xfe\x00not UTF-8",
+        b'{"id": 1, "method": "mesh", "params": {"workspace": "\xff"}}',
+        "NaN",
+    ],
+)
+def test_every_line_is_answered_and_none_ends_the_reading(line):
+    answers = serve(line, {"id": "last", "method": "hello"})
+    assert answers[-1]["id"] == "last" and answers[-1]["result"]["pid"] == os.getpid()
+    assert all("error" in answer or "cancelling" in answer["result"] for answer in answers[:-1])
+    assert len(answers) == 2 or '"cancel"' in str(line)
+
+
+def test_a_request_while_a_job_runs_is_refused():
+    """The queue is the client's."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Lines:
+        def __iter__(self):
+            yield json.dumps(request(id=1))
+            begun.wait(30)
+            yield json.dumps(request(id=2))
+            go_on.set()
+
+    def job(request, report):
+        begun.set()
+        go_on.wait(30)
+        return {}
+
+    answers = io.StringIO()
+    worker = Worker(Lines(), answers, {"mesh": job})
+    worker._exit_hard_later = lambda: None
+    worker.serve()
+    by_id = {answer["id"]: answer for answer in map(json.loads, answers.getvalue().splitlines())}
+    assert by_id[1]["result"] == {} and by_id[2]["error"]["data"]["code"] == "busy"
+
+
+@pytest.mark.parametrize("workspace", ["x" * 300, "a\nb", "/dev/null/x"])
+def test_a_job_of_a_workspace_with_an_impossible_name_fails_and_the_worker_lives(workspace):
+    called = threading.Event()
+
+    class Lines:
+        def __iter__(self):
+            yield json.dumps(request(workspace=workspace))
+            called.wait(30)  # the end of input would cancel it
+            yield json.dumps({"id": 2, "method": "hello"})
+
+    def job(request, report):
+        called.set()
+        raise ValueError("a mistake")
+
+    answers = io.StringIO()
+    worker = Worker(Lines(), answers, {"mesh": job})
+    worker._exit_hard_later = lambda: None
+    worker.serve()
+    by_id = {answer["id"]: answer for answer in map(json.loads, answers.getvalue().splitlines())}
+    assert by_id[1]["error"]["data"]["code"] == "bug" and "ValueError" in by_id[1]["error"]["message"]
+    assert by_id[2]["result"]["pid"] == os.getpid()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pipe of POSIX")
+def test_it_ends_with_its_input_also_where_nobody_reads_its_output(tmp_path):
+    """Four seconds after the end of input it is gone, though its output is full and its job asks for nothing."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("fake_worker.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    params = {"workspace": str(tmp_path), "name": "e", "instruction": "flood"}
+    process.stdin.write(json.dumps({"id": 1, "method": "edit", "params": params}).encode() + b"\n")
+    process.stdin.flush()
+    process.stdout.read(1)  # it has begun to say so much that the pipe is full at once
+    process.stdin.close()
+    assert process.wait(30) is not None
+    process.stdout.close()
+
+
 class Clock:
     now = 0.0
 
@@ -154,4 +249,4 @@ def test_runs_from_a_folder_of_any_name(tmp_path):
         env={**os.environ, "PYTHONPATH": "/nowhere"},
         timeout=60,
     )
-    assert json.loads(done.stdout)["result"]["protocol"] == 1 and done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["result"]["protocol"] == PROTOCOL and done.returncode == 0, done.stderr

@@ -16,31 +16,20 @@ from in2n_blender.workspace import journal
 REQUEST = Edit(workspace="w", name="snow", instruction="Make it snow", guidance_text=3.0)
 
 
-def nothing(event):
-    pass
-
-
-def never():
-    return False
-
-
-def fails_with(error):
-    def work(emit, cancelled):
-        emit(Progress(1, 8, "views", "Editing"))
-        emit(Progress(3, 8, "views", "Editing"))
-        emit("a line of the engine")
-        if error is not None:
-            raise error
-        return {"done": True}
-
-    return work
+def run(folder, error, label="Edit", requests=((REQUEST.method, REQUEST.to_params()),)):
+    """A job that says something and then ends."""
+    kept = journal.Journal(folder, label, requests)
+    assert journal.is_locked(folder) and journal.unfinished(folder) is None
+    kept.note(Progress(1, 8, "views", "Editing"))
+    kept.note(Progress(3, 8, "views", "Editing"))
+    kept.note("a line of the engine")
+    kept.close(error)
 
 
 def test_a_job_that_is_done_leaves_only_its_log(tmp_path):
-    events = []
-    assert journal.kept(fails_with(None), tmp_path / "w", "Edit", [REQUEST])(events.append, never) == {"done": True}
-    assert events == [Progress(1, 8, "views", "Editing"), Progress(3, 8, "views", "Editing"), "a line of the engine"]
+    run(tmp_path / "w", None)
     assert journal.unfinished(tmp_path / "w") is None and not journal.is_locked(tmp_path / "w")
+    assert not (tmp_path / "w" / "job.json").exists()
     lines = [line[20:] for line in (tmp_path / "w" / "engine.log").read_text().splitlines()]
     assert lines == ["--- Edit", "Editing (1 / 8 views)", "a line of the engine", "Edit: done"]
 
@@ -58,20 +47,20 @@ def test_a_job_that_is_done_leaves_only_its_log(tmp_path):
     ],
 )
 def test_a_job_that_is_not_done_can_be_gone_on_with(tmp_path, error, state, why):
-    requests = [Reconstruct(workspace="w", steps=5), REQUEST]
-    with pytest.raises(type(error)):
-        journal.kept(fails_with(error), tmp_path, "Edit", requests)(nothing, never)
+    requests = tuple((r.method, r.to_params()) for r in (Reconstruct(workspace="w", steps=5), REQUEST))
+    run(tmp_path, error, requests=requests)
     left = journal.unfinished(tmp_path)
-    assert (left.label, left.requests, left.state, left.why) == ("Edit", tuple(requests), state, why)
+    assert (left.label, left.requests, left.state, left.why) == ("Edit", requests, state, why)
     assert (left.done, left.total, left.factor) == (3, 8, 0.375)
     journal.forget(tmp_path)
     assert journal.unfinished(tmp_path) is None
-    assert ("Traceback" in (tmp_path / "engine.log").read_text()) == isinstance(error, ValueError)
+    assert ("ValueError: a mistake\nof two lines" in (tmp_path / "engine.log").read_text()) == isinstance(
+        error, ValueError
+    )
 
 
 def test_what_cannot_be_gone_on_with_is_not_offered(tmp_path):
-    with pytest.raises(Cancelled):
-        journal.kept(fails_with(Cancelled()), tmp_path, "Preview", [REQUEST], resumable=False)(nothing, never)
+    run(tmp_path, Cancelled(), "Preview", None)
     assert journal.unfinished(tmp_path) is None
 
 
@@ -83,7 +72,7 @@ def test_what_cannot_be_gone_on_with_is_not_offered(tmp_path):
         json.dumps(
             {
                 "label": "x",
-                "requests": [{"method": "no such", "params": {}}],
+                "requests": [{"method": "edit"}],
                 "state": "running",
                 "why": "",
                 "done": 0,
@@ -101,17 +90,13 @@ def test_one_job_at_a_time_in_a_workspace_and_none_outlives_its_process(tmp_path
     """A process that is killed leaves its job to be gone on with; while it lives, nobody else works there."""
     program = """
 import sys, time
-from in2n_blender.workspace import journal
-from in2n_blender.link.requests import Edit
+from in2n_blender.workspace.journal import Journal
 from in2n_blender.scene.reporting import Progress
 
-def work(emit, cancelled):
-    emit(Progress(1, 4, "views", "Editing"))
-    print("working", flush=True)
-    time.sleep(600)
-
-request = Edit(workspace="w", name="snow", instruction="Make it snow")
-journal.kept(work, sys.argv[1], "Edit", [request])(lambda event: None, lambda: False)
+journal = Journal(sys.argv[1], "Edit", [("edit", {})])
+journal.note(Progress(1, 4, "views", "Editing"))
+print("working", flush=True)
+time.sleep(600)
 """
     root = Path(journal.__file__).resolve().parents[2]
     process = subprocess.Popen(
@@ -121,10 +106,17 @@ journal.kept(work, sys.argv[1], "Edit", [request])(lambda event: None, lambda: F
         assert process.stdout.readline() == "working\n"
         assert journal.is_locked(tmp_path) and journal.unfinished(tmp_path) is None
         with pytest.raises(In2nError) as raised:
-            journal.kept(fails_with(None), tmp_path, "Edit", [REQUEST])(nothing, never)
+            journal.Journal(tmp_path, "Edit")
         assert raised.value.code == "workspace_busy"
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     left = journal.unfinished(tmp_path)
     assert (left.state, left.why, left.factor) == (journal.RUNNING, "Blender was closed while it ran.", 0.25)
+
+
+def test_a_workspace_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(In2nError) as raised:
+        journal.Journal(tmp_path / "file" / "w", "Edit")
+    assert raised.value.code == "cannot_write"
