@@ -18,10 +18,11 @@ from pathlib import Path
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Reporter
 from ..workspace.journal import Journal
-from . import transitions as t
+from . import events
 from .messages import HELLO_ID, EngineBug
 from .process import Lines, LogCopy, Writer, clean_environment, end, spawn
 from .requests import Request
+from .transitions import transition
 
 WORKER = Path(__file__).resolve().parents[1] / "engine" / "worker.py"
 POLL_SECONDS = 0.03
@@ -32,6 +33,13 @@ THREAD_PATIENCE = 1.5  # seconds that work in a thread gets to notice that it wa
 RESUMABLE = ("reconstruct", "edit", "render", "mesh")
 
 Work = Callable[[Reporter], object]
+Step = Request | Work
+
+
+def without_engine(work: Work) -> Work:
+    """Mark work that may only be done while no worker runs, because a worker may have the files open."""
+    work.without_engine = True
+    return work
 
 
 class Client:
@@ -44,7 +52,7 @@ class Client:
     """
 
     def __init__(self, python: Path | str | None, log: Path | str, worker: Path | str = WORKER):
-        self.state = t.State()
+        self.state = events.State()
         self.python = str(python) if python else ""
         self.info: dict = {}
         self.log = Path(log)
@@ -55,25 +63,23 @@ class Client:
         self._events: deque = deque()
         self._handling = False
         self._process: _Process | None = None
-        self._threads: dict[int, _Thread] = {}
+        self._threads: dict[int, list[_Thread | None]] = {}  # job -> its steps' threads
         self._journals: dict[int, Journal] = {}
 
     # -- what others ask
 
     def submit(
-        self,
-        requests: Request | Sequence[Request],
-        label: str = "",
-        workspace: Path | str = "",
-        python: Path | str = "",
+        self, steps: Step | Sequence[Step], label: str = "", workspace: Path | str = "", python: Path | str = ""
     ) -> int:
-        """Queue requests as one job, done one after another; the last one's result is the job's.
+        """Queue a job; its steps are done one after another, and the last one's result is the job's.
 
         Args:
-            requests: Of `link.requests`.
+            steps: Requests of `link.requests`, for the engine, and callables for work that needs no torch: each is
+                called in a thread with a Reporter, reports to it, and stops soon after Cancelled. A callable with a
+                true attribute `without_engine` (see `without_engine`) is called while no worker runs.
             label: What the interface calls the job.
-            workspace: The folder to lock, and to keep a journal in, while it runs; "": the requests' own where all name
-                one, else none.
+            workspace: The folder to lock, and to keep a journal in, while it runs; "": the requests' own where all
+                steps are requests that name one, else none.
             python: Another interpreter than the client's.
 
         Returns:
@@ -82,38 +88,38 @@ class Client:
         Raises:
             In2nError: What `Request.check` raises; a job that cannot be started ends with `Failed` instead.
         """
-        requests = (requests,) if isinstance(requests, Request) else tuple(requests)
+        steps = tuple(steps) if isinstance(steps, Sequence) else (steps,)
+        requests = [step for step in steps if isinstance(step, Request)]
         for request in requests:
             request.check()
-        named = [getattr(request, "workspace", "") for request in requests]
+        named = [getattr(step, "workspace", "") for step in steps]
         place = str(workspace) or (named[-1] if all(named) else "")
-        resumable = bool(place) and requests[-1].method in RESUMABLE
-        return self._submit(
-            label=label or requests[-1].method,
-            requests=requests,
-            workspace=place,
-            resumable=resumable,
-            python=str(python) or self.python,
+        resumable = bool(place and requests) and requests[-1].method in RESUMABLE
+        kinds = (
+            step if isinstance(step, Request) else events.ThreadStep(bool(getattr(step, "without_engine", False)))
+            for step in steps
         )
-
-    def submit_work(self, work: Work, label: str, workspace: Path | str = "", without_engine: bool = False) -> int:
-        """Queue work that needs no torch; it runs in a thread, reports to its Reporter and stops soon after Cancelled.
-
-        Args:
-            work: Called with a Reporter; what it returns is the job's result.
-            label: What the interface calls the job.
-            workspace: The folder to lock while it runs.
-            without_engine: Whether a worker that runs has to end first, because it may have the files open.
-        """
-        return self._submit(work, label=label, workspace=str(workspace), without_engine=without_engine)
+        with self._lock:
+            self._pump()  # a worker that ended since the last job is started anew, not blamed on this one
+            job = events.Job(
+                next(self._ids),
+                label or (requests[-1].method if requests else "work"),
+                tuple(kinds),
+                place,
+                resumable,
+                str(python) or self.python,
+            )
+            self._threads[job.id] = [None if isinstance(step, Request) else _Thread(step) for step in steps]
+            self._happen(events.Submit(job))
+            return job.id
 
     def cancel(self, job: int | None = None) -> None:
         """Cancel a job, or all; its Failed(Cancelled) follows when it has stopped."""
-        self._happen(t.Cancel(job, time.monotonic()))
+        self._happen(events.Cancel(job, time.monotonic()))
 
     def release(self) -> None:
         """End the worker, and free its memory, if no job uses it."""
-        self._happen(t.Release())
+        self._happen(events.Release())
 
     def poll(self) -> list:
         """Everything that happened since the last call: Ready, Started, Reported, Finished, Failed."""
@@ -130,7 +136,7 @@ class Client:
 
     def stop(self, patience: float = STOP_PATIENCE) -> None:
         """Cancel all jobs and end the worker; return when it is gone. The jobs' ends are told by the next `poll`."""
-        self._happen(t.Stop(time.monotonic()))
+        self._happen(events.Stop(time.monotonic()))
         deadline = time.monotonic() + patience
         while self._process and time.monotonic() < deadline:
             with self._lock:
@@ -139,14 +145,14 @@ class Client:
         if self._process:
             self._process.kill()
         deadline = time.monotonic() + THREAD_PATIENCE
-        while (self._process or self._threads) and time.monotonic() < deadline:
+        while (self._process or self.state.running) and time.monotonic() < deadline:
             with self._lock:
                 self._pump()
             time.sleep(POLL_SECONDS)
 
     def run(
         self,
-        requests: Request | Sequence[Request],
+        steps: Step | Sequence[Step],
         on_event: Callable[[object], None] = lambda event: None,
         cancelled: Callable[[], bool] = lambda: False,
         label: str = "",
@@ -160,7 +166,7 @@ class Client:
             EngineBug: For a mistake in the program.
             Cancelled: When `cancelled()` became true, or another thread cancelled the job.
         """
-        return self.wait(self.submit(requests, label), on_event, cancelled)
+        return self.wait(self.submit(steps, label), on_event, cancelled)
 
     def wait(
         self,
@@ -177,11 +183,11 @@ class Client:
             for event in self.poll():
                 if getattr(event, "job", None) != job:
                     continue
-                if isinstance(event, t.Reported):
+                if isinstance(event, events.Reported):
                     on_event(event.event)
-                elif isinstance(event, t.Finished):
+                elif isinstance(event, events.Finished):
                     return event.result
-                elif isinstance(event, t.Failed):
+                elif isinstance(event, events.Failed):
                     raise event.error
             time.sleep(POLL_SECONDS)
 
@@ -193,15 +199,6 @@ class Client:
 
     # -- events in, effects out
 
-    def _submit(self, work: Work | None = None, **fields) -> int:
-        with self._lock:
-            self._pump()  # a worker that ended since the last job is started anew, not blamed on this one
-            job = t.Job(next(self._ids), **fields)
-            if work is not None:
-                self._threads[job.id] = _Thread(work)
-            self._happen(t.Submit(job))
-            return job.id
-
     def _happen(self, event) -> None:
         """Take an event in. What its effects cause comes after them, in the order in which it is caused."""
         with self._lock:
@@ -211,40 +208,40 @@ class Client:
             self._handling = True
             try:
                 while self._events:
-                    self.state, effects = t.transition(self.state, self._events.popleft())
+                    self.state, effects = transition(self.state, self._events.popleft())
                     for effect in effects:
                         self._do(effect)
             finally:
                 self._handling = False
 
     def _do(self, effect) -> None:
-        if isinstance(effect, t.Tell):
+        if isinstance(effect, events.Tell):
             self._tell(effect.event)
-        elif isinstance(effect, t.StartProcess):
+        elif isinstance(effect, events.StartProcess):
             self._start(effect.python)
-        elif isinstance(effect, t.Send) and self._process:
+        elif isinstance(effect, events.Send) and self._process:
             self._process.send(effect.message)
-        elif isinstance(effect, t.CloseInput) and self._process:
+        elif isinstance(effect, events.CloseInput) and self._process:
             self._process.close_input()
-        elif isinstance(effect, t.Kill) and self._process:
+        elif isinstance(effect, events.Kill) and self._process:
             self._process.kill()
-        elif isinstance(effect, t.Open):
+        elif isinstance(effect, events.Open):
             self._open(effect.job)
-        elif isinstance(effect, t.Note):
+        elif isinstance(effect, events.Note):
             if journal := self._journals.get(effect.job.id):
                 journal.note(effect.event)
-        elif isinstance(effect, t.Close):
+        elif isinstance(effect, events.Close):
             if journal := self._journals.pop(effect.job.id, None):
                 journal.close(effect.error)
-        elif isinstance(effect, t.RunThread):
-            self._threads[effect.job.id].start()
-        elif isinstance(effect, t.CancelThread):
-            self._threads[effect.job.id].cancelled.set()
+        elif isinstance(effect, events.RunThread):
+            self._threads[effect.job.id][effect.step].start()
+        elif isinstance(effect, events.CancelThread):
+            self._threads[effect.job.id][effect.step].cancelled.set()
 
     def _tell(self, event) -> None:
-        if isinstance(event, t.Ready):
+        if isinstance(event, events.Ready):
             self.info = event.info
-        if isinstance(event, (t.Finished, t.Failed)):
+        if isinstance(event, (events.Finished, events.Failed)):
             self._threads.pop(event.job, None)
         self._told.append(event)
 
@@ -252,17 +249,17 @@ class Client:
         try:
             self._process = _Process([python, "-I", "-X", "utf8", self._worker], self.log)
         except (OSError, ValueError) as error:
-            self._happen(t.NotStarted(getattr(error, "strerror", None) or str(error)))
+            self._happen(events.NotStarted(getattr(error, "strerror", None) or str(error)))
 
-    def _open(self, job: t.Job) -> None:
+    def _open(self, job: events.Job) -> None:
         requests = [(request.method, request.to_params()) for request in job.requests] if job.resumable else None
         try:
             self._journals[job.id] = Journal(job.workspace, job.label, requests)
         except In2nError as error:
-            self._happen(t.Refused(job.id, error))
+            self._happen(events.Refused(job.id, error))
         except OSError as error:
             self._happen(
-                t.Refused(
+                events.Refused(
                     job.id,
                     In2nError(
                         "cannot_write",
@@ -272,20 +269,21 @@ class Client:
                 )
             )
         else:
-            self._happen(t.Opened(job))
+            self._happen(events.Opened(job))
 
     def _pump(self) -> None:
         """Take in what the worker and the threads have said, and the time."""
-        for id, thread in list(self._threads.items()):
-            for event in thread.drain(id):
-                self._happen(event)
+        for id, threads in list(self._threads.items()):
+            for thread in filter(None, threads):
+                for event in thread.drain(id):
+                    self._happen(event)
         if process := self._process:
             for message in process.drain():
-                self._happen(t.Message(message))
+                self._happen(events.Message(message))
             if process.code is not None:
                 self._process = None
-                self._happen(t.Exited(process.code, process.last_line()))
-        self._happen(t.Tick(time.monotonic()))
+                self._happen(events.Exited(process.code, process.last_line()))
+        self._happen(events.Tick(time.monotonic()))
 
 
 class _Process:
@@ -344,9 +342,9 @@ class _Thread:
         while self._events:
             kind, value = self._events.popleft()
             if kind == "reported":
-                yield t.ThreadReported(job, value)
+                yield events.ThreadReported(job, value)
             else:
-                yield t.ThreadEnded(job, *value)
+                yield events.ThreadEnded(job, *value)
 
     def _run(self) -> None:
         report = Reporter(lambda event: self._events.append(("reported", event)), self.cancelled.is_set)

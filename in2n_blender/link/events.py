@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Progress
+from .requests import Request
 
 STOPPED, STARTING, READY, ENDING = "stopped", "starting", "ready", "ending"  # phases of the worker process
 OPENING, WAITING, WORKING = "opening", "waiting", "working"  # stages of the running job
@@ -16,36 +17,49 @@ OPENING, WAITING, WORKING = "opening", "waiting", "working"  # stages of the run
 
 
 @dataclass(frozen=True)
+class ThreadStep:
+    """A step that needs no torch: work in a thread of this process, which the client keeps by the job's id.
+
+    Attributes:
+        without_engine: Whether no worker may run beside it, because it may have the files open.
+    """
+
+    without_engine: bool = False
+
+
+@dataclass(frozen=True)
 class Job:
     """One job.
 
     Attributes:
         id: Unique in its client.
         label: What the interface calls it.
-        requests: For the engine, one after another; empty for work in a thread, which the client keeps by the id.
+        steps: What is done, one after another: a request for the engine, or a `ThreadStep`.
         workspace: The folder that is locked and whose journal is kept while it runs; "": none.
         resumable: Whether it is noted in the workspace, to be offered again where it does not come to its end.
-        python: The interpreter of the engine that it wants.
-        without_engine: Work in a thread for which no worker may run: it may have the files open.
+        python: The interpreter of the engine that its requests want.
     """
 
     id: int
     label: str = ""
-    requests: tuple = ()
+    steps: tuple[Request | ThreadStep, ...] = ()
     workspace: str = ""
     resumable: bool = False
     python: str = ""
-    without_engine: bool = False
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        return tuple(request.method for request in self.requests)
+    def requests(self) -> tuple[Request, ...]:
+        """Its requests alone."""
+        return tuple(step for step in self.steps if not isinstance(step, ThreadStep))
+
+    @property
+    def begins_in_engine(self) -> bool:
+        return not isinstance(self.steps[0], ThreadStep)
 
 
 @dataclass(frozen=True)
 class Running:
-    """The job whose turn it is. step: which of its requests the worker has. killed: its worker was ended for its
-    sake."""
+    """The job whose turn it is. step: which of its steps is done now. killed: its worker was ended for its sake."""
 
     job: Job
     stage: str = OPENING
@@ -58,6 +72,12 @@ class Running:
     @property
     def cancelling(self) -> bool:
         return self.cancelled_at is not None
+
+    @property
+    def request(self) -> Request | None:
+        """What it asks of the engine now; None while it works in a thread."""
+        step = self.job.steps[self.step]
+        return None if isinstance(step, ThreadStep) else step
 
 
 @dataclass(frozen=True)
@@ -222,14 +242,16 @@ class Close:
 
 @dataclass(frozen=True)
 class RunThread:
-    """Start the work of this job; `ThreadReported` and `ThreadEnded` follow."""
+    """Start the work of this step of the job; `ThreadReported` and `ThreadEnded` follow."""
 
     job: Job
+    step: int
 
 
 @dataclass(frozen=True)
 class CancelThread:
     job: Job
+    step: int
 
 
 @dataclass(frozen=True)

@@ -101,30 +101,29 @@ def _refused(state: State, event: Refused) -> tuple[State, list]:
 
 
 def _get_runner(state: State) -> tuple[State, list]:
-    """Give the waiting job to its runner, which may first have to start or to end."""
-    if not state.running or state.running.stage != WAITING:
+    """Give the waiting job's step to its runner, which may first have to start or to end."""
+    running = state.running
+    if not running or running.stage != WAITING:
         return state, []
-    job = state.running.job
-    wants_engine = bool(job.requests)
-    unfit = state.engine in (STARTING, READY) and (job.without_engine or (wants_engine and state.python != job.python))
-    if unfit:
+    job, request = running.job, running.request
+    alone = request is None and job.steps[running.step].without_engine
+    unfit = alone or (request is not None and state.python != job.python)
+    if unfit and state.engine in (STARTING, READY):
         return replace(state, engine=ENDING, since=None), [CloseInput()]
-    if state.engine == ENDING and (wants_engine or job.without_engine):
+    if (alone or request is not None) and state.engine == ENDING:
         return state, []
-    if wants_engine and state.engine == STOPPED:
+    if request is not None and state.engine == STOPPED:
         state = replace(state, engine=STARTING, python=job.python, since=None)
         return state, [StartProcess(job.python), Send({"id": HELLO_ID, "method": "hello"})]
-    if wants_engine and state.engine == STARTING:
+    if request is not None and state.engine == STARTING:
         return state, []
-    state = replace(state, running=replace(state.running, stage=WORKING))
-    if wants_engine:
-        return state, [_request(state.running), Tell(Started(job.id))]
-    return state, [RunThread(job), Tell(Started(job.id))]
-
-
-def _request(running: Running) -> Send:
-    request = running.job.requests[running.step]
-    return Send({"id": running.job.id, "method": request.method, "params": request.to_params()})
+    begin = (
+        RunThread(job, running.step)
+        if request is None
+        else Send({"id": job.id, "method": request.method, "params": request.to_params()})
+    )
+    state = replace(state, running=replace(running, stage=WORKING))
+    return state, [begin, *([Tell(Started(job.id))] if running.step == 0 else [])]
 
 
 def _cancel(state: State, event: Cancel) -> tuple[State, list]:
@@ -137,11 +136,9 @@ def _cancel(state: State, event: Cancel) -> tuple[State, list]:
     if running.stage != WORKING:
         state, more = _end(state, Cancelled(), opened=running.stage == WAITING)
         return state, [*effects, *more]
-    stop = (
-        Send({"method": "cancel", "params": {"id": running.job.id}})
-        if running.job.requests
-        else CancelThread(running.job)
-    )
+    stop = CancelThread(running.job, running.step)
+    if running.request is not None:
+        stop = Send({"method": "cancel", "params": {"id": running.job.id}})
     return replace(state, running=replace(running, cancelled_at=event.now)), [*effects, stop]
 
 
@@ -149,24 +146,22 @@ def _message(state: State, event: Message) -> tuple[State, list]:
     message = messages.understand(event.message)
     if isinstance(message, messages.Hello):
         return _hello(state, message)
-    running = state.running
-    if (
-        message is None
-        or not running
-        or running.stage != WORKING
-        or not running.job.requests
-        or message.job != running.job.id
-    ):
+    if message is None or not _has_worker(state) or message.job != state.running.job.id:
         return state, []  # of no job that the worker has
     if isinstance(message, messages.Report):
         return _reported(state, message.event)
     if isinstance(message, messages.Failure):
         return _end(state, message.error)
-    last = running.step + 1 == len(running.job.requests)
-    if not last and not running.cancelling:
-        state = replace(state, running=replace(running, step=running.step + 1, progress=None))
-        return state, [_request(state.running)]
-    return _end(state, None if last else Cancelled(), message.result)
+    return _step_done(state, message.result)
+
+
+def _step_done(state: State, result: object) -> tuple[State, list]:
+    running = state.running
+    if running.step + 1 == len(running.job.steps):
+        return _end(state, None, result)
+    if running.cancelling:
+        return _end(state, Cancelled())
+    return _get_runner(replace(state, running=Running(running.job, WAITING, running.step + 1)))
 
 
 def _hello(state: State, hello: messages.Hello) -> tuple[State, list]:
@@ -200,9 +195,9 @@ def _thread_reported(state: State, event: ThreadReported) -> tuple[State, list]:
 
 
 def _thread_ended(state: State, event: ThreadEnded) -> tuple[State, list]:
-    if not _is_at(state, event.job, WORKING) or state.running.job.requests:
+    if not _is_at(state, event.job, WORKING) or state.running.request is not None:
         return state, []
-    return _end(state, event.error, event.result)
+    return _end(state, event.error) if event.error is not None else _step_done(state, event.result)
 
 
 def _not_started(state: State, event: NotStarted) -> tuple[State, list]:
@@ -226,10 +221,9 @@ def _exited(state: State, event: Exited) -> tuple[State, list]:
             "Verify or repair the engine's environment: python3 -m in2n_blender install --repair.",
         )
         return _engine_jobs_fail(state, error)
-    running = state.running
-    if not running or running.stage != WORKING or not running.job.requests:
+    if not _has_worker(state):
         return _get_runner(state)  # it was ended for the sake of the job that waits, or because it was idle
-    if running.cancelling:
+    if state.running.cancelling:
         return _end(state, Cancelled())
     killed = " It may have run out of memory." if event.code in (-9, 137) else ""
     return _end(
@@ -260,14 +254,13 @@ def _tick(state: State, event: Tick) -> tuple[State, list]:
             return replace(state, since=None), [Kill()]
     running = state.running
     overdue = running and running.cancelling and not running.killed and event.now - running.cancelled_at > CANCEL_GRACE
-    if overdue and running.job.requests:
+    if overdue and _has_worker(state):
         return replace(state, running=replace(running, killed=True)), [Kill()]
     return state, []
 
 
 def _release(state: State, event: Release) -> tuple[State, list]:
-    used = state.running is not None and bool(state.running.job.requests)
-    if used or state.engine not in (STARTING, READY):
+    if _has_worker(state) or state.engine not in (STARTING, READY):
         return state, []
     return replace(state, engine=ENDING, since=None), [CloseInput()]
 
@@ -281,13 +274,13 @@ def _stop(state: State, event: Stop) -> tuple[State, list]:
 
 def _engine_jobs_fail(state: State, error: In2nError) -> tuple[State, list]:
     """End all jobs that want the engine, which cannot be had."""
-    lost = [job for job in state.queue if job.requests]
-    state = replace(state, queue=tuple(job for job in state.queue if not job.requests))
+    lost = [job for job in state.queue if job.begins_in_engine]
+    state = replace(state, queue=tuple(job for job in state.queue if not job.begins_in_engine))
     effects: list = []
     running = state.running
-    if running and running.job.requests and running.stage != OPENING:
+    if running and running.stage != OPENING and running.request is not None:
         state, effects = _end(state, error)
-    elif running and running.stage == WAITING:
+    else:
         state, effects = _get_runner(state)
     return state, [*effects, *(Tell(Failed(job.id, error)) for job in lost)]
 
@@ -310,9 +303,14 @@ def _end(state: State, error: BaseException | None, result: object = None, opene
 
 def _needing(queue: tuple[Job, ...], job: Job) -> list[Job]:
     """The jobs that need what this one should have made in their workspace."""
-    if not job.workspace or not any(method in NEEDED_FIRST for method in job.methods):
+    if not job.workspace or not any(request.method in NEEDED_FIRST for request in job.requests):
         return []
     return [waiting for waiting in queue if waiting.workspace == job.workspace and waiting.requests]
+
+
+def _has_worker(state: State) -> bool:
+    """Whether the worker has a request of the running job."""
+    return state.running is not None and state.running.stage == WORKING and state.running.request is not None
 
 
 def _is_at(state: State, job: int, stage: str) -> bool:

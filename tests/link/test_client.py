@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from in2n_blender.link import client as c
-from in2n_blender.link import transitions as t
+from in2n_blender.link import events as t
+from in2n_blender.link import transitions
 from in2n_blender.link.messages import EngineBug
 from in2n_blender.link.requests import Edit, Reconstruct
 from in2n_blender.scene.errors import Cancelled, In2nError
@@ -75,7 +76,7 @@ def test_cancel_and_go_on_with_the_same_worker(client, tmp_path):
 
 
 def test_a_job_that_ignores_cancel_is_ended(client, tmp_path, monkeypatch):
-    monkeypatch.setattr(t, "CANCEL_GRACE", 1.0)
+    monkeypatch.setattr(transitions, "CANCEL_GRACE", 1.0)
     begun = []
     with pytest.raises(Cancelled):
         client.run(edit(tmp_path, "hang"), begun.append, lambda: bool(begun))
@@ -172,10 +173,16 @@ def test_work_in_a_thread_has_the_same_events(client, tmp_path):
         return {"copied": threading.current_thread() is not threading.main_thread()}
 
     events = []
-    job = client.submit_work(copying, "Copy", tmp_path)
+    job = client.submit(copying, "Copy", tmp_path)
     assert client.wait(job, events.append) == {"copied": True}
     assert events == [Progress(1, 2, "MB", "Copying"), "halfway"]
     assert not client.is_running and journal.unfinished(tmp_path) is None
+
+
+def test_a_job_may_work_in_a_thread_first_and_then_ask_the_engine(client, tmp_path):
+    done = []
+    result = client.run([lambda report: done.append("thread"), Reconstruct(workspace=str(tmp_path))])
+    assert result["psnr_db"] == 30.0 and done == ["thread"]
 
 
 def test_work_in_a_thread_can_be_cancelled_and_may_fail(client):
@@ -186,15 +193,15 @@ def test_work_in_a_thread_can_be_cancelled_and_may_fail(client):
 
     begun = []
     with pytest.raises(Cancelled):
-        client.wait(client.submit_work(endless, "Endless"), begun.append, lambda: bool(begun))
+        client.wait(client.submit(endless, "Endless"), begun.append, lambda: bool(begun))
     with pytest.raises(ZeroDivisionError):
-        client.wait(client.submit_work(lambda report: 1 / 0, "Wrong"))
+        client.wait(client.submit(lambda report: 1 / 0, "Wrong"))
 
 
 def test_work_without_the_engine_ends_the_worker_first(client, tmp_path):
     client.run(Reconstruct(workspace=str(tmp_path)))
     pid = client.info["pid"]
-    assert client.wait(client.submit_work(lambda report: alive(pid), "Move", without_engine=True)) is False
+    assert client.wait(client.submit(c.without_engine(lambda report: alive(pid)), "Move")) is False
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")

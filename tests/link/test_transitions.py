@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from in2n_blender.link import transitions as t
+from in2n_blender.link import events as t
+from in2n_blender.link import transitions
 from in2n_blender.link.messages import HELLO_ID, PROTOCOL, EngineBug
 from in2n_blender.link.requests import Edit, ExtractMesh, ImportCapture, Reconstruct
 from in2n_blender.scene.errors import Cancelled, In2nError
@@ -18,16 +19,18 @@ EDIT = Edit(workspace="w", name="e", instruction="x")
 RECONSTRUCT = Reconstruct(workspace="w")
 IMPORT = ImportCapture(workspace="w", source="s")
 
-# ask: no workspace; edit, build (two requests): in a workspace; work, move: in a thread; other: wants another Python
+# ask: no workspace; edit, build (two requests): in a workspace; work, move: in a thread; other: wants another Python;
+# install: in a thread first, then a request to the Python that it has made
 ask = t.Job(1, "ask", (MESH,), python="py")
 edit = t.Job(2, "edit", (EDIT,), "w", True, "py")
 build = t.Job(3, "build", (IMPORT, RECONSTRUCT), "w", True, "py")
-work = t.Job(4, "work")
-move = t.Job(5, "move", without_engine=True)
+work = t.Job(4, "work", (t.ThreadStep(),))
+move = t.Job(5, "move", (t.ThreadStep(without_engine=True),))
 other = t.Job(6, "other", (MESH,), python="another")
-copy = t.Job(7, "copy", workspace="w")
+copy = t.Job(7, "copy", (t.ThreadStep(),), "w")
 elsewhere = t.Job(8, "elsewhere", (EDIT,), "v", True, "py")
-JOBS = (ask, edit, build, work, move, other, copy, elsewhere)
+install = t.Job(9, "install", (t.ThreadStep(without_engine=True), MESH), python="new")
+JOBS = (ask, edit, build, work, move, other, copy, elsewhere, install)
 
 HELLO = t.Message({"id": HELLO_ID, "result": {"protocol": PROTOCOL, "pid": 7}})
 OLD_HELLO = t.Message({"id": HELLO_ID, "result": {"protocol": 1}})
@@ -55,14 +58,14 @@ def submitted(*jobs):
 def working(job):
     """The events that bring a job to its runner."""
     opened = [t.Opened(job)] if job.workspace else []
-    return [t.Submit(job), *opened, *([HELLO] if job.requests else [])]
+    return [t.Submit(job), *opened, *([HELLO] if job.begins_in_engine else [])]
 
 
 def follow(*events, state=t.State()):
     """The state after the events, and the effects of the last one."""
     effects = []
     for event in events:
-        state, effects = t.transition(state, event)
+        state, effects = transitions.transition(state, event)
     return state, effects
 
 
@@ -232,10 +235,10 @@ ROWS = [
     ),
     (
         "an edit that failed drops nothing",
-        [*working(edit), *submitted(t.Job(9, "mesh", (MESH,), "w", True, "py"))],
+        [*working(edit), *submitted(t.Job(10, "mesh", (MESH,), "w", True, "py"))],
         failed(edit),
-        ["close 2 no_gpu", "tell failed 2 no_gpu", "open 9"],
-        "ready | 9 opening",
+        ["close 2 no_gpu", "tell failed 2 no_gpu", "open 10"],
+        "ready | 10 opening",
     ),
     ("a thread is done", working(work), t.ThreadEnded(4, 5), ["tell finished 4"], "stopped"),
     ("a thread failed", working(work), t.ThreadEnded(4, error=ValueError()), ["tell failed 4 valueerror"], "stopped"),
@@ -286,14 +289,14 @@ ROWS = [
     (
         "within the grace it may save",
         [*working(edit), t.Cancel(2, 0.0)],
-        t.Tick(t.CANCEL_GRACE - 0.1),
+        t.Tick(transitions.CANCEL_GRACE - 0.1),
         [],
         "ready | 2 working cancelling",
     ),
     (
         "after the grace it is killed",
         [*working(edit), t.Cancel(2, 0.0)],
-        t.Tick(t.CANCEL_GRACE + 0.1),
+        t.Tick(transitions.CANCEL_GRACE + 0.1),
         ["kill"],
         "ready | 2 working cancelling",
     ),
@@ -386,20 +389,63 @@ ROWS = [
         ["runthread 4", "tell started 4"],
         "ready | 4 working",
     ),
+    # first in a thread, then in the engine
+    ("its thread first", working(ask) + [done(ask)], t.Submit(install), ["closeinput"], "ending | 9 waiting"),
+    (
+        "the worker is gone",
+        working(ask) + [done(ask), t.Submit(install)],
+        t.Exited(0),
+        ["runthread 9", "tell started 9"],
+        "stopped | 9 working",
+    ),
+    (
+        "its request then",
+        [t.Submit(install)],
+        t.ThreadEnded(9),
+        ["startprocess", "send hello"],
+        "starting | 9 waiting step 1",
+    ),
+    (
+        "the answer to its request",
+        [t.Submit(install), t.ThreadEnded(9), HELLO],
+        done(install),
+        ["tell finished 9"],
+        "ready",
+    ),
+    (
+        "its thread failed: no request",
+        [t.Submit(install)],
+        t.ThreadEnded(9, error=ValueError()),
+        ["tell failed 9 valueerror"],
+        "stopped",
+    ),
+    (
+        "what mends the engine is not lost with it",
+        submitted(ask, install),
+        t.NotStarted("no such file"),
+        ["tell failed 1 worker_not_started", "runthread 9", "tell started 9"],
+        "stopped | 9 working",
+    ),
     # time
     ("a starting worker's time begins", submitted(ask), t.Tick(5.0), [], "starting | 1 waiting"),
-    ("it has time", [*submitted(ask), t.Tick(5.0)], t.Tick(5.0 + t.HELLO_PATIENCE - 1), [], "starting | 1 waiting"),
+    (
+        "it has time",
+        [*submitted(ask), t.Tick(5.0)],
+        t.Tick(5.0 + transitions.HELLO_PATIENCE - 1),
+        [],
+        "starting | 1 waiting",
+    ),
     (
         "it has no more time",
         [*submitted(ask), t.Tick(5.0)],
-        t.Tick(6.0 + t.HELLO_PATIENCE),
+        t.Tick(6.0 + transitions.HELLO_PATIENCE),
         ["kill", "tell failed 1 worker_not_started"],
         "ending",
     ),
     (
         "an ending worker is killed in the end",
         [*working(ask), done(ask), t.Release(), t.Tick(0.0)],
-        t.Tick(1.0 + t.CANCEL_GRACE),
+        t.Tick(1.0 + transitions.CANCEL_GRACE),
         ["kill"],
         "ending",
     ),
@@ -451,13 +497,13 @@ ROWS = [
 
 def test_there_are_rows_for_everything_that_can_happen():
     assert len(ROWS) >= 60 and len({row[0] for row in ROWS}) == len(ROWS)
-    assert {type(row[2]) for row in ROWS} == set(t._HANDLERS)
+    assert {type(row[2]) for row in ROWS} == set(transitions._HANDLERS)
 
 
 @pytest.mark.parametrize("before, event, effects, after", [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_transition(before, event, effects, after):
     state, _ = follow(*before)
-    state, caused = t.transition(state, event)
+    state, caused = transitions.transition(state, event)
     assert ([brief(effect) for effect in caused], shape(state)) == (effects, after)
 
 
@@ -502,7 +548,7 @@ class World:
     def happen(self, event):
         events = [event]
         while events:
-            self.state, effects = t.transition(self.state, events.pop(0))
+            self.state, effects = transitions.transition(self.state, events.pop(0))
             for effect in effects:
                 events += self.do(effect)
         self.check()
@@ -524,8 +570,8 @@ class World:
             self.locked.remove(effect.job.workspace)
         elif isinstance(effect, t.RunThread):
             assert not self.threads
-            assert not (effect.job.without_engine and self.process), "no worker may run beside it"
-            self.threads.add(effect.job.id)
+            assert not (effect.job.steps[effect.step].without_engine and self.process), "no worker may run beside it"
+            self.threads.add((effect.job.id, effect.step))
         elif isinstance(effect, t.Tell) and isinstance(effect.event, (t.Finished, t.Failed)):
             job = next(job for job in self.submitted if job.id == effect.event.job)
             assert not (job.workspace in self.locked and self.state.running and self.state.running.job == job)
@@ -573,7 +619,7 @@ class World:
 
     def end_thread(self, error):
         if self.threads:
-            self.happen(t.ThreadEnded(self.threads.pop(), None, error))
+            self.happen(t.ThreadEnded(self.threads.pop()[0], None, error))
 
     def pass_time(self, seconds):
         self.now += seconds
