@@ -30,7 +30,7 @@ from ..scene.readers import read as read_capture
 from ..workspace.layout import Workspace, absolute
 from ..workspace.outputs import claim, demo_names
 from ..workspace.stages import Stages
-from . import compat, tasks, worker
+from . import compat, jobs
 
 CAPTURE = Path(__file__).resolve().parents[1] / "data" / "demo_capture"
 INSTRUCTION = DEMO_DEFAULTS["instruction"]
@@ -208,14 +208,14 @@ def call(operator, **arguments) -> dict:
         In2nError: The job's own, or "operator_failed" with what the operator reported.
         Cancelled: By Ctrl-C.
     """
-    before = tasks.current()
+    before = jobs.current()
     try:
         outcome = operator(**arguments)
     except RuntimeError as error:  # how bpy tells of a report of kind ERROR
         outcome, reported = {"CANCELLED"}, str(error).removeprefix("Error: ").strip()
     else:
         reported = ""
-    job = tasks.current()
+    job = jobs.current()
     if job is not None and job is not before:
         if job.error is not None:
             raise job.error
@@ -333,8 +333,8 @@ def summarise(request: Summarise) -> dict:
         In2nError: The job's own.
         Cancelled: By Ctrl-C.
     """
-    job = tasks.begin(tasks.Job("Summary", worker.work([request])))
-    job.run_here(tasks.ProgressPrinter())
+    jobs.wait(jobs.submit(bpy.context, "Summary", [request], lambda *_: "", False))
+    job = jobs.current()
     if job.error is not None:
         raise job.error
     return job.result

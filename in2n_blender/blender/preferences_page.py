@@ -12,7 +12,7 @@ from .. import environment
 from ..models.catalogue import INSTRUCT_PIX2PIX
 from ..models.hub import hub_cache
 from ..scene.errors import In2nError
-from . import settings, storage, worker
+from . import engine, settings, storage
 from .panels.job import draw_job
 
 CONDITIONS = {
@@ -75,7 +75,7 @@ class In2nPreferences(bpy.types.AddonPreferences):
 
     def _draw_engine(self, box, stored) -> None:
         box.label(text="Engine", icon="SYSTEM")
-        other = worker.other_python()
+        other = engine.other_python()
         if other is not None:
             there = other.exists()
             _row(
@@ -87,7 +87,7 @@ class In2nPreferences(bpy.types.AddonPreferences):
             _place(box, other.parent)
         else:
             self._draw_installed(box, stored)
-        devices = worker.known_devices()
+        devices = engine.known_devices()
         row = _row(box, "Device", str(devices[0]) if devices else "Not looked for yet")
         row.operator("in2n.find_devices", text="", icon="FILE_REFRESH")
         for device in devices[1:]:
@@ -146,7 +146,7 @@ class In2nPreferences(bpy.types.AddonPreferences):
     def _draw_memory(self, box) -> None:
         box.label(text="Memory", icon="MEMORY")
         box.prop(self, "idle_minutes", text="Keep Engine (Minutes)")
-        row = _row(box, "Now", "The engine runs" if worker.is_running() else "No engine runs")
+        row = _row(box, "Now", "The engine runs" if engine.is_running() else "No engine runs")
         row.operator("in2n.release_engine", text="Release")
 
     def _draw_scratch(self, box, stored) -> None:

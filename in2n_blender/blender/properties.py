@@ -17,8 +17,8 @@ from bpy.props import (
 from ..link.requests import Edit, ExtractMesh, Reconstruct
 from ..models.catalogue import INSTRUCT_PIX2PIX
 from ..scene.errors import In2nError
-from . import compare, edit_list, instructions, tasks, workspaces
-from .operators.job import busy
+from . import compare, edit_list, instructions, jobs, workspaces
+from .jobs import busy
 from .request_properties import MODEL_ITEMS, from_request
 
 SHOWN_ITEMS = (
@@ -138,7 +138,7 @@ def _show_chosen(scene_settings, _context) -> None:
 
 
 def _remember_whose_status(scene_settings, _context) -> None:
-    scene_settings.status_of = tasks.current().label if tasks.current() else ""
+    scene_settings.status_of = jobs.current().label if jobs.current() else ""
 
 
 class In2nScene(bpy.types.PropertyGroup):

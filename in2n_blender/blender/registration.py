@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import bpy
 
-from . import command, panels, pictures, preferences_page, properties, storage, translations, worker, workspaces
+from . import command, engine, jobs, panels, pictures, preferences_page, properties, storage, translations, workspaces
 from .operators import (
     capture,
     edit,
     edits,
-    engine,
+    installation,
     job,
     load,
     mesh,
@@ -18,6 +18,7 @@ from .operators import (
     preview,
     reconstruct,
     render,
+    resume,
     workspace,
 )
 
@@ -27,7 +28,8 @@ CLASSES = (
     *preferences_page.CLASSES,
     *capture.CLASSES,
     *job.CLASSES,
-    *engine.CLASSES,
+    *resume.CLASSES,
+    *installation.CLASSES,
     *reconstruct.CLASSES,
     *placement.CLASSES,
     *presets.CLASSES,
@@ -51,7 +53,7 @@ def register() -> None:
             undo.append(lambda cls=cls: bpy.utils.unregister_class(cls))
         properties.attach()
         undo.append(properties.detach)
-        for module in (translations, pictures, presets, capture, workspaces, worker, job, command, panels):
+        for module in (translations, pictures, presets, capture, workspaces, engine, jobs, command, panels):
             module.attach()
             undo.append(module.detach)
     except Exception:
@@ -61,10 +63,10 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Stop a running job and the worker, then take everything back in reverse order."""
-    job.shut_down()
+    """Stop the jobs and the engine, then take everything back in reverse order."""
+    jobs.shut_down()
     storage.forget()
-    for module in (panels, command, job, worker, workspaces, capture, presets, pictures, translations):
+    for module in (panels, command, jobs, engine, workspaces, capture, presets, pictures, translations):
         module.detach()
     properties.detach()
     for cls in reversed(CLASSES):

@@ -17,7 +17,7 @@ from ...scene.readers import read as read_capture
 from .. import cameras, workspaces
 from ..request_properties import argument
 from ..scene_state import active_capture
-from .job import poll_capture, poll_idle
+from .polls import poll_capture, poll_idle
 
 SHOWN_MISSING = 20  # names in the popup
 

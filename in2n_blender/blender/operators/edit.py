@@ -9,9 +9,10 @@ import bpy
 from ...link.requests import Edit
 from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...workspace import edits
-from .. import compare, instructions, worker, workspaces
+from .. import compare, instructions, jobs, workspaces
 from ..request_properties import argument
-from .job import JobOperator, edits_to_come, poll_capture, poll_engine, poll_queue, poll_reconstruction
+from .job import JobOperator
+from .polls import poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 
 class IN2N_OT_edit(JobOperator, bpy.types.Operator):
@@ -49,7 +50,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
         settings = context.scene.in2n
         _capture, workspace = workspaces.require(context.scene)
         instruction = self.chosen_instruction(settings)
-        name = self.name or edit_name(instruction, workspace, edits_to_come(workspace.root))
+        name = self.name or edit_name(instruction, workspace, jobs.edits_to_come(workspace.root))
 
         def guidance(which):
             if settings.use_default_guidance and not self.properties.is_property_set(which):
@@ -76,7 +77,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             compare.show_result(scene, name)
             return f"Edited: “{name}” is ready."
 
-        return worker.work([request]), finish
+        return [request], finish
 
 
 def edit_name(instruction: str, workspace, taken=()) -> str:

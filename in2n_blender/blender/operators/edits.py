@@ -10,13 +10,13 @@ from bpy.props import BoolProperty, StringProperty
 
 from ...link.requests import Edit
 from ...scene.errors import In2nError
-from ...scene.reporting import Reporter
 from ...workspace import edits
 from ...workspace.layout import Workspace
-from .. import compare, edit_list, worker, workspaces
+from .. import compare, edit_list, jobs, workspaces
 from ..request_properties import argument
 from ..scene_state import active_edit
-from .job import JobOperator, edits_to_come, poll_capture, poll_engine, poll_idle, poll_reconstruction
+from .job import JobOperator
+from .polls import poll_capture, poll_engine, poll_idle, poll_reconstruction
 
 EDIT = dict(name="Edit", description="The edit's name; left out: the one selected in the list", options={"SKIP_SAVE"})
 
@@ -105,15 +105,15 @@ class IN2N_OT_duplicate_edit(JobOperator, bpy.types.Operator):
         workspace, edit = named_edit(context.scene, self.edit)
         copy = self.name.strip() or edits.free_name(workspace, edit)
 
-        def work(emit, cancelled):
-            edits.duplicate(workspace, edit, copy, Reporter(emit, cancelled))
+        def work(report):
+            edits.duplicate(workspace, edit, copy, report)
 
         def finish(context, scene, capture, result):
             workspaces.sync_edits(scene)
             workspaces.select_edit(scene, copy)
             return f"“{copy}” is a copy of “{edit}”."
 
-        return work, finish
+        return [work], finish
 
 
 class IN2N_OT_remove_edit(_OnEdit, bpy.types.Operator):
@@ -214,7 +214,7 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
         known = {field.name for field in dataclasses.fields(Edit)} - {"workspace", "name", "restart", "device"}
         recorded = {key: value for key, value in record.items() if key in known}
         if self.beside:
-            name = edits.free_name(workspace, name, edits_to_come(workspace.root))
+            name = edits.free_name(workspace, name, jobs.edits_to_come(workspace.root))
         request = Edit(
             workspace=str(workspace.root),
             name=name,
@@ -228,7 +228,7 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
             compare.show_result(scene, name)
             return f"Edited: “{name}” is ready."
 
-        return worker.work([request]), finish
+        return [request], finish
 
 
 class IN2N_OT_compare(bpy.types.Operator):

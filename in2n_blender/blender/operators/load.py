@@ -11,7 +11,7 @@ from ...workspace.layout import ORIGINAL
 from .. import compare, results, workspaces
 from ..request_properties import SELECTED, argument
 from ..scene_state import chosen_edit
-from .job import poll_capture, poll_idle
+from .polls import poll_capture, poll_idle
 
 
 class _Load:

@@ -6,10 +6,11 @@ import bpy
 
 from ...link.requests import ExtractMesh
 from ...workspace.layout import ORIGINAL
-from .. import compare, results, worker, workspaces
+from .. import compare, results, workspaces
 from ..request_properties import SELECTED, argument
 from ..scene_state import chosen_edit
-from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
+from .job import JobOperator
+from .polls import poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 
 class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
@@ -51,7 +52,7 @@ class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
                 f"{len(mesh.data.polygons):,} faces."
             )
 
-        return worker.work([request]), finish
+        return [request], finish
 
 
 class IN2N_OT_show_colors(bpy.types.Operator):

@@ -10,7 +10,7 @@ from mathutils import Matrix
 from ...scene.errors import In2nError
 from .. import alignment
 from ..scene_state import active_capture
-from .job import poll_capture
+from .polls import poll_capture
 
 UP_ITEMS = (
     ("CAMERAS", "From Photos", "The mean up direction of all photos: most people hold a camera upright"),

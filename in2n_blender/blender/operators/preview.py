@@ -10,10 +10,11 @@ from bpy.app.translations import pgettext_tip as tip
 from ...link.requests import Edit, PreviewGrid
 from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...scene.errors import In2nError
-from .. import instructions, worker, workspaces
+from .. import instructions, workspaces
 from ..request_properties import argument, from_request
 from ..scene_state import children
-from .job import JobOperator, photos_first, poll_capture, poll_engine, poll_queue
+from .job import JobOperator, photos_first
+from .polls import poll_capture, poll_engine, poll_queue
 
 
 class IN2N_OT_preview(JobOperator, bpy.types.Operator):
@@ -63,7 +64,7 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
         )
         settings.preview = request.folder_name
         instructions.remember(instruction)
-        return worker.work([*photos_first(capture, workspace), request]), _finish
+        return [*photos_first(capture, workspace), request], _finish
 
 
 def _finish(context, scene, capture, result) -> str:

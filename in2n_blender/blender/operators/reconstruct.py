@@ -6,9 +6,10 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 
 from ...link.requests import Reconstruct
-from .. import cameras, worker, workspaces
+from .. import cameras, workspaces
 from ..request_properties import argument
-from .job import JobOperator, photos_first, poll_capture, poll_engine, poll_queue
+from .job import JobOperator, photos_first
+from .polls import poll_capture, poll_engine, poll_queue
 
 
 class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
@@ -57,7 +58,7 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
                 **self.chosen(settings, "preset", "device", "seed", "appearance", "refine_cameras"),
             )
         )
-        return worker.work(requests), _finish
+        return requests, _finish
 
 
 def _finish(context, scene, capture, result) -> str:

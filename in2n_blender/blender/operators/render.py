@@ -8,10 +8,11 @@ from bpy.props import IntProperty, StringProperty
 from ...link.requests import RenderPath
 from ...workspace.files import write_json
 from ...workspace.layout import ORIGINAL
-from .. import cameras, compare, results, worker, workspaces
+from .. import cameras, compare, results, workspaces
 from ..request_properties import SELECTED, argument
 from ..scene_state import chosen_edit
-from .job import JobOperator, poll_capture, poll_engine, poll_queue, poll_reconstruction
+from .job import JobOperator
+from .polls import poll_capture, poll_engine, poll_queue, poll_reconstruction
 
 
 class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
@@ -66,13 +67,11 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
             compare.show_result(scene, edit)
             return f"Rendered {len(numbers)} frames of “{edit or ORIGINAL}” to {folder.relative_to(workspace.root)}."
 
-        return worker.work(
-            [
-                RenderPath(
-                    workspace=str(workspace.root), camera_path=str(file), edit=edit, **self.chosen(scene.in2n, "device")
-                )
-            ]
-        ), finish
+        return [
+            RenderPath(
+                workspace=str(workspace.root), camera_path=str(file), edit=edit, **self.chosen(scene.in2n, "device")
+            )
+        ], finish
 
 
 CLASSES = (IN2N_OT_render_path,)

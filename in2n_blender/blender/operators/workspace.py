@@ -8,11 +8,12 @@ from pathlib import Path
 import bpy
 from bpy.props import StringProperty
 
+from ...link.client import without_engine
 from ...scene.errors import In2nError
-from ...scene.reporting import Reporter
 from ...workspace.moving import move_workspace
-from .. import worker, workspaces
-from .job import JobOperator, poll_capture, poll_nothing_runs
+from .. import workspaces
+from .job import JobOperator
+from .polls import poll_capture, poll_idle
 
 
 class IN2N_OT_move_workspace(JobOperator, bpy.types.Operator):
@@ -35,7 +36,7 @@ class IN2N_OT_move_workspace(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        if not (poll_nothing_runs(cls) and poll_capture(cls, context)):
+        if not (poll_idle(cls) and poll_capture(cls, context)):
             return False
         if not bpy.data.filepath:
             cls.poll_message_set("Save the .blend first")
@@ -53,9 +54,9 @@ class IN2N_OT_move_workspace(JobOperator, bpy.types.Operator):
         if source == target:
             raise In2nError("same_folder", "The workspace is there already.", "Name another folder.")
 
-        def work(emit, cancelled):
-            worker.stop()  # it may have files of the workspace open
-            move_workspace(source, target, Reporter(emit, cancelled))
+        @without_engine
+        def work(report):
+            move_workspace(source, target, report)
 
         def finish(context, scene, capture, result):
             if capture is not None:
@@ -63,7 +64,7 @@ class IN2N_OT_move_workspace(JobOperator, bpy.types.Operator):
             workspaces.follow(source, target)
             return f"The workspace is now {target}."
 
-        return work, finish
+        return [work], finish
 
 
 CLASSES = (IN2N_OT_move_workspace,)

@@ -6,8 +6,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import Workspace
 from ...workspace.provenance import outdated
-from .. import tasks, worker, workspaces
-from ..operators import job as jobs
+from .. import engine, jobs, workspaces
 from ..scene_state import active_capture
 from .drawing import wrapped
 from .job import draw_job, draw_offer
@@ -20,16 +19,16 @@ class Panel:
 
     def draw_running(self, context, *labels: str) -> bool:
         """The running job if it is one of these; whether it is."""
-        job = tasks.current()
-        if not tasks.running() or job.label not in labels:
+        job = jobs.current()
+        if not jobs.running() or job.label not in labels:
             return False
         draw_job(self.layout, context if job.label != "Preview" else None)  # previews are in the grid
         return True
 
     def draw_outcome(self, context, *labels: str) -> bool:
         """How the last job ended, if it was one of these; whether it is offered to be gone on with."""
-        settings, job = context.scene.in2n, tasks.current()
-        if settings.status and settings.status_of in labels and not tasks.running():
+        settings, job = context.scene.in2n, jobs.current()
+        if settings.status and settings.status_of in labels and not jobs.running():
             failed = job is not None and job.failed
             wrapped(self.layout, settings.status, context, "ERROR" if failed else "INFO")
             if failed and jobs.offered(context.scene) is None:
@@ -50,7 +49,7 @@ def what_is_missing(context, reconstruction: bool) -> str:
     """The step that has to be taken first, or ""."""
     if active_capture(context.scene) is None:
         return "Import a capture first."
-    if worker.engine_python() is None:
+    if engine.engine_python() is None:
         return "Install the engine first."
     folder = workspaces.workspace_of(context.scene)
     step = workspaces.reconstruction_step(folder) if reconstruction else ""

@@ -7,7 +7,7 @@ import functools
 import bpy
 from bpy.app.translations import pgettext_iface as iface
 
-from .. import tasks, worker, workspaces
+from .. import engine, jobs, workspaces
 from ..scene_state import active_capture
 from .base import Panel, draw_photo_chooser
 from .drawing import big, fields, wrapped
@@ -26,13 +26,13 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
         layout = self.layout
         settings = context.scene.in2n
         capture = active_capture(context.scene)
-        if tasks.running() and tasks.current().label not in ELSEWHERE:
+        if jobs.running() and jobs.current().label not in ELSEWHERE:
             draw_job(layout)
-        elif worker.engine_python() is None:
+        elif engine.engine_python() is None:
             box = layout.box()
             wrapped(box, iface("The engine is not installed yet. It reconstructs and edits."), context, "INFO")
             box.operator("in2n.install_engine", icon="IMPORT")
-        if settings.status and settings.status_of not in ELSEWHERE and not tasks.running():
+        if settings.status and settings.status_of not in ELSEWHERE and not jobs.running():
             wrapped(layout, settings.status, context, "INFO")
         if capture is None:
             big(layout, "in2n.import_capture", text="Import Capture…", icon="IMPORT")

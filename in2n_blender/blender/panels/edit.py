@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 from bpy.app.translations import pgettext_iface as iface
 
-from .. import instructions, pictures, tasks, workspaces
+from .. import instructions, jobs, pictures, workspaces
 from .base import Panel, draw_photo_chooser
 from .drawing import big, columns_of_pictures, fields, wrapped
 from .job import EDIT_JOBS
@@ -42,7 +42,7 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
             wrapped(layout, iface("Type what to change."), context, "INFO")
         column = layout.column()
         column.enabled = bool(settings.instruction.strip())
-        big(column, "in2n.edit", text="Edit Next" if tasks.running() else "Start Edit", icon="BRUSH_DATA")
+        big(column, "in2n.edit", text="Edit Next" if jobs.running() else "Start Edit", icon="BRUSH_DATA")
 
     def _draw_guidance(self, context, layout) -> None:
         settings = context.scene.in2n

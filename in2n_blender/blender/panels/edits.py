@@ -7,7 +7,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import Workspace
 from ...workspace.provenance import is_done, outdated
-from .. import pictures, tasks, workspaces
+from .. import jobs, pictures, workspaces
 from ..scene_state import active_edit
 from .base import Panel, draw_outdated
 from .drawing import wrapped
@@ -86,7 +86,7 @@ class IN2N_PT_edits(Panel, bpy.types.Panel):
             row.active = False
             row.label(text=text, translate=False)
         if not is_done(Workspace(folder), edit):
-            if not tasks.running():
+            if not jobs.running():
                 self.layout.operator("in2n.continue_edit", icon="PLAY")
             return
         if draw_outdated(self.layout, context, Workspace(folder), edit):

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from bpy.app.translations import pgettext_iface as iface
 
-from .. import pictures, tasks
-from ..operators import job as jobs
+from .. import jobs, pictures
 from .drawing import columns_of_pictures, wrapped
 
 # Which panel shows a job, by the job's label; a job that is not listed here shows in the first panel.
@@ -22,12 +21,12 @@ ELSEWHERE = ("Import", *RECONSTRUCT_JOBS, *EDIT_JOBS, *LIST_JOBS, *RESULT_JOBS)
 
 def draw_job(layout, context=None) -> None:
     """The running job: what it does, how far it is, what it made last (where a context is given), and Cancel."""
-    job = tasks.current()
-    if job is None or job.done:
+    job = jobs.current()
+    if job is None or job.ended:
         return
     box = layout.box()
-    box.label(text=job.doing(), translate=False)
-    box.progress(factor=job.factor, text=job.counted())
+    box.label(text=job.activity(), translate=False)
+    box.progress(factor=job.factor, text=job.count())
     if context is not None and job.image:
         _draw_live(box, context, job)
     row = box.row(align=True)
@@ -41,7 +40,7 @@ def draw_job(layout, context=None) -> None:
 
 def draw_offer(layout, context, *labels: str) -> bool:
     """The job that did not come to its end, if it was one of these, to be gone on with; whether there is one."""
-    left = None if tasks.running() else jobs.offered(context.scene)
+    left = None if jobs.running() else jobs.offered(context.scene)
     if left is None or left.label not in labels:
         return False
     box = layout.box()

@@ -1,7 +1,7 @@
-"""The one worker process of this Blender: which Python runs it, requests sent to it one after another, and when it is
-let go.
+"""The engine as this Blender sees it: which Python runs it, the one client, what it computes on, and when it is let go.
 
-A worker keeps the models that it has loaded, and their GPU memory, for the next job; after some idle time it is ended.
+The engine's process keeps the models that it has loaded, and their GPU memory, for the next job; after some idle time
+it is ended.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +17,16 @@ import bpy
 
 from .. import environment
 from ..link.client import Client
-from ..link.requests import FindDevices
-from ..scene.errors import Cancelled, In2nError
+from ..scene.errors import In2nError
 from ..workspace.files import write_json
 from . import settings
 
 IDLE_CHECK_SECONDS = 20.0
 DEVICES_FILE = "devices.json"  # in the home folder: what the engine found when it was last asked
+LOG_FILE = "worker.log"  # in the home folder: what the engine's process writes to stderr
 
-_lock = threading.RLock()  # jobs run in threads
 _client: Client | None = None
-_python: Path | None = None
-_busy = 0  # jobs that use the worker now
-_used = 0.0  # when the last of them ended
+_idle_since = 0.0
 
 
 def engine_python() -> Path | None:
@@ -65,75 +61,55 @@ def _installed_python(home: Path, _second: int) -> Path | None:
     return planned.python if planned.ready else None
 
 
-def work(requests: list, python: Path | None = None):
-    """A job (see `tasks`) that sends the requests in order and returns the last one's result, a dict.
-
-    python: an engine that will be there when the job runs; None: the installed one. Raises In2nError("no_engine") when
-    none is.
-    """
-    python = python or engine_python()
+def required_python() -> Path:
+    """As `engine_python`. Raises In2nError("no_engine") when there is none."""
+    python = engine_python()
     if python is None:
         raise In2nError("no_engine", "The engine is not installed.", "Install it in Preferences > Add-ons > IN2N.")
-
-    log = settings.home_folder() / "worker.log"
-
-    def run(emit, cancelled):
-        global _busy, _used
-        with _lock:
-            _busy += 1
-        try:
-            result = {}
-            for request in requests:
-                result = _client_for(python, log).run(request, on_event=emit, cancelled=cancelled)
-            return result
-        except Cancelled:
-            if _client is not None:  # it may not have stopped yet
-                threading.Thread(target=_client.settle, name="in2n settle", daemon=True).start()
-            raise
-        finally:
-            with _lock:
-                _busy, _used = _busy - 1, time.monotonic()
-
-    run.requests = tuple(requests)  # for the journal
-    return run
+    return python
 
 
-def _client_for(python: Path, log: Path) -> Client:
-    global _client, _python
-    with _lock:
-        if _client is None or _python != python:
-            stop()
-            _client, _python = Client(python, log), python
-        return _client
+def future_python() -> Path:
+    """The Python that runs the engine, or will when it has been installed. Raises In2nError("wrong_python")."""
+    return engine_python() or environment.plan(("engine",), settings.home_folder()).python
+
+
+def client() -> Client:
+    """The one client of this Blender, made when it is first asked for."""
+    global _client
+    log = settings.home_folder() / LOG_FILE
+    if _client is None:
+        _client = Client(None, log)
+    _client.log = log
+    return _client
 
 
 def is_running() -> bool:
-    """Whether a worker process is there, with what it has in memory."""
+    """Whether the engine's process is there, with what it has in memory."""
     return _client is not None and _client.is_running
 
 
-def stop(wait: float = 4.0) -> None:
-    """End the worker process if it runs, and return when it is gone."""
-    global _client
-    with _lock:
-        client, _client = _client, None
-    if client is not None:
-        client.stop(wait)
-
-
 def release() -> None:
-    """End the worker without waiting for it: the main thread is not for waiting."""
-    global _client
-    with _lock:
-        client, _client = _client, None
-    if client is not None:
-        threading.Thread(target=client.stop, name="in2n release", daemon=True).start()
+    """End the engine's process, without waiting for it, if no job uses it."""
+    if _client is not None:
+        _client.release()
+
+
+def stop() -> None:
+    """Cancel all jobs and end the engine's process; return when it is gone."""
+    if _client is not None:
+        _client.stop()
 
 
 def _release_when_idle() -> float:
+    global _idle_since
+    if not is_running() or _client.state.busy:
+        _idle_since = time.monotonic()
     minutes = settings.idle_minutes()
-    if minutes and is_running() and not _busy and time.monotonic() - _used > 60 * minutes:
+    if minutes and time.monotonic() - _idle_since > 60 * minutes:
         release()
+    if _client is not None and not _client.state.busy:
+        _client.poll()  # an idle process may have ended
     return IDLE_CHECK_SECONDS
 
 
@@ -152,22 +128,15 @@ class Device:
         return f"{self.name}, {self.memory_gb:.0f} GB" if self.memory_gb else self.name
 
 
-def find_devices(python: Path | None = None):
-    """A job that asks the engine (`work`) what it can compute on, remembers it, and returns a list of Device, best
-    first."""
-    ask = work([FindDevices()], python)
-    file = settings.home_folder() / DEVICES_FILE
-
-    def run(emit, cancelled):
-        found = ask(emit, cancelled)["devices"]
-        write_json(file, {"devices": found})
-        return [Device(**device) for device in found]
-
-    return run
+def remember_devices(result: dict) -> list[Device]:
+    """Keep what the engine answered to `FindDevices`, and return it, best first."""
+    found = result["devices"]
+    write_json(settings.home_folder() / DEVICES_FILE, {"devices": found})
+    return [Device(**device) for device in found]
 
 
 def known_devices() -> list[Device]:
-    """What `find_devices` found last, in this Blender or an earlier one."""
+    """What the engine found last, in this Blender or an earlier one."""
     file = settings.home_folder() / DEVICES_FILE
     try:
         return _read_devices(file, file.stat().st_mtime_ns)
@@ -188,5 +157,7 @@ def attach() -> None:
 
 
 def detach() -> None:
+    global _client
     if bpy.app.timers.is_registered(_release_when_idle):
         bpy.app.timers.unregister(_release_when_idle)
+    _client = None

@@ -5,20 +5,21 @@ from __future__ import annotations
 import bpy
 
 from ... import environment
-from ...link.requests import DownloadModel
+from ...link.client import without_engine
+from ...link.requests import DownloadModel, FindDevices
 from ...models import hub
 from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...scene.errors import In2nError
-from ...scene.reporting import Reporter
-from .. import settings, storage, worker
+from .. import engine, settings, storage
 from ..request_properties import argument
-from .job import JobOperator, poll_engine, poll_nothing_runs
+from .job import JobOperator
+from .polls import poll_engine, poll_idle
 
 GROUPS = ("engine",)
 
 
 def _poll_installed_here(cls) -> bool:
-    if worker.other_python() is not None:
+    if engine.other_python() is not None:
         cls.poll_message_set("Another Python is named as the engine's; it is not this add-on's to change")
         return False
     return True
@@ -45,7 +46,7 @@ class _Install(JobOperator):
 
     @classmethod
     def poll(cls, context):
-        return poll_nothing_runs(cls) and _poll_installed_here(cls) and _poll_packages(cls)
+        return poll_idle(cls) and _poll_installed_here(cls) and _poll_packages(cls)
 
     def invoke(self, context, event):
         return context.window_manager.invoke_props_dialog(
@@ -62,22 +63,20 @@ class _Install(JobOperator):
 
     def prepare(self, context):
         home, wheelhouse, make = settings.home_folder(), settings.wheelhouse(), type(self).make
-        find_devices = worker.find_devices(environment.plan(GROUPS, home).python)
 
-        def work(emit, cancelled):
-            worker.stop()  # a running worker would keep files from being replaced
+        @without_engine  # which would keep files from being replaced
+        def work(report):
             try:
-                make(GROUPS, home, wheelhouse, Reporter(emit, cancelled))
+                make(GROUPS, home, wheelhouse, report)
             finally:
-                worker.look_again()
-            return find_devices(emit, cancelled)
+                engine.look_again()
 
-        return work, _installed
+        return [work, FindDevices()], _installed
 
 
-def _installed(context, scene, capture, devices) -> str:
+def _installed(context, scene, capture, result) -> str:
     storage.measure()
-    return f"The engine is installed. It computes on: {devices[0]}."
+    return f"The engine is installed. It computes on: {engine.remember_devices(result)[0]}."
 
 
 class IN2N_OT_install_engine(_Install, bpy.types.Operator):
@@ -113,13 +112,13 @@ class IN2N_OT_verify_engine(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return poll_nothing_runs(cls) and poll_engine(cls)
+        return poll_idle(cls) and poll_engine(cls)
 
     def prepare(self, context):
-        home, python, find_devices = settings.home_folder(), worker.other_python(), worker.find_devices()
+        home, python = settings.home_folder(), engine.other_python()
 
-        def work(emit, cancelled):
-            failing = environment.verify(GROUPS, home, Reporter(emit, cancelled), python)
+        def work(report):
+            failing = environment.verify(GROUPS, home, report, python)
             if failing:
                 module, error = next(iter(failing.items()))
                 more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
@@ -128,13 +127,13 @@ class IN2N_OT_verify_engine(JobOperator, bpy.types.Operator):
                     f"{module} does not import: {error}{more}.",
                     "Repair the engine in Preferences > Add-ons > IN2N.",
                 )
-            return find_devices(emit, cancelled)
 
-        def finish(context, scene, capture, devices):
+        def finish(context, scene, capture, result):
             storage.measure()
+            devices = engine.remember_devices(result)
             return f"The engine is whole: every package imports. It computes on: {devices[0]}."
 
-        return work, finish
+        return [work, FindDevices()], finish
 
 
 class IN2N_OT_remove_engine(JobOperator, bpy.types.Operator):
@@ -149,7 +148,7 @@ class IN2N_OT_remove_engine(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        if not (poll_nothing_runs(cls) and _poll_installed_here(cls)):
+        if not (poll_idle(cls) and _poll_installed_here(cls)):
             return False
         if not settings.environment_folder().exists():
             cls.poll_message_set("The engine is not installed")
@@ -162,18 +161,18 @@ class IN2N_OT_remove_engine(JobOperator, bpy.types.Operator):
     def prepare(self, context):
         home = settings.home_folder()
 
-        def work(emit, cancelled):
-            worker.stop()
+        @without_engine
+        def work(report):
             try:
-                environment.remove(home, Reporter(emit, cancelled))
+                environment.remove(home, report)
             finally:
-                worker.look_again()
+                engine.look_again()
 
         def finish(context, scene, capture, result):
             storage.measure()
             return "The engine is removed."
 
-        return work, finish
+        return [work], finish
 
 
 class IN2N_OT_find_devices(JobOperator, bpy.types.Operator):
@@ -185,14 +184,14 @@ class IN2N_OT_find_devices(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return poll_nothing_runs(cls) and poll_engine(cls)
+        return poll_idle(cls) and poll_engine(cls)
 
     def prepare(self, context):
-        def finish(context, scene, capture, devices):
+        def finish(context, scene, capture, result):
             storage.measure()
-            return f"The engine computes on: {devices[0]}."
+            return f"The engine computes on: {engine.remember_devices(result)[0]}."
 
-        return worker.find_devices(), finish
+        return [FindDevices()], finish
 
 
 class IN2N_OT_download_model(JobOperator, bpy.types.Operator):
@@ -206,7 +205,7 @@ class IN2N_OT_download_model(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return poll_nothing_runs(cls) and poll_engine(cls) and _poll_online(cls)
+        return poll_idle(cls) and poll_engine(cls) and _poll_online(cls)
 
     def invoke(self, context, event):
         return context.window_manager.invoke_props_dialog(
@@ -227,7 +226,7 @@ class IN2N_OT_download_model(JobOperator, bpy.types.Operator):
             storage.measure()
             return f"“{name}” is on this computer."
 
-        return worker.work([DownloadModel(name=name)]), finish
+        return [DownloadModel(name=name)], finish
 
 
 class IN2N_OT_remove_model(bpy.types.Operator):
@@ -240,14 +239,14 @@ class IN2N_OT_remove_model(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return poll_nothing_runs(cls)
+        return poll_idle(cls)
 
     def invoke(self, context, event):
         return context.window_manager.invoke_confirm(self, event)
 
     def execute(self, context):
         try:
-            worker.release()  # it may have the model's files open
+            engine.release()  # it may have the model's files open
             hub.remove_downloaded(self.name)
         except In2nError as error:
             self.report({"ERROR"}, str(error))
@@ -265,15 +264,15 @@ class IN2N_OT_release_engine(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        if not poll_nothing_runs(cls):
+        if not poll_idle(cls):
             return False
-        if not worker.is_running():
+        if not engine.is_running():
             cls.poll_message_set("The engine does not run")
             return False
         return True
 
     def execute(self, context):
-        worker.release()
+        engine.release()
         return {"FINISHED"}
 
 

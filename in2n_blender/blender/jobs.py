@@ -1,0 +1,362 @@
+"""Blender's jobs: handed to the one client, followed by one timer, their results brought in when they have ended.
+
+The client's state is the only queue. In a window `poll` runs from a timer for as long as there are jobs; in background
+mode `wait` loops over the same `poll`. Nothing of Blender's data is kept while a job runs: the scene and the capture
+are looked up again when it has ended, because the user may have undone, renamed or deleted them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+
+from ..link import events
+from ..link.requests import Request, from_params
+from ..scene.errors import Cancelled, In2nError
+from ..workspace import journal
+from . import engine, settings, workspaces
+from .scene_state import active_capture
+from .shown_job import ProgressPrinter, ShownJob
+
+TICK_SECONDS = 0.1
+INSTALL_LOG = "install.log"  # in the home folder
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """Where a job's result goes.
+
+    Attributes:
+        finish: `finish(context, scene, capture, result)`, called in the main thread with what the job returned; it
+            returns one sentence about it. The capture is the Empty that the job worked on, or None when there is none
+            any more.
+        undo_step: Whether finishing changes what Undo is for: objects, not just what mirrors the workspace.
+        scene_uid: The scene that the job was started from.
+        workspace: Of the capture that it is about; "": of none.
+        log_file: Where what it says is kept.
+        label: What the interface calls the job.
+    """
+
+    finish: Callable
+    undo_step: bool
+    scene_uid: int
+    workspace: str
+    log_file: Path
+    label: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: one sentence, and whether it came to its end or failed (being cancelled is neither)."""
+
+    sentence: str
+    finished: bool
+    failed: bool
+
+
+_followed: dict[int, _Followed] = {}  # jobs whose end has not been told, by id
+_shown: ShownJob | None = None
+_outcomes: dict[int, Outcome] = {}  # of jobs that `wait` waits for
+
+
+def in_window() -> bool:
+    """Whether there is a window whose timer follows jobs; in background mode a job is waited for where it is called."""
+    return not bpy.app.background
+
+
+def submit(context, label: str, steps: list, finish: Callable, undo_step: bool) -> int:
+    """Queue a job for the context's scene and its capture.
+
+    Args:
+        context: Blender's.
+        label: What the interface calls the job.
+        steps: Requests and work in threads, as `Client.submit` takes them.
+        finish: See `_Followed`.
+        undo_step: Whether finishing is a step that Undo takes back.
+
+    Returns:
+        The job's id.
+
+    Raises:
+        In2nError: "busy" in background mode while another job is waited for; "no_engine"; what `Request.check` raises.
+    """
+    if busy() and not in_window():
+        raise In2nError("busy", f"“{current().label}” is still running.", "Wait for it to end or cancel it.")
+    requests = [step for step in steps if isinstance(step, Request)]
+    python = ""
+    if requests:  # a step before them may be what makes the engine
+        python = engine.required_python() if isinstance(steps[0], Request) else engine.future_python()
+    capture = active_capture(context.scene)
+    folder = workspaces.resolve(capture) if capture else None
+    places = [getattr(step, "workspace", "") for step in steps]
+    log = Path(places[-1]) / journal.LOG_NAME if all(places) else settings.home_folder() / _log_name(steps)
+    id = engine.client().submit(steps, label, python=python)
+    _followed[id] = _Followed(finish, undo_step, context.scene.session_uid, str(folder or ""), log, label)
+    _look()
+    if in_window() and not bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.register(_tick, first_interval=TICK_SECONDS, persistent=True)
+    return id
+
+
+def _log_name(steps: list) -> str:
+    return engine.LOG_FILE if all(isinstance(step, Request) for step in steps) else INSTALL_LOG
+
+
+def wait(id: int) -> Outcome:
+    """Follow a job to its end where it is called, printing its progress; Ctrl+C cancels it."""
+    printer = ProgressPrinter()
+    _outcomes[id] = None
+    while _outcomes[id] is None:
+        try:
+            poll(printer)
+            time.sleep(0.02)
+        except KeyboardInterrupt:
+            cancel()
+    return _outcomes.pop(id)
+
+
+def _tick() -> float | None:
+    """The timer of a window."""
+    windows = bpy.context.window_manager.windows
+    if windows:  # there is none between two files
+        with bpy.context.temp_override(window=windows[0]):
+            if poll():
+                redraw()
+    return TICK_SECONDS if busy() else None
+
+
+def poll(on_change: Callable[[ShownJob], None] = lambda job: None) -> bool:
+    """Take in what has happened since the last call, and bring results in; returns whether something has."""
+    told = engine.client().poll()
+    _look()
+    for event in told:
+        if isinstance(event, events.Reported):
+            if _shown is not None and _shown.job.id == event.job:
+                on_change(_shown)
+        elif isinstance(event, (events.Finished, events.Failed)):
+            _ended(event)
+    return bool(told)
+
+
+def _look() -> None:
+    """Keep what is shown of the running job true."""
+    global _shown
+    running = engine.client().state.running
+    if running is None or running.stage == events.OPENING:
+        return
+    if _shown is None or _shown.job.id != running.job.id:
+        followed = _followed.get(running.job.id)
+        _shown = ShownJob(running, log_file=followed.log_file if followed else None)
+    else:
+        _shown.running = running
+
+
+def _ended(event) -> None:
+    """A job has ended: bring its result in and say how it went."""
+    followed = _followed.pop(event.job, None)
+    error = getattr(event, "error", None)
+    shown = _shown if _shown is not None and _shown.job.id == event.job else None
+    if followed is None or (shown is None and isinstance(error, Cancelled)):
+        return  # taken out of the queue before its turn came
+    if shown is None:
+        shown = _refused(event.job, followed)
+    shown.ended, shown.error, shown.result = True, error, getattr(event, "result", None)
+    outcome = _conclude(shown, followed, getattr(event, "dropped", ()))
+    if event.job in _outcomes:
+        _outcomes[event.job] = outcome
+    elif outcome.failed:
+        _show_failure(outcome.sentence)
+
+
+def _refused(id: int, followed: _Followed) -> ShownJob:
+    """A job that ended before it was seen running: its workspace is busy, or the engine did not start."""
+    global _shown
+    _shown = ShownJob(events.Running(events.Job(id, followed.label)), log_file=followed.log_file)
+    return _shown
+
+
+def _conclude(shown: ShownJob, followed: _Followed, dropped: tuple[str, ...]) -> Outcome:
+    scene = next((s for s in bpy.data.scenes if s.session_uid == followed.scene_uid), None)
+    finished = ""
+    if shown.error is None and scene is not None:
+        try:
+            finished = followed.finish(bpy.context, scene, _capture(scene, followed.workspace), shown.result)
+        except Exception as error:
+            shown.error = error
+    sentence = shown.outcome(finished)
+    if dropped:
+        sentence = f"{sentence} What waited for it was dropped: {', '.join(dropped)}."
+    if shown.failed and not isinstance(shown.error, In2nError):
+        print(getattr(shown.error, "traceback", "") or "".join(traceback.format_exception(shown.error)))
+    _offered.cache_clear()
+    if scene is not None and scene.library is None:
+        workspaces.sync_edits(scene)  # an edit that did not come to its end is one too
+        scene.in2n.tell(sentence, shown.label)
+    if shown.error is None and followed.undo_step and in_window():
+        bpy.ops.ed.undo_push(message=shown.label)
+    return Outcome(sentence, shown.error is None, shown.failed)
+
+
+def _capture(scene, workspace: str):
+    captures = (o for o in scene.objects if o.in2n.role == "CAPTURE")
+    return next((o for o in captures if str(workspaces.resolve(o)) == workspace), None) if workspace else None
+
+
+def _show_failure(sentence: str) -> None:
+    """Where the user looks, also with the sidebar closed."""
+
+    def draw(popup, _context):
+        popup.layout.label(text=sentence, translate=False)
+
+    bpy.context.window_manager.popup_menu(draw, title="IN2N", icon="ERROR")
+
+
+# --- what panels and polls ask --------------------------------------------------------------------------------------
+
+
+def current() -> ShownJob | None:
+    """The job that runs now or ran last in this Blender."""
+    return _shown
+
+
+def busy() -> bool:
+    """Whether a job runs or waits, or its result still waits to be brought in."""
+    return bool(_followed)
+
+
+def running() -> bool:
+    """Whether a job is at work."""
+    return _shown is not None and not _shown.ended and _shown.job.id in _followed
+
+
+def waiting() -> tuple[events.Job, ...]:
+    """The jobs that wait for their turn, the next one first."""
+    return engine.client().state.queue
+
+
+def works_on_the_engine() -> bool:
+    """Whether a job installs, moves or copies: no other can be planned behind it."""
+    return any(isinstance(step, events.ThreadStep) for job in engine.client().state.jobs for step in job.steps)
+
+
+def cancel(job: int | None = None) -> None:
+    """Cancel the running job (None), or one that runs or waits. What it has saved is kept."""
+    running = engine.client().state.running
+    if job is None and running is not None:
+        job = running.job.id
+    if job is not None:
+        engine.client().cancel(job)
+        _look()
+
+
+def _underway(workspace_root) -> list[Request]:
+    """The requests of all jobs that run or wait in a workspace."""
+    requests = [request for job in engine.client().state.jobs for request in job.requests]
+    return [r for r in requests if getattr(r, "workspace", "") and Path(r.workspace) == Path(workspace_root)]
+
+
+def edits_to_come(workspace_root) -> list[str]:
+    """Names of the edits that run or wait in a workspace; they may not be on disk yet."""
+    return [request.name for request in _underway(workspace_root) if request.method == "edit"]
+
+
+def reconstruction_to_come(workspace_root) -> bool:
+    """Whether a reconstruction of the workspace runs or waits."""
+    return any(request.method == "reconstruct" for request in _underway(workspace_root))
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A job of a workspace that was not done to its end. request: the last thing that it asked for."""
+
+    unfinished: journal.Unfinished
+    request: Request
+
+    @property
+    def label(self) -> str:
+        return self.unfinished.label
+
+    @property
+    def why(self) -> str:
+        return self.unfinished.why
+
+    @property
+    def factor(self) -> float:
+        return self.unfinished.factor
+
+
+def offered(scene) -> Offer | None:
+    """The job of the scene's workspace to be gone on with, for the panel to offer; looked up once a second at most."""
+    folder = workspaces.workspace_of(scene)
+    return None if folder is None else _offered(folder, int(time.monotonic()))
+
+
+@functools.lru_cache(maxsize=4)
+def _offered(folder: Path, _second: int) -> Offer | None:
+    found = journal.unfinished(folder)
+    if found is None or not found.requests:
+        return None
+    try:
+        return Offer(found, from_params(*found.requests[-1]))
+    except In2nError:  # of another version of the add-on
+        return None
+
+
+def forget_offers() -> None:
+    """Something about unfinished jobs has changed: look again."""
+    _offered.cache_clear()
+
+
+def redraw() -> None:
+    """Draw the sidebars and the preferences again; not the 3D views themselves, which may take long to draw."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            wanted = {"VIEW_3D": "UI", "PREFERENCES": "WINDOW"}.get(area.type)
+            for region in area.regions:
+                if region.type == wanted:
+                    region.tag_redraw()
+
+
+# --- coming and going -------------------------------------------------------------------------------------------------
+
+
+@bpy.app.handlers.persistent
+def _cancel_before_load(*_) -> None:
+    """Another file is about to be opened: the jobs' scene goes, what they saved stays and can be resumed."""
+    engine.client().cancel()
+
+
+@bpy.app.handlers.persistent
+def _forget_after_load(*_) -> None:
+    forget_offers()
+
+
+def attach() -> None:
+    bpy.app.handlers.load_pre.append(_cancel_before_load)
+    bpy.app.handlers.load_post.append(_forget_after_load)
+
+
+def detach() -> None:
+    global _shown
+    _shown = None
+    _followed.clear()
+    forget_offers()
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    bpy.app.handlers.load_pre.remove(_cancel_before_load)
+    bpy.app.handlers.load_post.remove(_forget_after_load)
+
+
+def shut_down() -> None:
+    """Stop all jobs and the engine's process; on unregister and when Blender quits."""
+    engine.stop()
+
+
+atexit.register(shut_down)
