@@ -148,30 +148,24 @@ def check_command() -> None:
 
 def start_job(worker: Path):
     """A job that runs, in the recorded worker, until it is cancelled. Returns the job and the worker's process."""
-    tasks, engine, protocol, client = (
-        module(name) for name in ("blender.tasks", "blender.worker", "link.requests", "link.client")
+    jobs, engine, requests, client = (
+        module(name) for name in ("blender.jobs", "blender.engine", "link.requests", "link.client")
     )
     engine.Client = functools.partial(client.Client, worker=worker)
-    work = engine.work(
-        [
-            protocol.Edit(
-                workspace=str(module("environment").home_folder() / "workspace"), name="edit", instruction="wait"
-            )
-        ]
-    )
-    job = tasks.begin(tasks.Job("Edit", work))
-    job.start()
+    place = str(module("environment").home_folder() / "workspace")
+    request = requests.Edit(workspace=place, name="edit", instruction="wait")
+    jobs.submit(bpy.context, "Edit", [request], lambda *_: "", False)
     deadline = time.monotonic() + 60
-    while job.progress is None and not job.done and time.monotonic() < deadline:
-        job.drain()
+    while (jobs.current() is None or jobs.current().progress is None) and time.monotonic() < deadline:
+        jobs.poll()
         time.sleep(0.05)
-    assert job.progress is not None, job.error
-    return job, engine._client._process
+    assert jobs.current().progress is not None, jobs.current().error
+    return engine.client(), engine.client()._process._process
 
 
-def check_ended(job, process) -> None:
-    """The job and its worker ended with the add-on."""
-    assert job.done and job.error is not None
+def check_ended(client, process) -> None:
+    """The job and its engine ended with the add-on."""
+    assert not client.state.busy
     assert process.poll() is not None
 
 

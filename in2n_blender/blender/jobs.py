@@ -20,6 +20,7 @@ import bpy
 from ..link import events
 from ..link.requests import Request, from_params
 from ..scene.errors import Cancelled, In2nError
+from ..scene.reporting import Artifact, Progress
 from ..workspace import journal
 from . import engine, settings, workspaces
 from .scene_state import active_capture
@@ -42,6 +43,7 @@ class _Followed:
         workspace: Of the capture that it is about; "": of none.
         log_file: Where what it says is kept.
         label: What the interface calls the job.
+        in_engine: Whether it begins in the engine.
     """
 
     finish: Callable
@@ -50,6 +52,7 @@ class _Followed:
     workspace: str
     log_file: Path
     label: str
+    in_engine: bool
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Outcome:
 
 _followed: dict[int, _Followed] = {}  # jobs whose end has not been told, by id
 _shown: ShownJob | None = None
-_outcomes: dict[int, Outcome] = {}  # of jobs that `wait` waits for
+_awaited: set[int] = set()  # jobs that `wait` waits for
+_outcomes: dict[int, Outcome] = {}  # of those that have ended
 
 
 def in_window() -> bool:
@@ -98,8 +102,12 @@ def submit(context, label: str, steps: list, finish: Callable, undo_step: bool) 
     places = [getattr(step, "workspace", "") for step in steps]
     log = Path(places[-1]) / journal.LOG_NAME if all(places) else settings.home_folder() / _log_name(steps)
     id = engine.client().submit(steps, label, python=python)
-    _followed[id] = _Followed(finish, undo_step, context.scene.session_uid, str(folder or ""), log, label)
-    _look()
+    _followed[id] = _Followed(
+        finish, undo_step, context.scene.session_uid, str(folder or ""), log, label, isinstance(steps[0], Request)
+    )
+    running = engine.client().state.running
+    if running is not None and running.job.id == id:
+        _begin(id, _followed[id])  # so that it is seen at once
     if in_window() and not bpy.app.timers.is_registered(_tick):
         bpy.app.timers.register(_tick, first_interval=TICK_SECONDS, persistent=True)
     return id
@@ -112,13 +120,14 @@ def _log_name(steps: list) -> str:
 def wait(id: int) -> Outcome:
     """Follow a job to its end where it is called, printing its progress; Ctrl+C cancels it."""
     printer = ProgressPrinter()
-    _outcomes[id] = None
-    while _outcomes[id] is None:
+    _awaited.add(id)
+    while id not in _outcomes:
         try:
             poll(printer)
             time.sleep(0.02)
         except KeyboardInterrupt:
             cancel()
+    _awaited.discard(id)
     return _outcomes.pop(id)
 
 
@@ -135,51 +144,46 @@ def _tick() -> float | None:
 def poll(on_change: Callable[[ShownJob], None] = lambda job: None) -> bool:
     """Take in what has happened since the last call, and bring results in; returns whether something has."""
     told = engine.client().poll()
-    _look()
     for event in told:
-        if isinstance(event, events.Reported):
-            if _shown is not None and _shown.job.id == event.job:
-                on_change(_shown)
+        if isinstance(event, events.Started):
+            _begin(event.job, _followed[event.job])
+        elif isinstance(event, events.Reported):
+            _report(event)
+            on_change(_shown)
         elif isinstance(event, (events.Finished, events.Failed)):
-            _ended(event)
+            _end(event)
     return bool(told)
 
 
-def _look() -> None:
-    """Keep what is shown of the running job true."""
+def _begin(id: int, followed: _Followed) -> None:
+    """A job's turn has come: it is the one that is shown."""
     global _shown
-    running = engine.client().state.running
-    if running is None or running.stage == events.OPENING:
-        return
-    if _shown is None or _shown.job.id != running.job.id:
-        followed = _followed.get(running.job.id)
-        _shown = ShownJob(running, log_file=followed.log_file if followed else None)
-    else:
-        _shown.running = running
+    if _shown is None or _shown.id != id:
+        _shown = ShownJob(id, followed.label, followed.in_engine, followed.log_file)
 
 
-def _ended(event) -> None:
+def _report(event: events.Reported) -> None:
+    if isinstance(event.event, Progress):
+        _shown.progress = event.event
+    elif isinstance(event.event, Artifact) and event.event.kind == "image":
+        _shown.image = event.event.path
+
+
+def _end(event: events.Finished | events.Failed) -> None:
     """A job has ended: bring its result in and say how it went."""
     followed = _followed.pop(event.job, None)
     error = getattr(event, "error", None)
-    shown = _shown if _shown is not None and _shown.job.id == event.job else None
-    if followed is None or (shown is None and isinstance(error, Cancelled)):
+    began = _shown is not None and _shown.id == event.job
+    if followed is None or (not began and isinstance(error, Cancelled) and event.job not in _awaited):
         return  # taken out of the queue before its turn came
-    if shown is None:
-        shown = _refused(event.job, followed)
-    shown.ended, shown.error, shown.result = True, error, getattr(event, "result", None)
-    outcome = _conclude(shown, followed, getattr(event, "dropped", ()))
-    if event.job in _outcomes:
+    if not began:  # its workspace is busy, or the engine did not start
+        _begin(event.job, followed)
+    _shown.ended, _shown.error, _shown.result = True, error, getattr(event, "result", None)
+    outcome = _conclude(_shown, followed, getattr(event, "dropped", ()))
+    if event.job in _awaited:
         _outcomes[event.job] = outcome
     elif outcome.failed:
         _show_failure(outcome.sentence)
-
-
-def _refused(id: int, followed: _Followed) -> ShownJob:
-    """A job that ended before it was seen running: its workspace is busy, or the engine did not start."""
-    global _shown
-    _shown = ShownJob(events.Running(events.Job(id, followed.label)), log_file=followed.log_file)
-    return _shown
 
 
 def _conclude(shown: ShownJob, followed: _Followed, dropped: tuple[str, ...]) -> Outcome:
@@ -233,7 +237,7 @@ def busy() -> bool:
 
 def running() -> bool:
     """Whether a job is at work."""
-    return _shown is not None and not _shown.ended and _shown.job.id in _followed
+    return _shown is not None and not _shown.ended
 
 
 def waiting() -> tuple[events.Job, ...]:
@@ -247,13 +251,15 @@ def works_on_the_engine() -> bool:
 
 
 def cancel(job: int | None = None) -> None:
-    """Cancel the running job (None), or one that runs or waits. What it has saved is kept."""
+    """Cancel the job that runs (None), or one that runs or waits. What it has saved is kept."""
     running = engine.client().state.running
     if job is None and running is not None:
         job = running.job.id
-    if job is not None:
-        engine.client().cancel(job)
-        _look()
+    if job is None:
+        return
+    if _shown is not None and _shown.id == job:
+        _shown.asked_to_stop = True
+    engine.client().cancel(job)
 
 
 def _underway(workspace_root) -> list[Request]:

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..link.events import Job, Running
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Progress
 
@@ -31,42 +30,35 @@ HINTS = {
 
 @dataclass
 class ShownJob:
-    """A job that runs or ran last, as the queue's state last had it.
+    """A job that runs or ran last.
 
     Attributes:
-        running: The state of the job while it ran last.
+        id: The client's.
+        label: What the interface calls it.
+        in_engine: Whether it begins in the engine, which may first have to start.
+        log_file: Where what it says is kept.
+        progress: What it told last of how far it is.
+        image: The picture that it wrote last.
+        asked_to_stop: Whether it was cancelled.
         ended: Whether its end has been told.
         result: What it returned.
         error: Why it did not come to its end; None: it did.
-        log_file: Where what it said is kept.
     """
 
-    running: Running
+    id: int
+    label: str
+    in_engine: bool = True
+    log_file: Path | None = None
+    progress: Progress | None = None
+    image: str | None = None
+    asked_to_stop: bool = False
     ended: bool = False
     result: object = None
     error: BaseException | None = None
-    log_file: Path | None = None
-
-    @property
-    def job(self) -> Job:
-        return self.running.job
-
-    @property
-    def label(self) -> str:
-        return self.job.label
-
-    @property
-    def progress(self) -> Progress | None:
-        return self.running.progress
-
-    @property
-    def image(self) -> str | None:
-        """The picture that it wrote last."""
-        return self.running.image
 
     @property
     def cancelling(self) -> bool:
-        return self.running.cancelling and not self.ended
+        return self.asked_to_stop and not self.ended
 
     @property
     def failed(self) -> bool:
@@ -90,7 +82,7 @@ class ShownJob:
             return "Cancelling…"
         p = self.progress
         if p is None:
-            return f"{self.label}: starting the engine…" if self.running.request else f"{self.label}…"
+            return f"{self.label}: starting the engine…" if self.in_engine else f"{self.label}…"
         left = f", {spoken_duration(p.seconds_left)} left" if p.seconds_left is not None and p.done < p.total else ""
         return f"{p.message or self.label}{left}"
 

@@ -91,7 +91,8 @@ def _next(state: State) -> tuple[State, list]:
 def _opened(state: State, event: Opened) -> tuple[State, list]:
     if not _is_at(state, event.job.id, OPENING):  # it was cancelled meanwhile
         return state, [Close(event.job, Cancelled())] if event.job.workspace else []
-    return _get_runner(replace(state, running=replace(state.running, stage=WAITING)))
+    state, effects = _get_runner(replace(state, running=replace(state.running, stage=WAITING)))
+    return state, [Tell(Started(event.job.id)), *effects]
 
 
 def _refused(state: State, event: Refused) -> tuple[State, list]:
@@ -123,7 +124,7 @@ def _get_runner(state: State) -> tuple[State, list]:
         else Send({"id": job.id, "method": request.method, "params": request.to_params()})
     )
     state = replace(state, running=replace(running, stage=WORKING))
-    return state, [begin, *([Tell(Started(job.id))] if running.step == 0 else [])]
+    return state, [begin]
 
 
 def _cancel(state: State, event: Cancel) -> tuple[State, list]:

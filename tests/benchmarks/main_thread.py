@@ -100,7 +100,7 @@ def inside() -> None:
     clock = time.thread_time  # not the time in which other programs had the processor
     holds: list[float] = [0.0]  # seconds that each callback and each drawing of all panels took
     last_draw = [0.0]
-    modals: list[float] = []
+    polls: list[float] = []
     draws: dict[str, list[float]] = {}  # by panel
     beats: list[float] = []
 
@@ -116,19 +116,19 @@ def inside() -> None:
 
         return draw
 
-    def timed_modal(function):
-        def modal(self, context, event):
+    def timed_poll(function):
+        def poll(*arguments):
             begun = clock()
-            outcome = function(self, context, event)
-            note_modal(clock() - begun)
+            outcome = function(*arguments)
+            note_poll(clock() - begun)
             return outcome
 
-        return modal
+        return poll
 
-    def note_modal(took):
+    def note_poll(took):
         if took > 2e-5:  # not the many events that are passed through
             holds.append(took)
-            modals.append(took)
+            polls.append(took)
 
     def note_draw(took, panel):
         now = time.perf_counter()
@@ -156,9 +156,9 @@ def inside() -> None:
 
     def measure():
         recording.write_text(json.dumps({"asked": str(recording.with_name("asked.jsonl")), "answers": {}}))
-        worker = module("blender.worker")
-        worker.Client = functools.partial(
-            worker.Client, worker=os.path.join(os.path.dirname(__file__), "recorded_worker.py")
+        engine = module("blender.engine")
+        engine.Client = functools.partial(
+            engine.Client, worker=os.path.join(os.path.dirname(__file__), "recorded_worker.py")
         )
         os.environ["IN2N_ENGINE_PYTHON"] = "/usr/bin/python3"
         yield from show_tab("IN2N")
@@ -179,9 +179,9 @@ def inside() -> None:
                 {"asked": str(recording.with_name("asked.jsonl")), "answers": {"reconstruct": {"repeat": repeat}}}
             )
         )
-        worker.stop()
-        jobs, panels = module("blender.operators.job"), module("blender.panels")
-        jobs.IN2N_OT_attend.modal = timed_modal(jobs.IN2N_OT_attend.modal)
+        engine.stop()
+        jobs, panels = module("blender.jobs"), module("blender.panels")
+        jobs.poll = timed_poll(jobs.poll)
         for cls in panels.CLASSES:
             for name in ("draw", "draw_header_preset"):
                 if name in vars(cls):
@@ -192,19 +192,19 @@ def inside() -> None:
         yield 4.0
         idle = gaps(0)
         press(bpy.ops.in2n.reconstruct)
-        yield from until(lambda: module("blender.tasks").current().image, what="the first picture")
-        for kept in (holds, modals, draws):
+        yield from until(lambda: module("blender.jobs").current().image, what="the first picture")
+        for kept in (holds, polls, draws):
             kept.clear()
         holds.append(0.0)
         begun = len(beats)
         yield seconds - 2
         busy = gaps(begun)
         measured = {
-            "ticks": len(modals),
+            "ticks": len(polls),
             "blender": bpy.app.version_string,
             "milliseconds": {
                 "one hold (callback, or all panels)": spread(holds),
-                "the timer's callback": spread(modals),
+                "the timer's callback": spread(polls),
                 **{f"  {panel}": spread(took) for panel, took in draws.items()},
                 "gaps while nothing runs": spread(idle),
                 "gaps while the job runs": spread(busy),

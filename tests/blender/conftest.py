@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ bpy = pytest.importorskip("bpy", reason="the bpy wheel is not installed")
 from PIL import Image  # noqa: E402
 
 import in2n_blender  # noqa: E402
-from in2n_blender.blender import tasks, worker  # noqa: E402
+from in2n_blender.blender import engine as blender_engine  # noqa: E402
+from in2n_blender.blender import jobs  # noqa: E402
 from in2n_blender.link.client import Client  # noqa: E402
 
 ENGINE_PYTHON = os.environ.get("IN2N_ENGINE_PYTHON") or (sys.executable if importlib.util.find_spec("torch") else None)
@@ -27,9 +29,9 @@ def engine(monkeypatch):
     if ENGINE_PYTHON is None:
         pytest.skip("no engine: set IN2N_ENGINE_PYTHON to a Python that has its packages")
     monkeypatch.setenv("IN2N_ENGINE_PYTHON", ENGINE_PYTHON)
-    worker.stop()
+    blender_engine.stop()
     yield ENGINE_PYTHON
-    worker.stop()
+    blender_engine.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +49,6 @@ def extension(home):
     in2n_blender.register()
     yield in2n_blender
     in2n_blender.unregister()
-    tasks._current = None
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ class Recording:
         """by_method: see recorded_worker; `import_` stands for the method "import"."""
         by_method = {name.rstrip("_"): answer for name, answer in by_method.items()}
         self.file.write_text(json.dumps({"asked": str(self.asked_file), "answers": by_method}))
-        worker.stop()  # the next job starts a worker that knows this recording
+        blender_engine.stop()  # the next job starts a worker that knows this recording
 
     @property
     def asked(self) -> list[dict]:
@@ -113,11 +114,12 @@ def recording(tmp_path, monkeypatch):
     monkeypatch.setenv("IN2N_RECORDING", str(made.file))
     monkeypatch.setenv("IN2N_ENGINE_PYTHON", sys.executable)
     monkeypatch.setattr(
-        worker, "Client", functools.partial(Client, worker=Path(__file__).with_name("recorded_worker.py"))
+        blender_engine, "Client", functools.partial(Client, worker=Path(__file__).with_name("recorded_worker.py"))
     )
+    monkeypatch.setattr(blender_engine, "_client", None)
     made.answers()
     yield made
-    worker.stop()
+    blender_engine.stop()
 
 
 @pytest.fixture
@@ -125,3 +127,43 @@ def imported(scene, capture_folder):
     """The scene with the garden capture imported; returns the capture's Empty."""
     assert bpy.ops.in2n.import_capture(filepath=str(capture_folder)) == {"FINISHED"}
     return scene.in2n.capture
+
+
+class Window:
+    """Drives jobs as the timer of a window does. failures: the sentences that were shown to the user."""
+
+    def __init__(self):
+        self.failures: list[str] = []
+
+    def __call__(self, condition, seconds=30.0) -> None:
+        """Until the condition holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"waited in vain; {self.failures}"
+            jobs.poll()
+            time.sleep(0.01)
+
+    def begin(self, label, work) -> jobs.ShownJob:
+        """Start work in a thread, as an operator would, and return it when it is at work."""
+        id = jobs.submit(bpy.context, label, [work], lambda *_: "", False)
+        self(lambda: jobs.current() is not None and jobs.current().id == id)
+        return jobs.current()
+
+
+@pytest.fixture
+def window(extension, monkeypatch):
+    """Jobs are started as in a window, and `window` follows them."""
+    made = Window()
+    monkeypatch.setattr(jobs, "in_window", lambda: True)
+    monkeypatch.setattr(jobs, "_show_failure", made.failures.append)
+    monkeypatch.setattr(bpy.ops.ed, "undo_push", lambda **_: None, raising=False)
+    yield made
+    jobs.shut_down()
+    jobs.poll()
+
+
+def wait_until_cancelled(report) -> None:
+    """Work that says that it has begun, and never ends by itself."""
+    while True:
+        report.progress(0, 1, "", "Waiting")
+        time.sleep(0.01)

@@ -50,7 +50,7 @@ threading.Thread(target=read, daemon=True).start()
 while True:
     message = inbox.get()
     if message["method"] == "hello":
-        say(id=message["id"], result={"protocol": 1})
+        say(id=message["id"], result={"protocol": 2})
         continue
     if message["method"] == "cancel":
         continue

@@ -12,7 +12,8 @@ import pytest
 from tiny_wheels import make_wheel
 
 from in2n_blender import environment
-from in2n_blender.blender import preferences_page, settings, storage, tasks, worker
+from in2n_blender.blender import engine, jobs, preferences_page, settings, storage
+from in2n_blender.blender.operators import installation
 from in2n_blender.environment import pins as versions
 from in2n_blender.models import hub as models
 from in2n_blender.scene.errors import Cancelled
@@ -56,10 +57,10 @@ def page(extension, home, uv_wheel, tmp_path, monkeypatch):
     make_wheel(tmp_path / "wheels", "tiny", "1.0", {"tiny/__init__.py": "size = 1\n"})
     addon = bpy.context.preferences.addons.new()
     addon.module = settings.ADD_ON
-    worker.look_again()
+    engine.look_again()
     yield addon.preferences
-    worker.stop()
-    worker.look_again()
+    engine.stop()
+    engine.look_again()
     bpy.context.preferences.addons.remove(addon)
 
 
@@ -106,15 +107,15 @@ def test_install_verify_repair_remove(page, scene, home, tmp_path):
     page.wheelhouse = str(tmp_path / "wheels")
     assert bpy.ops.in2n.install_engine() == {"FINISHED"}
     assert scene.in2n.status == "The engine is installed. It computes on: Test GPU, 8 GB."
-    assert worker.engine_python() == environment.plan(("engine",), home).python
+    assert engine.engine_python() == environment.plan(("engine",), home).python
     text = said(page)
     assert "Installed" in text and "Test GPU, 8 GB" in text and "[in2n.verify_engine]" in text and str(home) in text
-    assert worker.is_running() and "The engine runs" in text
+    assert engine.is_running() and "The engine runs" in text
 
     assert bpy.ops.in2n.verify_engine() == {"FINISHED"}
     assert "every package imports" in scene.in2n.status
-    worker.stop()
-    module = next(worker.engine_python().parents[1].rglob("tiny/__init__.py"))
+    engine.stop()
+    module = next(engine.engine_python().parents[1].rglob("tiny/__init__.py"))
     module.unlink()  # uv links files from its cache: writing into it would break the cache's too
     module.write_text("raise RuntimeError('broken file')")
     assert "tiny does not import: RuntimeError: broken file. Repair the engine in Preferences" in refused(
@@ -124,41 +125,31 @@ def test_install_verify_repair_remove(page, scene, home, tmp_path):
     assert bpy.ops.in2n.verify_engine() == {"FINISHED"}
 
     assert bpy.ops.in2n.remove_engine() == {"FINISHED"}
-    assert worker.engine_python() is None and not settings.environment_folder().exists()
+    assert engine.engine_python() is None and not settings.environment_folder().exists()
     assert "is not installed" in refused(bpy.ops.in2n.remove_engine)
 
 
-def test_cancelled_an_installation_is_offered_to_be_continued(page, scene, home, tmp_path):
+def test_cancelled_an_installation_is_offered_to_be_continued(page, scene, home, tmp_path, window):
     page.wheelhouse = str(tmp_path / "wheels")
-    work, _finish = _prepared("install_engine")
-    job = tasks.begin(tasks.Job("Install engine", work))
-    job.start()
-    deadline = time.monotonic() + 60
-    while not settings.environment_folder().exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    job.cancel()
-    assert job.wait(20) and isinstance(job.error, Cancelled)
-    assert worker.engine_python() is None
+    assert bpy.ops.in2n.install_engine() == {"FINISHED"}
+    window(lambda: settings.environment_folder().exists(), 60)
+    bpy.ops.in2n.cancel()
+    window(lambda: not jobs.busy())
+    assert isinstance(jobs.current().error, Cancelled)
+    assert engine.engine_python() is None
     assert "Continue Installing [in2n.install_engine]" in said(page)
     assert bpy.ops.in2n.install_engine() == {"FINISHED"}
-
-
-def _prepared(operator: str):
-    """What an operator would do, without doing it here and now."""
-    from in2n_blender.blender.operators import engine
-
-    cls = {c.bl_idname: c for c in engine.CLASSES}[f"in2n.{operator}"]
-    made = type("Prepared", (), {"make": cls.__dict__.get("make")})
-    return cls.prepare(made(), bpy.context)
+    window(lambda: not jobs.busy(), 120)
+    assert scene.in2n.status == "The engine is installed. It computes on: Test GPU, 8 GB."
 
 
 def test_another_python_is_used_as_it_is(page, scene, monkeypatch):
     page.engine_python = sys.executable
-    assert worker.engine_python() == Path(sys.executable)
+    assert engine.engine_python() == Path(sys.executable)
     assert "Another Python is used" in said(page)
     assert "not this add-on's to change" in refused(bpy.ops.in2n.install_engine)
     page.engine_python = "/nowhere/python"
-    assert "does not exist" in said(page) and worker.engine_python() is None
+    assert "does not exist" in said(page) and engine.engine_python() is None
 
 
 def test_models_and_room_on_disk(page, home, tmp_path):
@@ -193,10 +184,8 @@ def test_a_model_is_downloaded_only_with_leave(page, scene, recording, monkeypat
     if not bpy.app.online_access:
         assert "Allow online access" in refused(bpy.ops.in2n.download_model)
         assert not recording.asked
-    from in2n_blender.blender.operators import engine
-
     monkeypatch.setattr(
-        engine, "_poll_online", lambda cls: True
+        installation, "_poll_online", lambda cls: True
     )  # as if the user had allowed it in Blender's preferences
     assert bpy.ops.in2n.download_model(name="someone/editor") == {"FINISHED"}
     assert recording.asked == [{"method": "download", "name": "someone/editor"}]
@@ -206,13 +195,21 @@ def test_a_model_is_downloaded_only_with_leave(page, scene, recording, monkeypat
 def test_an_idle_engine_is_released(page, recording, monkeypatch):
     recording.answers(devices={"result": {"devices": [{"device": "cpu", "name": "a processor", "memory_gb": None}]}})
     bpy.ops.in2n.find_devices()
-    assert worker.known_devices() == [worker.Device("cpu", "a processor", None)]
-    assert worker.is_running()
+    assert engine.known_devices() == [engine.Device("cpu", "a processor", None)]
+    assert engine.is_running()
     for minutes, running in ((0, True), (10, True), (1, False)):
         page.idle_minutes = minutes
-        monkeypatch.setattr(worker, "_used", time.monotonic() - 300)
-        worker._release_when_idle()
-        assert worker.is_running() == running
+        monkeypatch.setattr(engine, "_idle_since", time.monotonic() - 300)
+        engine._release_when_idle()
+        wait_for(lambda running=running: engine.is_running() == running)
     assert "does not run" in refused(bpy.ops.in2n.release_engine)
     bpy.ops.in2n.find_devices()
-    assert bpy.ops.in2n.release_engine() == {"FINISHED"} and not worker.is_running()
+    assert bpy.ops.in2n.release_engine() == {"FINISHED"}
+    wait_for(lambda: not engine.is_running())
+
+
+def wait_for(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import bpy
 import pytest
+from conftest import wait_until_cancelled
 
-from in2n_blender.blender import tasks, worker, workspaces
-from in2n_blender.blender.operators import job as jobs
+from in2n_blender.blender import engine, jobs, workspaces
+from in2n_blender.blender.operators import resume
+from in2n_blender.link import transitions
 from in2n_blender.link.requests import Edit, RenderPath
 from in2n_blender.scene.camera import Camera, Intrinsics
 from in2n_blender.scene.camera_path import CameraPath, PathFrame
@@ -23,38 +25,6 @@ from in2n_blender.workspace import journal
 
 ROOT = Path(__file__).resolve().parents[2]
 HALFWAY = [("progress", {"done": 5, "total": 20, "unit": "views", "message": "Editing", "seconds_left": 90.0})]
-
-
-class Operator:
-    """Stands for IN2N_OT_attend where results are reported to."""
-
-    def __init__(self):
-        self.reports = []
-
-    def report(self, kind, text):
-        self.reports.append((kind.copy().pop(), text))
-
-
-@pytest.fixture
-def window(monkeypatch):
-    """Jobs are started as in a window, and `window` drives them as the window's timer does."""
-    monkeypatch.setattr(jobs, "in_window", lambda: True)
-    monkeypatch.setattr(jobs, "_follow", lambda: None)
-    monkeypatch.setattr(bpy.ops.ed, "undo_push", lambda **_: None, raising=False)
-    operator = Operator()
-
-    def until(condition, seconds=20.0):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"waited in vain; {operator.reports}"
-            if jobs._attended is not None:
-                jobs.tick(operator, bpy.context)
-            time.sleep(0.01)
-
-    until.reports = operator.reports
-    yield until
-    jobs._waiting.clear()
-    tasks.shut_down()
 
 
 @pytest.fixture
@@ -69,7 +39,7 @@ def reconstructed(imported, scene, recording):
 def test_jobs_take_turns(reconstructed, scene, recording, window):
     recording.answers(edit={"until_cancelled": True, "events": HALFWAY})
     bpy.ops.in2n.edit(instruction="Make it snow")
-    window(lambda: tasks.current().progress is not None)
+    window(lambda: jobs.current() and jobs.current().progress is not None)
     assert bpy.ops.in2n.edit(instruction="Make it snow") == {"FINISHED"}
     bpy.ops.in2n.extract_mesh(edit="original")
     bpy.ops.in2n.extract_mesh(edit="original", resolution=32)
@@ -81,7 +51,7 @@ def test_jobs_take_turns(reconstructed, scene, recording, window):
     assert len(jobs.waiting()) == 2 and len(recording.asked) == 1
     bpy.ops.in2n.cancel()
     window(lambda: len(recording.asked) == 2)
-    assert window.reports[-1] == ("INFO", "Edit: cancelled. What was done is kept.")
+    assert scene.in2n.status == "Edit: cancelled. What was done is kept."
     bpy.ops.in2n.cancel()
     window(lambda: len(recording.asked) == 3 and not jobs.busy())
     assert (recording.asked[-1]["method"], recording.asked[-1]["resolution"]) == ("mesh", 32)
@@ -92,7 +62,7 @@ def test_what_needs_a_reconstruction_is_dropped_with_it(imported, scene, recordi
         bpy.ops.in2n.edit(instruction="Make it snow")
     recording.answers(reconstruct={"until_cancelled": True, "events": HALFWAY})
     bpy.ops.in2n.reconstruct()
-    window(lambda: tasks.current().progress is not None)
+    window(lambda: jobs.current() and jobs.current().progress is not None)
     assert bpy.ops.in2n.edit(instruction="Make it snow") == {"FINISHED"}, "it waits for the reconstruction"
     bpy.ops.in2n.cancel()
     window(lambda: not jobs.busy())
@@ -101,19 +71,36 @@ def test_what_needs_a_reconstruction_is_dropped_with_it(imported, scene, recordi
 
 
 def test_nothing_waits_for_the_engine_to_be_installed(reconstructed, recording, window):
-    job = jobs.attended_job(bpy.context, "Install engine", lambda emit, cancelled: None, None, False)
-    assert not jobs.attend(job)
+    window.begin("Install engine", wait_until_cancelled)
     with pytest.raises(RuntimeError, match="“Install engine” is running"):
         bpy.ops.in2n.edit(instruction="Make it snow")
 
 
-def test_cancelled_within_a_second_whatever_the_engine_does(reconstructed, recording, window):
+def test_cancelling_is_shown_at_once_and_ends_when_the_engine_is_gone(
+    reconstructed, scene, recording, window, monkeypatch
+):
+    """An engine that does not stop is ended; until then nobody may work in its workspace."""
+    monkeypatch.setattr(transitions, "CANCEL_GRACE", 1.0)
     recording.answers(edit={"until_cancelled": True, "deaf": True, "events": HALFWAY})
     bpy.ops.in2n.edit(instruction="Make it snow")
-    window(lambda: tasks.current().progress is not None)
+    window(lambda: jobs.current() and jobs.current().progress is not None)
     bpy.ops.in2n.cancel()
-    assert tasks.current().doing() == "Cancelling…"
-    assert tasks.current().wait(4) and isinstance(tasks.current().error, Cancelled)  # 0.7 s on an idle machine
+    assert jobs.current().activity() == "Cancelling…" and journal.is_locked(scene.in2n.workspace)
+    with pytest.raises(RuntimeError, match="is running"):
+        bpy.ops.in2n.rename_edit(edit="x", name="y")
+    window(lambda: not jobs.busy())
+    assert isinstance(jobs.current().error, Cancelled) and not journal.is_locked(scene.in2n.workspace)
+
+
+def test_a_workspace_that_another_process_holds(reconstructed, scene, recording, window):
+    other = journal.Journal(scene.in2n.workspace, "Edit")
+    try:
+        bpy.ops.in2n.extract_mesh(edit="original")
+        window(lambda: not jobs.busy())
+    finally:
+        other.close(None)
+    assert window.failures == [scene.in2n.status] and "Another program works in the workspace" in scene.in2n.status
+    assert jobs.current().label == "Extract mesh" and jobs.current().failed and not recording.asked
 
 
 @pytest.mark.parametrize(
@@ -129,7 +116,7 @@ def test_an_unfinished_edit_is_offered_and_gone_on_with(reconstructed, scene, re
     bpy.ops.in2n.edit(
         instruction="Make it snow", name="snow", seed=4, rounds=2, restart=True, device="cpu", guidance_text=3.0
     )
-    window(lambda: tasks.current().progress is not None or tasks.current().done)
+    window(lambda: jobs.current() and jobs.current().progress is not None or jobs.current().ended)
     if "until_cancelled" in answer:
         bpy.ops.in2n.cancel()
     window(lambda: not jobs.busy())
@@ -186,7 +173,7 @@ def test_requests_become_arguments_again(imported, scene):
         workspace="/before/it/was/moved", camera_path="/before/it/was/moved/paths/walk.json", edit=None, device="cpu"
     )
     properties = {"edit", "name", "frame_start", "frame_end", "frame_step", "device"}
-    assert jobs.arguments_again(elsewhere, properties, workspace) == {
+    assert resume.arguments_again(elsewhere, properties, workspace) == {
         "edit": "original",
         "name": "walk",
         "frame_start": 4,
@@ -195,7 +182,7 @@ def test_requests_become_arguments_again(imported, scene):
         "device": "cpu",
     }
     request = Edit(workspace="w", name="snow", instruction="Make it snow", restart=True)
-    assert jobs.arguments_again(request, {"name", "instruction", "restart", "rounds"}, workspace) == {
+    assert resume.arguments_again(request, {"name", "instruction", "restart", "rounds"}, workspace) == {
         "name": "snow",
         "instruction": "Make it snow",
     }
@@ -223,11 +210,11 @@ BLENDER = """
     sys.path.insert(0, {root!r})
     import bpy
     import in2n_blender
-    from in2n_blender.blender import worker
+    from in2n_blender.blender import engine
     from in2n_blender.link.client import Client
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     in2n_blender.register()
-    worker.Client = functools.partial(Client, worker={recorded!r})
+    engine.Client = functools.partial(Client, worker={recorded!r})
     bpy.ops.wm.save_as_mainfile(filepath={blend!r})
     bpy.ops.in2n.import_capture(filepath={capture!r})
     folder = os.path.join(bpy.context.scene.in2n.workspace, "reconstruction")
@@ -257,7 +244,7 @@ def test_blender_killed_the_worker_ends_and_the_blend_offers_the_job(scene, reco
         pid = int((tmp_path / "pid").read_text())
         bpy.ops.wm.open_mainfile(filepath=str(blend))
         assert jobs.offered(bpy.context.scene) is None, "it runs in the other Blender"
-        with pytest.raises(RuntimeError, match="Another Blender works in this workspace"):
+        with pytest.raises(RuntimeError, match="Another program works in the workspace"):
             bpy.ops.in2n.extract_mesh(edit="original")
     finally:
         process.send_signal(signal.SIGKILL)
@@ -265,7 +252,7 @@ def test_blender_killed_the_worker_ends_and_the_blend_offers_the_job(scene, reco
     wait(lambda: not alive(pid))
 
     bpy.ops.wm.open_mainfile(filepath=str(blend))
-    jobs._offered.cache_clear()
+    jobs.forget_offers()
     left = jobs.offered(bpy.context.scene)
     assert (left.label, left.why, left.factor) == ("Edit", "Blender was closed while it ran.", 0.25)
     recording.answers(edit={"files": {"edits/make-it-snow/edit.json": "{}"}})
@@ -295,7 +282,7 @@ def test_another_file_cancels_the_job_and_the_first_one_offers_it_again(
     bpy.ops.wm.save_as_mainfile(filepath=str(blend))
     recording.answers(edit={"until_cancelled": True, "events": HALFWAY})
     bpy.ops.in2n.edit(instruction="Make it snow")
-    window(lambda: tasks.current().progress is not None)
+    window(lambda: jobs.current() and jobs.current().progress is not None)
     bpy.ops.in2n.extract_mesh(edit="original")
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     window(lambda: not jobs.busy())
@@ -307,14 +294,13 @@ def test_another_file_cancels_the_job_and_the_first_one_offers_it_again(
 def test_the_scene_of_a_job_may_be_deleted_and_renamed_meanwhile(reconstructed, scene, recording, window):
     recording.answers(mesh={"until_cancelled": True, "events": HALFWAY})
     bpy.ops.in2n.extract_mesh(edit="original")
-    window(lambda: tasks.current().progress is not None)
+    window(lambda: jobs.current() and jobs.current().progress is not None)
     other = bpy.data.scenes.new("other")
     bpy.context.window.scene = other
     bpy.data.scenes.remove(scene)
     bpy.ops.in2n.cancel()
     window(lambda: not jobs.busy())
-    assert window.reports[-1][1].startswith("Extract mesh: cancelled")
-    assert other.in2n.status == ""
+    assert isinstance(jobs.current().error, Cancelled) and other.in2n.status == ""
 
 
 def test_a_scratch_workspace_moves_beside_the_saved_blend(reconstructed, scene, recording, tmp_path, home):
@@ -337,4 +323,4 @@ def test_a_scratch_workspace_moves_beside_the_saved_blend(reconstructed, scene, 
     assert not workspaces.is_scratch(moved) and journal.unfinished(moved) is None
     with pytest.raises(RuntimeError, match="there already"):
         bpy.ops.in2n.move_workspace(directory=str(tmp_path))
-    assert worker.engine_python() == Path(sys.executable)
+    assert engine.engine_python() == Path(sys.executable)

@@ -2,16 +2,17 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import bpy
 import numpy as np
 import pytest
+from conftest import wait_until_cancelled
 from PIL import Image
 
-from in2n_blender.blender import cameras, results, tasks
+from in2n_blender.blender import cameras, jobs, results
 from in2n_blender.blender.scene_state import active_edit
+from in2n_blender.blender.shown_job import ProgressPrinter, ShownJob
 from in2n_blender.scene.camera_path import CameraPath
 from in2n_blender.scene.capture import pinhole_capture
 from in2n_blender.scene.errors import Cancelled, In2nError
@@ -234,7 +235,7 @@ def test_an_error_of_the_engine_is_one_sentence(reconstructed, scene, recording)
     with pytest.raises(RuntimeError, match="The disk is full. Free some space."):
         bpy.ops.in2n.edit(instruction="x")
     assert scene.in2n.status == "The disk is full. Free some space."
-    assert not tasks.running()
+    assert not jobs.busy()
 
 
 def test_a_bug_keeps_its_traceback_in_the_log(reconstructed, scene, recording, capsys):
@@ -243,7 +244,7 @@ def test_a_bug_keeps_its_traceback_in_the_log(reconstructed, scene, recording, c
     )
     with pytest.raises(RuntimeError, match="failed unexpectedly"):
         bpy.ops.in2n.edit(instruction="x")
-    assert "line of the engine" in "\n".join(tasks.current().log)
+    assert "line of the engine" in capsys.readouterr().out
     assert len(scene.in2n.status.splitlines()) == 1
     bpy.ops.in2n.show_log()
     assert "line of the engine" in next(t for t in bpy.data.texts if t.get("in2n_log")).as_string()
@@ -262,7 +263,7 @@ def test_missing_results_are_told(reconstructed, recording):
         bpy.ops.in2n.extract_mesh(edit="gold")
 
 
-def test_polls_give_their_reasons(extension, scene, capture_folder, recording, monkeypatch):
+def test_polls_give_their_reasons(extension, scene, capture_folder, recording, monkeypatch, window):
     def reason(operator):
         with pytest.raises(RuntimeError) as raised:
             operator()
@@ -279,33 +280,15 @@ def test_polls_give_their_reasons(extension, scene, capture_folder, recording, m
     monkeypatch.setenv("IN2N_ENGINE_PYTHON", "/nowhere/python")
     assert "Install the engine first" in reason(bpy.ops.in2n.reconstruct)
     monkeypatch.setenv("IN2N_ENGINE_PYTHON", sys.executable)
-    job = tasks.begin(tasks.Job("Long job", wait_until_cancelled))
-    job.start()
+    job = window.begin("Long job", wait_until_cancelled)
     assert "“Long job” is running" in reason(bpy.ops.in2n.reconstruct)
     assert "“Long job” is running" in reason(lambda: bpy.ops.in2n.import_capture(filepath="x"))
     bpy.ops.in2n.cancel()
-    assert job.wait(2) and isinstance(job.error, Cancelled)
+    window(lambda: not jobs.busy())
+    assert isinstance(job.error, Cancelled)
 
 
-def wait_until_cancelled(emit, cancelled):
-    while not cancelled():
-        time.sleep(0.01)
-    raise Cancelled()
-
-
-def drain_until(job, condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        job.drain()
-        time.sleep(0.01)
-    assert condition()
-
-
-def test_a_job_in_a_thread_is_watched_and_cancelled(reconstructed, scene, recording):
-    """What the timer in a window does: drain, see the progress, cancel."""
-    from in2n_blender.blender import worker
-    from in2n_blender.link.requests import Edit
-
+def test_a_job_in_a_window_is_watched_and_cancelled(reconstructed, scene, recording, window):
     recording.answers(
         edit={
             "until_cancelled": True,
@@ -316,32 +299,54 @@ def test_a_job_in_a_thread_is_watched_and_cancelled(reconstructed, scene, record
             ],
         }
     )
-    job = tasks.Job("Edit", worker.work([Edit(workspace=scene.in2n.workspace, name="x", instruction="Make it snow")]))
-    assert "starting" in job.line()
-    job.start()
-    drain_until(job, lambda: job.image is not None)
-    assert job.factor == 0.25 and job.line() == "Editing, 2 min left (5 / 20)" and list(job.log) == ["loading"]
-    assert not job.done
-    job.cancel()
+    assert bpy.ops.in2n.edit(instruction="Make it snow", name="x") == {"FINISHED"}
+    window(lambda: jobs.current() is not None and jobs.current().label == "Edit")
+    job = jobs.current()
+    assert "starting" in job.line() or job.progress is not None
+    window(lambda: job.image is not None)
+    assert job.factor == 0.25 and job.line() == "Editing, 2 min left (5 / 20)" and not job.ended
+    assert "loading" in job.log_file.read_text()
+    bpy.ops.in2n.cancel()
     assert job.line() == "Cancelling…"
-    assert job.wait(5) and isinstance(job.error, Cancelled)
-    assert "cancelled" in job.outcome()
+    window(lambda: not jobs.busy())
+    assert isinstance(job.error, Cancelled) and scene.in2n.status == "Edit: cancelled. What was done is kept."
+    assert not window.failures, "who cancels need not be told so"
 
 
-def test_only_one_job_at_a_time():
-    job = tasks.begin(tasks.Job("A", wait_until_cancelled))
-    job.start()
+def test_a_failure_is_shown_where_the_user_looks(reconstructed, scene, recording, window):
+    recording.answers(edit={"error": {"code": "disk_full", "message": "The disk is full.", "hint": "Free some space."}})
+    bpy.ops.in2n.edit(instruction="x")
+    window(lambda: not jobs.busy())
+    assert window.failures == ["The disk is full. Free some space."] == [scene.in2n.status]
+
+
+def test_only_one_job_at_a_time_without_a_window(scene, window, monkeypatch):
+    window.begin("A", wait_until_cancelled)
+    monkeypatch.setattr(jobs, "in_window", lambda: False)
     with pytest.raises(In2nError) as raised:
-        tasks.begin(tasks.Job("B", wait_until_cancelled))
+        jobs.submit(bpy.context, "B", [wait_until_cancelled], lambda *_: "", False)
     assert raised.value.code == "busy"
-    tasks.shut_down()
-    assert job.done and not tasks.running()
+
+
+def test_ctrl_c_cancels_in_background_mode(scene, monkeypatch):
+    calls = iter([lambda: None, lambda: None])
+
+    def sleep(seconds):
+        next(calls, interrupt)()
+
+    def interrupt():
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    id = jobs.submit(bpy.context, "Long job", [wait_until_cancelled], lambda *_: "", False)
+    monkeypatch.setattr(jobs.time, "sleep", sleep)
+    outcome = jobs.wait(id)
+    assert outcome == jobs.Outcome("Long job: cancelled. What was done is kept.", finished=False, failed=False)
 
 
 def test_progress_is_printed_line_by_line(capsys):
-    def work(emit, cancelled):
-        for i in range(1, 101):
-            emit(Progress(i, 100, "steps", "Training"))
-
-    tasks.Job("x", work).run_here(tasks.ProgressPrinter())
+    printer, job = ProgressPrinter(), ShownJob(1, "x")
+    for i in range(1, 101):
+        job.progress = Progress(i, 100, "steps", "Training")
+        printer(job)
     assert capsys.readouterr().out.splitlines() == ["[  1%] Training (1 / 100)", "[100%] Training (100 / 100)"]

@@ -7,9 +7,8 @@ import bpy
 import numpy as np
 import pytest
 
-from in2n_blender.blender import cameras, tasks, worker
-from in2n_blender.blender.operators import job as jobs
-from in2n_blender.link.requests import Reconstruct
+from in2n_blender.blender import cameras, jobs
+from in2n_blender.blender import engine as blender_engine
 from in2n_blender.scene.errors import Cancelled
 
 pytestmark = pytest.mark.slow
@@ -27,28 +26,17 @@ def test_reconstruct_edit_render_mesh_and_cancel(imported, scene, engine, monkey
     assert shown == {workspace / "images"}
 
     # the same worker goes on; cancelled in the middle it keeps what it did
-    pid = worker._client.info["pid"]
-    job = tasks.begin(
-        tasks.Job(
-            "Reconstruct",
-            worker.work(
-                [
-                    Reconstruct(
-                        workspace=str(workspace), preset="draft", device="cpu", seed=0, steps=100000, restart=True
-                    )
-                ]
-            ),
-        )
-    )
-    job.start()
-    deadline = time.monotonic() + 60
-    while (job.progress is None or job.progress.done < 3) and time.monotonic() < deadline:
-        job.drain()
-        time.sleep(0.02)
-    job.cancel()
-    assert job.wait(10) and isinstance(job.error, Cancelled)
+    pid = blender_engine.client().info["pid"]
+    with monkeypatch.context() as in_window:
+        in_window.setattr(jobs, "in_window", lambda: True)
+        in_window.setattr(bpy.ops.ed, "undo_push", lambda **_: None, raising=False)
+        assert bpy.ops.in2n.reconstruct(steps=100000, restart=True) == {"FINISHED"}
+        follow(lambda: jobs.current().progress is not None and jobs.current().progress.done >= 3)
+        bpy.ops.in2n.cancel()
+        follow(lambda: not jobs.busy())
+    assert isinstance(jobs.current().error, Cancelled)
     assert bpy.ops.in2n.reconstruct(steps=12, restart=True) == {"FINISHED"}
-    assert worker._client.info["pid"] == pid
+    assert blender_engine.client().info["pid"] == pid
 
     assert bpy.ops.in2n.edit(instruction="Make it snow", name="snow", rounds=1) == {"FINISHED"}
     assert [e.name for e in scene.in2n.edits] == ["snow"] and jobs.offered(scene) is None
@@ -61,6 +49,14 @@ def test_reconstruct_edit_render_mesh_and_cancel(imported, scene, engine, monkey
     assert "Edit: done" in (workspace / "engine.log").read_text()
 
 
+def follow(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        jobs.poll()
+        time.sleep(0.02)
+
+
 def test_devices(extension, engine):
     assert bpy.ops.in2n.find_devices() == {"FINISHED"}
-    assert worker.known_devices()[-1].device == "cpu"
+    assert blender_engine.known_devices()[-1].device == "cpu"

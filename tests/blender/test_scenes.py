@@ -5,11 +5,11 @@ from pathlib import Path
 
 import bpy
 import pytest
-from test_job_life import HALFWAY, reconstructed, wait, window  # noqa: F401
+from test_job_life import HALFWAY, reconstructed, wait  # noqa: F401
 from test_jobs import PLY
 
-from in2n_blender.blender import cameras, registration, scene_state, workspaces
-from in2n_blender.blender.operators import job as jobs
+from in2n_blender.blender import cameras, jobs, registration, scene_state, workspaces
+from in2n_blender.blender.operators.job import JobOperator
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_only_operators_that_change_the_file_are_undo_steps():
         if issubclass(c, bpy.types.Operator) and "UNDO" in getattr(c, "bl_options", ())
     }
     assert {"in2n.import_capture", "in2n.look_through"} <= steps
-    assert not any(issubclass(c, jobs.JobOperator) and c.bl_idname in steps for c in registration.CLASSES)
+    assert not any(issubclass(c, JobOperator) and c.bl_idname in steps for c in registration.CLASSES)
 
 
 def test_undo_while_a_job_runs(reconstructed, scene, recording, window):
@@ -96,7 +96,7 @@ def test_undo_while_a_job_runs(reconstructed, scene, recording, window):
     scene.in2n.capture.location.x = 5
     bpy.ops.ed.undo_push(message="moved")
     bpy.ops.in2n.extract_mesh(edit="original")
-    window(lambda: jobs.tasks.current().progress is not None)
+    window(lambda: jobs.current() and jobs.current().progress is not None)
     bpy.ops.ed.undo()
     rename_everything()
     (Path(bpy.context.scene.in2n.workspace) / "released").touch()

@@ -16,15 +16,14 @@ from panel_reader import Read
 from PIL import Image
 
 import in2n_blender
-from in2n_blender.blender import alignment, cameras, instructions, operators, panels, pictures, tasks, translations
+from in2n_blender.blender import alignment, cameras, instructions, jobs, operators, panels, pictures, translations
 from in2n_blender.blender.panels.base import what_is_missing
 from in2n_blender.blender.scene_state import active_edit
 from in2n_blender.link.requests import PreviewGrid
 from in2n_blender.models import catalogue
 from in2n_blender.scene.capture import pinhole_capture
-from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.readers import read as read_capture
-from in2n_blender.scene.reporting import Artifact, Progress
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 
@@ -153,13 +152,12 @@ def test_the_grid_grows_picture_by_picture(imported, scene, recording):
     assert Read(panels.IN2N_PT_edit).count("picture") == 0, "a damaged record shows nothing"
 
 
-def test_a_running_job_is_shown_in_its_own_step(workspace, scene, recording):
-    def wait(emit, cancelled):
-        emit(Progress(5, 20, "views", "Editing"))
-        emit(Artifact("image", str(workspace.edit("snow") / "preview.png")))
-        while not cancelled():
+def test_a_running_job_is_shown_in_its_own_step(workspace, scene, recording, window):
+    def wait(report):
+        report.artifact("image", workspace.edit("snow") / "preview.png")
+        while True:
+            report.progress(5, 20, "views", "Editing")
             time.sleep(0.01)
-        raise Cancelled()
 
     for label, name in (
         ("Reconstruct", "reconstruct"),
@@ -167,18 +165,15 @@ def test_a_running_job_is_shown_in_its_own_step(workspace, scene, recording):
         ("Extract mesh", "results"),
         ("Install engine", "capture"),
     ):
-        job = tasks.begin(tasks.Job(label, wait))
-        job.start()
-        deadline = time.monotonic() + 5
-        while job.image is None and time.monotonic() < deadline:
-            job.drain()
+        job = window.begin(label, wait)
+        window(lambda job=job: job.image is not None and job.progress is not None)
         shown = read_all()
         assert [step for step in shown if "in2n.cancel" in shown[step].buttons()] == [name]
         assert shown[name].count("picture") == (2 if label == "Edit" else 0 if name == "capture" else 1), (
             "an edit shows photo and edit"
         )
-        job.cancel()
-        assert job.wait(5)
+        bpy.ops.in2n.cancel()
+        window(lambda: not jobs.busy())
 
 
 def test_the_list_shows_what_is_selected(workspace, scene, recording):
@@ -687,7 +682,7 @@ def spoken_in(file: Path) -> set[tuple[str, str]]:
 
 def test_all_that_the_sidebar_says_is_translated(extension):
     files = [*Path(panels.__file__).parent.glob("*.py"), *Path(operators.__file__).parent.glob("*.py")]
-    silent = ("engine.py", "capture.py")  # dialogs that have no translation
+    silent = ("installation.py", "capture.py")  # dialogs that have no translation
     spoken = set().union(
         *(spoken_in(file) for file in files if file.parent.name == "panels" or file.name not in silent)
     )
@@ -721,4 +716,4 @@ def test_translations_come_and_go_with_the_extension(home, monkeypatch):
 def test_no_key_is_taken(extension):
     keymaps = bpy.context.window_manager.keyconfigs.addon.keymaps if bpy.context.window_manager.keyconfigs.addon else []
     assert not [item for keymap in keymaps for item in keymap.keymap_items if item.idname.startswith("in2n.")]
-    assert not tasks.running()
+    assert not jobs.busy()

@@ -42,8 +42,8 @@ def module(name):
     return sys.modules[f"{PACKAGE}.{name}"]
 
 
-def tasks():
-    return module("blender.tasks")
+def jobs():
+    return module("blender.jobs")
 
 
 def scene():
@@ -58,7 +58,7 @@ def answers(**by_method):
     """What the engine is to answer from now on; `import_` stands for "import"."""
     by_method = {name.rstrip("_"): answer for name, answer in by_method.items()}
     RECORDING.write_text(json.dumps({"asked": str(RECORDING.with_name("asked.jsonl")), "answers": by_method}))
-    module("blender.worker").stop()
+    module("blender.engine").stop()
 
 
 def asked():
@@ -98,8 +98,7 @@ def normalised():
 
 def settled(job_label):
     """Wait until the job has ended and its result is in."""
-    jobs = module("blender.operators.job")
-    yield from until(lambda: not jobs.busy(), what=f"the end of {job_label}")
+    yield from until(lambda: not jobs().busy(), what=f"the end of {job_label}")
     yield 0.5
 
 
@@ -122,7 +121,7 @@ def close_other_windows():
 
 def day():
     answers()
-    worker = module("blender.worker")
+    worker = module("blender.engine")
     worker.Client = functools.partial(
         worker.Client, worker=os.path.join(os.path.dirname(__file__), "recorded_worker.py")
     )
@@ -196,12 +195,14 @@ def reconstruct():
         },
     )
     yield from click_text("Reconstruct", which=1)  # the first is the panel's title
-    yield from until(lambda: tasks().current() and tasks().current().image, what="the first picture")
+    yield from until(lambda: jobs().current() and jobs().current().image, what="the first picture")
     yield from pictures("04-reconstructing")
-    yield from key("ESC")
+    yield from key("ESC")  # which is Blender's own: to stop a playback must not cancel an hour of training
+    assert jobs().running() and not jobs().current().cancelling
+    yield from click_text("Cancel")
     yield from settled("the reconstruction")
     assert "cancelled" in status(), status()
-    yield from pictures("05-cancelled-by-escape")
+    yield from pictures("05-cancelled")
     state = json.dumps({"done": True, "psnr_db": 27.3})
     answers(
         reconstruct={
@@ -222,7 +223,7 @@ def preview():
     looks = snowy("snowy")
     answers(preview={"events": [progress(0, 4, "Editing", unit="pictures")], "until_cancelled": True})
     yield from click_text("Preview Grid")
-    yield from until(lambda: tasks().running() and tasks().current().progress is not None, what="the preview to begin")
+    yield from until(lambda: jobs().running() and jobs().current().progress is not None, what="the preview to begin")
     folder = asked()[-1]
     yield from pictures("07-preview-begins")
     yield from click_text("Cancel")
@@ -291,7 +292,7 @@ def edit():
         }
     )
     yield from click_text("Start Edit")
-    yield from until(lambda: tasks().current().image, what="the first edited view")
+    yield from until(lambda: jobs().current().image, what="the first edited view")
     press(bpy.ops.in2n.extract_mesh)
     yield from pictures("09-editing-and-a-job-that-waits")
     press(bpy.ops.in2n.cancel_waiting, index=0)
@@ -345,7 +346,7 @@ def save_and_reopen():
     yield 1.0
     yield from show_tab("IN2N")
     assert [e.name for e in scene().in2n.edits][:1] and scene().in2n.workspace == str(blend.with_suffix(".in2n"))
-    assert module("blender.operators.job").offered(scene()).label == "Edit"
+    assert module("blender.jobs").offered(scene()).label == "Edit"
     yield from pictures("14-reopened")
 
 

@@ -21,11 +21,11 @@ LONGEST = 700.0  # seconds for a job, on two slow cores
 
 
 def jobs():
-    return sys.modules[f"{PACKAGE}.blender.operators.job"]
+    return sys.modules[f"{PACKAGE}.blender.jobs"]
 
 
 def running():
-    return sys.modules[f"{PACKAGE}.blender.tasks"].current()
+    return sys.modules[f"{PACKAGE}.blender.jobs"].current()
 
 
 def picture(name):
