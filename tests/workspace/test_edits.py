@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from in2n_blender.link.requests import Edit, ExtractMesh, PathThroughViews, RenderPath
+from in2n_blender.link.requests import Edit, ExtractMesh, PathThroughViews, RenderPath, from_params
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace import edits
@@ -146,7 +146,7 @@ def job(name):
 def test_the_job_that_can_be_gone_on_with_knows_the_new_name(workspace):
     write_json(workspace.root / "job.json", job("snow"))
     edits.rename(workspace, "snow", "ice")
-    more, itself, frames, mesh, path = unfinished(workspace.root).requests
+    more, itself, frames, mesh, path = (from_params(*request) for request in unfinished(workspace.root).requests)
     assert (more.parent, itself.name, frames.edit, mesh.edit) == ("ice", "ice", "ice", None)
     assert path.name == "snow", "a camera path's own name"
 
