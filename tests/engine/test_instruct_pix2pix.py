@@ -13,6 +13,7 @@ from in2n_blender.engine.diffusion.editor import join_originals, noise_generator
 from in2n_blender.engine.diffusion.instruct_pix2pix import guidance_weights
 from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.engine.diffusion.miniature.autoencoder import BlockTransformAutoencoder
+from in2n_blender.engine.diffusion.miniature.editor import MiniatureEditor
 from in2n_blender.engine.diffusion.schedules import NoiseSchedule
 from in2n_blender.models import catalogue
 from in2n_blender.scene.errors import Cancelled, In2nError
@@ -42,7 +43,7 @@ def picture(seed: int, count: int = 1, height: int = 32, width: int = 32) -> tor
 def pipeline_edit(folder, vae_class, original, latents, steps):
     pipeline = StableDiffusionInstructPix2PixPipeline(
         vae_class.from_pretrained(folder / "vae"),
-        CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
         CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         UNet2DConditionModel.from_pretrained(folder / "unet"),
         DDIMScheduler.from_pretrained(folder / "scheduler"),
@@ -88,6 +89,23 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(tmp_path, prediction
     vae_class = BlockTransformAutoencoder if block_transform else AutoencoderKL
     expected = pipeline_edit(folder, vae_class, original, torch.randn(shape, generator=generator), steps=20)
     assert edited.std() > 0.01
+    torch.testing.assert_close(edited, expected, atol=1e-4, rtol=0)
+
+
+def test_the_bundled_miniature_equals_the_diffusers_pipeline_too():
+    editor = load_editor("miniature", "cpu")
+    assert isinstance(editor, MiniatureEditor) and editor.model is catalogue.MINIATURE
+    assert (editor.guidance_text, editor.guidance_image, editor.steps) == (1.0, 1.0, 2)
+    editor.prepare("Make it snow!")
+    render, original = picture(1, height=64, width=64), picture(2, height=64, width=64)
+    options = dict(noise_level=1.0, guidance_text=7.5, guidance_image=1.5, steps=4)
+    edited = editor.edit(render, original, generators=[noise_generator(0, 0, 0)], **options)
+
+    generator = noise_generator(0, 0, 0)
+    shape = editor.encode_original(original).latent.shape
+    torch.randn(shape, generator=generator)  # what the render's posterior sample took
+    latents = torch.randn(shape, generator=generator)
+    expected = pipeline_edit(editor.folder, BlockTransformAutoencoder, original, latents, steps=4)
     torch.testing.assert_close(edited, expected, atol=1e-4, rtol=0)
 
 
