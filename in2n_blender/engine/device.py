@@ -12,7 +12,14 @@ from ..scene.reporting import Reporter
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto": CUDA, else Apple's MPS, else the CPU; anything else by its name. Raises In2nError("no_device")."""
+    """The device of a name.
+
+    Args:
+        name: "auto" (CUDA, else Apple's MPS, else the CPU), or torch's name: "cpu", "cuda", "cuda:1", "mps".
+
+    Raises:
+        In2nError: "no_device" where this machine has no such device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = torch.device(name)
@@ -40,7 +47,12 @@ def describe_device(device: torch.device) -> str:
 
 
 def find_devices() -> list[dict]:
-    """What torch can compute on, best first: [{"device", "name", "memory_gb"}]."""
+    """What torch can compute on, best first.
+
+    Returns:
+        For each device "device" (its name for `pick_device`), "name" (its maker's) and "memory_gb" (2^30 bytes; None
+        where it has no memory of its own).
+    """
     found = []
     for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(i)

@@ -24,12 +24,12 @@ class CostMeter:
             work()
         cost.seconds, cost.cpu_seconds, cost.peak_memory_mb
 
-    seconds: of wall clock. cpu_seconds: user and system time of all threads of this process.
-    peak_memory_mb (10^6 bytes): on CUDA the most that torch had allocated on the device, exactly; blocks on one device
-    cannot be nested, for each resets torch's own counter. Elsewhere the largest resident set of this process (with MPS:
-    plus what Metal holds), libraries and all. The system's own high-water mark (ru_maxrss) never falls, so that a block
-    after a larger one would inherit its peak: a thread samples the current size instead, and misses peaks shorter than
-    SAMPLE_SECONDS.
+    On CUDA blocks on one device cannot be nested, for each resets torch's own counter. Elsewhere the system's own
+    high-water mark (ru_maxrss) never falls, so that a block after a larger one would inherit its peak: a thread samples
+    the current size instead, and misses peaks shorter than SAMPLE_SECONDS.
+
+    Args:
+        device: What the block computes on.
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
@@ -41,14 +41,21 @@ class CostMeter:
 
     @property
     def seconds(self) -> float:
+        """Seconds of wall clock."""
         return (self._ended or self._clocks())[0] - self._began[0]
 
     @property
     def cpu_seconds(self) -> float:
+        """Seconds of user and system time of all threads of this process."""
         return (self._ended or self._clocks())[1] - self._began[1]
 
     @property
     def peak_memory_mb(self) -> float:
+        """Peak memory in 10^6 bytes.
+
+        On CUDA the most that torch had allocated on the device, exactly; elsewhere the largest resident set of this
+        process (with MPS: plus what Metal holds), libraries and all.
+        """
         if self._ended is None:
             self._sample()
         return self._peak / MB
@@ -83,6 +90,14 @@ class CostMeter:
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB: 10 log10(1 / mean((image - truth)^2)); inf for equal images."""
+    """Peak signal-to-noise ratio, 10 log10(1 / mean((image - truth)^2)).
+
+    Args:
+        image: Of any shape, in [0, 1].
+        truth: Of the same shape.
+
+    Returns:
+        In dB; inf for equal images.
+    """
     error = float(np.mean((np.asarray(image, np.float64) - np.asarray(truth, np.float64)) ** 2))
     return math.inf if error == 0 else -10 * math.log10(error)

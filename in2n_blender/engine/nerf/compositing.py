@@ -1,4 +1,4 @@
-"""What each interval of a ray adds to what is seen (Max 1995, "Optical Models for Direct Volume Rendering")."""
+"""What each interval of a ray adds to its colour (Max 1995, "Optical Models for Direct Volume Rendering")."""
 
 import nerfacc
 import torch
@@ -8,10 +8,17 @@ from .kernels.launch import available, launch_over_rays, numbers
 
 
 def ray_weights(starts: torch.Tensor, ends: torch.Tensor, densities: torch.Tensor) -> torch.Tensor:
-    """Weights w_i = T_i (1 - exp(-sigma_i (end_i - start_i))), T_i the light that the intervals before let through.
+    """Weights of the intervals along rays (Max 1995, "Optical Models for Direct Volume Rendering").
 
-    starts, ends, densities: (rays, samples), densities >= 0. Returns (rays, samples), differentiable in densities
-    alone.
+    w_i = T_i (1 - exp(-sigma_i (end_i - start_i))), the transmittance T_i being what the intervals before let through.
+
+    Args:
+        starts: (rays, samples) distances in normalised scene units.
+        ends: (rays, samples) distances in normalised scene units.
+        densities: (rays, samples) per normalised scene unit, >= 0.
+
+    Returns:
+        (rays, samples), differentiable in the densities alone.
     """
     if available(densities.device):
         return _RayWeights.apply(starts.contiguous(), ends.contiguous(), densities.contiguous())
@@ -19,7 +26,7 @@ def ray_weights(starts: torch.Tensor, ends: torch.Tensor, densities: torch.Tenso
 
 
 def ray_weights_torch(starts: torch.Tensor, ends: torch.Tensor, densities: torch.Tensor) -> torch.Tensor:
-    """The twin of `ray_weights` by nerfacc's dense rendering in plain torch."""
+    """The twin of `ray_weights`: nerfacc's dense rendering in plain torch."""
     weights, _, _ = nerfacc.render_weight_from_density(starts, ends, densities)
     return weights
 

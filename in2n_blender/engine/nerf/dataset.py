@@ -17,18 +17,27 @@ from .rendering import RayBundle
 
 @dataclass(frozen=True)
 class SceneTransform:
-    """normalised = (capture point - center) * scale; no rotation, so directions are the same in both."""
+    """From the capture's coordinates to normalised scene units, without rotation: directions are the same in both.
+
+    normalised = (capture point - center) * scale
+
+    Attributes:
+        center: In capture units.
+        scale: Normalised scene units in a unit of the capture.
+    """
 
     center: tuple[float, float, float]
     scale: float
 
     @staticmethod
     def of(cameras: list[Camera]) -> SceneTransform:
-        """What the cameras look at goes to the origin, the farthest camera to distance 1: contraction leaves all of
-        that alone.
+        """What the cameras look at goes to the origin, the farthest camera to distance 1: contraction leaves it alone.
 
         The look-at point is the least-squares point nearest to all optical axes; where it would lie behind the cameras
-        (they look outwards), the mean camera position takes its place.
+        (they look outwards), the mean camera position is the center.
+
+        Args:
+            cameras: All of the capture's.
         """
         positions = np.stack([c.position for c in cameras])
         forward = np.stack([-c.camera_to_world[:3, 2] for c in cameras])
@@ -40,22 +49,43 @@ class SceneTransform:
         return SceneTransform(tuple(float(c) for c in center), float(1 / max(farthest, 1e-6)))
 
     def apply(self, points: torch.Tensor) -> torch.Tensor:
-        """(n, 3) capture coordinates -> normalised scene units."""
+        """Capture coordinates (n, 3) -> normalised scene units (n, 3)."""
         return (points - torch.tensor(self.center, device=points.device)) * self.scale
 
 
 def camera_bundle(camera: Camera, transform: SceneTransform, device) -> tuple[RayBundle, torch.Tensor]:
-    """Rays through all pixels of a camera, row by row, and each one's cosine to the optical axis (rays,)."""
+    """Rays through the centres of all pixels of a camera, row by row.
+
+    Args:
+        camera: In capture units.
+        transform: To normalised scene units.
+        device: Where the rays go.
+
+    Returns:
+        The bundle, and each ray's cosine to the optical axis (rays,), on the CPU.
+    """
     origins, directions = (torch.from_numpy(a) for a in camera.rays())
     length = directions.norm(dim=-1, keepdim=True)
     return RayBundle(transform.apply(origins).to(device), (directions / length).to(device)), (1 / length[:, 0])
 
 
 class RayDataset:
-    """All pixels of the training views in one flat 8-bit tensor, views of any sizes, any of which can be replaced.
+    """The rays through all pixels of the training views, with their colours, any of which can be replaced.
 
-    images: per view a (height, width, 3 or 4) float32 array, sRGB in [0, 1] (alpha not premultiplied); taken one at a
-    time. refinement: corrections of the poses, which `cameras` and `rays` then include.
+    The colours are one flat 8-bit tensor, so that the views can be of any sizes.
+
+    Args:
+        cameras: The views' cameras.
+        images: Per view a (height, width, 3 or 4) float32 array, sRGB in [0, 1] (alpha not premultiplied); taken one at
+            a time. With an alpha in one view all have one, 1 where it is missing.
+        transform: From the capture to normalised scene units.
+        device: Where the pixels lie.
+
+    Attributes:
+        refinement: Corrections of the poses, which `cameras` and `rays` then include; set by the trainer.
+        sizes: (height, width) of every view.
+        starts: (views + 1,) the first pixel of every view, and the number of all.
+        colors: (pixels, 3 or 4) uint8.
     """
 
     def __init__(self, cameras: list[Camera], images: Iterable[np.ndarray], transform: SceneTransform, device):
@@ -87,11 +117,19 @@ class RayDataset:
 
     @property
     def has_alpha(self) -> bool:
+        """Whether the colours have an alpha."""
         return self.colors.shape[1] == 4
 
     def replace(self, view: int, image: torch.Tensor) -> None:
-        """Put a (height, width, 3 or 4) image in [0, 1] in place of a view's pixels; a missing alpha keeps the old one
-        (1 at first)."""
+        """Replace a view's pixels.
+
+        Args:
+            view: Index of the training view.
+            image: (height, width, 3 or 4) in [0, 1], sRGB; without alpha the view keeps its own.
+
+        Raises:
+            ValueError: The image has another number of pixels.
+        """
         pixels = (image.reshape(-1, image.shape[-1]).clamp(0, 1) * 255).round().to(torch.uint8).to(self.device)
         rows = self.colors[self.starts[view] : self.starts[view + 1]]
         if pixels.shape[0] != rows.shape[0]:
@@ -99,25 +137,37 @@ class RayDataset:
         rows[:, : pixels.shape[1]] = pixels
 
     def restore(self, colors: torch.Tensor | None) -> None:
-        """Put the pixels of all views, as a checkpoint of an edit holds them in `colors`, in place of these.
+        """Replace the pixels of all views by those in a checkpoint of an edit.
+
+        Args:
+            colors: As the attribute of that name; None: the checkpoint has none.
 
         Raises:
-            In2nError: "bad_checkpoint" where they are missing or not as many, or of another kind.
+            In2nError: "bad_checkpoint" where they are missing, not as many, or of another kind.
         """
         if colors is None or colors.shape != self.colors.shape or colors.dtype != self.colors.dtype:
             raise bad_checkpoint("The checkpoint's edited photos do not fit the capture.")
         self.colors.copy_(colors)
 
     def image(self, view: int) -> torch.Tensor:
-        """(height, width, 3 or 4) float32 in [0, 1], as the view stands now."""
+        """A view as it stands now: (height, width, 3 or 4) float32 in [0, 1], sRGB."""
         return self.colors[self.starts[view] : self.starts[view + 1]].view(*self.sizes[view], -1).float() / 255
 
     def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Indices of `count` random pixels of all views."""
+        """Indices (count,) of random pixels of all views."""
         return torch.randint(self.colors.shape[0], (count,), generator=generator, device=self.device)
 
     def sample_patches(self, count: int, side: int, generator: torch.Generator) -> torch.Tensor:
-        """Indices (count * side * side) of random square patches, row by row; views smaller than side are skipped."""
+        """Indices of random square patches; views smaller than a patch are skipped.
+
+        Args:
+            count: Number of patches.
+            side: Pixels along a side.
+            generator: On the dataset's device.
+
+        Returns:
+            (count * side * side,) row by row, patch by patch; (0,) where all views are too small.
+        """
         fitting = [view for view, (h, w) in enumerate(self.sizes) if min(h, w) >= side]
         if not fitting:
             return torch.empty(0, dtype=torch.long, device=self.device)
@@ -134,7 +184,11 @@ class RayDataset:
         return torch.cat(patches)
 
     def rays(self, pixels: torch.Tensor) -> RayBundle:
-        """The rays through the centres of pixels given by index."""
+        """The rays through the centres of pixels.
+
+        Args:
+            pixels: (rays,) indices.
+        """
         view = torch.searchsorted(self._starts, pixels, right=True) - 1
         inside = pixels - self._starts[view]
         x, y = inside % self._widths[view] + 0.5, inside // self._widths[view] + 0.5
@@ -147,11 +201,17 @@ class RayDataset:
         return RayBundle(origins, directions, view)
 
     def targets(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(count, 3 or 4) float32 in [0, 1]."""
+        """The colours (pixels, 3 or 4) of pixels given by index, float32 in [0, 1], sRGB."""
         return self.colors[pixels].float() / 255
 
 
 def training_rays(capture: PinholeCapture, images: Iterable[np.ndarray], device) -> RayDataset:
-    """The rays of the capture's training views; images in the order of capture.training_views."""
+    """The rays of a capture's training views.
+
+    Args:
+        capture: Normalised.
+        images: As `RayDataset` takes them, in the order of capture.training_views.
+        device: Where the pixels lie.
+    """
     cameras = [view.camera for view in capture.training_views]
     return RayDataset(cameras, images, SceneTransform.of([view.camera for view in capture.views]), device)

@@ -16,10 +16,11 @@ from .kernels.launch import available, launch_all, launch_over_rays, vec3s, vect
 
 @dataclass(frozen=True)
 class GridLayout:
-    """Where each level lives in the flat table.
+    """Where each level lies in the flat table.
 
-    resolutions[l]: grid points along one axis; offsets[l], sizes[l]: first row and rows of level l; a level is hashed
-    when sizes[l] < resolutions[l] ** 3 (then sizes[l] is a power of two).
+    Attributes:
+        resolutions: Grid points along an axis of each level.
+        sizes: Rows of each level. A level is hashed when they are fewer than resolution ** 3; then a power of two.
     """
 
     resolutions: tuple[int, ...]
@@ -27,17 +28,26 @@ class GridLayout:
 
     @staticmethod
     def growing(levels: int, coarsest: int, finest: int, log2_table: int) -> "GridLayout":
-        """Resolutions growing geometrically from coarsest to finest, at most 2**log2_table rows a level."""
+        """Resolutions that grow geometrically.
+
+        Args:
+            levels: Number of levels.
+            coarsest: Grid points along an axis of the first level.
+            finest: Grid points along an axis of the last level.
+            log2_table: A level has at most 2**log2_table rows.
+        """
         growth = (finest / coarsest) ** (1 / max(levels - 1, 1))
         resolutions = tuple(round(coarsest * growth**level) for level in range(levels))
         return GridLayout(resolutions, tuple(min(r**3, 2**log2_table) for r in resolutions))
 
     @property
     def offsets(self) -> tuple[int, ...]:
+        """The first row of every level."""
         return tuple(sum(self.sizes[:level]) for level in range(len(self.sizes)))
 
     @property
     def rows(self) -> int:
+        """The rows of all levels."""
         return sum(self.sizes)
 
     @property
@@ -47,9 +57,15 @@ class GridLayout:
 
 
 def encode_torch(positions: torch.Tensor, table: torch.Tensor, layout: GridLayout) -> torch.Tensor:
-    """Trilinear interpolation at every level, in plain torch.
+    """Trilinear interpolation at every level: the twin of `GridEncoding.forward` in plain torch.
 
-    positions: (points, 3) in [0, 1]; table: (layout.rows, features). Returns (points, levels * features).
+    Args:
+        positions: (points, 3) in [0, 1].
+        table: (layout.rows, features).
+        layout: Of the table.
+
+    Returns:
+        (points, levels * features), differentiable in positions and table.
     """
     encoded = []
     for resolution, size, offset in zip(layout.resolutions, layout.sizes, layout.offsets):
@@ -141,10 +157,13 @@ class _WarpEncoding(torch.autograd.Function):
 
 
 class GridEncoding(nn.Module):
-    """A table of features read at points in [0, 1]^3.
+    """A table of features read at points of the unit cube (Müller et al. 2022, section 3).
 
-    forward: (points, 3) float32 -> (points, levels * features) float32, differentiable in points and table.
-    threads: on a CPU; None: as many as torch uses. The numbers are the same with any.
+    Args:
+        layout: Of the table.
+        features: Numbers in a row.
+        initial_range: Features start uniform in [-initial_range, initial_range].
+        threads: On a CPU; None: as many as torch uses. The numbers are the same with any.
     """
 
     def __init__(self, layout: GridLayout, features: int, initial_range: float = 1e-4, threads: int | None = None):
@@ -157,9 +176,18 @@ class GridEncoding(nn.Module):
 
     @property
     def width(self) -> int:
+        """Numbers in an encoding: levels * features."""
         return len(self.layout.sizes) * self.features
 
     def forward(self, positions: torch.Tensor) -> torch.Tensor:
+        """Trilinear interpolation at every level.
+
+        Args:
+            positions: (points, 3) float32; what lies outside [0, 1] is clamped.
+
+        Returns:
+            (points, levels * features) float32, differentiable in positions and table.
+        """
         if not available(positions.device):
             return encode_torch(positions, self.table, self.layout)
         positions = positions.contiguous().clamp(0, 1)

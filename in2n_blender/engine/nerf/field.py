@@ -16,7 +16,14 @@ def _density(features: torch.Tensor) -> torch.Tensor:
 
 
 def spherical_harmonics(directions: torch.Tensor) -> torch.Tensor:
-    """Real spherical harmonics up to degree 2: unit directions (n, 3) -> (n, 9)."""
+    """Real spherical harmonics up to degree 2.
+
+    Args:
+        directions: (n, 3) of unit length.
+
+    Returns:
+        (n, 9).
+    """
     x, y, z = directions.unbind(-1)
     return torch.stack(
         [
@@ -35,7 +42,10 @@ def spherical_harmonics(directions: torch.Tensor) -> torch.Tensor:
 
 
 class ProposalField(nn.Module):
-    """Density alone, from one feature a level: points (n, 3) in the unit cube -> (n,)."""
+    """Density alone, from one feature a level: it says where the field is worth sampling.
+
+    forward: points (n, 3) in the unit cube -> densities (n,) per normalised scene unit.
+    """
 
     def __init__(self, settings: NerfSettings):
         super().__init__()
@@ -69,21 +79,34 @@ class RadianceField(nn.Module):
         self.color = nn.Sequential(*layers, nn.Linear(widths[-1], 3))
 
     def forward(self, points: torch.Tensor, directions: torch.Tensor, views: torch.Tensor | None = None):
-        """points (n, 3) in the unit cube, directions (rays, 3) unit -> density (n,), sRGB colour (n, 3).
+        """Density and colour at the samples of rays.
 
-        n is a multiple of rays, the samples of a ray lie together; views (rays,), None: the mean of the training views'
-        appearances, a constant.
+        Args:
+            points: (n, 3) in the unit cube; n is a multiple of rays, the samples of a ray lie together.
+            directions: (rays, 3) of unit length.
+            views: (rays,) training views; None: the mean of their appearances, a constant.
+
+        Returns:
+            Densities (n,) per normalised scene unit and sRGB colours (n, 3) in [0, 1].
         """
         encoded = self.encoding(points)
         colors = self.colors(encoded.view(len(directions), -1, self.encoding.width), self.along_ray(directions, views))
         return _density(encoded.sum(-1)), colors.flatten(0, 1)
 
     def density(self, points: torch.Tensor) -> torch.Tensor:
+        """Points (n, 3) in the unit cube -> densities (n,) per normalised scene unit."""
         return _density(self.encoding(points).sum(-1))
 
     def along_ray(self, directions: torch.Tensor, views: torch.Tensor | None) -> torch.Tensor:
-        """(rays, hidden): what is the same all along a ray, direction and appearance, adds to the first layer of the
-        colour MLP, with its bias."""
+        """What direction and appearance, the same all along a ray, add to the first layer of the colour MLP.
+
+        Args:
+            directions: (rays, 3) of unit length.
+            views: (rays,) training views; None: the mean of their appearances.
+
+        Returns:
+            (rays, hidden), the layer's bias included.
+        """
         inputs = [spherical_harmonics(directions)]
         if self.appearance is not None:
             mean = lambda: self.appearance.detach().mean(0).expand(len(directions), -1)
@@ -91,6 +114,14 @@ class RadianceField(nn.Module):
         return F.linear(torch.cat(inputs, -1), self.color[0].weight[:, self.encoding.width :], self.color[0].bias)
 
     def colors(self, encoded: torch.Tensor, along_ray: torch.Tensor) -> torch.Tensor:
-        """encoded (rays, samples, width), along_ray (rays, hidden) -> sRGB (rays, samples, 3)."""
+        """The colour MLP.
+
+        Args:
+            encoded: (rays, samples, width) encodings.
+            along_ray: (rays, hidden) of `along_ray`.
+
+        Returns:
+            (rays, samples, 3) sRGB in [0, 1].
+        """
         units = F.linear(encoded, self.color[0].weight[:, : self.encoding.width]).add_(along_ray[:, None])
         return torch.sigmoid(self.color[1:](units))

@@ -14,8 +14,17 @@ from .kernels.losses import loss_kernel
 def ray_losses(
     bins: torch.Tensor, weights: torch.Tensor, proposal_bins: torch.Tensor, proposal_weights: torch.Tensor
 ) -> torch.Tensor:
-    """(3,): `interlevel_loss`, `distortion_loss` and `nearness_loss`, by one kernel that finds values and gradients at
-    once."""
+    """All losses on the weights of rays, by one kernel that finds values and gradients at once.
+
+    Args:
+        bins: (rays, n + 1) ascending in [0, 1], the field's.
+        weights: (rays, n).
+        proposal_bins: (rays, m + 1) ascending in [0, 1].
+        proposal_weights: (rays, m).
+
+    Returns:
+        (3,): `interlevel_loss`, `distortion_loss` and `nearness_loss`, differentiable in both weights.
+    """
     if available(weights.device):
         return _RayLosses.apply(bins, weights, proposal_bins, proposal_weights)
     return torch.stack(
@@ -66,10 +75,16 @@ class _RayLosses(torch.autograd.Function):
 def interlevel_loss(
     bins: torch.Tensor, weights: torch.Tensor, proposal_bins: torch.Tensor, proposal_weights: torch.Tensor
 ) -> torch.Tensor:
-    """Mip-NeRF 360, equation 13: a proposal must bound the weights that the field found.
+    """A proposal must bound the weights that the field found (Mip-NeRF 360, equation 13).
 
-    bins, weights: (rays, n + 1), (rays, n), taken as constants; proposal_bins, proposal_weights: (rays, m + 1),
-    (rays, m).
+    Args:
+        bins: (rays, n + 1) ascending in [0, 1], a constant.
+        weights: (rays, n), a constant.
+        proposal_bins: (rays, m + 1) ascending in [0, 1].
+        proposal_weights: (rays, m).
+
+    Returns:
+        A scalar, the mean over the rays.
     """
     bins, weights = bins.detach(), weights.detach()
     bound = _outer(bins, proposal_bins, proposal_weights)
@@ -86,9 +101,14 @@ def _outer(bins: torch.Tensor, proposal_bins: torch.Tensor, proposal_weights: to
 
 
 def distortion_loss(bins: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mip-NeRF 360, equation 15, in the O(n) form of Sun et al. 2022 ("Improved DVGO"): weights gather in one place.
+    """Weights gather in one place (Mip-NeRF 360, equation 15, in the O(n) form of Sun et al. 2022, "Improved DVGO").
 
-    bins: (rays, n + 1) in [0, 1]; weights: (rays, n).
+    Args:
+        bins: (rays, n + 1) ascending in [0, 1].
+        weights: (rays, n).
+
+    Returns:
+        A scalar, the mean over the rays.
     """
     middle, width = (bins[:, 1:] + bins[:, :-1]) / 2, bins[:, 1:] - bins[:, :-1]
     weight_before = weights.cumsum(-1) - weights
@@ -98,22 +118,29 @@ def distortion_loss(bins: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def nearness_loss(bins: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean of weight times nearness, sum_i w_i (1 - s_i): where photos do not say how far something is, such as a plain
-    sky, it goes far away and leaves no floaters before it.
+    """What could be farther away goes far away: mean of weight times nearness, sum_i w_i (1 - s_i).
 
-    bins: (rays, n + 1) spacing in [0, 1]; weights: (rays, n).
+    Where photos do not say how far something is, such as a plain sky, it then leaves no floaters before it.
+
+    Args:
+        bins: (rays, n + 1) ascending in [0, 1].
+        weights: (rays, n).
+
+    Returns:
+        A scalar, the mean over the rays.
     """
     middle = (bins[:, 1:] + bins[:, :-1]) / 2
     return (weights * (1 - middle)).sum(-1).mean()
 
 
 class PerceptualLoss(nn.Module):
-    """LPIPS (Zhang et al. 2018) on patches, by the `lpips` package with the AlexNet backbone, as Instruct-NeRF2NeRF
-    uses it.
+    """LPIPS (Zhang et al. 2018) on patches, by the `lpips` package with AlexNet, as Instruct-NeRF2NeRF uses it.
 
     forward: two (patches, 3, side, side) sRGB tensors in [0, 1] -> scalar.
-    random_backbone: whether the backbone has the package's seeded random weights because the trained ones were not to
-    be had.
+
+    Args:
+        random_backbone: Give the backbone the package's random weights, for where the trained ones are not to be had.
+        seed: Of the random weights.
     """
 
     def __init__(self, random_backbone: bool, seed: int = 0):
@@ -131,10 +158,13 @@ class PerceptualLoss(nn.Module):
 
 
 def perceptual_loss(mode: str, log) -> PerceptualLoss | None:
-    """The perceptual loss by the setting: "off", "lpips" (falls back to L1 only), or "lpips-or-random".
+    """The perceptual loss that the settings ask for.
 
-    The trained backbone is used where its weights are on disk or may be fetched by torchvision; otherwise `log` is told
-    once what happens instead.
+    The trained backbone is used where its weights are on disk or IN2N_ALLOW_DOWNLOAD=1 lets torchvision fetch them.
+
+    Args:
+        mode: "off", "lpips" (falls back to none), or "lpips-or-random" (falls back to the seeded random backbone).
+        log: Called with one sentence when it falls back.
     """
     if mode == "off":
         return None

@@ -1,5 +1,5 @@
-"""Rendering without gradients: what `NerfModel.forward` shows, with two Warp kernels over rays that end where nothing
-more is seen.
+"""Rendering without gradients: what `NerfModel.forward` renders, by two Warp kernels over rays that end behind the
+first opaque surface.
 
 Nothing is looked up behind an opaque surface, and what torch would write to memory between its operations stays in
 registers; CPU and CUDA from one source. Their twin is `NerfModel.forward`, each of whose own kernels has one in plain
@@ -21,8 +21,14 @@ RAYS_IN_CACHE = 512
 
 @dataclass
 class RenderedRays:
-    """What a bundle shows, as in `Rendered`: color (rays, 3) sRGB without background, alpha (rays,), distance (rays,),
-    last_color (rays, 3)."""
+    """What a bundle shows, as in `Rendered`.
+
+    Attributes:
+        color: (rays, 3) sRGB without background.
+        alpha: (rays,) in [0, 1].
+        distance: (rays,) to the median weight, in normalised scene units.
+        last_color: (rays, 3) sRGB of the last samples.
+    """
 
     color: torch.Tensor
     alpha: torch.Tensor
@@ -31,8 +37,14 @@ class RenderedRays:
 
 
 def march(model: NerfModel, bundle: RayBundle) -> RenderedRays:
-    """`model(bundle)` without jitter, to within LEAST_TRANSMITTANCE. On a CPU every thread takes its share of the rays
-    to the end."""
+    """`model(bundle)` without jitter and gradients, to within LEAST_TRANSMITTANCE.
+
+    On a CPU every thread takes its part of the rays to the end.
+
+    Args:
+        model: On the bundle's device, which Warp must have.
+        bundle: In normalised scene units.
+    """
     threads = model.field.encoding.threads if bundle.origins.device.type == "cpu" and len(bundle) >= FEWEST_RAYS else 1
     if threads == 1:
         return _march(model, bundle)

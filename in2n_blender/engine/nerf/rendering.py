@@ -17,9 +17,12 @@ from .settings import NerfSettings
 
 @dataclass
 class RayBundle:
-    """origins, directions: (rays, 3) float32 in normalised scene units, directions of unit length.
+    """Rays in normalised scene units.
 
-    views: (rays,) the training view that each ray belongs to, for its appearance; None: the views' mean.
+    Attributes:
+        origins: (rays, 3) float32.
+        directions: (rays, 3) float32 of unit length.
+        views: (rays,) the training view that each ray belongs to, for its appearance; None: the views' mean.
     """
 
     origins: torch.Tensor
@@ -37,9 +40,19 @@ class RayBundle:
 
 @dataclass
 class Rendered:
-    """What a bundle shows. color (rays, 3) sRGB without background, alpha (rays,), last_color (rays, 3) of the last
-    samples; bins (rays, n + 1) in spacing, starts, ends, weights (rays, n) of the field, and the proposal's for its
-    loss."""
+    """What a bundle shows, and what the losses need of it.
+
+    Attributes:
+        color: (rays, 3) sRGB without background.
+        alpha: (rays,) the summed weight, at most 1.
+        last_color: (rays, 3) sRGB of the last samples.
+        bins: (rays, n + 1) in spacing from 0 to 1, the field's.
+        starts: (rays, n) distances in normalised scene units.
+        ends: (rays, n) distances in normalised scene units.
+        weights: (rays, n).
+        proposal_bins: (rays, m + 1) in spacing.
+        proposal_weights: (rays, m).
+    """
 
     color: torch.Tensor
     alpha: torch.Tensor
@@ -53,12 +66,17 @@ class Rendered:
 
     @property
     def distance(self) -> torch.Tensor:
-        """(rays,) to the median weight."""
+        """(rays,) to the median weight, in normalised scene units."""
         return _median(self.weights, self.starts, self.ends)
 
 
 class NerfModel(nn.Module):
-    """Proposal and field of one scene. near: in normalised scene units."""
+    """Proposal and field of one scene (Barron et al. 2022, "Mip-NeRF 360", with grids for its MLPs).
+
+    Args:
+        settings: Its sizes.
+        near: Where rays begin, in normalised scene units.
+    """
 
     def __init__(self, settings: NerfSettings, near: float = 0.05):
         super().__init__()
@@ -69,7 +87,13 @@ class NerfModel(nn.Module):
         self.near = near
 
     def forward(self, bundle: RayBundle, jitter: torch.Generator | None = None, anneal: float = 1.0) -> Rendered:
-        """anneal: exponent on the proposal's weights, below 1 early in training (Mip-NeRF 360, section 4)."""
+        """Render rays, differentiably.
+
+        Args:
+            bundle: In normalised scene units.
+            jitter: Of where the samples lie; None: in the middle, always the same.
+            anneal: Exponent on the proposal's weights, below 1 early in training (Mip-NeRF 360, section 4).
+        """
         proposal_bins = uniform_bins(len(bundle), self.settings.proposal_samples, bundle.origins.device, jitter)
         # The proposal only follows the field: what it has not learnt yet says nothing about a camera's pose.
         coarse = place_samples(bundle.origins.detach(), bundle.directions.detach(), proposal_bins, self.near)

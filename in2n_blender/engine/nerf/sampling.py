@@ -14,30 +14,52 @@ from .kernels.sampling import sampling_kernels
 
 
 def contract(positions: torch.Tensor) -> torch.Tensor:
-    """Mip-NeRF 360's contraction with the infinity norm: the unit cube stays, all space beyond goes into [-2, 2].
+    """Mip-NeRF 360's contraction (equation 10) with the infinity norm: [-1, 1] stays, all beyond goes into [-2, 2].
 
-    positions: (..., 3) in normalised scene units. Returns (..., 3).
+    Args:
+        positions: (..., 3) in normalised scene units.
+
+    Returns:
+        (..., 3) in [-2, 2].
     """
     norm = positions.abs().amax(-1, keepdim=True).clamp(min=1)
     return (2 - 1 / norm) * (positions / norm)
 
 
 def to_unit_cube(positions: torch.Tensor) -> torch.Tensor:
-    """Contracted positions mapped to [0, 1]^3, as the grid encoding wants them."""
+    """Contracted positions (..., 3) mapped to [0, 1], as the grid encoding wants them."""
     return (contract(positions) + 2) / 4
 
 
 def distance_to_spacing(distance: torch.Tensor) -> torch.Tensor:
-    """Nerfacto's piecewise spacing: linear up to distance 1, linear in disparity beyond."""
+    """Nerfacto's piecewise spacing: linear up to distance 1, linear in disparity beyond.
+
+    Args:
+        distance: Of any shape, in normalised scene units.
+
+    Returns:
+        Of the same shape, in [0, 1).
+    """
     return torch.where(distance < 1, distance / 2, 1 - 0.5 / distance.clamp(min=1e-6))
 
 
 def spacing_to_distance(spacing: torch.Tensor) -> torch.Tensor:
+    """The inverse of `distance_to_spacing`."""
     return torch.where(spacing < 0.5, spacing * 2, 0.5 / (1 - spacing).clamp(min=1e-6))
 
 
 def uniform_bins(rays: int, samples: int, device, jitter: torch.Generator | None = None) -> torch.Tensor:
-    """The bins of `samples` even intervals of [0, 1]: (rays, samples + 1); with a generator, jittered once a ray."""
+    """Even intervals of [0, 1].
+
+    Args:
+        rays: Number of rays.
+        samples: Intervals of a ray.
+        device: Where they lie.
+        jitter: Shifts the bins of each ray by up to half an interval; None: not.
+
+    Returns:
+        (rays, samples + 1) ascending.
+    """
     bins = torch.linspace(0, 1, samples + 1, device=device).expand(rays, -1)
     if jitter is None:
         return bins
@@ -47,15 +69,20 @@ def uniform_bins(rays: int, samples: int, device, jitter: torch.Generator | None
 
 @lru_cache
 def spacing_range(near: float) -> tuple[float, float]:
-    """The spacings of the distances `near` and FAR, which bins 0 and 1 stand for."""
+    """The spacings of the distances `near` (normalised scene units) and FAR, for which bins of 0 and 1 stand."""
     low, high = distance_to_spacing(torch.tensor([near, FAR])).tolist()
     return low, high
 
 
 @dataclass
 class Samples:
-    """Intervals along rays. points: (rays * samples, 3) their middles in the unit cube; starts, ends: (rays, samples)
-    distances."""
+    """Intervals along rays.
+
+    Attributes:
+        points: (rays * samples, 3) their middles in the unit cube.
+        starts: (rays, samples) distances in normalised scene units.
+        ends: (rays, samples) distances in normalised scene units.
+    """
 
     points: torch.Tensor
     starts: torch.Tensor
@@ -63,10 +90,13 @@ class Samples:
 
 
 def place_samples(origins: torch.Tensor, directions: torch.Tensor, bins: torch.Tensor, near: float) -> Samples:
-    """The intervals between `bins` on rays.
+    """The intervals between bins on rays; by a kernel, unless a gradient of the rays is asked for.
 
-    origins, directions: (rays, 3); bins: (rays, samples + 1) ascending in [0, 1]. By a kernel, unless a gradient of
-    the rays is asked for.
+    Args:
+        origins: (rays, 3) in normalised scene units.
+        directions: (rays, 3) of unit length.
+        bins: (rays, samples + 1) ascending in [0, 1].
+        near: Where rays begin, in normalised scene units.
     """
     if not available(origins.device) or origins.requires_grad or directions.requires_grad:
         return place_samples_torch(origins, directions, bins, near)
@@ -105,10 +135,17 @@ def resample(
     jitter: torch.Generator | None = None,
     padding: float = PADDING,
 ) -> torch.Tensor:
-    """Inverse-transform sampling of a piecewise constant density.
+    """Inverse transform sampling of a density that is constant in each interval.
 
-    bins: (rays, n + 1) ascending in [0, 1]; weights: (rays, n) >= 0, padded so that no interval is lost for good.
-    Returns (rays, samples + 1) ascending bins.
+    Args:
+        bins: (rays, n + 1) ascending in [0, 1].
+        weights: (rays, n) >= 0.
+        samples: Number of new intervals.
+        jitter: Shifts the new bins of each ray; None: not.
+        padding: Part of a whole weight of 1 that is spread over all intervals, so that none is lost for good.
+
+    Returns:
+        (rays, samples + 1) ascending, a constant.
     """
     shifts = torch.full((len(bins), 1), 0.5, device=bins.device)
     if jitter is not None:
@@ -127,8 +164,15 @@ def resample(
 def resample_torch(
     bins: torch.Tensor, weights: torch.Tensor, samples: int, shifts: torch.Tensor, padding: float = PADDING
 ) -> torch.Tensor:
-    """The twin of `resample` in plain torch. shifts: (rays, 1) in [0, 1], how far in its share of the whole weight each
-    edge lies."""
+    """The twin of `resample` in plain torch.
+
+    Args:
+        bins: (rays, n + 1) ascending in [0, 1].
+        weights: (rays, n) >= 0.
+        samples: Number of new intervals.
+        shifts: (rays, 1) in [0, 1], where a new bin lies within its part of the whole weight.
+        padding: As for `resample`.
+    """
     weights = weights + padding / weights.shape[-1]
     cumulative = torch.cumsum(weights / weights.sum(-1, keepdim=True), -1)
     cumulative = torch.cat([torch.zeros_like(cumulative[:, :1]), cumulative], -1).clamp(max=1)

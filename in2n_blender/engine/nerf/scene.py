@@ -26,9 +26,13 @@ from .settings import NerfSettings
 
 @dataclass
 class RenderedView:
-    """rgb_srgb (height, width, 3), alpha (height, width), depth (height, width) along the camera's z axis in capture
-    units; float32 on the CPU. rgb_srgb is over the background (the last sample's colour, or white for captures with
-    alpha)."""
+    """A view of a scene, float32 on the CPU.
+
+    Attributes:
+        rgb_srgb: (height, width, 3) over the background: the last sample's colour, or white for captures with alpha.
+        alpha: (height, width) in [0, 1].
+        depth: (height, width) along the camera's z axis, in capture units.
+    """
 
     rgb_srgb: torch.Tensor
     alpha: torch.Tensor
@@ -36,7 +40,15 @@ class RenderedView:
 
 
 class Scene:
-    """A trained NeRF in the capture's coordinates."""
+    """A trained NeRF in the capture's coordinates.
+
+    Args:
+        model: Moved to the device.
+        transform: From the capture to normalised scene units.
+        capture: What the model was trained on.
+        device: What is rendered on.
+        has_alpha: Whether the photos have an alpha, and white lies behind the scene.
+    """
 
     def __init__(self, model: NerfModel, transform: SceneTransform, capture: PinholeCapture, device, has_alpha: bool):
         self.model, self.transform, self.capture = model.to(device), transform, capture
@@ -46,9 +58,16 @@ class Scene:
     def render(
         self, camera: Camera, report: Reporter | None = None, chunk: int | None = None, view: int | None = None
     ) -> RenderedView:
-        """Render one camera without jitter, in chunks of rays; `report.check()` between chunks. Raises Cancelled.
+        """Render a camera without jitter.
 
-        chunk: rays; None: what `rays_a_chunk` says. view: the training view whose appearance it gets; None: their mean.
+        Args:
+            camera: In capture units.
+            report: Asked between chunks whether to go on.
+            chunk: Rays at once; None: what `rays_a_chunk` says.
+            view: The training view whose appearance it gets; None: their mean.
+
+        Raises:
+            Cancelled: The report said so.
         """
         bundle, cosine = camera_bundle(camera, self.transform, self.device)
         if view is not None:
@@ -65,18 +84,26 @@ class Scene:
         return RenderedView(color.clamp(0, 1).view(*shape, 3), alpha.view(shape), depth.view(shape))
 
     def over_background(self, rendered) -> torch.Tensor:
-        """(rays, 3) sRGB: white behind captures with alpha, else the last sample's colour."""
+        """Rendered rays over white behind captures with alpha, else over the last sample's colour: (rays, 3) sRGB."""
         missing = (1 - rendered.alpha)[:, None]
         return rendered.color + missing * (1.0 if self.has_alpha else rendered.last_color)
 
     @torch.no_grad()
     def density(self, points: torch.Tensor) -> torch.Tensor:
-        """Points (n, 3) in capture coordinates -> density (n,) per capture unit."""
+        """Points (n, 3) in capture coordinates -> densities (n,) per capture unit, on the CPU."""
         return (self.model.field.density(self._in_unit_cube(points)) * self.transform.scale).cpu()
 
     @torch.no_grad()
     def color(self, points: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-        """Points and unit directions (n, 3) in capture coordinates -> sRGB (n, 3)."""
+        """The colour of points as seen in a direction.
+
+        Args:
+            points: (n, 3) in capture coordinates.
+            directions: (n, 3) of unit length.
+
+        Returns:
+            (n, 3) sRGB in [0, 1], on the CPU.
+        """
         _, color = self.model.field(self._in_unit_cube(points), directions.to(self.device))
         return color.cpu()
 
@@ -84,10 +111,13 @@ class Scene:
         return to_unit_cube(self.transform.apply(points.to(self.device)))
 
     def bounds(self) -> np.ndarray:
-        """(2, 3) box in capture coordinates around what the photos show, within the uncontracted region.
+        """The box around what the photos show, within the uncontracted region.
 
         From the sparse points where the capture has them, else from depths rendered through the middle of the training
         views; the whole region where these show nothing.
+
+        Returns:
+            (2, 3) the lowest and the highest corner in capture coordinates.
         """
         points = self.capture.points if len(self.capture.points) >= 100 else self._surface_points()
         center, reach = np.array(self.transform.center), 1 / self.transform.scale
@@ -119,9 +149,13 @@ MOST_RAYS_GPU = 65536
 
 
 def rays_a_chunk(settings: NerfSettings, device: torch.device, memory_mb: float | None = None) -> int:
-    """How many rays to render at once within `memory_mb` MiB.
+    """How many rays to render at once.
 
-    None: the environment variable IN2N_RENDER_MEMORY_MB, else half of what is free on a CUDA device, else 1024.
+    Args:
+        settings: The model's.
+        device: What is rendered on.
+        memory_mb: MiB that may be used; None: the environment variable IN2N_RENDER_MEMORY_MB, else half of what is free
+            on a CUDA device, else 1024.
     """
     if memory_mb is None:
         memory_mb = float(os.environ.get("IN2N_RENDER_MEMORY_MB") or _usual_memory_mb(device))
@@ -130,8 +164,10 @@ def rays_a_chunk(settings: NerfSettings, device: torch.device, memory_mb: float 
 
 
 def bytes_a_ray(settings: NerfSettings) -> int:
-    """What rendering a ray holds at its peak: for every sample its position in a few forms, its encoding and the MLP's
-    layers, float32."""
+    """What rendering a ray holds at its peak, in bytes.
+
+    For every sample its position in a few forms, its encoding and the MLP's layers, float32.
+    """
     encoded = settings.levels * settings.features
     sample = 16 + 2 * encoded + 18 + settings.appearance + 2 * settings.hidden * settings.hidden_layers
     proposal_sample = 16 + 2 * settings.proposal_levels
@@ -153,7 +189,16 @@ def build_model(state: dict) -> tuple[NerfModel, SceneTransform]:
 
 
 def load_scene(workspace: Workspace | str, edit: str | None, device: str = "auto") -> Scene:
-    """The trained scene of an edit, or of the reconstruction where edit is None. Raises In2nError("not_trained")."""
+    """The trained scene of an edit or of the reconstruction.
+
+    Args:
+        workspace: Or its folder.
+        edit: The edit's name; None: the reconstruction.
+        device: As for `pick_device`.
+
+    Raises:
+        In2nError: "not_trained" where it has not been computed, "bad_checkpoint" where its file is damaged.
+    """
     workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace)
     folder = workspace.edit(edit) if edit else workspace.reconstruction
     found = read_checkpoint(folder)

@@ -21,9 +21,16 @@ PER_VIEW = ("field.appearance", "refinement.raw")
 
 
 class Trainer:
-    """Trains a model on the rays of a dataset; everything that the next step depends on is in `save` and `load`.
+    """Trains a model on the rays of a dataset; all that the next step depends on is in `state` and `restore`.
 
-    loss: "mse" while reconstructing, "l1" (with LPIPS patches where set) while editing.
+    Args:
+        model: Moved to the dataset's device.
+        dataset: Gets the model's camera refinement.
+        seed: Of the pixels, jitter and backgrounds.
+        total_steps: Over which the learning rates fall.
+        loss: "mse" while reconstructing, "l1" (with LPIPS on patches where the settings say so) while editing.
+        learning_rate: Multiplies the settings' learning rates.
+        log: Called with one sentence where LPIPS falls back.
     """
 
     def __init__(
@@ -108,14 +115,14 @@ class Trainer:
         return photometric, loss + self.regularisers(rendered)
 
     def regularisers(self, rendered: Rendered) -> torch.Tensor:
-        """The proposal's loss and the weighted penalties on the rays' weights, a scalar."""
+        """The interlevel loss and the weighted penalties on the rays' weights, a scalar."""
         interlevel, distortion, nearness = ray_losses(
             rendered.bins, rendered.weights, rendered.proposal_bins, rendered.proposal_weights
         )
         return interlevel + self.settings.distortion * distortion + self.settings.nearness * nearness
 
     def descend(self, loss: torch.Tensor) -> None:
-        """One optimiser step down `loss`, counted."""
+        """One optimiser step down `loss`, a scalar, counted."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -157,7 +164,11 @@ class Trainer:
             group["lr"] = base * factor
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict]:
-        """Tensors (model, optimiser moments, random state) and numbers, from which `restore` goes on exactly."""
+        """All from which `restore` goes on exactly.
+
+        Returns:
+            Tensors on the CPU (the model's, the optimiser's moments, the random state), and the numbers of a state.
+        """
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for index, parameter in enumerate(self._parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():

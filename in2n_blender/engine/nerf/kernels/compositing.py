@@ -7,7 +7,11 @@ from .launch import warp
 
 @lru_cache
 def compositing_kernels():
-    """(forward, backward) Warp kernels over rays."""
+    """What `compositing.ray_weights` launches over rays.
+
+    Returns:
+        Warp kernels: forward, backward (to the densities).
+    """
     wp = warp()
 
     def forward(

@@ -8,8 +8,12 @@ from .launch import warp
 
 @lru_cache
 def grid_functions():
-    """Warp functions (lowest_corner, corner_rows, corner_weight): the lower corner of a point's cell, the table's rows
-    of the cell's eight corners (x changes slowest), and a corner's weight along an axis."""
+    """The parts that all kernels on grids share.
+
+    Returns:
+        Warp functions: lowest_corner (of a point's cell), corner_rows (the table's rows of the cell's eight corners, x
+        changes slowest), corner_weight (along an axis).
+    """
     wp = warp()
     prime_y, prime_z = wp.constant(wp.uint32(HASH_PRIMES[1])), wp.constant(wp.uint32(HASH_PRIMES[2]))
 
@@ -60,8 +64,14 @@ def grid_functions():
 
 @lru_cache
 def interpolation(features: int):
-    """A Warp function (table, point in the unit cube, level) -> trilinear features; what the corners share is computed
-    once."""
+    """Trilinear interpolation at one level.
+
+    Args:
+        features: Numbers in a row of the table.
+
+    Returns:
+        A Warp function (table, point in the unit cube, (resolution, size, offset)) -> features.
+    """
     wp = warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)
     lowest_corner, corner_rows, _ = grid_functions()
@@ -91,9 +101,14 @@ def interpolation(features: int):
 
 @lru_cache
 def encoding_kernels(features: int):
-    """(forward, backward, backward_positions) Warp kernels for a number of features a level.
+    """The encoding at all levels, and its gradients.
 
-    The first two are launched over (points, levels), the last, which adds up all levels, over points.
+    Args:
+        features: Numbers in a row of the table.
+
+    Returns:
+        Warp kernels: forward and backward (to the table), launched over (points, levels), and backward_positions, which
+        adds up all levels, launched over points.
     """
     wp = warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)

@@ -26,12 +26,19 @@ def warp():
 
 
 def available(device: torch.device) -> bool:
-    """Whether Warp has this kind of device."""
+    """Whether Warp has this kind of device; where it has not, the twins in torch serve."""
     return device.type in ("cpu", "cuda")
 
 
 def launch_all(kernel, launches: list[tuple], device: torch.device, threads: int = 2) -> None:
-    """Launch a kernel once for every (size, inputs), side by side on a CPU: they must not write to the same place."""
+    """Launch a kernel several times, side by side on a CPU: the launches must not write to the same place.
+
+    Args:
+        kernel: A Warp kernel.
+        launches: (size, inputs) of every launch.
+        device: Where the inputs are.
+        threads: 1: one after the other.
+    """
     wp = warp()
     # Torch's own stream, or the kernel would race with torch's work on the same tensors.
     stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
@@ -68,8 +75,14 @@ def side_by_side(function: Callable, pieces: Iterable) -> list:
 
 
 def launch_over_rays(kernel, tensors: list[tuple], rest: list, threads: int | None = None) -> None:
-    """Launch a kernel over rays, or points. tensors: (tensor, how it is handed over), each with a row a ray; rest: what
-    all rays share."""
+    """Launch a kernel over rays, or points; on a CPU in as many pieces as there are threads.
+
+    Args:
+        kernel: A Warp kernel whose inputs are `tensors`, then `rest`.
+        tensors: (tensor, how it is handed over: `vec3s`, `vectors` or `numbers`), each with a row for each ray.
+        rest: What all rays have in common.
+        threads: On a CPU; None: as many as torch uses.
+    """
     first = tensors[0][0]
     parts = (threads or torch.get_num_threads()) if first.device.type == "cpu" and len(first) >= FEWEST_RAYS else 1
     pieces = zip(*(tensor.chunk(parts) for tensor, _ in tensors))
@@ -82,16 +95,16 @@ def launch_over_rays(kernel, tensors: list[tuple], rest: list, threads: int | No
 
 
 def vec3s(values: torch.Tensor):
-    """(n, 3) float32 as an array of vec3."""
+    """(n, 3) float32 as a Warp array of vec3."""
     return warp().from_torch(values, dtype=warp().vec3)
 
 
 def vectors(values: torch.Tensor):
-    """(…, k) float32 as an array of vectors of length k."""
+    """(..., k) float32 as a Warp array of vectors of length k."""
     wp = warp()
     return wp.from_torch(values, dtype=wp.types.vector(length=values.shape[-1], dtype=wp.float32))
 
 
 def numbers(values: torch.Tensor):
-    """float32 of any shape as an array of numbers."""
+    """float32 of any shape as a Warp array of numbers."""
     return warp().from_torch(values, dtype=warp().float32)

@@ -8,8 +8,11 @@ from .launch import warp
 
 @lru_cache
 def loss_kernel():
-    """A Warp kernel over rays: the three losses of a ray (rays, 3), and what each weight adds to them (the
-    gradients)."""
+    """What `losses.ray_losses` launches over rays.
+
+    Returns:
+        A Warp kernel: the three losses of a ray (rays, 3), and their gradients with respect to each weight.
+    """
     wp = warp()
     tiny = wp.constant(TINY_WEIGHT)
 

@@ -1,4 +1,4 @@
-"""Rays marched to where nothing more is seen."""
+"""Rays marched until their transmittance is used up."""
 
 from functools import lru_cache
 
@@ -10,12 +10,17 @@ from .sampling import sampling_functions
 
 @lru_cache
 def march_kernels(features: int, levels: tuple, proposal_levels: tuple):
-    """(proposal, render) Warp kernels over rays, for the field's grid of so many features a level and the proposal's of
-    one.
+    """What `ray_marching.march` launches over rays.
 
-    proposal: densities of the proposal at even intervals, its weights, and the intervals resampled by them.
-    render: encodings, weights, summed weight and median distance of the field in those intervals.
-    The grids' levels are constants of the kernels, which saves a tenth of the time.
+    Args:
+        features: Numbers in a row of the field's table; the proposal's has one.
+        levels: (resolution, size, offset) of every level of the field's grid, constants of the kernels, which saves a
+            tenth of the time.
+        proposal_levels: Those of the proposal's grid.
+
+    Returns:
+        Warp kernels: proposal (its weights at even intervals, and the bins resampled by them), render (encodings,
+        weights, summed weight and median distance of the field in these bins).
     """
     wp = warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)

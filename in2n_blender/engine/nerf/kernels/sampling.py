@@ -7,8 +7,12 @@ from .launch import warp
 
 @lru_cache
 def sampling_functions():
-    """Warp functions (unit_point, distance_of, resample_ray): a point of a ray contracted into the unit cube, the
-    distance of a spacing, and the resampling of one ray, whose bins are in the row `bins_row`."""
+    """The parts that all kernels on rays share.
+
+    Returns:
+        Warp functions: unit_point (of a ray, contracted into the unit cube), distance_of (a spacing), resample_ray (one
+        ray, whose bins are in the row `bins_row`).
+    """
     wp = warp()
 
     @wp.func
@@ -57,7 +61,11 @@ def sampling_functions():
 
 @lru_cache
 def sampling_kernels():
-    """(place, resample) Warp kernels over rays."""
+    """What `sampling.place_samples` and `sampling.resample` launch over rays.
+
+    Returns:
+        Warp kernels: place, resample_rays.
+    """
     wp = warp()
     unit_point, distance_of, resample_ray = sampling_functions()
 
