@@ -85,9 +85,8 @@ def snowy(name):
 
 def normalised():
     """What the engine's import leaves in the workspace."""
-    load, pinhole = module("scene.capture").load_capture, module("scene.capture").pinhole_capture
-    capture = load(CAPTURE)
-    made = pinhole(capture, 512, preset="standard")
+    capture = module("scene.readers").read(CAPTURE)
+    made = module("scene.capture").pinhole_capture(capture, 512, preset="standard")
     photos = {frame.name: str(frame.photo) for frame in capture.frames}
     return {
         "files": {"capture.json": json.dumps(made.to_json())},
