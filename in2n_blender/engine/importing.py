@@ -20,7 +20,6 @@ from ..scene.reporting import Reporter
 from ..workspace.files import atomic_path, write_json
 from ..workspace.imported import refuse_own_photos, staged_import
 from ..workspace.layout import Workspace
-from ..workspace.provenance import photos_hash
 from .photos import UnreadablePhoto, decode, forget_lenses, normalise_photo
 
 THREADS = 2
@@ -66,7 +65,6 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
             capture = replace(capture, views=views, missing=capture.missing + tuple(unreadable))
             write_json(staging / "capture.json", capture.to_json())
             reporter.check()
-        photos_hash(workspace)  # now, so that a panel need not read the photos to see that they are others
     finally:
         forget_lenses()
     reporter.log(

@@ -7,11 +7,13 @@ from ..scene.reporting import Reporter
 from ..workspace.files import write_json
 from ..workspace.imported import load_capture
 from ..workspace.layout import Workspace
+from ..workspace.provenance import photos_hash
 from .importing import normalise_capture
 
 
 def import_capture(request, report: Reporter) -> dict:
     capture = normalise_capture(request, report)
+    photos_hash(Workspace(request.workspace))  # now, so that a panel sees without reading them when they are others
     return {
         "views": len(capture.views),
         "training_views": len(capture.training_views),
