@@ -4,9 +4,11 @@ torch."""
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -347,3 +349,65 @@ def test_an_old_python_gets_one_sentence(monkeypatch, capsys, version, expected)
     assert entry.main() == expected
     said = capsys.readouterr().err
     assert "Python 3.11 or 3.13" in said and f"this is Python {version[0]}.{version[1]}" in said
+
+
+# --- a workspace in which Blender works
+
+
+HOLD_LOCK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from in2n_blender.workspace.journal import Journal
+journal = Journal(sys.argv[2], "Reconstruct", None)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def worked_in(workspace):
+    """While another process holds the workspace's lock, as Blender does for a job."""
+    command = [sys.executable, "-c", HOLD_LOCK, str(ROOT), str(workspace)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline().strip() == b"locked"
+        yield
+        holder.stdin.close()
+
+
+def results(workspace):
+    return {
+        path: path.stat().st_mtime_ns for path in workspace.rglob("*") if not re.match(r"job\.|engine\.log", path.name)
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("import", "capture", "--out", "ws"),
+        ("reconstruct", "ws"),
+        ("edit", "ws", "--instruction", "make it snow"),
+        ("render", "ws"),
+        ("mesh", "ws"),
+    ],
+    ids=lambda line: line[0],
+)
+def test_a_workspace_that_another_process_works_in_is_left_alone(engine, capture, tmp_path, monkeypatch, capsys, line):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["import", "capture", "--out", "ws"]) == 0
+    before = results(tmp_path / "ws")
+    with worked_in(tmp_path / "ws"):
+        capsys.readouterr()
+        assert cli.main(list(line)) == 2
+        assert "Another program works in the workspace" in sentence_and_hint(capsys)
+        assert results(tmp_path / "ws") == before
+    assert cli.main(list(line)) == 0
+
+
+def test_a_run_stops_before_a_workspace_that_is_worked_in_and_goes_on_later(engine, capture, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(capture, out) == 0
+    with worked_in(out / "workspace"):
+        capsys.readouterr()
+        assert run(capture, out, "--seed", "3") == 2
+        assert "Another program works in the workspace" in sentence_and_hint(capsys)
+    assert run(capture, out, "--seed", "3") == 0
