@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ..link.requests import ImportCapture
+from ..scene.camera import Intrinsics
 from ..scene.capture import Frame, PinholeCapture, View, pinhole_capture
 from ..scene.errors import Cancelled, In2nError
 from ..scene.presets import PRESETS
@@ -20,7 +24,7 @@ from ..scene.reporting import Reporter
 from ..workspace.files import atomic_path, write_json
 from ..workspace.imported import refuse_own_photos, staged_import
 from ..workspace.layout import Workspace
-from .photos import UnreadablePhoto, decode, forget_lenses, normalise_photo
+from .photos import LARGE_PIXELS, UnreadablePhoto, decode, forget_lenses, normalise_photo
 
 THREADS = 2
 
@@ -76,7 +80,7 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
 
 def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: Path, reporter: Reporter) -> list[str]:
     """Writes staging/images/<name>.png for every view. Returns the names of those whose photo cannot be read."""
-    stop = threading.Event()
+    stop, alone = threading.Event(), threading.Lock()
 
     def check() -> None:
         if stop.is_set():
@@ -84,14 +88,9 @@ def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: P
 
     def work(frame: Frame, view: View) -> None:
         check()
-        k = view.camera.intrinsics
-        photo = decode(frame.photo, frame.orientation)
-        expected = frame.lens.intrinsics
-        if photo.shape[:2] != (expected.height, expected.width):
-            raise UnreadablePhoto(
-                f"{photo.shape[1]} x {photo.shape[0]} pixels instead of {expected.width} x {expected.height}"
-            )
-        image = normalise_photo(photo, frame.lens, k, max(k.width, k.height), check)
+        k = frame.lens.intrinsics
+        with alone if k.width * k.height > LARGE_PIXELS else nullcontext():
+            image = _normalised(frame, view.camera.intrinsics, check)
         check()
         with atomic_path(staging / view.image) as temporary:
             Image.fromarray(image).save(temporary, "PNG", compress_level=4)
@@ -122,6 +121,17 @@ def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: P
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return sorted(unreadable)
+
+
+def _normalised(frame: Frame, target: Intrinsics, check: Callable[[], None]) -> np.ndarray:
+    """The frame's photo as `target` sees it, uint8. Raises UnreadablePhoto."""
+    photo = decode(frame.photo, frame.orientation)
+    expected = frame.lens.intrinsics
+    if photo.shape[:2] != (expected.height, expected.width):
+        raise UnreadablePhoto(
+            f"{photo.shape[1]} x {photo.shape[0]} pixels instead of {expected.width} x {expected.height}"
+        )
+    return normalise_photo(photo, frame.lens, target, max(target.width, target.height), check)
 
 
 def _source(source: Path, workspace: Workspace) -> str:

@@ -18,6 +18,9 @@ from ..scene.lens import Lens, photo_pixels, pinhole_for
 from ..scene.reporting import Reporter
 from ..workspace.layout import Workspace
 
+MAXIMUM_PIXELS = 105_000_000  # a medium-format camera has 102 million; more is a mistake or a decompression bomb
+LARGE_PIXELS = 1 << 25  # photos above it are worked on one at a time: each takes a gigabyte
+HUGE_PIXELS = 1 << 26  # and those above this one channel by channel
 BAND_PIXELS = 1 << 19  # undistorted at a time: bounds the memory and how long a cancelled import goes on
 
 # what PIL raises on files that are cut short or not what they seem
@@ -86,13 +89,18 @@ def decode(path: Path, orientation: int = 1) -> np.ndarray:
     """
     try:
         with Image.open(path) as opened:
+            if opened.width * opened.height > MAXIMUM_PIXELS:
+                raise UnreadablePhoto(
+                    f"{opened.width} x {opened.height} pixels, more than {MAXIMUM_PIXELS // 10**6} million"
+                )
             opened.load()
             image = opened.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else opened
             if image.mode.startswith("I"):  # 16-bit grey; 16-bit colour is reduced by PIL itself
                 grey = np.clip(np.asarray(image, np.float32) / 257, 0, 255)
                 return np.repeat(np.round(grey).astype(np.uint8)[..., None], 3, 2)
             transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
-            return np.array(image.convert("RGBA" if transparent else "RGB"))
+            mode = "RGBA" if transparent else "RGB"
+            return np.asarray(image if image.mode == mode else image.convert(mode))
     except _BROKEN as error:
         raise UnreadablePhoto(str(error)) from None
 
@@ -108,29 +116,40 @@ def normalise_photo(
     hides behind a transparent pixel shows at an edge.
     """
     full = pinhole_for(lens)
-    whole = (target.width, target.height) == (full.width, full.height)
-    if lens.is_square_pinhole and whole:
+    if lens.is_square_pinhole and (target.width, target.height) == (full.width, full.height):
         return photo
-    image = np.ascontiguousarray(photo.transpose(2, 0, 1), np.float32)
-    if len(image) == 4:
-        image[:3] *= image[3] / 255
-    if not lens.is_square_pinhole:
-        image = _undistort(image, lens, full, check)
-    if not whole:
-        box = full.fitted(longest_side)[1]
-        check()
-        image = np.stack(
-            [
-                np.asarray(
-                    Image.fromarray(channel).resize((target.width, target.height), Image.Resampling.LANCZOS, box)
-                )
-                for channel in image
-            ]
-        )
-    if len(image) == 4:
+    channels = photo.shape[2]
+    at_once = channels if photo.shape[0] * photo.shape[1] <= HUGE_PIXELS else 1
+    image = np.concatenate(
+        [
+            _resampled(_weighted(photo, range(first, first + at_once)), lens, target, longest_side, check)
+            for first in range(0, channels, at_once)
+        ]
+    )
+    if channels == 4:
         image[:3] *= 255 / np.maximum(image[3], 1e-3)
         image[:3, image[3] < 0.5] = 0
     return np.round(np.clip(image, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _weighted(photo: np.ndarray, channels: range) -> np.ndarray:
+    """(C, H, W) float32: some channels of a photo (H, W, 3 or 4), colour times alpha where it has alpha."""
+    image = np.ascontiguousarray(photo[..., channels.start : channels.stop].transpose(2, 0, 1), np.float32)
+    if photo.shape[2] == 4:
+        image[: max(0, 3 - channels.start)] *= photo[..., 3] / np.float32(255)
+    return image
+
+
+def _resampled(image: np.ndarray, lens: Lens, target: Intrinsics, longest_side: int, check) -> np.ndarray:
+    """(C, H, W) float32 of the photo -> (C, target.height, target.width), undistorted and scaled down."""
+    full = pinhole_for(lens)
+    if not lens.is_square_pinhole:
+        image = _undistort(image, lens, full, check)
+    if (target.width, target.height) == (full.width, full.height):
+        return image
+    box, size = full.fitted(longest_side)[1], (target.width, target.height)
+    check()
+    return np.stack([np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS, box)) for plane in image])
 
 
 def _undistort(image: np.ndarray, lens: Lens, pinhole: Intrinsics, check) -> np.ndarray:
@@ -144,7 +163,7 @@ def _undistort(image: np.ndarray, lens: Lens, pinhole: Intrinsics, check) -> np.
         grid = torch.from_numpy(_sampling_grid(lens, pinhole, first, last))[None]
         band = torch.nn.functional.grid_sample(source, grid, mode="bicubic", padding_mode="border", align_corners=False)
         result[:, first:last] = band[0].numpy()
-    return np.clip(result, 0, 255)
+    return np.clip(result, 0, 255, out=result)
 
 
 def forget_lenses() -> None:

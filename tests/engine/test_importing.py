@@ -23,6 +23,7 @@ from in2n_blender.scene.lens import Lens
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace.imported import load_capture
 from in2n_blender.workspace.layout import Workspace
+from tests.engine.test_photos import bomb
 from tests.scene.captures import ring, write_transforms
 
 FILE = {"size": (48, 32), "fl_x": 40.0, "fl_y": 41.0, "cx": 23.0, "cy": 17.0, "k1": -0.1, "k2": 0.02}
@@ -109,6 +110,17 @@ def test_an_unreadable_photo_is_named_and_left_out(source, tmp_path):
     assert sorted(capture.missing) == ["001", "002"] and len(capture.views) == 6
     assert not (workspace.images / "001.png").exists()
     assert any("001" in line for line in log)
+
+
+def test_a_decompression_bomb_is_named_and_left_out(tmp_path):
+    write_transforms(tmp_path / "dog", ring(4), w=None, h=None, cx=None, cy=None)
+    bomb(tmp_path / "dog/images/002.png", 10_500)
+    log = []
+    capture = normalise_capture(
+        ImportCapture(workspace=str(tmp_path / "work"), source=str(tmp_path / "dog")), Reporter(log.append)
+    )
+    assert capture.missing == ("002",) and len(capture.views) == 3
+    assert any("002" in line and "10500 x 10500 pixels" in line for line in log if isinstance(line, str))
 
 
 def test_two_readable_photos_are_too_few_and_leave_nothing(source, tmp_path):

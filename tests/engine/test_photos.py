@@ -1,10 +1,14 @@
 """Photos into arrays: against OpenCV and a known scene; what cannot be read is named."""
 
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from in2n_blender.engine import photos
 from in2n_blender.engine.importing import normalise_capture
 from in2n_blender.engine.photos import UnreadablePhoto, decode, load_images, normalise_photo
 from in2n_blender.link.requests import ImportCapture
@@ -71,6 +75,36 @@ def test_undistortion_is_opencvs(lens):
     expected = cv2.remap(photo, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     difference = np.abs(normalise_photo(photo, lens, full, 1000).astype(int) - expected)
     assert difference.max() <= 3 and difference.mean() < 0.3  # OpenCV rounds the map to 1/32 of a pixel
+
+
+def bomb(path, side):
+    """A valid PNG of side x side black pixels in a few kilobytes."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row = bytes(1 + (side + 7) // 8)
+    packed = zlib.compressobj(9)
+    data = b"".join(packed.compress(row) for _ in range(side)) + packed.flush()
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+
+
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path):
+    bomb(tmp_path / "a.png", 10_500)  # what PIL itself lets through
+    assert (tmp_path / "a.png").stat().st_size < 100_000
+    with pytest.raises(UnreadablePhoto, match="10500 x 10500 pixels"):
+        decode(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("lens", LENSES.values(), ids=LENSES)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_large_photo_is_the_same_channel_by_channel(lens, channels, monkeypatch):
+    photo = np.random.default_rng(0).integers(0, 256, (240, 320, channels)).astype(np.uint8)
+    target, _ = pinhole_for(lens).fitted(100)
+    at_once = normalise_photo(photo, lens, target, 100)
+    monkeypatch.setattr(photos, "HUGE_PIXELS", 1000)
+    np.testing.assert_array_equal(normalise_photo(photo, lens, target, 100), at_once)
 
 
 def test_a_square_pinhole_photo_is_copied():
