@@ -51,9 +51,14 @@ class Lens:
 
 
 def distort(lens: Lens, directions: np.ndarray) -> np.ndarray:
-    """Pixels of the photo, (..., 2) float64, that see the directions (..., 2) at depth 1.
+    """The pixels of the photo that see some directions (OpenCV, "Detailed Description" of calib3d and of its fisheye).
 
-    OpenCV, "Detailed description" of calib3d and of its fisheye model.
+    Args:
+        lens: The photo's lens.
+        directions: (..., 2) x and y at depth 1, OpenCV's axes.
+
+    Returns:
+        (..., 2) float64, pixels of the photo.
     """
     directions = np.asarray(directions, np.float64)
     k = lens.intrinsics
@@ -61,43 +66,17 @@ def distort(lens: Lens, directions: np.ndarray) -> np.ndarray:
     return np.stack([k.cx + k.fx * x, k.cy + k.fy * y], -1)
 
 
-def undistort(lens: Lens, pixels: np.ndarray, iterations: int = 50) -> np.ndarray:
-    """The directions (..., 2) at depth 1 that the pixels (..., 2) of the photo see: the inverse of `distort`.
-
-    Newton's method with a numerical derivative. Where a lens has no such direction (beyond the range in which its
-    formula is one to one) the result is NaN.
-    """
-    pixels = np.asarray(pixels, np.float64)
-    k = lens.intrinsics
-    target_x, target_y = (pixels[..., 0] - k.cx) / k.fx, (pixels[..., 1] - k.cy) / k.fy
-    if lens.is_pinhole:
-        return np.stack([target_x, target_y], -1)
-    if lens.model == "opencv_fisheye":
-        return _undistort_fisheye(lens, target_x, target_y)
-    x, y = target_x.copy(), target_y.copy()
-    step = 1e-6
-    for _ in range(iterations):
-        x0, y0 = _distorted(lens, x, y)
-        xx, yx = (np.array(_distorted(lens, x + step, y)) - np.array(_distorted(lens, x - step, y))) / (2 * step)
-        xy, yy = (np.array(_distorted(lens, x, y + step)) - np.array(_distorted(lens, x, y - step))) / (2 * step)
-        determinant = xx * yy - xy * yx
-        dx, dy = target_x - x0, target_y - y0
-        move_x, move_y = (yy * dx - xy * dy) / determinant, (xx * dy - yx * dx) / determinant
-        # a step never leaps over the image: far out the polynomial's slope can be almost flat
-        shrink = np.minimum(1.0, 0.5 / np.maximum(np.hypot(move_x, move_y), 1e-12))
-        x, y = x + shrink * move_x, y + shrink * move_y
-        if np.nanmax(np.hypot(move_x, move_y), initial=0.0) < 1e-14:
-            break
-    error = np.hypot(*(np.array(_distorted(lens, x, y)) - np.array([target_x, target_y])))
-    good = (error < 1e-9) & (np.hypot(x, y) <= one_to_one_radius(lens))
-    return np.where(good[..., None], np.stack([x, y], -1), np.nan)
-
-
 def one_to_one_radius(lens: Lens) -> float:
     """The distance from the axis at depth 1 up to which the lens maps different directions to different pixels.
 
     Beyond it a distortion polynomial turns back and would show a part of the photo twice. Tangential terms, which are
-    small wherever a calibration made sense, are left out. Infinity for a pinhole lens.
+    small wherever a calibration made sense, are left out.
+
+    Args:
+        lens: The photo's lens.
+
+    Returns:
+        The tangent of the angle from the axis; infinity for a pinhole lens.
     """
     if lens.model == "opencv_fisheye":
         return math.tan(min(_fisheye_limit(lens), math.pi / 2 * (1 - 1e-9)))
@@ -116,9 +95,17 @@ def pinhole_for(lens: Lens) -> Intrinsics:
 
     It keeps the photo's size and the place of the principal point and has the shortest focal length with which every
     pixel still sees a part of the photo: no border without a picture, and as little as possible cut away (as OpenCV's
-    alpha = 0, but without moving the centre). A lens that is already so is returned as it is. The view of a fisheye
-    photo is limited to FISHEYE_HALF_ANGLE at the corners. Raises In2nError("bad_intrinsics") if there is no such
-    camera.
+    alpha = 0, but without moving the centre). The view of a fisheye photo is limited to FISHEYE_HALF_ANGLE at the
+    corners.
+
+    Args:
+        lens: The photo's lens, in pixels of the photo at its full size.
+
+    Returns:
+        Intrinsics with fx = fy, in pixels of a photo of the same size; those of the lens where it is already so.
+
+    Raises:
+        In2nError: "bad_intrinsics" if there is no such camera.
     """
     k = lens.intrinsics
     if lens.is_square_pinhole:
@@ -164,9 +151,16 @@ def pinhole_for(lens: Lens) -> Intrinsics:
 
 
 def photo_pixels(lens: Lens, pinhole: Intrinsics, first_row: int, last_row: int) -> np.ndarray:
-    """Where the pixel centres of rows first_row..last_row - 1 of the undistorted photo lie in the photo.
+    """Where the pixel centres of some rows of the undistorted photo lie in the photo.
 
-    Returns (rows, width, 2) float64 pixels of the photo.
+    Args:
+        lens: The photo's lens.
+        pinhole: The undistorted photo's intrinsics, as `pinhole_for` makes them.
+        first_row: The first row, from 0.
+        last_row: The row after the last.
+
+    Returns:
+        (last_row - first_row, pinhole.width, 2) float64, pixels of the photo.
     """
     x = (np.arange(pinhole.width) + 0.5 - pinhole.cx) / pinhole.fx
     y = (np.arange(first_row, last_row) + 0.5 - pinhole.cy) / pinhole.fy
@@ -205,21 +199,6 @@ def _fisheye_polynomial(lens: Lens) -> Polynomial:
 def _fisheye_limit(lens: Lens) -> float:
     """The angle from the axis, in radians, at which the fisheye polynomial turns back, at most 90 degrees."""
     return min(_first_positive_root(_fisheye_polynomial(lens).deriv()), math.pi / 2)
-
-
-def _undistort_fisheye(lens: Lens, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    polynomial = _fisheye_polynomial(lens)
-    slope, limit, radius = polynomial.deriv(), _fisheye_limit(lens), np.hypot(x, y)
-    low, high = np.zeros_like(radius), np.full_like(radius, limit)
-    angle = np.minimum(radius, limit)
-    for _ in range(60):
-        value = polynomial(angle) - radius
-        low, high = np.where(value < 0, angle, low), np.where(value < 0, high, angle)
-        newton = angle - value / np.where(slope(angle) > 1e-9, slope(angle), 1e-9)
-        angle = np.where((newton > low) & (newton < high), newton, (low + high) / 2)
-    scale = np.where(radius > 1e-12, np.tan(angle) / np.maximum(radius, 1e-12), 1.0)
-    good = (np.abs(polynomial(angle) - radius) < 1e-9) & (angle < math.pi / 2)
-    return np.where(good[..., None], np.stack([x * scale, y * scale], -1), np.nan)
 
 
 def _first_positive_root(polynomial: Polynomial) -> float:

@@ -14,10 +14,11 @@ from in2n_blender.engine.photos import UnreadablePhoto, decode, load_images, nor
 from in2n_blender.link.requests import ImportCapture
 from in2n_blender.scene.camera import Intrinsics
 from in2n_blender.scene.errors import In2nError
-from in2n_blender.scene.lens import Lens, pinhole_for, undistort
+from in2n_blender.scene.lens import Lens, pinhole_for
 from in2n_blender.scene.reporting import Reporter
 from in2n_blender.workspace.layout import Workspace
 from tests.scene.captures import ring, write_transforms
+from tests.scene.opencv_lens import opencv_undistort
 
 SHAPE = Intrinsics(320, 240, 250.0, 260.0, 155.0, 125.0)
 LENSES = {
@@ -40,7 +41,7 @@ def centres(width, height):
 
 def photograph(lens):
     k = lens.intrinsics
-    seen = pattern(undistort(lens, centres(k.width, k.height)))
+    seen = pattern(opencv_undistort(lens, centres(k.width, k.height)))
     return np.round(np.nan_to_num(seen, nan=0.0)).astype(np.uint8)
 
 
