@@ -19,7 +19,7 @@ from ..scene.capture import Frame, PinholeCapture, View, pinhole_capture
 from ..scene.errors import Cancelled, In2nError
 from ..scene.presets import PRESETS
 from ..scene.readers import read as read_capture
-from ..scene.readers.listing import check_enough
+from ..scene.readers.checks import check_enough
 from ..scene.reporting import Reporter
 from ..workspace.files import atomic_path, write_json
 from ..workspace.imported import refuse_own_photos, staged_import

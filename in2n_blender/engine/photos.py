@@ -50,10 +50,18 @@ def opaque(image: np.ndarray) -> np.ndarray:
 def load_images(
     workspace: Workspace, capture: PinholeCapture, views: tuple[View, ...] | None = None
 ) -> list[np.ndarray]:
-    """The images of the given views, or of all, in order: float32 (height, width, 3), or 4 with straight alpha, in [0,
-    1], sRGB.
+    """Read normalised photos of a workspace.
 
-    Raises In2nError("missing_file") or In2nError("bad_image").
+    Args:
+        workspace: Where the capture was imported.
+        capture: What `load_capture` returned.
+        views: Which of its views; None: all.
+
+    Returns:
+        For each view (height, width, 3) float32 sRGB in [0, 1], or 4 channels with straight alpha.
+
+    Raises:
+        In2nError: "missing_file", "bad_image", "bad_capture".
     """
     return [
         _load_image(workspace.photo(view.image), view.camera.intrinsics)
@@ -83,9 +91,17 @@ class Photos(Sequence):
 
 
 def decode(path: Path, orientation: int = 1) -> np.ndarray:
-    """A photo as (height, width, 3) uint8, or 4 where it has transparency, after its EXIF orientation was applied.
+    """Decode a photo; 16 bits are reduced to 8.
 
-    16-bit photos are reduced to 8 bits. Raises UnreadablePhoto.
+    Args:
+        path: The photo.
+        orientation: EXIF's, 1 to 8, to be applied; that of the file is not looked at.
+
+    Returns:
+        (height, width, 3) uint8, or 4 channels where it has transparency.
+
+    Raises:
+        UnreadablePhoto: It is broken, or has more than MAXIMUM_PIXELS.
     """
     try:
         with Image.open(path) as opened:
@@ -110,10 +126,17 @@ def normalise_photo(
 ) -> np.ndarray:
     """Undistort a photo at its full size, then scale it down.
 
-    photo: (H, W, 3 or 4) uint8 as the lens describes it. target: `pinhole_for(lens).fitted(longest_side)`.
-    check: called a few times a second; may raise. Returns (target.height, target.width, 3 or 4) uint8.
-    A photo that needs neither is returned as it is. Colour is resampled weighted by its alpha, so that nothing of what
-    hides behind a transparent pixel shows at an edge.
+    Colour is resampled weighted by its alpha, so that nothing of what hides behind a transparent pixel shows at an edge.
+
+    Args:
+        photo: (H, W, 3 or 4) uint8, as the lens describes it.
+        lens: In pixels of the photo.
+        target: `pinhole_for(lens).fitted(longest_side)`.
+        longest_side: Pixels.
+        check: Called a few times a second; may raise.
+
+    Returns:
+        (target.height, target.width, 3 or 4) uint8; the photo itself where nothing is to be done.
     """
     full = pinhole_for(lens)
     if lens.is_square_pinhole and (target.width, target.height) == (full.width, full.height):

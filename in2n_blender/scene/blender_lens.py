@@ -11,9 +11,17 @@ SENSOR_FITS = ("AUTO", "HORIZONTAL", "VERTICAL")
 
 @dataclass(frozen=True)
 class BlenderLens:
-    """The properties of a Blender camera that make its lens: millimetres, sensor fit, shifts in Blender's unit.
+    """The properties of a Blender camera that make its lens.
 
-    pixel_aspect_x, pixel_aspect_y belong to the render settings of the whole scene; they are (1, 1) for square pixels.
+    Attributes:
+        lens: Focal length in millimetres.
+        sensor_width: Millimetres.
+        sensor_height: Millimetres; counts for the fit "VERTICAL" only.
+        sensor_fit: One of SENSOR_FITS.
+        shift_x: In spans of the sensor.
+        shift_y: In spans of the sensor.
+        pixel_aspect_x: Of the render settings of the whole scene; both are 1 for square pixels.
+        pixel_aspect_y: See pixel_aspect_x.
     """
 
     lens: float
@@ -29,12 +37,19 @@ class BlenderLens:
 def blender_lens(
     intrinsics: Intrinsics, sensor_width: float = 36.0, fit: str = "AUTO", sensor_height: float = 24.0
 ) -> BlenderLens:
-    """The Blender camera that sees exactly what `intrinsics` sees, at its width and height and the returned pixel
-    aspect.
+    """The Blender camera that sees exactly what a pinhole camera sees.
 
-    sensor_width, sensor_height: millimetres; the height matters for the fit "VERTICAL" only.
     Blender's own rule (BKE_camera_params_compute_viewplane): the sensor spans the width of the picture, or its height
     if the fit is VERTICAL, or AUTO in portrait; one unit of either shift is that span.
+
+    Args:
+        intrinsics: Size, focal lengths and principal point in pixels.
+        sensor_width: Millimetres.
+        fit: One of SENSOR_FITS.
+        sensor_height: Millimetres; matters for the fit "VERTICAL" only.
+
+    Returns:
+        The lens, for renders of the intrinsics' width and height with its pixel aspect.
     """
     k = intrinsics
     aspect_x, aspect_y = max(1.0, k.fy / k.fx), max(1.0, k.fx / k.fy)
@@ -54,7 +69,18 @@ def blender_lens(
 def intrinsics_from_blender(
     lens: BlenderLens, width: int, height: int, pixel_aspect_x: float | None = None, pixel_aspect_y: float | None = None
 ) -> Intrinsics:
-    """The inverse of `blender_lens` for a picture of width x height pixels. Pixel aspect None: the lens's own."""
+    """The pinhole camera that sees what a Blender camera sees: the inverse of `blender_lens`.
+
+    Args:
+        lens: The Blender camera's.
+        width: Pixels of the render.
+        height: Pixels of the render.
+        pixel_aspect_x: Of the scene's render settings; None: the lens's own.
+        pixel_aspect_y: See pixel_aspect_x.
+
+    Returns:
+        Focal lengths and principal point in pixels of the render.
+    """
     aspect_x = lens.pixel_aspect_x if pixel_aspect_x is None else pixel_aspect_x
     aspect_y = lens.pixel_aspect_y if pixel_aspect_y is None else pixel_aspect_y
     view, sensor = _blender_span(

@@ -28,7 +28,7 @@ class Intrinsics:
         return abs(self.fx - self.fy) <= 1e-6 * abs(self.fx)
 
     def scaled_to(self, width: int, height: int) -> Intrinsics:
-        """The same lens for the same photo resampled to width x height pixels."""
+        """The same lens for the same photo resampled to width x height pixels, in those pixels."""
         sx, sy = width / self.width, height / self.height
         return Intrinsics(width, height, self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy)
 
@@ -36,8 +36,13 @@ class Intrinsics:
         """The same lens for the photo scaled down, never up, to at most longest_side pixels.
 
         Pixels keep their shape exactly: the shorter side is rounded down, and what that leaves over, less than one
-        pixel of the result, is cut off evenly from its two ends. Returns the intrinsics and the part of the photo that
-        is kept, as (left, top, right, bottom) in pixels of the photo.
+        pixel of the result, is cut off evenly from its two ends.
+
+        Args:
+            longest_side: Pixels.
+
+        Returns:
+            The intrinsics, and the part of the photo that is kept as (left, top, right, bottom) in pixels of the photo.
         """
         longest = max(self.width, self.height)
         if longest <= longest_side:
@@ -55,7 +60,9 @@ class Intrinsics:
 class Camera:
     """Intrinsics and a pose.
 
-    camera_to_world: (4, 4) float64, rigid, OpenGL axes.
+    Attributes:
+        intrinsics: In pixels.
+        camera_to_world: (4, 4) float64, rigid, OpenGL axes, in the capture's units.
     """
 
     intrinsics: Intrinsics
@@ -67,10 +74,11 @@ class Camera:
         return self.camera_to_world[:3, 3]
 
     def rays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Origins and directions through all pixel centres, row by row.
+        """Rays through all pixel centres, row by row.
 
-        Returns (height * width, 3) float32 twice. Directions are *not* unit length: their component along the
-        optical axis is 1, so a distance along them is depth along the camera's z axis.
+        Returns:
+            Origins and directions, (height * width, 3) float32 each. Directions are *not* unit length: their component
+            along the optical axis is 1, so a distance along them is depth along the camera's z axis.
         """
         k = self.intrinsics
         x = (np.arange(k.width) + 0.5 - k.cx) / k.fx
@@ -99,10 +107,14 @@ class Camera:
 
 
 def look_at_point(positions: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """(3,) the point nearest to all optical axes: least squares, sum of (I - d d^T)(x - o) = 0; of parallel axes, one
-    near the origin.
+    """The point nearest to all optical axes: least squares, sum of (I - d d^T)(x - o) = 0.
 
-    positions: (n, 3) camera centres o. axes: (n, 3) unit directions d, forwards or backwards.
+    Args:
+        positions: (n, 3) camera centres o.
+        axes: (n, 3) unit directions d, forwards or backwards.
+
+    Returns:
+        (3,), in the units of the positions; of parallel axes, a point near the origin.
     """
     across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
     return np.linalg.lstsq(across.sum(0) + 1e-6 * np.eye(3), (across @ positions[:, :, None]).sum(0)[:, 0], rcond=None)[

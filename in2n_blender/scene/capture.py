@@ -22,24 +22,35 @@ FAR_AWAY = 100.0  # extents of the capture: from here on float32 would show, at 
 class Frame:
     """One photo of a capture as the user's files describe it, still distorted, at its own size.
 
-    lens: in pixels of the photo after `orientation`, the EXIF orientation (1 to 8), was applied to what is stored.
+    Attributes:
+        name: A plain file name.
+        photo: The file.
+        lens: In pixels of the photo after `orientation` was applied to what is stored.
+        camera_to_world: (4, 4) float64, rigid, OpenGL axes, in the files' own coordinates.
+        held_out: Whether the files keep it from training; None: they do not say.
+        orientation: EXIF's, 1 to 8.
     """
 
     name: str
     photo: Path
     lens: Lens
     camera_to_world: np.ndarray
-    held_out: bool | None = None  # None: the files do not say
+    held_out: bool | None = None
     orientation: int = 1
 
 
 @dataclass(frozen=True)
 class Capture:
-    """What a reader returns: every pose is camera-to-world, OpenGL axes, float64 (4, 4), in the files' own coordinates.
+    """What a reader returns, in the files' own coordinates and units.
 
-    points: (P, 3) float64 sparse points in the capture's units; point_colors: (P, 3) uint8.
-    missing: names of frames that the files list but whose photo is not there; unreadable: whose photo is there but
-    broken.
+    Attributes:
+        name: The capture's.
+        source: The file or folder that was read.
+        frames: Its usable photos.
+        points: (P, 3) float64 sparse points.
+        point_colors: (P, 3) uint8.
+        missing: Names of frames that the files list but whose photo is not there.
+        unreadable: Names of frames whose photo is there but broken.
     """
 
     name: str
@@ -53,7 +64,14 @@ class Capture:
 
 @dataclass(frozen=True)
 class View:
-    """One normalised photo: undistorted, square pixels. image is relative to the workspace."""
+    """One normalised photo: undistorted, with square pixels.
+
+    Attributes:
+        name: A plain file name.
+        image: Its file, relative to the workspace, with "/".
+        camera: Fits the image exactly; its pose is relative to the capture's offset.
+        held_out: Whether it is kept from training.
+    """
 
     name: str
     image: str
@@ -65,9 +83,16 @@ class View:
 class PinholeCapture:
     """The capture as a workspace keeps it (capture.json): pinhole views whose cameras fit the images on disk exactly.
 
-    source: where it was read from; relative to the workspace if it lies inside it, else absolute.
-    missing: names of frames without a view, because their photo is not there or cannot be read.
-    offset: (3,) float64; poses and points are relative to it, so that float32 is enough for them (see `map_offset`).
+    Attributes:
+        name: The capture's.
+        source: Where it was read from; relative to the workspace if it lies inside it, else absolute.
+        preset: The name of the preset that it was made with.
+        views: The normalised photos.
+        points: (P, 3) float32 sparse points, relative to the offset.
+        point_colors: (P, 3) uint8.
+        missing: Names of frames without a view, because their photo is not there or cannot be read.
+        offset: (3,) float64 in the capture's own coordinates and units; poses and points are relative to it, so that
+            float32 is enough for them (see `map_offset`).
     """
 
     name: str
@@ -142,7 +167,14 @@ class PinholeCapture:
 
     @staticmethod
     def load(path: Path) -> PinholeCapture:
-        """Read capture.json. Raises In2nError("missing_file") or In2nError("bad_capture")."""
+        """Read capture.json.
+
+        Args:
+            path: The file.
+
+        Raises:
+            In2nError: "missing_file", and "bad_capture" as `from_json`.
+        """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -160,12 +192,22 @@ class PinholeCapture:
 
 
 def pinhole_capture(capture: Capture, longest_side: int, hold_out_every: int = 8, preset: str = "") -> PinholeCapture:
-    """The normalised capture that `capture` becomes: needs numpy only and reads no photo.
+    """The normalised capture that a capture becomes: needs numpy only and reads no photo.
 
-    Photos are scaled down, never up, to at most longest_side pixels. Held out are the views that the files say; where
-    they say nothing, every hold_out_every-th (0: none), starting in the middle of the first such run of views.
-    Sparse points: at most MAXIMUM_POINTS, chosen with a fixed seed.
-    Raises In2nError: "bad_setting", "bad_intrinsics", "too_few_photos".
+    Of the sparse points at most MAXIMUM_POINTS stay, chosen with a fixed seed.
+
+    Args:
+        capture: What a reader returned.
+        longest_side: Photos are scaled down, never up, to at most so many pixels.
+        hold_out_every: n; where the files do not say which views are held out, every n-th is (0: none), starting in
+            the middle of the first such run of views.
+        preset: The name of the preset, to be kept with it.
+
+    Returns:
+        The capture, with poses and points relative to its offset.
+
+    Raises:
+        In2nError: "bad_setting", "bad_intrinsics", "too_few_photos".
     """
     if longest_side < 1 or hold_out_every < 0 or hold_out_every == 1:
         raise In2nError(

@@ -24,12 +24,15 @@ much."""
 
 @dataclass(frozen=True)
 class Lens:
-    """A photo's lens in pixels of that photo. Distortion that is shorter than its model is padded with 0.
+    """A photo's lens in pixels of that photo.
 
-    model: "pinhole";
-    "opencv" (distortion = k1, k2, p1, p2, k3, k4, k5, k6 of OpenCV's rational model);
-    "brown" (k1, k2, p1, p2, k3, k4 with k4 the radial term of order 8, as nerfstudio has it; no denominator)
-    or "opencv_fisheye" (k1, k2, k3, k4).
+    Attributes:
+        model: "pinhole";
+            "opencv" (distortion = k1, k2, p1, p2, k3, k4, k5, k6 of OpenCV's rational model);
+            "brown" (k1, k2, p1, p2, k3, k4 with k4 the radial term of order 8, as nerfstudio has it; no denominator);
+            or "opencv_fisheye" (k1, k2, k3, k4).
+        intrinsics: In pixels of the photo.
+        distortion: Without units; shorter than its model, it is padded with 0.
     """
 
     model: str

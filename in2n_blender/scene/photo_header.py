@@ -18,8 +18,13 @@ _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """width, height: pixels as stored. orientation: EXIF's 1 to 8, what a viewer does to show the photo upright (1:
-    nothing)."""
+    """What a photo's file says of it.
+
+    Attributes:
+        width: Pixels as stored.
+        height: Pixels as stored.
+        orientation: EXIF's 1 to 8, what a viewer does to show the photo upright (1: nothing).
+    """
 
     width: int
     height: int
@@ -32,8 +37,18 @@ class ImageHeader:
 
 
 def read_image_header(path: Path) -> ImageHeader | None:
-    """None for formats other than PNG, JPEG and TIFF. Raises ValueError if the file is cut short or broken, and
-    OSError."""
+    """Read the header of a PNG, JPEG or TIFF.
+
+    Args:
+        path: The photo.
+
+    Returns:
+        The header, None for other formats.
+
+    Raises:
+        ValueError: The file is cut short or broken.
+        OSError: It cannot be read.
+    """
     with open(path, "rb") as file:
         start = file.read(8)
         file.seek(0)

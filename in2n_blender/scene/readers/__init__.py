@@ -1,4 +1,4 @@
-"""Readers of captures: one file a format. Each returns scene.capture.Capture."""
+"""Readers of captures: one file a format, each with `find` and `read`. What a new one needs is in `listing`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from . import colmap, transforms
 
 
 def read(path: Path) -> Capture:
-    """Recognise the format of a folder or file and read it.
+    """Recognise the format of a capture and read it.
 
-    Raises In2nError: "missing_file", "not_a_capture", and what the readers raise.
+    Args:
+        path: A file of the capture, or the folder that holds it.
+
+    Returns:
+        The capture in its own coordinates and units, with the photos at their own size.
+
+    Raises:
+        In2nError: "missing_file", "not_a_capture", and what the readers raise.
     """
     path = Path(path).expanduser()
     if not path.exists():

@@ -17,15 +17,22 @@ from ..camera import Intrinsics
 from ..capture import Capture
 from ..errors import In2nError
 from ..lens import Lens
-from .listing import ListedPhoto, build_capture, finite, positive
+from .checks import finite, positive
+from .listing import ListedPhoto, build_capture
 
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
 class CameraModel:
-    """name; number of parameters; how many focal lengths they begin with (1 or 2); the lens model of those after cx,
-    cy."""
+    """One of COLMAP's camera models.
+
+    Attributes:
+        name: As COLMAP writes it.
+        parameters: How many there are.
+        focal_lengths: How many of them, at their beginning, are focal lengths; cx and cy follow.
+        lens: The model of `lens.Lens` whose distortion the rest is; "" where there is none.
+    """
 
     name: str
     parameters: int
@@ -73,9 +80,14 @@ class _Image:
 
 
 def find(path: Path) -> Path | None:
-    """The folder of the model: `path` itself, or below it sparse/0, sparse, colmap/sparse/0 …; or where the file lies.
+    """The folder of a COLMAP model.
 
-    Of several numbered models in one sparse folder, the one with the largest list of images.
+    Args:
+        path: A file of the model, its folder, or a project: with sparse/0, sparse, colmap/sparse/0 ….
+
+    Returns:
+        The folder, None where there is none; of several numbered models in one sparse folder, the one with the largest
+        list of images.
     """
     if path.is_file():
         return path.parent if path.stem in ("cameras", "images", "points3D") and _is_model(path.parent) else None
@@ -89,7 +101,17 @@ def find(path: Path) -> Path | None:
 
 
 def read(model: Path) -> Capture:
-    """Raises In2nError: "bad_colmap", "unknown_camera_model" and what `build_capture` raises."""
+    """Read a COLMAP model and find its photos in the usual folders.
+
+    Args:
+        model: The folder, as `find` returns it.
+
+    Returns:
+        The capture, in the model's units, OpenGL axes.
+
+    Raises:
+        In2nError: "bad_colmap", "unknown_camera_model" and what `build_capture` raises.
+    """
     cameras = _guarded(_file(model, "cameras"), _cameras_binary, _cameras_text)
     images = _guarded(_file(model, "images"), _images_binary, _images_text)
     folder = _photo_folder(model, images)
@@ -115,8 +137,17 @@ def read(model: Path) -> Capture:
 
 
 def read_points(model: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (P, 3) float64 and colours (P, 3) uint8; none if the model has no points3D. Raises
-    In2nError("bad_colmap")."""
+    """Read the sparse points of a COLMAP model; those with a number that is not finite are left out.
+
+    Args:
+        model: The folder, as `find` returns it.
+
+    Returns:
+        Positions (P, 3) float64 in the model's units, and colours (P, 3) uint8; none if the model has no points3D.
+
+    Raises:
+        In2nError: "bad_colmap".
+    """
     path = _file(model, "points3D")
     if path is None:
         return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,17 +14,20 @@ from ..errors import In2nError
 from ..lens import Lens
 from ..names import unique_names
 from ..photo_header import ImageHeader, read_image_header
-
-FEWEST_PHOTOS = 3
+from .checks import check_enough, checked_pose
 
 
 @dataclass(frozen=True)
 class ListedPhoto:
     """One photo as a capture's files list it.
 
-    label: the photo as the files name it. photo: its file, None if it is not there. camera_to_world: anything,
-    unchecked, OpenGL axes. listed_size: (width, height) that the files give, None if they do not. lens: makes the lens
-    for a photo of the given (width, height), which is the listed size wherever there is one.
+    Attributes:
+        label: The photo as the files name it.
+        photo: Its file, None if it is not there.
+        camera_to_world: Anything, unchecked; OpenGL axes, the capture's units.
+        listed_size: (width, height) in pixels that the files give, None if they do not.
+        lens: Makes the lens for a photo of (width, height), which is the listed size wherever there is one.
+        held_out: Whether the files hold it out, None if they do not say.
     """
 
     label: str
@@ -41,7 +43,18 @@ def build_capture(
 ) -> Capture:
     """Frames in the natural order of their labels (2 before 10), each with a unique name.
 
-    Raises In2nError: "bad_matrix", "bad_intrinsics", "size_mismatch", "no_photos", "too_few_photos".
+    Args:
+        source: The file or folder that was read.
+        folder: The capture's folder, after which it is named.
+        listed: Its photos, in any order.
+        points: (P, 3) float64 sparse points, in the capture's units.
+        point_colors: (P, 3) uint8.
+
+    Returns:
+        The capture; photos that are not there or broken are among its `missing` and `unreadable`.
+
+    Raises:
+        In2nError: "bad_matrix", "bad_intrinsics", "size_mismatch", "no_photos", "too_few_photos".
     """
     if not listed:
         raise In2nError("no_photos", f"{source} lists no photos.", "Choose the files of a finished capture.")
@@ -69,79 +82,9 @@ def build_capture(
     )
 
 
-def check_enough(usable: int, listed: int, source: Path | str) -> None:
-    """Raises In2nError("too_few_photos")."""
-    if usable < FEWEST_PHOTOS:
-        count = {0: "None", 1: "Only one", 2: "Only two"}[usable]
-        raise In2nError(
-            "too_few_photos",
-            f"{count} of the {listed} photos of {source} can be used; at least {FEWEST_PHOTOS} are needed.",
-            "Add photos: twenty or more, from all around, give a good reconstruction.",
-        )
-
-
-def checked_pose(matrix: object, label: str) -> np.ndarray:
-    """(4, 4) float64, made exactly rigid: a uniform scale and rounding of the rotation are taken out.
-
-    Raises In2nError("bad_matrix") for a wrong shape, a number that is not finite, a mirror or a sheared matrix.
-    """
-
-    def bad(reason: str) -> In2nError:
-        return In2nError(
-            "bad_matrix",
-            f"The camera matrix of {label} {reason}.",
-            "Export the capture again: each camera needs a 4 x 4 camera-to-world matrix.",
-        )
-
-    try:
-        pose = np.array(matrix, np.float64)
-    except (TypeError, ValueError):
-        raise bad("is not a matrix of numbers") from None
-    if pose.shape == (3, 4):
-        pose = np.vstack([pose, [0, 0, 0, 1]])
-    if pose.shape != (4, 4):
-        raise bad(f"has the shape {' x '.join(map(str, pose.shape)) or 'of a single number'}, not 4 x 4")
-    if not np.isfinite(pose).all():
-        raise bad("has a number that is not finite (NaN or infinity)")
-    u, lengths, vt = np.linalg.svd(pose[:3, :3])
-    if lengths[2] <= 0 or lengths[0] / lengths[2] > 1.05 or not np.allclose(pose[3], [0, 0, 0, 1], atol=1e-6):
-        raise bad("is not a rotation and a position")
-    if np.linalg.det(pose[:3, :3]) < 0:
-        raise bad("mirrors the scene")
-    pose[:3, :3] = u @ vt
-    return pose
-
-
 def natural_order(label: str) -> list:
-    """Sort key: digits by their value."""
+    """Sort key of a label: digits by their value, so that 2 comes before 10."""
     return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", label)]
-
-
-def positive(value: object, what: str, label: str) -> float:
-    """Raises In2nError("bad_intrinsics") unless the value is a finite number above 0."""
-    number = finite(value, what, label)
-    if number <= 0:
-        raise In2nError(
-            "bad_intrinsics",
-            f"{what} of {label} is {number:g}, which must be above 0.",
-            "Check the camera's intrinsics in the capture.",
-        )
-    return number
-
-
-def finite(value: object, what: str, label: str) -> float:
-    """Raises In2nError("bad_intrinsics") unless the value is a finite number."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise In2nError(
-            "bad_intrinsics",
-            f"{what} of {label} is not a number ({value!r}).",
-            "Check the camera's intrinsics in the capture.",
-        )
-    return number
 
 
 def _frame(name: str, entry: ListedPhoto, pose: np.ndarray) -> Frame | None:
@@ -160,12 +103,23 @@ def _frame(name: str, entry: ListedPhoto, pose: np.ndarray) -> Frame | None:
 
 
 def oriented_size(header: ImageHeader, listed: tuple[int, int] | None, label: str) -> tuple[tuple[int, int], int]:
-    """The (width, height) of the photo as the capture means it, and the EXIF orientation that gets it there.
+    """The size of the photo as the capture means it, and the EXIF orientation that gets it there.
 
     The listed size decides: a match with the stored pixels means that the poses belong to those, since COLMAP,
     instant-ngp and nerfstudio ignore EXIF; a match with the upright photo means that it is to be turned. Where the size
     cannot tell, because none is listed or the photo is square, the photo is shown upright. A listed size that differs
-    by a plain scale counts as a match (photos scaled down after the calibration). Raises In2nError("size_mismatch").
+    by a plain scale counts as a match (photos scaled down after the calibration).
+
+    Args:
+        header: The photo's own.
+        listed: (width, height) in pixels, None where the files give none.
+        label: The photo, for messages.
+
+    Returns:
+        ((width, height) in pixels, EXIF orientation 1 to 8).
+
+    Raises:
+        In2nError: "size_mismatch".
     """
     stored, upright = (header.width, header.height), header.upright_size
     if listed is None or (stored[0] == stored[1] and _same_shape(listed, stored)):

@@ -29,9 +29,17 @@ _TYPES = {
 
 
 def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (P, 3) float64 and colours (P, 3) uint8 (mid grey where the file has none).
+    """Read the vertices of a PLY file, ASCII or binary; those with a number that is not finite are left out.
 
-    Raises In2nError("bad_points"), and OSError.
+    Args:
+        path: The file.
+
+    Returns:
+        Positions (P, 3) float64 in the file's units, and colours (P, 3) uint8, mid grey where the file has none.
+
+    Raises:
+        In2nError: "bad_points".
+        OSError: The file cannot be read.
     """
     data = Path(path).read_bytes()
     try:

@@ -19,7 +19,8 @@ from ..capture import Capture
 from ..errors import In2nError
 from ..lens import Lens
 from . import colmap, ply
-from .listing import ListedPhoto, build_capture, finite, positive
+from .checks import finite, positive
+from .listing import ListedPhoto, build_capture
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".tif", ".tiff", ".webp")
 
@@ -33,8 +34,14 @@ CAMERA_MODELS |= {
 
 
 def find(path: Path) -> Path | None:
-    """The file to read: `path` itself if it is a .json, transforms.json in the folder, or the folder of a synthetic
-    set."""
+    """What to read of a capture with a transforms file.
+
+    Args:
+        path: A file or a folder.
+
+    Returns:
+        `path` itself if it is a .json or the folder of a synthetic set, transforms.json in the folder, or None.
+    """
     if path.is_file():
         return path if path.suffix.lower() == ".json" else None
     if (path / "transforms.json").is_file():
@@ -43,11 +50,17 @@ def find(path: Path) -> Path | None:
 
 
 def read(path: Path) -> Capture:
-    """Read a transforms file, or a folder with transforms_train.json and transforms_test.json (or _val.json) as the
-    Blender synthetic sets have, whose test photos are then the held-out ones.
+    """Read a transforms file, or a folder as the Blender synthetic sets have, whose test photos are the held-out ones.
 
-    Raises In2nError: "missing_file", "bad_json", "bad_capture", "unknown_camera_model", "bad_points" and what
-    `build_capture` raises.
+    Args:
+        path: The file, or a folder with transforms_train.json and transforms_test.json (or _val.json).
+
+    Returns:
+        The capture, in the file's units.
+
+    Raises:
+        In2nError: "missing_file", "bad_json", "bad_capture", "unknown_camera_model", "bad_points" and what
+            `build_capture` raises.
     """
     if path.is_file():
         table = _load(path)

@@ -1,0 +1,96 @@
+"""What a capture's files say, checked: numbers, poses, and whether enough photos are left."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import In2nError
+
+FEWEST_PHOTOS = 3
+
+
+def check_enough(usable: int, listed: int, source: Path | str) -> None:
+    """Raises In2nError("too_few_photos") where fewer than FEWEST_PHOTOS of those that `source` lists can be used."""
+    if usable < FEWEST_PHOTOS:
+        count = {0: "None", 1: "Only one", 2: "Only two"}[usable]
+        raise In2nError(
+            "too_few_photos",
+            f"{count} of the {listed} photos of {source} can be used; at least {FEWEST_PHOTOS} are needed.",
+            "Add photos: twenty or more, from all around, give a good reconstruction.",
+        )
+
+
+def checked_pose(matrix: object, label: str) -> np.ndarray:
+    """A pose, made exactly rigid: a uniform scale and rounding of the rotation are taken out.
+
+    Args:
+        matrix: Anything; (4, 4) or (3, 4) numbers, camera-to-world.
+        label: The photo, for messages.
+
+    Returns:
+        (4, 4) float64.
+
+    Raises:
+        In2nError: "bad_matrix" for a wrong shape, a number that is not finite, a mirror or a sheared matrix.
+    """
+
+    def bad(reason: str) -> In2nError:
+        return In2nError(
+            "bad_matrix",
+            f"The camera matrix of {label} {reason}.",
+            "Export the capture again: each camera needs a 4 x 4 camera-to-world matrix.",
+        )
+
+    try:
+        pose = np.array(matrix, np.float64)
+    except (TypeError, ValueError):
+        raise bad("is not a matrix of numbers") from None
+    if pose.shape == (3, 4):
+        pose = np.vstack([pose, [0, 0, 0, 1]])
+    if pose.shape != (4, 4):
+        raise bad(f"has the shape {' x '.join(map(str, pose.shape)) or 'of a single number'}, not 4 x 4")
+    if not np.isfinite(pose).all():
+        raise bad("has a number that is not finite (NaN or infinity)")
+    u, lengths, vt = np.linalg.svd(pose[:3, :3])
+    if lengths[2] <= 0 or lengths[0] / lengths[2] > 1.05 or not np.allclose(pose[3], [0, 0, 0, 1], atol=1e-6):
+        raise bad("is not a rotation and a position")
+    if np.linalg.det(pose[:3, :3]) < 0:
+        raise bad("mirrors the scene")
+    pose[:3, :3] = u @ vt
+    return pose
+
+
+def positive(value: object, what: str, label: str) -> float:
+    """The value as a number; raises In2nError("bad_intrinsics") unless it is finite and above 0.
+
+    Args:
+        value: Anything.
+        what: What it is called in the files, for messages.
+        label: The photo, for messages.
+    """
+    number = finite(value, what, label)
+    if number <= 0:
+        raise In2nError(
+            "bad_intrinsics",
+            f"{what} of {label} is {number:g}, which must be above 0.",
+            "Check the camera's intrinsics in the capture.",
+        )
+    return number
+
+
+def finite(value: object, what: str, label: str) -> float:
+    """The value as a number; raises In2nError("bad_intrinsics") unless it is finite. Arguments as for `positive`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise In2nError(
+            "bad_intrinsics",
+            f"{what} of {label} is not a number ({value!r}).",
+            "Check the camera's intrinsics in the capture.",
+        )
+    return number
