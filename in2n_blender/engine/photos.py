@@ -126,7 +126,7 @@ def normalise_photo(
 ) -> np.ndarray:
     """Undistort a photo at its full size, then scale it down.
 
-    Colour is resampled weighted by its alpha, so that nothing of what hides behind a transparent pixel shows at an edge.
+    Colour is resampled weighted by its alpha, so that nothing that hides behind a transparent pixel shows at an edge.
 
     Args:
         photo: (H, W, 3 or 4) uint8, as the lens describes it.

@@ -174,3 +174,14 @@ def test_no_photos_beside_the_model(tmp_path):
     with pytest.raises(In2nError, match="None of the 3 photos") as caught:
         read_capture(tmp_path)
     assert caught.value.code == "no_photos"
+
+
+@pytest.mark.parametrize("value", ["256", "-1"])
+def test_a_point_of_no_colour(tmp_path, value):
+    model = reconstruction(["PINHOLE"], 3)
+    write(model, tmp_path, "txt")
+    write_photos(model, tmp_path / "images")
+    (tmp_path / "points3D.txt").write_text(f"1 0 0 0 10 {value} 10 0.5\n")
+    with pytest.raises(In2nError) as caught:
+        read_capture(tmp_path)
+    assert caught.value.code == "bad_colmap" and "points3D.txt" in caught.value.message

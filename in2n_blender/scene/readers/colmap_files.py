@@ -1,0 +1,227 @@
+"""The files of COLMAP's sparse models, binary and text (https://colmap.github.io/format.html)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import In2nError
+
+
+@dataclass(frozen=True)
+class CameraModel:
+    """One of COLMAP's camera models.
+
+    Attributes:
+        name: As COLMAP writes it.
+        parameters: How many there are.
+        focal_lengths: How many of them, at their beginning, are focal lengths; cx and cy follow.
+        lens: The model of `lens.Lens` whose distortion the rest is; "" where there is none.
+    """
+
+    name: str
+    parameters: int
+    focal_lengths: int
+    lens: str
+
+
+# the order is COLMAP's model id (colmap/sensor/models.h); lens "": a model without a counterpart here
+MODELS = (
+    CameraModel("SIMPLE_PINHOLE", 3, 1, "pinhole"),
+    CameraModel("PINHOLE", 4, 2, "pinhole"),
+    CameraModel("SIMPLE_RADIAL", 4, 1, "opencv"),
+    CameraModel("RADIAL", 5, 1, "opencv"),
+    CameraModel("OPENCV", 8, 2, "opencv"),
+    CameraModel("OPENCV_FISHEYE", 8, 2, "opencv_fisheye"),
+    CameraModel("FULL_OPENCV", 12, 2, "opencv"),
+    CameraModel("FOV", 5, 2, ""),
+    CameraModel("SIMPLE_RADIAL_FISHEYE", 4, 1, "opencv_fisheye"),
+    CameraModel("RADIAL_FISHEYE", 5, 1, "opencv_fisheye"),
+    CameraModel("THIN_PRISM_FISHEYE", 12, 2, ""),
+    CameraModel("RAD_TAN_THIN_PRISM_FISHEYE", 16, 2, ""),
+    CameraModel("SIMPLE_DIVISION", 4, 1, ""),
+    CameraModel("DIVISION", 5, 2, ""),
+    CameraModel("SIMPLE_FISHEYE", 3, 1, "opencv_fisheye"),
+    CameraModel("FISHEYE", 4, 2, "opencv_fisheye"),
+    CameraModel("EUCM", 6, 2, ""),
+    CameraModel("EQUIRECTANGULAR", 2, 0, ""),
+)
+
+
+@dataclass(frozen=True)
+class ListedCamera:
+    """A camera as the model lists it: width and height in pixels, parameters in the order of its model."""
+
+    model: CameraModel
+    width: int
+    height: int
+    parameters: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """An image as the model lists it: its camera's id, world-to-camera as quaternion (w, x, y, z) and translation."""
+
+    name: str
+    camera: int
+    quaternion: tuple[float, ...]
+    translation: tuple[float, ...]
+
+
+def read_cameras(path: Path) -> dict[int, ListedCamera]:
+    """Read cameras.bin or cameras.txt.
+
+    Returns:
+        Camera id -> camera.
+
+    Raises:
+        In2nError: "bad_colmap", "unknown_camera_model".
+    """
+    return _parsed(path, _cameras_binary, _cameras_text)
+
+
+def read_images(path: Path) -> list[ListedImage]:
+    """Read images.bin or images.txt, in the order of the file. Raises In2nError("bad_colmap")."""
+    return _parsed(path, _images_binary, _images_text)
+
+
+def read_points3d(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read points3D.bin or points3D.txt.
+
+    Returns:
+        Positions (P, 3) float64 in the model's units, and colours (P, 3) uint8.
+
+    Raises:
+        In2nError: "bad_colmap".
+    """
+    positions, colors = _parsed(path, _points_binary, _points_text)
+    return np.array(positions, np.float64).reshape(-1, 3), np.array(colors, np.uint8).reshape(-1, 3)
+
+
+def _parsed(path: Path, binary: Callable, text: Callable):
+    """Parse a file by its format; whatever a damaged file does to the parser becomes In2nError("bad_colmap")."""
+    try:
+        return (
+            binary(_Bytes(path.read_bytes()))
+            if path.suffix == ".bin"
+            else text(path.read_text(encoding="utf-8").splitlines())
+        )
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
+        raise bad_model(path, str(error)) from None
+    except OSError as error:
+        raise bad_model(path, error.strerror or str(error)) from None
+
+
+def bad_model(path: Path, reason: str) -> In2nError:
+    return In2nError(
+        "bad_colmap",
+        f"{path} cannot be read as a COLMAP model ({reason}).",
+        "The file may be cut short; export the model again.",
+    )
+
+
+class _Bytes:
+    """Reads little-endian values one after another."""
+
+    def __init__(self, data: bytes):
+        self.data, self.at = data, 0
+
+    def take(self, layout: str) -> tuple:
+        values = struct.unpack_from("<" + layout, self.data, self.at)
+        self.at += struct.calcsize("<" + layout)
+        return values
+
+    def text(self) -> str:
+        end = self.data.index(b"\0", self.at)
+        value, self.at = self.data[self.at : end].decode("utf-8"), end + 1
+        return value
+
+    def skip(self, size: int) -> None:
+        self.at += size
+        if self.at > len(self.data):
+            raise ValueError("it is cut short")
+
+
+def _camera(model: CameraModel, width: float, height: float, parameters) -> ListedCamera:
+    if width < 1 or height < 1 or len(parameters) != model.parameters:
+        raise ValueError(f"a {model.name} camera of {width} x {height} pixels with {len(parameters)} parameters")
+    return ListedCamera(model, int(width), int(height), tuple(parameters))
+
+
+def unknown_model(model: object, of: str = "") -> In2nError:
+    return In2nError(
+        "unknown_camera_model",
+        f"The COLMAP camera model “{model}”{of} is not known.",
+        f"Run COLMAP's image_undistorter first, or use one of {', '.join(m.name for m in MODELS if m.lens)}.",
+    )
+
+
+def _cameras_binary(data: _Bytes) -> dict[int, ListedCamera]:
+    cameras = {}
+    for _ in range(data.take("Q")[0]):
+        camera, model, width, height = data.take("IiQQ")
+        if not 0 <= model < len(MODELS):
+            raise unknown_model(model)
+        cameras[camera] = _camera(MODELS[model], width, height, data.take(f"{MODELS[model].parameters}d"))
+    return cameras
+
+
+def _cameras_text(lines: list[str]) -> dict[int, ListedCamera]:
+    by_name, cameras = {m.name: m for m in MODELS}, {}
+    for words in (line.split() for line in lines if line.strip() and not line.startswith("#")):
+        if len(words) < 5:
+            raise ValueError(f"a camera with {len(words)} values")
+        if words[1] not in by_name:
+            raise unknown_model(words[1])
+        cameras[int(words[0])] = _camera(by_name[words[1]], int(words[2]), int(words[3]), [float(w) for w in words[4:]])
+    return cameras
+
+
+def _images_binary(data: _Bytes) -> list[ListedImage]:
+    images = []
+    for _ in range(data.take("Q")[0]):
+        values = data.take("I7dI")
+        name = data.text()
+        data.skip(24 * data.take("Q")[0])
+        images.append(ListedImage(name, values[8], values[1:5], values[5:8]))
+    return images
+
+
+def _images_text(lines: list[str]) -> list[ListedImage]:
+    """Two lines an image; the second, its 2D points, may be empty, so blank lines count."""
+    lines = [line for line in lines if not line.startswith("#")]
+    while lines and not lines[0].strip():
+        lines.pop(0)
+    images = []
+    for line in lines[::2]:
+        if not line.strip():
+            continue
+        words = line.split(maxsplit=9)
+        values = [float(w) for w in words[1:8]]
+        images.append(ListedImage(words[9].strip(), int(words[8]), tuple(values[:4]), tuple(values[4:])))
+    return images
+
+
+def _points_binary(data: _Bytes) -> tuple[list, list]:
+    layout = struct.Struct("<Q3d3BdQ")  # id, position, colour, error, length of the track; there may be millions
+    positions, colors = [], []
+    for _ in range(data.take("Q")[0]):
+        values = layout.unpack_from(data.data, data.at)
+        positions.append(values[1:4])
+        colors.append(values[4:7])
+        data.skip(layout.size + 8 * values[8])
+    return positions, colors
+
+
+def _points_text(lines: list[str]) -> tuple[list, list]:
+    rows = [line.split(maxsplit=7) for line in lines if line.strip() and not line.startswith("#")]
+    if any(len(row) < 7 for row in rows):
+        raise ValueError("a point without its position or colour")
+    colors = [[int(w) for w in row[4:7]] for row in rows]
+    if not all(0 <= value <= 255 for color in colors for value in color):
+        raise ValueError("a point with a colour beyond 0 to 255")
+    return [[float(w) for w in row[1:4]] for row in rows], colors
