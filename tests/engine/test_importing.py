@@ -23,7 +23,6 @@ from in2n_blender.scene.lens import Lens
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace.imported import load_capture
 from in2n_blender.workspace.layout import Workspace
-from in2n_blender.workspace.provenance import PHOTO_HASHES
 from tests.engine.test_photos import bomb
 from tests.scene.captures import ring, write_transforms
 
@@ -37,13 +36,11 @@ def source(tmp_path):
 
 
 def contents(folder):
-    """Name -> bytes of all files but the photos' hashes, which are noted again when they are asked for."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != PHOTO_HASHES]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def parts(workspace):
-    return {path.name for path in workspace.root.iterdir()} - {PHOTO_HASHES}
+    return {path.name for path in workspace.root.iterdir()}
 
 
 def test_import(source, tmp_path):
