@@ -81,6 +81,10 @@ def client() -> Client:
     if _client is None:
         _client = Client(None, log)
     _client.log = log
+    variables = {} if settings.online_access() else {"IN2N_OFFLINE": "1"}
+    if variables != _client.variables:
+        _client.release()  # a worker that may do what the next one may not; one that has a job keeps it
+        _client.variables = variables
     return _client
 
 

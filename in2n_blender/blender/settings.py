@@ -42,6 +42,11 @@ def engine_python() -> Path | None:
     return _folder("engine_python")
 
 
+def online_access() -> bool:
+    """Whether Blender's preferences allow the network."""
+    return bpy.app.online_access
+
+
 def model_folders() -> tuple[Path, ...]:
     """Folders in which models are looked for besides the Hugging Face cache: the preference's and those that scenes
     name."""

@@ -56,6 +56,7 @@ class Client:
         self.python = str(python) if python else ""
         self.info: dict = {}
         self.log = Path(log)
+        self.variables: dict[str, str] = {}  # environment variables of the next worker, besides this process's own
         self._worker = str(worker)
         self._ids = itertools.count(HELLO_ID + 1)
         self._lock = threading.RLock()
@@ -247,7 +248,7 @@ class Client:
 
     def _start(self, python: str) -> None:
         try:
-            self._process = _Process([python, "-I", "-X", "utf8", self._worker], self.log)
+            self._process = _Process([python, "-I", "-X", "utf8", self._worker], self.log, self.variables)
         except (OSError, ValueError) as error:
             self._happen(events.NotStarted(getattr(error, "strerror", None) or str(error)))
 
@@ -289,8 +290,8 @@ class Client:
 class _Process:
     """The worker process and its three pipes. Raises OSError where it cannot be started."""
 
-    def __init__(self, command: list[str], log: Path):
-        self._process = spawn(command, env=clean_environment(), stdin=True, merge=False)
+    def __init__(self, command: list[str], log: Path, variables: dict[str, str]):
+        self._process = spawn(command, env={**clean_environment(), **variables}, stdin=True, merge=False)
         self._input = Writer(self._process)
         self._output = Lines(self._process)
         self._errors = LogCopy(self._process.stderr, log)

@@ -4,7 +4,7 @@ RECORDING: {"asked": file to append requests to, "answers": {method: {"events": 
 "files": {path in the workspace: text}, "copies": {path in the workspace: file}, "until_cancelled": bool, "deaf": bool
 (it does not even stop then), "until_released": file to wait for, "repeat": {"times", "seconds" between two, "files":
 one of which is copied every "every"-th time, "to": path in the workspace that is told as a picture}, "crash": bool,
-"say_pid": file to write the process id to}}}.
+"say_pid": file to write the process id to, "say_offline": file to write $IN2N_OFFLINE to}}}.
 """
 
 import json
@@ -85,6 +85,8 @@ while True:
         time.sleep(repeat["seconds"])
     if answer.get("say_pid"):
         Path(answer["say_pid"]).write_text(str(os.getpid()))
+    if answer.get("say_offline"):
+        Path(answer["say_offline"]).write_text(os.environ.get("IN2N_OFFLINE", "no"))
     while answer.get("until_released") and not Path(answer["until_released"]).exists():
         time.sleep(0.02)
     if answer.get("deaf"):

@@ -208,6 +208,17 @@ def test_an_idle_engine_is_released(page, recording, monkeypatch):
     wait_for(lambda: not engine.is_running())
 
 
+def test_the_engine_is_offline_where_blender_is(page, recording, monkeypatch, tmp_path):
+    answer = tmp_path / "offline"
+    found = {"devices": [{"device": "cpu", "name": "a processor", "memory_gb": None}]}
+    recording.answers(devices={"result": found, "say_offline": str(answer)})
+    monkeypatch.delenv("IN2N_OFFLINE", raising=False)
+    for allowed, said in ((False, "1"), (True, "no"), (False, "1")):
+        monkeypatch.setattr(settings, "online_access", lambda allowed=allowed: allowed)
+        bpy.ops.in2n.find_devices()
+        assert answer.read_text() == said
+
+
 def wait_for(condition, seconds=20.0):
     deadline = time.monotonic() + seconds
     while not condition():
