@@ -215,9 +215,9 @@ def _orbit(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]
     # a camera high above the centre says little about any one azimuth
     mean = _kernel_average(difference, span / 10, values, radius / reach)
     world = np.swapaxes(rotation(angles), 1, 2)
-    place = np.stack([mean[:, 0], np.zeros(len(mean)), mean[:, 1]], -1)
-    turned = lambda v: (world @ v[:, :, None])[..., 0]
-    return center + turned(place), turned(mean[:, 2:5]), turned(mean[:, 5:8]), closed
+    position = np.stack([mean[:, 0], np.zeros(len(mean)), mean[:, 1]], -1)
+    to_world = lambda v: (world @ v[:, :, None])[..., 0]
+    return center + to_world(position), to_world(mean[:, 2:5]), to_world(mean[:, 5:8]), closed
 
 
 def _walk(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:

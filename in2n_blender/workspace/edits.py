@@ -22,7 +22,7 @@ from .provenance import is_done
 from .successor import making_folder, replaced_folder
 
 
-def facts(workspace: Workspace, name: str) -> dict:
+def read_edit(workspace: Workspace, name: str) -> dict:
     """edit.json (empty where it is damaged), and "finished": whether the edit ran to its end."""
     return {**_read(workspace.edit(name) / "edit.json"), "finished": is_done(workspace, name)}
 
@@ -112,9 +112,9 @@ def _results(workspace: Workspace, old: str, new: str) -> list[tuple[Path, Path]
     for suffix in (".ply", ".glb", ".json"):
         if workspace.mesh(old, suffix).is_file():
             found.append((workspace.mesh(old, suffix), workspace.mesh(new, suffix)))
-    for place in (making_folder, replaced_folder):
-        if place(workspace, workspace.edit(old)).is_dir():
-            found.append((place(workspace, workspace.edit(old)), place(workspace, workspace.edit(new))))
+    for folder_of in (making_folder, replaced_folder):
+        if folder_of(workspace, workspace.edit(old)).is_dir():
+            found.append((folder_of(workspace, workspace.edit(old)), folder_of(workspace, workspace.edit(new))))
     return found
 
 

@@ -40,21 +40,22 @@ def files(workspace):
     return {str(p.relative_to(workspace.root)): p.read_bytes() for p in workspace.root.rglob("*") if p.is_file()}
 
 
-def test_facts_say_whether_it_is_finished(workspace):
+def test_what_is_read_says_whether_it_is_finished(workspace):
     assert (
-        edits.facts(workspace, "snow")["instruction"] == "make it snow" and edits.facts(workspace, "snow")["finished"]
+        edits.read_edit(workspace, "snow")["instruction"] == "make it snow"
+        and edits.read_edit(workspace, "snow")["finished"]
     )
-    assert not edits.facts(workspace, "gold")["finished"]
+    assert not edits.read_edit(workspace, "gold")["finished"]
     (workspace.edit("gold") / "edit.json").write_text("{")
-    assert edits.facts(workspace, "gold") == {"finished": False}
+    assert edits.read_edit(workspace, "gold") == {"finished": False}
 
 
 def test_rename_takes_everything_along(workspace):
     before = files(workspace)
     edits.rename(workspace, "snow", "First snow")
     assert workspace.edits() == ["First snow", "gold"], "and keeps its place in the list"
-    assert edits.facts(workspace, "First snow")["name"] == "First snow"
-    assert edits.facts(workspace, "gold")["parent"] == "First snow"
+    assert edits.read_edit(workspace, "First snow")["name"] == "First snow"
+    assert edits.read_edit(workspace, "gold")["parent"] == "First snow"
     assert (workspace.renders("First snow", "orbit") / "0001.png").is_file() and workspace.mesh(
         "First snow", ".glb"
     ).is_file()
@@ -170,7 +171,7 @@ def test_a_duplicate_stands_alone(workspace):
     events = []
     edits.duplicate(workspace, "snow", "snow-2", Reporter(events.append))
     assert workspace.edits() == ["snow", "gold", "snow-2"]
-    assert edits.facts(workspace, "snow-2") == {**edits.facts(workspace, "snow"), "name": "snow-2"}
+    assert edits.read_edit(workspace, "snow-2") == {**edits.read_edit(workspace, "snow"), "name": "snow-2"}
     assert (workspace.edit("snow-2") / "dataset" / "000.png").read_bytes() == b"picture of snow"
     assert any(isinstance(event, Progress) for event in events)
     assert not list(workspace.root.glob(".copying-*"))

@@ -151,7 +151,7 @@ class IN2N_OT_use_edit_settings(_OnEdit, bpy.types.Operator):
 
     def act(self, context, workspace, edit):
         try:
-            _take_over(edits.facts(workspace, edit), context.scene.in2n)
+            _take_over(edits.read_edit(workspace, edit), context.scene.in2n)
         except (TypeError, ValueError, OverflowError):
             raise _damaged(edit) from None
 
@@ -208,7 +208,7 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
 
     def prepare(self, context):
         workspace, name = named_edit(context.scene, self.edit)
-        record = edits.facts(workspace, name)
+        record = edits.read_edit(workspace, name)
         if not record.get("instruction"):
             raise _damaged(name)
         known = {field.name for field in dataclasses.fields(Edit)} - {"workspace", "name", "restart", "device"}

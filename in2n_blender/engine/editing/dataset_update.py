@@ -106,17 +106,17 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
         learning_rate=settings.edit_learning_rate,
         log=report.log,
     )
-    place = Successor(workspace, folder, anew=found is None, keep=False)
+    successor = Successor(workspace, folder, anew=found is None, keep=False)
     if found:
         trainer.restore(*found)
         dataset.restore(found[0].get("dataset"))
         state.update({key: found[1][key] for key in (*COSTS, "edits_done")})
     else:
         model.load_state_dict(model_weights((parent or reconstruction)[0]))
-        write_json(place.folder / "edit.json", record)
+        write_json(successor.folder / "edit.json", record)
     del reconstruction, parent, found
     scene = Scene(model, transform, capture, device, dataset.has_alpha)
-    method(request, report, place, editor, schedule, trainer, scene, images, state).run()
+    method(request, report, successor, editor, schedule, trainer, scene, images, state).run()
     return state
 
 
@@ -131,7 +131,7 @@ class DatasetUpdate:
         self,
         request: Edit,
         report: Reporter,
-        place: Successor,
+        successor: Successor,
         editor: Editor,
         schedule: Schedule,
         trainer: Trainer,
@@ -139,7 +139,7 @@ class DatasetUpdate:
         images: list[np.ndarray],
         state: dict,
     ):
-        self.request, self.report, self.place, self.editor = request, report, place, editor
+        self.request, self.report, self.successor, self.editor = request, report, successor, editor
         self.schedule, self.trainer, self.scene, self.images, self.state = schedule, trainer, scene, images, state
         self.originals: dict[int, OriginalLatent] = {}
         self.cost, self.before = CostMeter(trainer.dataset.device), {key: state[key] for key in COSTS}
@@ -158,8 +158,8 @@ class DatasetUpdate:
                     saver.maybe()
             self.state["done"] = True
             self.save()
-            self.place.done()
-        self.report.artifact("checkpoint", self.place.folder / "checkpoint.safetensors")
+            self.successor.done()
+        self.report.artifact("checkpoint", self.successor.folder / "checkpoint.safetensors")
 
     def before_step(self) -> None:
         if self.trainer.step_count // self.schedule.edit_rate >= self.state["edits_done"] < self.schedule.edits:
@@ -189,14 +189,14 @@ class DatasetUpdate:
             raise not_finite(f"The edit of the photo {name}")
         self.trainer.dataset.replace(view, self.as_photo(view, edited))
         self.state["edits_done"] = number + 1
-        save_srgb(self.place.folder / "dataset" / f"{name}.png", edited.cpu())
+        save_srgb(self.successor.folder / "dataset" / f"{name}.png", edited.cpu())
         self.show(view, render[0].permute(1, 2, 0), edited.cpu())
 
     def show(self, view: int, *images: torch.Tensor) -> None:
         """Photo, render and edit side by side: what an artist wants to watch. images: (height, width, 3) each, of one
         size."""
         photo = resized(self.photo(view), images[0].shape[:2])
-        file = self.place.folder / "preview.png"
+        file = self.successor.folder / "preview.png"
         try:
             save_srgb(file, torch.cat([photo[0].permute(1, 2, 0), *images], 1))
         except In2nError as error:  # a picture is not worth an edit
@@ -221,8 +221,8 @@ class DatasetUpdate:
         # The dataset goes into the checkpoint too: the files in dataset/ may be ahead of the model's last save.
         tensors["dataset"] = self.trainer.dataset.colors.cpu()
         self.state.update(numbers, weights=weights_hash(tensors))
-        save_checkpoint(self.place.folder, tensors, self.state)
-        self.place.saved()
+        save_checkpoint(self.successor.folder, tensors, self.state)
+        self.successor.saved()
 
     def report_progress(self) -> None:
         self.report.progress(self.trainer.step_count, self.schedule.steps, "step", self.progress_message())

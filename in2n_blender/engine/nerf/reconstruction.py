@@ -100,8 +100,8 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
     if found:
         trainer.restore(*found)
         state["seconds"] = found[1]["seconds"]
-    place = Successor(workspace, workspace.reconstruction, anew=found is None, keep=not request.restart)
-    _train(trainer, scene, workspace, place, state, report)
+    successor = Successor(workspace, workspace.reconstruction, anew=found is None, keep=not request.restart)
+    _train(trainer, scene, workspace, successor, state, report)
     return state
 
 
@@ -146,7 +146,7 @@ def start(
 
 
 def _train(
-    trainer: Trainer, scene: Scene, workspace: Workspace, place: Successor, state: dict, report: Reporter
+    trainer: Trainer, scene: Scene, workspace: Workspace, successor: Successor, state: dict, report: Reporter
 ) -> None:
     """Train to the end, saving on the way and whatever ends it."""
     started, before = time.monotonic(), state["seconds"]
@@ -159,10 +159,10 @@ def _train(
         state.update(numbers, weights=weights_hash(tensors))
         if state["done"]:
             tensors = {name: value for name, value in tensors.items() if name.startswith("model.")}
-        save_checkpoint(place.folder, tensors, state)
-        place.saved()
+        save_checkpoint(successor.folder, tensors, state)
+        successor.saved()
 
-    preview = Saver(lambda: _preview(scene, place.folder, report), seconds=15)
+    preview = Saver(lambda: _preview(scene, successor.folder, report), seconds=15)
     with Saver(save) as saver:
         for _ in range(trainer.step_count, trainer.total_steps):
             report.progress(trainer.step_count, trainer.total_steps, "step", "Reconstructing")
@@ -173,9 +173,9 @@ def _train(
         state["psnr_db"] = held_out_psnr(scene, workspace, report)
     state["done"] = True
     save()
-    place.done()
-    _preview(scene, place.folder, report)
-    report.artifact("checkpoint", place.folder / "checkpoint.safetensors")
+    successor.done()
+    _preview(scene, successor.folder, report)
+    report.artifact("checkpoint", successor.folder / "checkpoint.safetensors")
 
 
 def held_out_psnr(scene: Scene, workspace: Workspace, report: Reporter) -> float | None:
