@@ -433,6 +433,22 @@ def test_marching_shows_what_the_model_in_torch_shows(trained, threads):
     assert torch.isfinite(marched.color).all() and (marched.color - twin.color).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("feature", [-20.0, 20.0], ids=["empty", "opaque"])
+def test_marching_where_all_of_space_is_alike_equals_the_model(feature):
+    torch.manual_seed(0)
+    model = NerfModel(TINY)
+    for encoding in (model.field.encoding, model.proposal.encoding):
+        torch.nn.init.constant_(encoding.table, feature)
+    bundle, _ = camera_bundle(ring()[0], SceneTransform.of(ring()), "cpu")
+    with torch.no_grad():
+        marched, twin = march(model, bundle), model(bundle)
+    assert torch.equal(twin.alpha, torch.full_like(twin.alpha, float(feature > 0)))
+    for name in ("color", "alpha", "distance"):
+        assert torch.allclose(getattr(marched, name), getattr(twin, name), rtol=1e-4, atol=1e-5), name
+    if feature < 0:  # behind an opaque surface nothing is looked up, the last sample neither
+        assert torch.allclose(marched.last_color, twin.last_color, atol=1e-5)
+
+
 def test_marching_knows_appearance_and_deeper_mlps():
     torch.manual_seed(0)
     settings = replace(with_options(TINY, True, False, 3), hidden_layers=2)

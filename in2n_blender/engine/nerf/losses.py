@@ -145,7 +145,7 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, random_backbone: bool, seed: int = 0):
         super().__init__()
-        import lpips
+        import lpips  # here, for it takes seconds and only edits need it
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -18,7 +18,7 @@ FEWEST_RAYS = 256
 @lru_cache
 def warp():
     """The warp module, initialised without its greeting."""
-    import warp
+    import warp  # here, for it takes a second, and nothing but kernels needs it
 
     warp.config.quiet = True
     warp.init()
