@@ -19,8 +19,8 @@ from in2n_blender.engine.nerf.scene import load_scene
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Artifact, Reporter
 from in2n_blender.workspace.layout import Workspace
+from tests.engine.ball import ring
 from tests.engine.test_dataset_update import made, request_for, stop_when, tiny  # noqa: F401 (fixtures)
-from tests.engine.test_nerf import ring
 
 
 def test_one_time_edits_everything_once_before_the_first_step(made):

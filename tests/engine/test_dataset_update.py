@@ -20,8 +20,8 @@ from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Artifact, Progress, Reporter
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
+from tests.engine.ball import TINY, ring, sphere_image
 from tests.engine.small_editor import small_editor_folder
-from tests.engine.test_nerf import TINY, ring, sphere_image
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ from in2n_blender.scene.reporting import Artifact, Reporter
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.analytic_scene import CENTER, OFFSET, RADIUS, BallScene, camera_at
-from tests.engine.test_nerf import TINY
+from tests.engine.ball import TINY
 
 
 def read_exr(path):

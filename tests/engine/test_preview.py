@@ -20,8 +20,8 @@ from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Artifact, Progress, Reporter
 from in2n_blender.workspace.files import write_json
+from tests.engine.ball import ring
 from tests.engine.small_editor import small_editor_folder
-from tests.engine.test_nerf import ring
 
 
 @pytest.fixture(scope="module")

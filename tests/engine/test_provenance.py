@@ -25,8 +25,8 @@ from in2n_blender.workspace import provenance
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 from in2n_blender.workspace.provenance import checkpoint_state, is_done, outdated
+from tests.engine.ball import ring, sphere_image
 from tests.engine.test_dataset_update import made, request_for, tiny  # noqa: F401 (fixtures)
-from tests.engine.test_nerf import ring, sphere_image
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from in2n_blender.link import requests
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.testbed.miniature.instructions import INSTRUCTIONS
-from tests.engine.test_nerf import TINY
+from tests.engine.ball import TINY
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("bpy") is None, reason="needs a Python with bpy to render a scene"

@@ -1,0 +1,79 @@
+"""Sampling and losses against their formulas."""
+
+import pytest
+import torch
+
+from in2n_blender.engine.nerf.losses import (
+    PerceptualLoss,
+    distortion_loss,
+    interlevel_loss,
+    nearness_loss,
+    perceptual_loss,
+)
+from in2n_blender.engine.nerf.sampling import (
+    contract,
+    distance_to_spacing,
+    resample,
+    spacing_to_distance,
+    uniform_bins,
+)
+
+
+def test_contraction_keeps_the_unit_cube_and_bounds_the_rest():
+    inside = torch.rand(100, 3) * 2 - 1
+    assert torch.equal(contract(inside), inside)
+    assert contract(torch.tensor([[0.0, 4.0, 0.0]])).tolist() == [[0.0, 1.75, 0.0]]
+    assert contract(torch.randn(1000, 3) * 1e4).abs().max() <= 2
+
+
+def test_spacing_is_invertible():
+    distance = torch.tensor([0.0, 0.3, 1.0, 5.0, 500.0])
+    assert torch.allclose(spacing_to_distance(distance_to_spacing(distance)), distance, rtol=1e-3)
+
+
+def test_resampling_goes_where_the_weight_is():
+    bins = uniform_bins(3, 10, "cpu")
+    weights = torch.zeros(3, 10)
+    weights[:, 6] = 1.0
+    new = resample(bins, weights, 20, padding=0.0)
+    assert new.shape == (3, 21)
+    assert (new.diff(dim=-1) >= 0).all() and (new[:, 1:] >= 0.6 - 1e-6).all() and (new <= 0.7 + 1e-6).all()
+    jittered = resample(bins, weights, 20, torch.Generator().manual_seed(0))
+    assert not torch.equal(jittered, new) and (jittered.diff(dim=-1) >= 0).all()
+
+
+def test_distortion_equals_the_papers_double_sum():
+    bins = torch.rand(5, 9).sort(-1).values.double()
+    weights = torch.rand(5, 8).double()
+    middle, width = (bins[:, 1:] + bins[:, :-1]) / 2, bins.diff(dim=-1)
+    double_sum = (weights[:, :, None] * weights[:, None] * (middle[:, :, None] - middle[:, None]).abs()).sum((1, 2))
+    assert torch.allclose(distortion_loss(bins, weights), (double_sum + (weights**2 * width / 3).sum(-1)).mean())
+
+
+def test_nearness_is_the_weight_that_could_be_farther():
+    bins = torch.tensor([[0.0, 0.2, 0.6, 1.0]])
+    assert nearness_loss(bins, torch.tensor([[0.5, 0.5, 0.0]])) == pytest.approx(0.5 * 0.9 + 0.5 * 0.6)
+    assert nearness_loss(bins, torch.tensor([[0.0, 0.0, 1.0]])) < nearness_loss(bins, torch.tensor([[1.0, 0.0, 0.0]]))
+
+
+def test_interlevel_loss_is_zero_only_for_a_bounding_proposal():
+    bins = torch.linspace(0, 1, 9).expand(2, -1).contiguous()
+    weights = torch.rand(2, 8) / 8
+    assert interlevel_loss(bins, weights, bins, weights) < 1e-6
+    proposal = torch.zeros_like(weights, requires_grad=True)
+    loss = interlevel_loss(bins, weights, bins, proposal + 0.0)
+    loss.backward()
+    assert loss > 0 and (proposal.grad <= 0).all() and proposal.grad.abs().sum() > 0
+
+
+def test_perceptual_loss_falls_back_as_the_setting_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("IN2N_ALLOW_DOWNLOAD", raising=False)
+    messages = []
+    assert perceptual_loss("off", messages.append) is None and not messages
+    assert perceptual_loss("lpips", messages.append) is None and len(messages) == 1
+    loss = perceptual_loss("lpips-or-random", messages.append)
+    assert len(messages) == 2 and loss.random_backbone
+    patch = torch.rand(2, 3, 32, 32)
+    assert loss(patch, patch) == 0 and loss(patch, 1 - patch) > 0
+    assert torch.equal(loss(patch, 1 - patch), PerceptualLoss(random_backbone=True)(patch, 1 - patch)), "not seeded"
