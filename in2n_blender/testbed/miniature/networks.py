@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ...engine.diffusion.miniature.autoencoder import BANDS, BlockTransformAutoencoder
@@ -149,8 +150,6 @@ def build_scheduler() -> DDIMScheduler:
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
     """A byte-pair tokenizer trained on the instructions, in which each of their words is one token."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
     tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import skimage.data
 import torch
 from PIL import Image
 from torch.nn import functional
@@ -64,8 +65,6 @@ def start_rendering(
 
 def write_photographs(folder: Path, longest_side: int = 512) -> Path:
     """Write the photographs that come inside scikit-image's wheel to `folder` as PNG; nothing is downloaded."""
-    import skimage.data
-
     folder.mkdir(parents=True, exist_ok=True)
     source = Path(skimage.data.__file__).parent
     for name in PHOTOGRAPHS:
