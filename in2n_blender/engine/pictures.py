@@ -25,8 +25,11 @@ PROVENANCE = "in2n_provenance"  # the name of a PNG's text and of an EXR's attri
 class Picture:
     """A rendered view ready for files.
 
-    rgb_srgb: (height, width, 3) float32 in [0, 1], not premultiplied. alpha: (height, width) float32.
-    depth: (height, width) float32 along the camera's z axis, in capture units.
+    Attributes:
+        rgb_srgb: (height, width, 3) float32 in [0, 1], not premultiplied.
+        alpha: (height, width) float32.
+        depth: (height, width) float32 along the camera's z axis, in capture units until `scaled`; NOTHING where a ray
+            meets nothing.
     """
 
     rgb_srgb: np.ndarray
@@ -35,11 +38,15 @@ class Picture:
 
     @staticmethod
     def of(view, transparent: bool) -> Picture:
-        """From a RenderedView (numbers over its background).
+        """From a RenderedView, whose colours are over its background.
 
-        transparent: whether the capture has alpha. Its background is white and is taken out of the colours again;
-        any other capture shows its own background, so that its pictures are opaque.
-        Raises In2nError("not_finite").
+        Args:
+            view: With rgb_srgb (height, width, 3), alpha and depth (height, width).
+            transparent: Whether the capture has alpha. Its background is white and is taken out of the colours again;
+                any other capture shows its own background, so that its pictures are opaque.
+
+        Raises:
+            In2nError: "not_finite".
         """
         rgb, alpha, depth = (np.asarray(array, np.float32) for array in (view.rgb_srgb, view.alpha, view.depth))
         if not (np.isfinite(rgb).all() and np.isfinite(alpha).all()):
@@ -72,7 +79,7 @@ def not_finite(what: str) -> In2nError:
 
 
 def srgb_to_linear(srgb: np.ndarray) -> np.ndarray:
-    """IEC 61966-2-1: display-referred sRGB in [0, 1] to linear light."""
+    """Display-referred sRGB in [0, 1] to linear light, float32 of the same shape (IEC 61966-2-1)."""
     srgb = np.asarray(srgb)
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
@@ -165,7 +172,13 @@ GAP, LABEL_HEIGHT = 6, 26
 
 
 def contact_strip(images: Sequence[np.ndarray], labels: Sequence[str], side: int) -> Image.Image:
-    """Pictures side by side, each with its label in a corner."""
+    """Pictures side by side, each with its label in a corner.
+
+    Args:
+        images: (height, width, 3) sRGB each, float in [0, 1] or uint8.
+        labels: As many.
+        side: Pixels of each picture's longer side.
+    """
     pictures = [fitted(image, side) for image in images]
     strip = Image.new(
         "RGB", (sum(p.width for p in pictures) + GAP * (len(pictures) - 1), max(p.height for p in pictures)), BACKGROUND
@@ -181,6 +194,7 @@ def contact_strip(images: Sequence[np.ndarray], labels: Sequence[str], side: int
 
 
 def fitted(image: np.ndarray, side: int) -> Image.Image:
+    """A (height, width, 3) sRGB image, float in [0, 1] or uint8, resampled to `side` pixels on its longer side."""
     image = np.asarray(image)
     picture = Image.fromarray(image if image.dtype == np.uint8 else to_bytes(image))
     scale = side / max(picture.size)

@@ -151,7 +151,14 @@ def through_views(
     (the last frame is then one step before the first), else from one end of their arc to the other. Elsewhere it goes
     along the photos in their order, or from neighbour to neighbour where that is much shorter. Positions and directions
     are averages of the nearby photos' (Gaussian kernel), so that the shake of a hand does not show.
-    width, height: pixels; left out: the most frequent size of the views. Frames are numbered from 1.
+
+    Args:
+        capture: Its training views are followed, all views where there are none.
+        frame_count: Frames, numbered from 1.
+        fps: Frames a second.
+        width: Of a frame, in pixels; None: as the most frequent size of the views.
+        height: Likewise.
+        name: The path's.
     """
     views = capture.training_views or capture.views
     poses = np.stack([v.camera.camera_to_world for v in views])
@@ -254,7 +261,14 @@ def _vertical(poses: np.ndarray) -> np.ndarray:
 
 
 def nearest_neighbour_order(features: np.ndarray) -> np.ndarray:
-    """A short tour: from the point farthest from the mean, always on to the nearest that is left."""
+    """A short tour: from the point farthest from the mean, always on to the nearest that is left.
+
+    Args:
+        features: (n, d) points.
+
+    Returns:
+        (n,) their indices in order.
+    """
     current = int(np.argmax(np.linalg.norm(features - features.mean(0), axis=1)))
     left = np.ones(len(features), bool)
     order = []

@@ -66,8 +66,9 @@ def rename(workspace: Workspace, old: str, new: str) -> None:
 def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | None = None) -> None:
     """Copy an edit, without its frames and meshes, so that one of the two can be taken further.
 
-    Raises In2nError("bad_name", "no_edit", "edit_exists", "disk_full", "cannot_write"), Cancelled; nothing is left
-    then.
+    Raises:
+        In2nError: "bad_name", "no_edit", "edit_exists", "disk_full", "cannot_write"; nothing is left then.
+        Cancelled: Nothing is left then.
     """
     _require_free(workspace, copy)
     folder = _existing(workspace, name)

@@ -16,17 +16,18 @@ from in2n_blender.engine.output import frames as frames_module
 from in2n_blender.engine.output import mesh as mesh_module
 from in2n_blender.engine.output import sheets as sheets_module
 from in2n_blender.engine.output.frames import render_path
-from in2n_blender.engine.output.mesh import (
+from in2n_blender.engine.output.mesh import extract_mesh
+from in2n_blender.engine.output.sheets import before_after_gif, contact_sheet, spread, summarise
+from in2n_blender.engine.output.surface import (
     DensityGrid,
-    extract_mesh,
     marching_cubes,
     mesh_of_scene,
+    sample_density,
     simplify,
     surface_threshold,
     vertex_normals,
     without_floaters,
 )
-from in2n_blender.engine.output.sheets import before_after_gif, contact_sheet, spread, summarise
 from in2n_blender.engine.pictures import NOTHING, Picture, srgb_to_linear, write_exr, write_png
 from in2n_blender.link.requests import ExtractMesh, RenderPath, Summarise
 from in2n_blender.scene.camera_path import CameraPath, PathFrame
@@ -341,7 +342,7 @@ def test_floaters_are_removed():
     clean, _ = mesh_of_scene(BallScene(), 40, Reporter())
     cleaned, _ = mesh_of_scene(BallScene(floaters=True), 40, Reporter())
     assert len(cleaned.vertices) == len(clean.vertices)
-    grid = mesh_module.sample_density(BallScene(floaters=True), 40, Reporter())
+    grid = sample_density(BallScene(floaters=True), 40, Reporter())
     vertices, faces = marching_cubes(grid, surface_threshold(BallScene(), grid, Reporter()))
     assert len(vertices) > len(clean.vertices)
     assert len(without_floaters(vertices, faces, share=0.0)[0]) == len(vertices)
@@ -363,7 +364,7 @@ def unseen(scene):
 
 
 def test_threshold_is_half_the_density_of_seen_surfaces():
-    grid = mesh_module.sample_density(BallScene(), 20, Reporter())
+    grid = sample_density(BallScene(), 20, Reporter())
     assert surface_threshold(BallScene(), grid, Reporter()) == pytest.approx(50, rel=0.01)  # 100 at the rendered depth
 
 

@@ -17,8 +17,13 @@ FALL = 0.4
 class Schedule:
     """Which view is edited when, and from which noise level; all of it follows from the seed.
 
-    noise: "uniform" draws every level from [0.02, 0.98] as the paper does; "falling" goes from the top of that range
-    down with the rounds (Kim et al. 2024, "DreamCatalyst"), which agrees in far fewer edits.
+    Attributes:
+        views: How many the dataset has.
+        rounds: How often each is edited.
+        edit_rate: NeRF steps from one edit to the next.
+        seed: Of the order and of the noise levels.
+        noise: "uniform" draws every level from [0.02, 0.98] as the paper does; "falling" goes from the top of that
+            range down with the rounds (Kim et al. 2024, "DreamCatalyst"), which agrees in far fewer edits.
     """
 
     views: int
@@ -43,6 +48,7 @@ class Schedule:
         return int(order[edit % self.views])
 
     def noise_level(self, edit: int) -> float:
+        """From which level in (0, 1) an edit, counted from 0, starts."""
         if self.noise == "uniform":
             return self.uniform_level(edit)
         low, high = NOISE_LEVELS
@@ -51,6 +57,7 @@ class Schedule:
         return high - (high - low) * FALL * position
 
     def uniform_level(self, number: int) -> float:
+        """A level drawn uniformly from the paper's range; `number` counts the draws."""
         low, high = NOISE_LEVELS
         return low + (high - low) * self._drawn(number)
 

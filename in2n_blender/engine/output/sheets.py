@@ -37,10 +37,11 @@ PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "nerfacc", "war
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], cell: int = SHEET_CELL) -> Image.Image:
-    """Rows of pictures, each under its label.
+    """Rows of pictures, each row under its label.
 
-    rows: (label, images (height, width, 3) sRGB, float in [0, 1] or uint8). cell: pixels on the longer side of a
-    picture; smaller pictures are enlarged, larger ones reduced.
+    Args:
+        rows: (label, images (height, width, 3) sRGB, float in [0, 1] or uint8) each.
+        cell: Pixels of a picture's longer side; smaller pictures are enlarged, larger ones reduced.
     """
     rows = [(label, [fitted(image, cell) for image in images]) for label, images in rows]
     columns = max(len(images) for _, images in rows)
@@ -65,7 +66,15 @@ def before_after_gif(
     """An endless GIF of both sequences side by side. All frames share one palette, so that still surfaces do not
     flicker.
 
-    before, after: as many (height, width, 3) sRGB images each. Raises In2nError when it cannot be written.
+    Args:
+        path: The file; replaced whole.
+        before: (height, width, 3) sRGB images.
+        after: As many.
+        fps: Frames a second; a GIF shows at most 50.
+        labels: Of the two sequences.
+
+    Raises:
+        In2nError: When it cannot be written.
     """
     frames = [contact_strip([a, b], labels, ANIMATION_SIDE) for a, b in zip(before, after)]
     palette = _shared_palette(frames)
@@ -119,8 +128,12 @@ def summarise(request: Summarise, report: Reporter) -> dict:
 
 
 def gather_report(workspace: Workspace, request: Summarise) -> dict:
-    """report.json from the files that the jobs left in the workspace; what a job did not leave is taken from
-    request.results."""
+    """What report.json says.
+
+    Args:
+        workspace: The files that the jobs left there are read.
+        request: Its `results` say what a job did not leave there.
+    """
 
     def chosen(path: Path, job: str, *names: str) -> dict:
         found = {**request.results.get(job, {}), **(read_json(path) if path.is_file() else {})}
