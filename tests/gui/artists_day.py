@@ -137,6 +137,7 @@ def day():
     yield from preview()
     yield from edit()
     yield from results()
+    yield from outdated()
     yield from crash_and_log()
     yield from save_and_reopen()
     answers(
@@ -317,6 +318,25 @@ def results():
     yield from settled("frames and mesh")
     assert any(o.in2n.role == "MESH" for o in bpy.data.objects)
     yield from pictures("12-results")
+
+
+def outdated():
+    """The reconstruction was made again after the edit."""
+    workspace, name = Path(scene().in2n.workspace), scene().in2n.edits[0].name
+    provenance = {"kind": "edit", "settings": {}, "inputs": {"reconstruction": "earlier"}}
+    for file, more in (
+        (workspace / "reconstruction" / "state.json", {"weights": "now"}),
+        (workspace / "edits" / name / "edit.json", {"provenance": provenance}),
+        (workspace / "edits" / name / "state.json", {"provenance": provenance}),
+    ):
+        file.write_text(json.dumps({**json.loads(file.read_text()), **more}))
+    redraw()
+    yield 0.5
+    yield from click_text("Make Beside")
+    yield from settled("the edit made anew")
+    assert asked()[-1]["name"] == f"{name}-2" and not asked()[-1]["restart"], asked()[-1]
+    scene().in2n.active_edit = 0
+    yield from pictures("12b-outdated")
 
 
 def crash_and_log():
