@@ -7,6 +7,7 @@ from pathlib import Path
 
 import bpy
 
+from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
 from ..workspace.files import read_json
 from ..workspace.layout import Workspace
@@ -39,7 +40,7 @@ def _is_free_for(folder: Path, source: str) -> bool:
     if not capture_json.exists():
         return True
     try:
-        return read_json(capture_json).get("source") == source
+        return PinholeCapture.load(capture_json).source == source
     except In2nError:
         return False
 

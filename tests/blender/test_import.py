@@ -114,6 +114,15 @@ def test_imported_again_a_capture_finds_its_workspace(scene, capture_folder, tmp
     assert bpy.context.scene.in2n.workspace == str(tmp_path / "shot-2.in2n"), "another capture does not write into it"
 
 
+@pytest.mark.parametrize("content", ["[]", "{", '{"source": 3}'])
+def test_a_folder_whose_capture_json_is_not_ours_is_left_alone(scene, capture_folder, tmp_path, content):
+    (tmp_path / "shot.in2n").mkdir()
+    (tmp_path / "shot.in2n/capture.json").write_text(content)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    run(filepath=str(capture_folder))
+    assert scene.in2n.workspace == str(tmp_path / "shot-2.in2n")
+
+
 def test_saved_and_opened_again(scene, capture_folder, tmp_path):
     blend = tmp_path / "shot.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(blend))
