@@ -1,0 +1,137 @@
+"""Files that are whole or not there, JSON, and locks."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from in2n_blender.scene.errors import In2nError
+from in2n_blender.workspace import files
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    target = tmp_path / "new" / "file.json"
+    with pytest.raises(KeyError):
+        with files.atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise KeyError
+    assert list(target.parent.iterdir()) == []
+    files.write_json(target, {"a": 1})
+    with pytest.raises(KeyError):
+        with files.atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise KeyError
+    assert json.loads(target.read_text()) == {"a": 1} and list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    "number, code",
+    [
+        (errno.ENOSPC, "disk_full"),
+        (errno.EACCES, "cannot_write"),
+        (errno.EROFS, "cannot_write"),
+        (errno.ENOTDIR, "cannot_write"),
+    ],
+)
+def test_a_write_that_fails_keeps_the_old_file_and_says_why(tmp_path, monkeypatch, number, code):
+    target = tmp_path / "file.json"
+    files.write_json(target, {"a": 1})
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, "replace", fail)
+    with pytest.raises(In2nError) as raised:
+        files.write_json(target, {"a": 2})
+    assert raised.value.code == code and raised.value.hint
+    assert json.loads(target.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    "content, code", [(None, "missing_file"), (b'{"a": [1, 2', "bad_json"), (b"\xff\xfe\x00", "bad_json")]
+)
+def test_json_that_cannot_be_read(tmp_path, content, code):
+    file = tmp_path / "file.json"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(In2nError) as raised:
+        files.read_json(file)
+    assert raised.value.code == code and "file.json" in raised.value.message
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_does_not_know_is_not_written(tmp_path, number):
+    target = tmp_path / "state.json"
+    files.write_json(target, {"loss": 0.5})
+    with pytest.raises(ValueError):
+        files.write_json(target, {"loss": number})
+    assert json.loads(target.read_text()) == {"loss": 0.5} and list(tmp_path.iterdir()) == [target]
+
+
+def test_what_is_written_is_synced_before_it_takes_the_old_ones_place(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(files, "_sync", lambda path: done.append(("sync", os.path.basename(path))))
+    real = os.replace
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (done.append(("replace", os.path.basename(a))), real(a, b)))
+    files.write_json(tmp_path / "state.json", {})
+    (first, written), (second, renamed), *folder = done
+    assert (first, second) == ("sync", "replace") and written == renamed and written.startswith(files.TEMPORARY)
+    assert folder == ([] if files.WINDOWS else [("sync", tmp_path.name)])
+    done.clear()
+    files.write_json(tmp_path / "job.json", {}, durable=False)
+    assert [what for what, _ in done] == ["replace"]
+
+
+def open_elsewhere(monkeypatch, times):
+    """As Windows: a file that another program has open cannot be replaced, so many times."""
+    real, tried = os.replace, []
+
+    def replace(source, target):
+        tried.append(target)
+        if len(tried) <= times:
+            raise PermissionError(errno.EACCES, "The process cannot access the file")
+        real(source, target)
+
+    now = [0.0]
+    monkeypatch.setattr(files, "WINDOWS", True)
+    monkeypatch.setattr(files, "_sync", lambda path: None)
+    monkeypatch.setattr(files.os, "replace", replace)
+    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    return tried
+
+
+def test_a_picture_that_a_panel_has_open_is_replaced_a_moment_later(tmp_path, monkeypatch):
+    tried = open_elsewhere(monkeypatch, times=3)
+    files.write_json(tmp_path / "a.json", {"a": 1})
+    assert len(tried) == 4 and json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+
+
+def test_one_that_stays_open_is_an_error_in_the_end(tmp_path, monkeypatch):
+    tried = open_elsewhere(monkeypatch, times=10**6)
+    with pytest.raises(In2nError) as raised:
+        files.write_json(tmp_path / "a.json", {"a": 1})
+    assert raised.value.code == "cannot_write" and list(tmp_path.iterdir()) == []
+    assert len(tried) == pytest.approx(files.REPLACE_PATIENCE / files.REPLACE_PAUSE, abs=3)
+
+
+def test_a_lock_is_held_by_one(tmp_path):
+    with open(tmp_path / "lock", "a+") as first, open(tmp_path / "lock", "a+") as second:
+        assert files.try_lock(first) and not files.try_lock(second)
+    with open(tmp_path / "lock", "a+") as third:
+        assert files.try_lock(third), "it is let go with the file"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="flock is POSIX")
+@pytest.mark.parametrize("number, locked", [(errno.EWOULDBLOCK, False), (errno.ENOLCK, True), (errno.ENOTSUP, True)])
+def test_where_there_are_no_locks_nobody_holds_one(tmp_path, monkeypatch, number, locked):
+    """A share without flock must not count as locked for ever."""
+    import fcntl
+
+    def flock(handle, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with open(tmp_path / "lock", "a+") as handle:
+        assert files.try_lock(handle) is locked
