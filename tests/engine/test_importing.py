@@ -271,6 +271,33 @@ def test_links_in_place_of_what_import_makes(source, tmp_path):
     assert "images" in refused(source, workspace.root) and len(contents(source)) == 9
 
 
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
+def test_an_image_that_links_out_of_the_workspace_is_not_read(source, tmp_path):
+    workspace = Workspace(tmp_path / "work")
+    import_then(source, workspace)
+    capture = load_capture(workspace)
+    (workspace.images / "003.png").rename(tmp_path / "outside.png")
+    (workspace.images / "003.png").symlink_to(tmp_path / "outside.png")
+    with pytest.raises(In2nError) as caught:
+        load_images(workspace, capture)
+    assert caught.value.code == "bad_capture" and "003.png" in caught.value.message
+
+
+def test_an_import_that_runs_is_not_cleared_up(source, tmp_path):
+    workspace = Workspace(tmp_path / "work")
+    before = import_then(source, workspace)
+    write_transforms(tmp_path / "cat", ring(4), size=(20, 20))
+    seen = []
+
+    def look(event):
+        if isinstance(event, Progress) and event.done:
+            seen.append(len(load_capture(workspace).views))
+
+    normalise_capture(ImportCapture(workspace=str(workspace.root), source=str(tmp_path / "cat")), Reporter(look))
+    assert seen and set(seen) == {8} and len(load_capture(workspace).views) == 4
+    assert contents(workspace.root) != before and parts(workspace) == {"capture.json", "images"}
+
+
 def test_what_the_user_added_while_an_import_ran(source, tmp_path):
     workspace = Workspace(tmp_path / "work")
     before = import_then(source, workspace)
