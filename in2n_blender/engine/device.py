@@ -22,28 +22,35 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(name)
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device.type, False) or (
-        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    ):
+    if not _is_present(name):
         raise In2nError(
             "no_device",
             f"This machine has no device “{name}” that PyTorch can use.",
             "Choose auto or cpu, or update the graphics driver.",
         )
-    return device
+    return torch.device(name)
+
+
+def _is_present(name: str) -> bool:
+    try:
+        device = torch.device(name)
+    except RuntimeError:  # no device of torch's
+        return False
+    counts = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    return (device.index or 0) < counts.get(device.type, 0)
 
 
 def describe_device(device: torch.device) -> str:
     """A name for reports: the GPU's, or cpu with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return (
-        f"{device.type} ({torch.get_num_threads()} of {os.cpu_count()} threads)"
-        if device.type == "cpu"
-        else device.type
-    )
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} of {os.cpu_count()} threads)"
+    return device.type
 
 
 def find_devices() -> list[dict]:
