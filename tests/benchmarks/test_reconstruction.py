@@ -307,11 +307,9 @@ def tiny_nerfstudio(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("by_uv", [True, False])
 def test_nerfstudio_gets_a_torch_that_its_torchvision_loads(
-    tiny_nerfstudio, by_uv, home, tmp_path, monkeypatch, request
+    uv_wheel, tiny_nerfstudio, by_uv, home, tmp_path, monkeypatch
 ):
-    if by_uv:
-        request.getfixturevalue("uv_wheel")
-    else:
+    if not by_uv:
         monkeypatch.setattr(installation, "find_uv", lambda home: None)
         monkeypatch.setattr(Pip, "install_uv", lambda self: None)
     folder, said = tmp_path / "nerfstudio", []

@@ -43,13 +43,11 @@ def wheelhouse(tmp_path):
 
 
 @pytest.fixture(params=["uv", "pip"])
-def tool(request, monkeypatch):
+def tool(uv_wheel, request, monkeypatch):
     """Both ways to install."""
     if request.param == "pip":
         monkeypatch.setattr(installation, "find_uv", lambda home: None)
         for name in [n for n in os.environ if n.startswith("PIP_")]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    else:
-        request.getfixturevalue("uv_wheel")
     return request.param
