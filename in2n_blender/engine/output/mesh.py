@@ -47,6 +47,8 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
     paths = {kind: str(path) for kind, path in files.items()}
     if record.get("provenance") == made_from.to_json() and all(path.is_file() for path in files.values()):
         done = {key: value for key, value in record.items() if key not in ("provenance", "resolution")}
+        for path in files.values():
+            report.artifact("mesh", path)
         return {**paths, **done, "finished": is_done(workspace, request.edit)}
     _refuse_foreign(record_file, list(files.values()))
     scene = load_scene(workspace, request.edit, request.device)
@@ -77,9 +79,10 @@ def is_of_scene(workspace: Workspace, edit: str | None) -> bool:
 
 
 def _provenance(workspace: Workspace, request: ExtractMesh) -> Provenance:
-    """The photos' cameras and points bound the grid and find its threshold."""
+    """The photos' cameras and points bound the grid and find its threshold; the vertices are relative to the offset."""
+    offset = _record(workspace.capture_json).get("offset", [0.0, 0.0, 0.0])
     inputs = {SCENE: scene_hash(result_folder(workspace, request.edit)), PHOTOS: photos_hash(workspace)}
-    return Provenance("mesh", {"resolution": request.resolution}, inputs)
+    return Provenance("mesh", {"resolution": request.resolution, "offset": offset}, inputs)
 
 
 def _record(file: Path) -> dict:
