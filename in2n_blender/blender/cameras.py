@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -140,6 +141,26 @@ def camera_path_from_scene(
     finally:
         scene.frame_set(before[0], subframe=before[1])
     return CameraPath(name, scene.render.fps / scene.render.fps_base, path, unit_scale)
+
+
+def relative_to_workspace(path: CameraPath, capture_empty, workspace: Workspace) -> CameraPath:
+    """A camera path from under the Empty, for the engine.
+
+    The photos in the workspace may be relative to another offset than the Empty: some were missing when either was
+    imported, or an earlier version, which had no offsets, imported one of them.
+
+    Raises:
+        In2nError: "bad_capture".
+    """
+    if not workspace.capture_json.is_file():
+        return path
+    shift = offset_of(capture_empty) - PinholeCapture.load(workspace.capture_json).offset
+    if not shift.any():
+        return path
+    moved = np.eye(4)
+    moved[:3, 3] = shift
+    cameras = (Camera(f.camera.intrinsics, moved @ f.camera.camera_to_world) for f in path.frames)
+    return replace(path, frames=tuple(replace(f, camera=camera) for f, camera in zip(path.frames, cameras)))
 
 
 def _camera_at(scene, capture_empty, number: int) -> Camera:

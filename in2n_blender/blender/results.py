@@ -8,6 +8,7 @@ from pathlib import Path
 
 import bpy
 import numpy as np
+from mathutils import Matrix
 
 from ..scene.errors import In2nError
 from ..workspace.files import read_json
@@ -47,17 +48,24 @@ def import_mesh(context, scene, capture, file: Path, edit: str):
         data.name = previous.name
         if previous.users == 0:
             bpy.data.meshes.remove(previous)
-        set_offset(existing, offset)
+        _place_mesh(existing, offset, capture)
         return existing
     data.name = f"{edit} mesh"
     data.materials.append(look.vertex_color_material())
     mesh = bpy.data.objects.new(data.name, data)
     mesh.in2n.role, mesh.in2n.edit = "MESH", edit
-    set_offset(mesh, offset)
     collection = next(iter(capture.users_collection), scene.collection) if capture else scene.collection
     collection.objects.link(mesh)
     mesh.parent = capture
+    _place_mesh(mesh, offset, capture)
     return mesh
+
+
+def _place_mesh(mesh, offset: np.ndarray, capture) -> None:
+    """Let the vertices, relative to `offset`, lie under the capture's Empty where they belong."""
+    set_offset(mesh, offset)
+    if capture is not None and mesh.parent == capture:
+        mesh.matrix_parent_inverse = Matrix.Translation(offset - offset_of(capture))
 
 
 def _offset_of_mesh(file: Path, capture) -> np.ndarray:

@@ -12,6 +12,7 @@ from mathutils import Vector
 from in2n_blender.blender import cameras, scene_state, workspaces
 from in2n_blender.scene.capture import pinhole_capture
 from in2n_blender.scene.readers import read as read_capture
+from in2n_blender.workspace.layout import Workspace
 from tests.scene.captures import write_surveyed
 
 
@@ -188,6 +189,20 @@ def test_the_offset_outlives_the_file(scene, tmp_path):
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
     assert cameras.offset_of(bpy.context.scene.in2n.capture).tolist() == before.tolist() == [500_000, 5_000_000, 300]
+
+
+@pytest.mark.parametrize("offset", [(500_000, 5_000_000, 300), (500_010, 4_999_990, 300), (0, 0, 0)])
+def test_a_path_is_relative_to_the_workspaces_offset(scene, tmp_path, offset):
+    _points, poses = write_surveyed(tmp_path / "site", UTM)
+    run(filepath=str(tmp_path / "site"), workspace=str(tmp_path / "work"))
+    empty, workspace = scene.in2n.capture, Workspace(tmp_path / "work")
+    made = pinhole_capture(read_capture(tmp_path / "site"), 240)
+    workspace.root.mkdir()
+    workspace.capture_json.write_text(json.dumps({**made.to_json(), "offset": offset}))
+    scene.camera = cameras.children(empty, "CAMERA")[0]
+    path = cameras.camera_path_from_scene(scene, empty, "path", 1, 1)
+    (frame,) = cameras.relative_to_workspace(path, empty, workspace).frames
+    np.testing.assert_allclose(frame.camera.position + offset, poses[0][:3, 3], atol=1e-4)
 
 
 def test_an_ordinary_capture_has_no_offset(imported):

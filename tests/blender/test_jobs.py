@@ -208,6 +208,7 @@ def test_frames_follow_the_timeline(reconstructed, scene, recording):
 
 def test_mesh_comes_in_once_with_its_colors(reconstructed, scene, recording):
     offset = [500_000.25, 5_000_000.5, 300.125]
+    cameras.set_offset(reconstructed, np.array(offset) - [0, 0, 10])
     record = json.dumps({"offset": offset})
     recording.answers(mesh={"files": {"meshes/original.ply": PLY, "meshes/original.json": record}})
     reconstructed.location = (1, 2, 3)
@@ -222,7 +223,7 @@ def test_mesh_comes_in_once_with_its_colors(reconstructed, scene, recording):
     assert (len(bpy.data.objects), len(bpy.data.scenes)) == (objects + 1, scenes)
     np.testing.assert_allclose([v.co for v in mesh.data.vertices], [(0.25, 0, 0), (1, 0.5, 0), (0, 1, 2)])
     bpy.context.view_layer.update()
-    np.testing.assert_allclose(mesh.matrix_world @ mesh.data.vertices[0].co, (1.25, 2, 3))
+    np.testing.assert_allclose(mesh.matrix_world @ mesh.data.vertices[0].co, (1.25, 2, 13))
     colors = [tuple(c.color_srgb) for c in mesh.data.color_attributes["Col"].data]
     np.testing.assert_allclose(colors, [(1, 0, 0, 1), (0, 1, 0, 1), (0, 0, 128 / 255, 1)], atol=1e-3)
     assert mesh.data.color_attributes.active_color.name == "Col"

@@ -57,6 +57,7 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
         name = self.name or cameras.path_name(scene)
         frames = self.chosen(scene, "frame_start", "frame_end", "frame_step")
         path = cameras.camera_path_from_scene(scene, capture, name, *frames.values())
+        path = cameras.relative_to_workspace(path, capture, workspace)
         file = workspace.camera_path(name)
         write_json(file, path.to_json())
         numbers = [frame.number for frame in path.frames]
