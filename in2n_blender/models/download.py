@@ -93,7 +93,7 @@ def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]
         raise In2nError(
             "no_network",
             f"The model “{name}” is not downloaded: {hub.why_no_download()}.",
-            "Allow it (in Blender: Preferences > System > Network), or choose a folder that holds the model.",
+            f"{hub.how_to_allow()}, or choose a folder that holds the model.",
         )
     blobs = hub.hub_folder(name) / "blobs"
     before = set(blobs.glob(f"*{UNFINISHED}"))

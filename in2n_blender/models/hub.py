@@ -21,6 +21,7 @@ from .catalogue import COMPONENTS, INSTRUCT_PIX2PIX
 ALLOW_DOWNLOAD = "IN2N_ALLOW_DOWNLOAD"
 # The first is this project's (Blender's online access is off), the others are those of Hugging Face's libraries.
 OFFLINE = ("IN2N_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+NO = ("", "0", "NO", "OFF", "FALSE")
 PIPELINE_CLASS = "StableDiffusionInstructPix2PixPipeline"
 
 
@@ -45,7 +46,7 @@ class StoredModel:
 
 def is_offline() -> bool:
     """Whether a variable forbids every connection."""
-    return any(os.environ.get(name, "").upper() not in ("", "0", "NO", "OFF", "FALSE") for name in OFFLINE)
+    return _forbidding() is not None
 
 
 def may_download() -> bool:
@@ -55,8 +56,18 @@ def may_download() -> bool:
 
 def why_no_download() -> str:
     """Why nothing is fetched, as the end of a sentence; for where `may_download` is False."""
-    forbidden = next((name for name in OFFLINE if os.environ.get(name)), None) if is_offline() else None
-    return f"{forbidden} forbids downloads" if forbidden else f"downloads are not allowed ({ALLOW_DOWNLOAD}=1)"
+    return f"{_forbidding()} forbids downloads" if is_offline() else f"downloads need {ALLOW_DOWNLOAD}=1"
+
+
+def how_to_allow() -> str:
+    """The beginning of a hint: what to do where nothing is fetched."""
+    if is_offline():
+        return f"Go online ({_forbidding()}=0; in Blender: Preferences > System > Network)"
+    return f"Allow it with {ALLOW_DOWNLOAD}=1"
+
+
+def _forbidding() -> str | None:
+    return next((name for name in OFFLINE if os.environ.get(name, "").upper() not in NO), None)
 
 
 def hub_cache() -> Path:

@@ -45,9 +45,13 @@ def test_offline_is_stronger_than_leave(cache, monkeypatch, variable):
     for value in ("1", "true", "YES", "on"):
         monkeypatch.setenv(variable, value)
         assert hub.is_offline() and not hub.may_download() and variable in hub.why_no_download()
+        assert variable in hub.how_to_allow()
     for value in ("0", "", "false", "No", "off"):
         monkeypatch.setenv(variable, value)
         assert hub.may_download()
+    monkeypatch.setenv(hub.OFFLINE[0], "0")
+    monkeypatch.setenv(hub.OFFLINE[1], "1")
+    assert hub.OFFLINE[1] in hub.why_no_download(), "the one that forbids it is named"
 
 
 def test_the_main_revision_is_preferred_and_an_older_whole_one_still_works(cache):

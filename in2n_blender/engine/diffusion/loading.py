@@ -67,5 +67,5 @@ def find_weights(model: catalogue.Model, report: Reporter) -> Path:
     raise In2nError(
         "editor_missing",
         f"The model “{model.id}” is not on this machine, and {hub.why_no_download()}.",
-        f"Allow it with {hub.ALLOW_DOWNLOAD}=1{size}, or choose a folder that holds the model, or “miniature”.",
+        f"{hub.how_to_allow()}{size}, or choose a folder that holds the model, or “miniature”.",
     )
