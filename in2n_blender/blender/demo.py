@@ -92,7 +92,8 @@ def run_demo(settings: DemoSettings) -> dict:
 
     def stage(stage_name: str, chosen: dict, there: Path, operator, **arguments) -> None:
         def work(restart: bool) -> dict:
-            again = {"restart": True} if restart and stage_name in ("reconstruct", "edit") else {}
+            # An edit's name is taken by what it was made from before; an earlier reconstruction is laid aside.
+            again = {"restart": True} if restart and stage_name == "edit" else {}
             result = call(operator, **arguments, **again)
             save(blend)
             return result

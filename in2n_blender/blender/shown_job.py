@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..scene.errors import Cancelled, In2nError
-from ..scene.reporting import Progress
+from ..scene.reporting import Progress, spoken_duration
 
 # What to do about an error in Blender's words, in place of a hint that names the command line.
 COMMAND_LINE = ("python3 -m", "--", "IN2N_")
@@ -106,14 +106,6 @@ def spoken_error(error: In2nError) -> str:
     """One sentence and what to do about it in Blender."""
     hint = HINTS.get(error.code, error.hint) if any(mark in error.hint for mark in COMMAND_LINE) else error.hint
     return f"{error.message} {hint}".rstrip()
-
-
-def spoken_duration(seconds: float) -> str:
-    """ "40 s", "3 min", "1.5 h"."""
-    seconds = int(max(seconds, 0))
-    if seconds < 90:
-        return f"{seconds} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class ProgressPrinter:

@@ -13,7 +13,7 @@ from ..link.requests import Edit
 from ..models import catalogue
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
-from ..workspace.layout import absolute
+from ..workspace.layout import absolute, bad_path
 from ..workspace.outputs import demo_names, refuse_foreign
 from . import extension
 from .arguments import demo_line, request_of
@@ -53,11 +53,19 @@ def given_path(text: str | Path) -> Path:
     """A path of the line's, absolute. An empty one is a variable that was not set, not this folder.
 
     Raises:
-        In2nError: "bad_path".
+        In2nError: "bad_path", also for what no system could open: a name that is too long, a folder that may not be
+            looked into.
     """
     if not str(text).strip():
         raise In2nError("bad_path", "A path on the line is empty.", "Give it, or leave its option out.")
-    return absolute(text)
+    path = absolute(text)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise bad_path(text, error) from error
+    return path
 
 
 def existing(path: str) -> Path:

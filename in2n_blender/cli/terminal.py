@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from ..scene.reporting import Artifact, Progress
+from ..scene.reporting import Artifact, Progress, spoken_duration
 
 
 class Interruption:
@@ -85,12 +85,5 @@ def progress_line(event: Progress, width: int = 24) -> str:
         return event.message
     part = min(max(event.done / event.total, 0.0), 1.0)
     bar = "#" * round(part * width)
-    left = f"  {spoken_seconds(event.seconds_left)} left" if event.seconds_left is not None else ""
+    left = f"  {spoken_duration(event.seconds_left)} left" if event.seconds_left is not None else ""
     return f"[{bar:-<{width}}] {event.done}/{event.total} {event.unit}  {event.message}{left}"
-
-
-def spoken_seconds(seconds: float) -> str:
-    seconds = int(max(seconds, 0))
-    if seconds < 90:
-        return f"{seconds} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

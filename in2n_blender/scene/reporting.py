@@ -55,3 +55,11 @@ class Reporter:
 
     def log(self, text: str) -> None:
         self._emit(str(text))
+
+
+def spoken_duration(seconds: float) -> str:
+    """A duration in words: "40 s", "3 min", "1.5 h"."""
+    seconds = int(max(seconds, 0))
+    if seconds < 90:
+        return f"{seconds} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

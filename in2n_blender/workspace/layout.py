@@ -16,7 +16,6 @@ The unedited reconstruction goes by the name "original" in renders/ and meshes/.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 from ..scene.errors import In2nError
@@ -81,19 +80,19 @@ def absolute(path: Path | str) -> Path:
     """A path as a user writes it, without "~", links and "..".
 
     Raises:
-        In2nError: "bad_path" for what no system could open: a ring of links, a name that is too long, a user that is
-            not there, a folder that may not be looked into.
+        In2nError: "bad_path" for what is none: a ring of links, a user that is not there, a NUL.
     """
     try:
-        found = Path(path).expanduser().resolve()
-        with suppress(FileNotFoundError, NotADirectoryError):
-            found.stat()
+        return Path(path).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-        raise In2nError(
-            "bad_path", f"“{str(path)[:200]!s}” cannot be opened ({reason}).".replace("\0", "�"), "Check the path."
-        ) from error
-    return found
+        raise bad_path(path, error) from error
+
+
+def bad_path(path: Path | str, error: Exception) -> In2nError:
+    """What to say of a path that cannot be opened."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+    shown = str(path)[:200].replace("\0", "�")
+    return In2nError("bad_path", f"“{shown}” cannot be opened ({reason}).", "Check the path.")
 
 
 def safe_name(name: str) -> str:

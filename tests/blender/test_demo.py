@@ -176,6 +176,9 @@ def test_the_demo_runs_from_end_to_end(tmp_path, extension):
     assert report["frames"]["count"] == 2 and report["edit"]["instruction"] == demo.INSTRUCTION
     again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert again.returncode == 0 and again.stdout.splitlines().count("done before") == 4, again.stdout + again.stderr
+    other = subprocess.run([*command, "--seed", "1"], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert other.returncode == 0 and "done before" not in other.stdout, other.stdout + other.stderr
+    assert [folder.name for folder in (out / "demo.in2n" / "earlier").iterdir()] == ["reconstruction-1"]
     bpy.ops.wm.open_mainfile(filepath=str(out / "demo.blend"))
     assert {o.in2n.role for o in bpy.context.scene.objects} >= {"CAPTURE", "CAMERA", "POINTS", "MESH"}
     shown = bpy.context.scene.camera.data.background_images[0].image

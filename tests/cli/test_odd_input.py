@@ -5,10 +5,9 @@ import os
 
 import pytest
 
-from in2n_blender.cli import commands
+from in2n_blender.cli import commands, setup
 from in2n_blender.cli import main as cli
 from in2n_blender.scene.errors import In2nError
-from in2n_blender.workspace import layout
 
 EDIT = ("--instruction", "make it snow", "--model", "any/model")
 PATHS = {
@@ -96,9 +95,9 @@ def test_what_the_system_says_of_a_path_is_passed_on(monkeypatch, tmp_path, code
     def stat(path, **_):
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(layout.Path, "stat", stat)
+    monkeypatch.setattr(setup.Path, "stat", stat)
     with pytest.raises(In2nError) as said:
-        layout.absolute(tmp_path)
+        setup.given_path(tmp_path)
     assert said.value.code == "bad_path" and os.strerror(number) in said.value.message
 
 
