@@ -15,17 +15,15 @@ edit None: the reconstruction.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..scene.errors import In2nError
 from .files import read_json, write_json
+from .hashes import file_hash, hash_of
 from .layout import Workspace
 
 NUMERIC_VERSION = 1
@@ -33,8 +31,6 @@ NUMERIC_VERSION = 1
 
 PHOTO_HASHES = ".photos.json"
 LOOK_SECONDS = 1.0  # between two looks at the photos' times
-SMALL_MODEL = 256 * 2**20  # bytes; of a larger one's files the beginning, middle and end are read
-BLOCK = 2**20
 
 PHOTOS, RECONSTRUCTION, PARENT, SCENE = "photos", "reconstruction", "parent", "scene"
 
@@ -117,32 +113,6 @@ def result_folder(workspace: Workspace, edit: str | None) -> Path:
     return workspace.edit(edit) if edit else workspace.reconstruction
 
 
-def checkpoint_state(folder: Path) -> dict | None:
-    """The state that lies in a checkpoint beside its tensors, without reading these; None where there is none."""
-    try:
-        with open(folder / "checkpoint.safetensors", "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > 100 * BLOCK:  # what safetensors itself allows
-                return None
-            state = json.loads(json.loads(file.read(length))["__metadata__"]["state"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return state if isinstance(state, dict) else None
-
-
-def scene_hash(folder: Path) -> str | None:
-    """The content hash of a checkpoint's weights; of the whole file where it does not tell it. None without a file.
-
-    Raises:
-        OSError: When it cannot be read.
-    """
-    state = checkpoint_state(folder)
-    if state and isinstance(state.get("weights"), str):
-        return state["weights"]
-    file = folder / "checkpoint.safetensors"
-    return _file_hash(file) if file.is_file() else None
-
-
 def is_done(workspace: Workspace, edit: str | None) -> bool:
     """Whether a reconstruction or an edit was computed to its end, as its state.json tells.
 
@@ -201,7 +171,7 @@ def photos_hash(workspace: Workspace) -> str | None:
         try:
             if found is not None:
                 same = isinstance(old, list) and len(old) == 3 and old[:2] == found
-                photos[name] = old if same else [*found, _file_hash(workspace.root / name)]
+                photos[name] = old if same else [*found, file_hash(workspace.root / name)]
         except OSError:
             continue  # whoever loads it says what is wrong
     capture = read_json(workspace.capture_json)
@@ -258,53 +228,7 @@ def _look_at_photos(workspace: Workspace) -> tuple[str | None, bool | None]:
     return known, same
 
 
-# --- models
-
-
-def model_revision(folder: Path) -> str:
-    """Tells a 2D model's weights from any others.
-
-    Args:
-        folder: In the diffusers layout. One of the Hugging Face cache is named after its revision.
-
-    Returns:
-        The hub's revision, else a hash of the files' names, sizes and contents, of a large model's a part of these.
-    """
-    folder = Path(folder)
-    if folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name):
-        return folder.name
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix in (".json", ".safetensors"))
-    sizes = [file.stat().st_size for file in files]
-    whole = sum(sizes) <= SMALL_MODEL
-    digest = hashlib.blake2b(digest_size=20)
-    for file, size in zip(files, sizes):
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{size}\0".encode())
-        with open(file, "rb") as stream:
-            for start in range(0, size, BLOCK) if whole else (0, max(0, size // 2), max(0, size - BLOCK)):
-                stream.seek(start)
-                digest.update(stream.read(BLOCK))
-    return digest.hexdigest()
-
-
-# --- hashes and files
-
-
-def hash_of(data: object) -> str:
-    """40 hexadecimal digits of JSON."""
-    return hash_of_bytes([json.dumps(data, sort_keys=True).encode()])
-
-
-def hash_of_bytes(blocks: Iterable) -> str:
-    """40 hexadecimal digits of bytes in blocks."""
-    digest = hashlib.blake2b(digest_size=20)
-    for block in blocks:
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hash_of_bytes(iter(lambda: file.read(BLOCK), b""))
+# --- files
 
 
 def _size_and_time(path: Path) -> list[int] | None:

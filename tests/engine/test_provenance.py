@@ -23,8 +23,9 @@ from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace import provenance
 from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.hashes import checkpoint_state
 from in2n_blender.workspace.layout import Workspace
-from in2n_blender.workspace.provenance import checkpoint_state, is_done, outdated
+from in2n_blender.workspace.provenance import is_done, outdated
 from tests.engine.ball import ring, sphere_image
 from tests.engine.test_dataset_update import made, request_for, tiny  # noqa: F401 (fixtures)
 
@@ -102,7 +103,7 @@ def test_other_pixels_under_the_same_names_are_another_reconstruction(own):
 def test_changed_photos_are_said_to_the_panel_without_reading_them(own, monkeypatch):
     workspace, _ = own
     reconstruct(reconstruct_request(workspace), Reporter())
-    monkeypatch.setattr(provenance, "_file_hash", fail(AssertionError("a photo was read")))
+    monkeypatch.setattr(provenance, "file_hash", fail(AssertionError("a photo was read")))
     photo = workspace.images / "1.png"
     Image.fromarray(255 - np.asarray(Image.open(photo))).resize((9, 7)).save(photo)
     assert outdated(workspace, None) == "The photos changed after this was made."

@@ -7,20 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from in2n_blender.workspace import provenance
+from in2n_blender.workspace import hashes, provenance
 from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.hashes import checkpoint_state, model_revision, scene_hash
 from in2n_blender.workspace.layout import Workspace
 from in2n_blender.workspace.provenance import (
     PARENT,
     PHOTOS,
     RECONSTRUCTION,
     Provenance,
-    checkpoint_state,
     is_done,
-    model_revision,
     outdated,
     photos_hash,
-    scene_hash,
 )
 
 
@@ -130,8 +128,8 @@ def test_changed_cameras_are_changed_photos_and_another_name_of_the_capture_is_n
 
 
 def test_photos_are_read_once(workspace, monkeypatch):
-    before, read, whole = photos_hash(workspace), [], provenance._file_hash
-    monkeypatch.setattr(provenance, "_file_hash", lambda path: read.append(path.name) or whole(path))
+    before, read, whole = photos_hash(workspace), [], provenance.file_hash
+    monkeypatch.setattr(provenance, "file_hash", lambda path: read.append(path.name) or whole(path))
     assert photos_hash(workspace) == before and read == []
     os.utime(workspace.images / "2.png", ns=(1, 1))
     assert photos_hash(workspace) == before and read == ["2.png"]
@@ -139,7 +137,7 @@ def test_photos_are_read_once(workspace, monkeypatch):
 
 
 def test_a_panel_never_reads_a_photo_and_claims_nothing_that_it_does_not_know(workspace, monkeypatch):
-    monkeypatch.setattr(provenance, "_file_hash", lambda path: pytest.fail("a photo was read"))
+    monkeypatch.setattr(provenance, "file_hash", lambda path: pytest.fail("a photo was read"))
     os.utime(workspace.images / "2.png", ns=(1, 1))
     assert outdated(workspace, None) is None, "touched only, for all that is known"
     (workspace.images / "2.png").write_bytes(b"another photo")
@@ -250,8 +248,8 @@ def model(folder, weights=b"w" * 5000):
 
 @pytest.mark.parametrize("small", [1 << 30, 0], ids=["small", "large"])
 def test_a_models_revision_is_of_its_weights_wherever_they_lie(tmp_path, monkeypatch, small):
-    monkeypatch.setattr(provenance, "SMALL_MODEL", small)
-    monkeypatch.setattr(provenance, "BLOCK", 1000)
+    monkeypatch.setattr(hashes, "SMALL_MODEL", small)
+    monkeypatch.setattr(hashes, "BLOCK", 1000)
     first = model_revision(model(tmp_path / "a"))
     assert model_revision(model(tmp_path / "b")) == first
     (tmp_path / "a" / "readme.txt").write_text("x")

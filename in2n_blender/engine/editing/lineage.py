@@ -7,16 +7,14 @@ import json
 from ...link.requests import Edit
 from ...scene.errors import In2nError
 from ...workspace.files import read_json, write_json
+from ...workspace.hashes import checkpoint_state, model_revision, scene_hash
 from ...workspace.layout import Workspace
 from ...workspace.provenance import (
     PARENT,
     PHOTOS,
     RECONSTRUCTION,
     Provenance,
-    checkpoint_state,
-    model_revision,
     photos_hash,
-    scene_hash,
 )
 from ...workspace.successor import making_folder
 from ..diffusion.editor import Editor

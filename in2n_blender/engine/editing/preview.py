@@ -23,11 +23,12 @@ from ...scene.errors import In2nError
 from ...scene.presets import PRESETS
 from ...scene.reporting import Progress, Reporter
 from ...workspace.files import atomic_path, write_json
+from ...workspace.hashes import hash_of_bytes
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ...workspace.outputs import claim
 from ...workspace.outputs import record as record_made
-from ...workspace.provenance import PHOTOS, Provenance, hash_of_bytes
+from ...workspace.provenance import PHOTOS, Provenance
 from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, noise_generator
 from ..diffusion.loading import load_editor

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from ...scene.errors import In2nError
 from ...workspace.files import atomic_path, write_json
-from ...workspace.provenance import hash_of_bytes
+from ...workspace.hashes import hash_of_bytes
 from .constants import FAR
 from .rendering import NerfModel
 from .settings import NerfSettings

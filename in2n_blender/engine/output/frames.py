@@ -15,8 +15,9 @@ from ...scene.camera_path import CameraPath, PathFrame
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...workspace.files import read_json, write_json
+from ...workspace.hashes import scene_hash
 from ...workspace.layout import Workspace
-from ...workspace.provenance import SCENE, Provenance, is_done, result_folder, scene_hash
+from ...workspace.provenance import SCENE, Provenance, is_done, result_folder
 from ..device import describe_device
 from ..nerf.scene import load_scene
 from ..pictures import Picture, provenance_of, write_exr, write_png

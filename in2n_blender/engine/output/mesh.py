@@ -11,8 +11,9 @@ from ...link.requests import ExtractMesh
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...workspace.files import atomic_path, read_json, write_json
+from ...workspace.hashes import scene_hash
 from ...workspace.layout import ORIGINAL, Workspace
-from ...workspace.provenance import PHOTOS, SCENE, Provenance, is_done, photos_hash, result_folder, scene_hash
+from ...workspace.provenance import PHOTOS, SCENE, Provenance, is_done, photos_hash, result_folder
 from ..device import describe_device
 from ..nerf.scene import load_scene
 from ..pictures import to_bytes

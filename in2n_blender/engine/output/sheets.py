@@ -18,10 +18,11 @@ from ...scene.camera_path import CameraPath
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...workspace.files import atomic_path, read_json, write_json
+from ...workspace.hashes import scene_hash
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ...workspace.outputs import FRAMES, SUMMARY, claim, frame_names, made_by_us, record, remove_made
-from ...workspace.provenance import result_folder, scene_hash
+from ...workspace.provenance import result_folder
 from ..nerf.scene import load_scene
 from ..pictures import BACKGROUND, GAP, INK, LABEL_HEIGHT, Picture, contact_strip, fitted
 from .frames import PATH_COPY, RECORD, frame_provenance, is_rendered
