@@ -98,6 +98,8 @@ class Journal:
 
     def __init__(self, folder: Path | str, label: str, requests=None, clock=time.monotonic):
         root = Path(folder)
+        self._made = not root.exists()
+        self._unused = not any((root / name).exists() for name in (LOCK_NAME, LOG_NAME, JOB_NAME))
         self._lock = _take_lock(root)
         self._file = root / JOB_NAME
         self._log = root / LOG_NAME
@@ -134,6 +136,17 @@ class Journal:
             self._end(error)
         finally:
             self._lock.close()
+        refused = isinstance(error, In2nError) and self._record is None
+        if refused and self._unused:  # it may be a folder of the user's that a job refused to work in
+            self._vanish()
+
+    def _vanish(self) -> None:
+        """Leave nothing of ours in a folder in which nothing was done."""
+        with suppress(OSError):
+            for name in (LOG_NAME, LOCK_NAME):
+                (self._file.parent / name).unlink(missing_ok=True)
+            if self._made:
+                self._file.parent.rmdir()
 
     def _end(self, error: BaseException | None) -> None:
         if error is None:

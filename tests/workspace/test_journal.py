@@ -120,3 +120,15 @@ def test_a_workspace_that_cannot_be_made(tmp_path):
     with pytest.raises(In2nError) as raised:
         journal.Journal(tmp_path / "file" / "w", "Edit")
     assert raised.value.code == "cannot_write"
+
+
+def test_a_folder_in_which_a_job_refused_to_work_is_as_it_was(tmp_path):
+    refusal = In2nError("not_ours", "These photos are not ours.", "Choose another folder.")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "photo.png").write_text("mine")
+    for folder in (tmp_path / "own", tmp_path / "new"):
+        run(folder, refusal, "import", None)
+    assert [path.name for path in tmp_path.rglob("*")] == ["own", "photo.png"]
+    run(tmp_path / "own", None)
+    run(tmp_path / "own", refusal, "import", None)
+    assert "These photos are not ours." in (tmp_path / "own" / "engine.log").read_text(), "a log that is there stays"
