@@ -36,19 +36,23 @@ TESTBED_FILES = ("result.json", "settings.json", "table.md", "workspaces")
 
 
 def import_capture(args, interruption) -> None:
+    """`import`: read a capture into a workspace."""
     workspace = str(given_path(args.workspace))
     one_job(request_of(ImportCapture, args, workspace=workspace, source=str(existing(args.source))), interruption)
 
 
 def reconstruct_workspace(args, interruption) -> None:
+    """`reconstruct`: train the NeRF of a workspace."""
     one_job(request_of(Reconstruct, args, workspace=_workspace(args)), interruption)
 
 
 def edit_workspace(args, interruption) -> None:
+    """`edit`: edit a workspace's reconstruction."""
     one_job(request_of(Edit, args, workspace=_workspace(args), name=args.name or edit_name(args)), interruption)
 
 
 def preview_edit(args, interruption) -> None:
+    """`preview`: edit one photo at several guidance scales."""
     if not args.grid and max(len(args.text_scales or ()), len(args.image_scales or ())) > 1:
         raise In2nError("bad_guidance", "One picture has one text and one image scale.", "Add --grid for several.")
     out = free_folder(args.out) if args.out is not None else None
@@ -59,6 +63,7 @@ def preview_edit(args, interruption) -> None:
 
 
 def render_workspace(args, interruption) -> None:
+    """`render`: frames along a camera path, through the views where none is given."""
     place = {"workspace": _workspace(args)}
     path = None if args.camera_path is None else _file(args.camera_path)
     through = request_of(PathThroughViews, args, **place, name=PATH_NAME)
@@ -70,10 +75,12 @@ def render_workspace(args, interruption) -> None:
 
 
 def mesh_workspace(args, interruption) -> None:
+    """`mesh`: extract a mesh."""
     one_job(request_of(ExtractMesh, args, workspace=_workspace(args), edit=_edit_or_none(args.edit)), interruption)
 
 
 def evaluate_workspace(args, interruption) -> None:
+    """`evaluate`: measure an edit."""
     out = free_folder(args.out) if args.out is not None else None
     request = request_of(
         Evaluate,
@@ -88,6 +95,7 @@ def evaluate_workspace(args, interruption) -> None:
 
 
 def run_testbed(args, interruption) -> None:
+    """`testbed`: measure editing methods on scenes whose right answer is known."""
     need_checkout("testbed", "The testbed")
     out, cache = (
         free_folder(args.out),

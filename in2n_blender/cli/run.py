@@ -36,6 +36,7 @@ BEGUN = {"images", "masks", "job.json", "job.lock", "engine.log"}
 
 
 def run_capture(args, interruption) -> None:
+    """`run`: all stages, and the summary."""
     capture, out = existing(args.source), free_folder(args.out)
     workspace, name = Workspace(out / "workspace"), edit_name(args)
     chain = _chain(args, capture, workspace, name)

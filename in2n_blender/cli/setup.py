@@ -124,6 +124,7 @@ def need_checkout(folder: str, what: str) -> None:
 
 
 def run_demo(args, interruption) -> int:
+    """`demo`: the whole job in Blender's own Python."""
     request_of(Edit, args, workspace="demo.in2n", name="edited")
     check_known(args.instruction, args.editor)
     refuse_foreign(free_folder(args.out), demo_names(args.frames))
@@ -132,12 +133,14 @@ def run_demo(args, interruption) -> int:
 
 
 def train_miniature(args, interruption) -> int:
+    """`train-miniature`: hand the line to the trainer."""
     need_checkout("testbed", "The miniature's trainer")
     python = engine_python(interruption)
     return _module(python, interruption, "in2n_blender.testbed.miniature.train", args.extra)
 
 
 def run_tests(args, interruption) -> int:
+    """`test`: pytest, those of Blender in a process of their own."""
     need_checkout("../tests", "The project's tests")
     tests = PACKAGE.parent / "tests"
     if args.gui:
@@ -223,6 +226,7 @@ def _program(python: Path, interruption, arguments: list[str], cwd: Path | None 
 
 
 def install_environment(args, interruption) -> int:
+    """`install`: make, verify, repair or remove the environment."""
     printer = ProgressPrinter()
     report = Reporter(printer, lambda: interruption.asked)
     groups = tuple(args.groups)
@@ -247,6 +251,7 @@ def install_environment(args, interruption) -> int:
 
 
 def build_extension(args, interruption) -> None:
+    """`build`: the extension's zips."""
     extension.check_checkout()
     python = engine_python(interruption, ("blender",))
     out = made_folder(args.out)
