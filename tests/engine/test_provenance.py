@@ -197,6 +197,18 @@ def test_a_diverged_run_leaves_the_last_good_checkpoint(own, monkeypatch):
     assert all(after[name] == before[name] for name in ("checkpoint.safetensors", "state.json"))
 
 
+@pytest.mark.parametrize("far", [1e60, 1e308])
+def test_cameras_too_far_apart_are_an_error_and_spoil_nothing(own, far):
+    workspace, _ = own
+    before = contents(workspace.reconstruction)
+    capture = json.loads(workspace.capture_json.read_text())
+    capture["views"][0]["camera_to_world"][0][3] = far
+    write_json(workspace.capture_json, capture)
+    with pytest.raises(In2nError) as raised:
+        reconstruct(reconstruct_request(workspace), Reporter())
+    assert raised.value.code == "bad_capture" and contents(workspace.reconstruction) == before
+
+
 # --- edits
 
 

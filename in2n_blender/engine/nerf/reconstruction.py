@@ -126,7 +126,18 @@ def start(
     capture: PinholeCapture, images: Photos, settings: NerfSettings, seed: int, device: torch.device, report: Reporter
 ) -> tuple[Trainer, Scene, dict]:
     """An untrained reconstruction: its trainer, the scene that it trains, and the state that goes with its
-    checkpoints."""
+    checkpoints.
+
+    Raises:
+        In2nError: "bad_capture" where the cameras lie too far apart for float32.
+    """
+    scale = SceneTransform.of([view.camera for view in capture.views]).scale
+    if not np.finfo(np.float32).tiny <= scale <= np.finfo(np.float32).max:
+        raise In2nError(
+            "bad_capture",
+            "The capture's cameras lie too far apart to be computed with.",
+            "Check their positions: one of them is probably wrong.",
+        )
     dataset = training_rays(capture, images.reported(report), device)
     torch.manual_seed(seed)
     state = {
