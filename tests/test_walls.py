@@ -24,8 +24,8 @@ ROOMS = {
     "workspace": ("scene",),
     "link": ("workspace", "scene"),
     "environment": ("link", "workspace", "scene"),
-    "models": ("environment", "link.requests", "workspace", "scene"),
-    "engine": ("models", "link.requests", "link.messages", "link.process", "workspace", "scene"),
+    "models": ("environment", "link.requests", "link.request_fields", "workspace", "scene"),
+    "engine": ("models", "link.requests", "link.request_fields", "link.messages", "link.process", "workspace", "scene"),
     "cli": ("models", "environment", "link", "workspace", "scene"),
     # `blender --command in2n` is the command line
     "blender": ("cli", "models", "environment", "link", "workspace", "scene"),

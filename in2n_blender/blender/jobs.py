@@ -18,7 +18,8 @@ from pathlib import Path
 import bpy
 
 from ..link import events
-from ..link.requests import Request, from_params
+from ..link.request_fields import Request
+from ..link.requests import from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress
 from ..workspace import journal

@@ -8,7 +8,7 @@ import re
 
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
-from ..link.requests import Request, field_type, setting_of
+from ..link.request_fields import Request, field_type, setting_of
 from ..models.catalogue import MODELS
 from ..scene.presets import PRESETS
 

@@ -7,17 +7,8 @@ import argparse
 import dataclasses
 from collections.abc import Iterable
 
-from ..link.requests import (
-    Edit,
-    ExtractMesh,
-    PathThroughViews,
-    Reconstruct,
-    Request,
-    check_limits,
-    field_type,
-    item_type,
-    setting_of,
-)
+from ..link.request_fields import Request, check_limits, field_type, item_type, setting_of
+from ..link.requests import Edit, ExtractMesh, PathThroughViews, Reconstruct
 from ..scene.errors import In2nError
 
 FLAGS = {  # of fields that are not called --field on the line; one without a dash has no flag

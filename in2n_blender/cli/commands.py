@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import environment
 from ..link.client import Client
+from ..link.request_fields import Request
 from ..link.requests import (
     Edit,
     Evaluate,
@@ -19,7 +20,6 @@ from ..link.requests import (
     PreviewGrid,
     Reconstruct,
     RenderPath,
-    Request,
     Testbed,
 )
 from ..scene.errors import In2nError

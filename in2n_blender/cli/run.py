@@ -13,16 +13,8 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..link.requests import (
-    Edit,
-    ExtractMesh,
-    ImportCapture,
-    PathThroughViews,
-    Reconstruct,
-    RenderPath,
-    Request,
-    Summarise,
-)
+from ..link.request_fields import Request
+from ..link.requests import Edit, ExtractMesh, ImportCapture, PathThroughViews, Reconstruct, RenderPath, Summarise
 from ..scene.errors import In2nError
 from ..workspace.layout import Workspace
 from ..workspace.outputs import MANIFEST, claim, refuse_foreign, run_names

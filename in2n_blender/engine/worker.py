@@ -49,7 +49,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..link.messages import PROTOCOL
-from ..link.requests import Request, from_params
+from ..link.request_fields import Request
+from ..link.requests import from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress, Reporter
 

@@ -21,7 +21,7 @@ from ..workspace.journal import Journal
 from . import events
 from .messages import HELLO_ID, EngineBug
 from .process import Lines, LogCopy, Writer, clean_environment, end, spawn
-from .requests import Request
+from .request_fields import Request
 from .transitions import transition
 
 WORKER = Path(__file__).resolve().parents[1] / "engine" / "worker.py"

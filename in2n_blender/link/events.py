@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Progress
-from .requests import Request
+from .request_fields import Request
 
 STOPPED, STARTING, READY, ENDING = "stopped", "starting", "ready", "ending"  # phases of the worker process
 OPENING, WAITING, WORKING = "opening", "waiting", "working"  # stages of the running job

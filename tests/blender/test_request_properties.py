@@ -8,16 +8,8 @@ import pytest
 
 from in2n_blender.blender import registration
 from in2n_blender.blender.request_properties import DEVICE_ITEMS, tooltip
-from in2n_blender.link.requests import (
-    DEVICES,
-    Edit,
-    ExtractMesh,
-    ImportCapture,
-    PreviewGrid,
-    Reconstruct,
-    RenderPath,
-    setting_of,
-)
+from in2n_blender.link.request_fields import setting_of
+from in2n_blender.link.requests import DEVICES, Edit, ExtractMesh, ImportCapture, PreviewGrid, Reconstruct, RenderPath
 
 OPERATORS = {
     "edit": Edit,

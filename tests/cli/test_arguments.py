@@ -7,7 +7,8 @@ import pytest
 
 from in2n_blender.cli import main as cli
 from in2n_blender.cli.arguments import add_request, request_of
-from in2n_blender.link.requests import REQUESTS, Edit, PreviewGrid, Reconstruct, setting_of
+from in2n_blender.link.request_fields import setting_of
+from in2n_blender.link.requests import REQUESTS, Edit, PreviewGrid, Reconstruct
 
 TESTBED = REQUESTS["testbed"]  # a class of that name would be taken for tests
 

@@ -8,17 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from in2n_blender.link.requests import (
-    REQUESTS,
-    Edit,
-    Evaluate,
-    PreviewGrid,
-    Request,
-    field_type,
-    from_params,
-    item_type,
-    setting_of,
-)
+from in2n_blender.link.request_fields import Request, field_type, item_type, setting_of
+from in2n_blender.link.requests import REQUESTS, Edit, Evaluate, PreviewGrid, from_params
 from in2n_blender.scene.errors import In2nError
 
 FIELDS = [(cls, field) for cls in REQUESTS.values() for field in dataclasses.fields(cls)]
