@@ -158,14 +158,28 @@ STATE = [
     ("step", 2.5),
     ("total_steps", None),
     ("seconds", float("nan")),
-    ("edits_done", "3"),
-    ("peak_memory_mb", -1),
 ]
 
 
 @pytest.mark.parametrize(("name", "value"), STATE)
 def test_a_state_that_cannot_be_is_refused(saved, name, value):
     rewrite(saved, lambda tensors, state: state.update({name: value}))
+    assert name in refusal(saved)
+
+
+EDIT = {"instruction": "x", "edits_done": 3, "cpu_seconds": 1.5, "unet_evaluations": 60, "peak_memory_mb": 900}
+
+
+def test_a_whole_edit_is_read(saved):
+    rewrite(saved, lambda tensors, state: state.update(EDIT))
+    assert read_checkpoint(saved / "reconstruction")[1]["edits_done"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("edits_done", 2.5), ("edits_done", None), ("peak_memory_mb", -1), ("cpu_seconds", "3")]
+)
+def test_an_edit_that_does_not_count_is_refused(saved, name, value):
+    rewrite(saved, lambda tensors, state: state.update({**EDIT, name: value}))
     assert name in refusal(saved)
 
 

@@ -107,13 +107,11 @@ def _state_of(metadata: dict[str, str] | None) -> dict:
         raise ValueError("its state is nested too deeply") from None
     if not isinstance(state, dict):
         raise ValueError("it holds no state")
-    for names, (is_right, expected) in _STATE.items():
+    wanted = _STATE | _EDIT_STATE if "instruction" in state else _STATE
+    for names, (is_right, expected) in wanted.items():
         for name in names:
             if not is_right(state.get(name)):
                 raise ValueError(f"“{name}” is {reprlib.repr(state.get(name))}, not {expected}")
-    for name in _COSTS & state.keys():
-        if not _is_amount(state[name]):
-            raise ValueError(f"“{name}” is {reprlib.repr(state[name])}, not a number from 0 upwards")
     return state
 
 
@@ -144,8 +142,10 @@ _STATE = {
     ("near",): (lambda value: _is_number(value) and 0 < value < FAR, "a distance along a ray"),
     ("transform",): (_is_transform, "a center and a scale"),
 }
-# What edits count besides.
-_COSTS = {"cpu_seconds", "unet_evaluations", "peak_memory_mb", "edits_done"}
+_EDIT_STATE = {
+    ("edits_done",): (_is_count, "a whole number from 0 upwards"),
+    ("cpu_seconds", "unet_evaluations", "peak_memory_mb"): (_is_amount, "a number from 0 upwards"),
+}
 
 
 def _check_shapes(file, settings: NerfSettings) -> None:
