@@ -124,5 +124,6 @@ def test_a_description_that_is_damaged(tmp_path, text):
     ]
     + ["\\\\host\\x", "https://example.com/a/b"],
 )
-def test_names_of_nothing(name):
+def test_names_of_nothing(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # from a checkout near the root, ../../etc is a folder that is there
     assert code(catalogue.find, name) == "unknown_editor"
