@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from .files import write_error
@@ -111,12 +110,3 @@ def earlier_folder(workspace: Workspace, final: Path, keep: bool) -> Path:
 def replaced_folder(workspace: Workspace, final: Path) -> Path:
     """Where what is being replaced lies until its successor is done."""
     return workspace.root / "earlier" / "replaced" / final.relative_to(workspace.root)
-
-
-def forget_replaced(workspace: Workspace, final: Path) -> None:
-    """Remove what a result replaced, and the folders that are then empty."""
-    replaced = replaced_folder(workspace, final)
-    shutil.rmtree(replaced, ignore_errors=True)
-    for folder in replaced.relative_to(workspace.root).parents[:-1]:
-        with suppress(OSError):  # not empty, or not there
-            (workspace.root / folder).rmdir()
