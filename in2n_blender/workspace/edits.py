@@ -23,13 +23,32 @@ from .successor import making_folder, replaced_folder
 
 
 def read_edit(workspace: Workspace, name: str) -> dict:
-    """edit.json (empty where it is damaged), and "finished": whether the edit ran to its end."""
+    """What an edit's record says, and whether the edit ran to its end.
+
+    Args:
+        workspace: Where the edit lies.
+        name: The edit's name.
+
+    Returns:
+        edit.json (empty where it is missing or damaged), and "finished": bool.
+
+    Raises:
+        In2nError: "bad_name".
+    """
     return {**_read(workspace.edit(name) / "edit.json"), "finished": is_done(workspace, name)}
 
 
 def free_name(workspace: Workspace, name: str, also_taken=()) -> str:
-    """`name`, or `name` with the first number at its end that no edit has, and none that is about to be made
-    (`also_taken`)."""
+    """The name itself where it is free, else with the first free number at its end.
+
+    Args:
+        workspace: Whose edits have their names already.
+        name: The name wished for; of a longer one the first 72 characters stand before the number.
+        also_taken: Names of edits that are about to be made.
+
+    Returns:
+        A name that differs from all of these in more than case.
+    """
     stem, number = name[:72], 2
     taken = {found.lower() for found in [*workspace.edits(), *also_taken, ORIGINAL]}
     while name.lower() in taken:
@@ -38,8 +57,14 @@ def free_name(workspace: Workspace, name: str, also_taken=()) -> str:
 
 
 def rename(workspace: Workspace, old: str, new: str) -> None:
-    """Give an edit another name, and its frames and meshes with it; edits that were built upon it and the job that can
-    be gone on with know its new name.
+    """Give an edit another name, and its frames and meshes with it.
+
+    Edits that were built upon it and the job that can be gone on with know its new name afterwards.
+
+    Args:
+        workspace: Where the edit lies.
+        old: The edit's name.
+        new: The name that it gets.
 
     Raises:
         In2nError: "bad_name", "no_edit", "edit_exists", "cannot_write", "disk_full"; everything is as before then.
@@ -66,6 +91,12 @@ def rename(workspace: Workspace, old: str, new: str) -> None:
 def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | None = None) -> None:
     """Copy an edit, without its frames and meshes, so that one of the two can be taken further.
 
+    Args:
+        workspace: Where the edit lies.
+        name: The edit's name.
+        copy: The name of the copy.
+        report: Told of the progress in MB, and asked whether the job was cancelled.
+
     Raises:
         In2nError: "bad_name", "no_edit", "edit_exists", "disk_full", "cannot_write"; nothing is left then.
         Cancelled: Nothing is left then.
@@ -88,8 +119,12 @@ def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | Non
 def remove(workspace: Workspace, name: str) -> None:
     """Remove an edit with its frames and meshes, for good.
 
+    Args:
+        workspace: Where the edit lies.
+        name: The edit's name.
+
     Raises:
-        In2nError: "no_edit", "has_children", "cannot_write"; everything is as before then.
+        In2nError: "bad_name", "no_edit", "has_children", "cannot_write"; everything is as before then.
     """
     folder = _existing(workspace, name)
     children = [

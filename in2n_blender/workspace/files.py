@@ -42,8 +42,7 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
 
     Raises:
         In2nError: "disk_full", and "cannot_write" where the place cannot be written to. Whatever is raised, the old
-        file
-            is as it was and the temporary one is gone.
+            file is as it was and the temporary one is gone.
     """
     path = Path(path)
     temporary = None
@@ -91,7 +90,15 @@ def _sync(path: Path | str) -> None:
 
 
 def write_error(path: Path, error: OSError) -> Exception:
-    """The In2nError for a failed write that a user can mend; any other error as it is."""
+    """The In2nError for a failed write that a user can mend; any other error as it is.
+
+    Args:
+        path: What could not be written, for the message.
+        error: What the system said.
+
+    Returns:
+        In2nError "disk_full" or "cannot_write", else `error` itself; to be raised.
+    """
     if error.errno in _FULL:
         return In2nError(
             "disk_full",
@@ -120,10 +127,15 @@ def write_error(path: Path, error: OSError) -> Exception:
 
 
 def write_json(path: Path | str, data: object, durable: bool = True) -> None:
-    """Write `data` as JSON, whole or not at all.
+    """Write JSON, whole or not at all.
+
+    Args:
+        path: The file to write; its folder is made where it is missing.
+        data: What JSON can hold.
+        durable: As `atomic_path`.
 
     Raises:
-        In2nError: As `atomic_path`.
+        In2nError: "disk_full", "cannot_write"; the old file is as it was then.
         ValueError: For a number that JSON does not know (NaN, infinity).
     """
     text = json.dumps(data, indent=1, allow_nan=False)
@@ -157,10 +169,16 @@ def read_json(path: Path | str) -> dict:
 
 
 def try_lock(handle) -> bool:
-    """Lock an open file for this process; False where another one holds it.
+    """Lock an open file for this process.
 
-    The system lets the lock go when the file is closed or the process ends, however it ends. Where the place knows no
-    locks (some network shares) nobody can hold one, and the answer is True.
+    The system lets the lock go when the file is closed or the process ends, however it ends.
+
+    Args:
+        handle: The open file.
+
+    Returns:
+        False where another process holds the lock. Where the place knows no locks (some network shares) nobody can hold
+        one, and the answer is True.
     """
     try:
         if WINDOWS:

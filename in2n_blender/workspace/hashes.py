@@ -13,12 +13,20 @@ BLOCK = 2**20
 
 
 def hash_of(data: object) -> str:
-    """40 hexadecimal digits of JSON."""
+    """The BLAKE2b hash of JSON, 40 hexadecimal digits.
+
+    Args:
+        data: What JSON can hold; the order of an object's keys does not count.
+    """
     return hash_of_bytes([json.dumps(data, sort_keys=True).encode()])
 
 
 def hash_of_bytes(blocks: Iterable) -> str:
-    """40 hexadecimal digits of bytes in blocks."""
+    """The BLAKE2b hash of bytes, 40 hexadecimal digits.
+
+    Args:
+        blocks: The bytes in order, cut anywhere.
+    """
     digest = hashlib.blake2b(digest_size=20)
     for block in blocks:
         digest.update(block)
@@ -26,13 +34,27 @@ def hash_of_bytes(blocks: Iterable) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """40 hexadecimal digits of a file's content. Raises OSError."""
+    """The BLAKE2b hash of a file's content, 40 hexadecimal digits.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: When it cannot be read.
+    """
     with open(path, "rb") as file:
         return hash_of_bytes(iter(lambda: file.read(BLOCK), b""))
 
 
 def checkpoint_state(folder: Path) -> dict | None:
-    """The state that lies in a checkpoint beside its tensors, without reading these; None where there is none."""
+    """The state that lies in a checkpoint beside its tensors, without reading these.
+
+    Args:
+        folder: Where checkpoint.safetensors lies.
+
+    Returns:
+        The state, or None where there is none that can be read.
+    """
     try:
         with open(folder / "checkpoint.safetensors", "rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -45,10 +67,16 @@ def checkpoint_state(folder: Path) -> dict | None:
 
 
 def scene_hash(folder: Path) -> str | None:
-    """The content hash of a checkpoint's weights; of the whole file where it does not tell it. None without a file.
+    """The content hash of a checkpoint's weights; of the whole file where its state does not tell it.
+
+    Args:
+        folder: Where checkpoint.safetensors lies.
+
+    Returns:
+        40 hexadecimal digits, or None without a file.
 
     Raises:
-        OSError: When it cannot be read.
+        OSError: When the file cannot be read.
     """
     state = checkpoint_state(folder)
     if state and isinstance(state.get("weights"), str):

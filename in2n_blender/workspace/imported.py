@@ -66,6 +66,10 @@ def refuse_foreign(workspace: Workspace) -> None:
 def refuse_own_photos(workspace: Workspace, photos: list[Path]) -> None:
     """Refuse to import photos from the very folder that the import would replace.
 
+    Args:
+        workspace: Where the capture is to be imported.
+        photos: The capture's files.
+
     Raises:
         In2nError: "not_ours".
     """
@@ -82,7 +86,10 @@ def _not_ours(path: Path, why: str) -> In2nError:
 
 @contextmanager
 def staged_import(workspace: Workspace) -> Iterator[Path]:
-    """A folder to write images/ and capture.json into; both are exchanged for the workspace's when the block ends well.
+    """Yield a folder for images/ and capture.json; both take the place of the workspace's when the block ends well.
+
+    Args:
+        workspace: Where the capture is imported.
 
     Raises:
         In2nError: "not_ours" as `refuse_foreign`; "disk_full", "cannot_write".

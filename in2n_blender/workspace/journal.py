@@ -51,8 +51,14 @@ class Unfinished:
 
 
 def unfinished(folder: Path | str) -> Unfinished | None:
-    """The workspace's job that can be gone on with; None when there is none or when it runs, here or in another
-    Blender."""
+    """The workspace's job that can be gone on with.
+
+    Args:
+        folder: The workspace.
+
+    Returns:
+        The job, or None where there is none, or where one runs, here or in another Blender.
+    """
     folder = Path(folder)
     try:
         if not (folder / JOB_NAME).exists() or is_locked(folder):
@@ -115,7 +121,11 @@ class Journal:
         self._write()
 
     def note(self, event: object) -> None:
-        """Take an event of the job's in: Progress, Artifact or a line of its log."""
+        """Take in what the job reported, for the log and for how far the job is.
+
+        Args:
+            event: Progress, Artifact or a line of the job's log.
+        """
         if isinstance(event, str):
             self._say(event)
         if not isinstance(event, Progress):
@@ -131,7 +141,11 @@ class Journal:
             self._write()
 
     def close(self, error: BaseException | None) -> None:
-        """Write how the job ended (None: well), and let go of the lock."""
+        """Write how the job ended, and let go of the lock.
+
+        Args:
+            error: What ended it, or None where it was done.
+        """
         try:
             self._end(error)
         finally:

@@ -59,15 +59,43 @@ class Workspace:
         return path
 
     def edit(self, name: str) -> Path:
+        """The folder of an edit.
+
+        Raises:
+            In2nError: "bad_name".
+        """
         return self.root / "edits" / safe_name(name)
 
     def camera_path(self, name: str) -> Path:
+        """The file of a camera path.
+
+        Raises:
+            In2nError: "bad_name".
+        """
         return self.root / "paths" / f"{safe_name(name)}.json"
 
     def renders(self, edit: str | None, path_name: str) -> Path:
+        """The folder of the frames along a camera path.
+
+        Args:
+            edit: The edit's name, or None for the reconstruction.
+            path_name: The camera path's name.
+
+        Raises:
+            In2nError: "bad_name".
+        """
         return self.root / "renders" / safe_name(edit or ORIGINAL) / safe_name(path_name)
 
     def mesh(self, edit: str | None, suffix: str) -> Path:
+        """The file of a mesh, or what is told of it.
+
+        Args:
+            edit: The edit's name, or None for the reconstruction.
+            suffix: ".ply", ".glb" or ".json".
+
+        Raises:
+            In2nError: "bad_name".
+        """
         return self.root / "meshes" / f"{safe_name(edit or ORIGINAL)}{suffix}"
 
     def edits(self) -> list[str]:
@@ -79,6 +107,9 @@ class Workspace:
 def absolute(path: Path | str) -> Path:
     """A path as a user writes it, without "~", links and "..".
 
+    Args:
+        path: Absolute, or relative to the current folder; need not exist.
+
     Raises:
         In2nError: "bad_path" for what is none: a ring of links, a user that is not there, a NUL.
     """
@@ -89,14 +120,29 @@ def absolute(path: Path | str) -> Path:
 
 
 def bad_path(path: Path | str, error: Exception) -> In2nError:
-    """What to say of a path that cannot be opened."""
+    """What to say of a path that cannot be opened.
+
+    Args:
+        path: The path as it was given.
+        error: Why it cannot be opened.
+
+    Returns:
+        In2nError "bad_path", to be raised.
+    """
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
     shown = str(path)[:200].replace("\0", "�")
     return In2nError("bad_path", f"“{shown}” cannot be opened ({reason}).", "Check the path.")
 
 
 def safe_name(name: str) -> str:
-    """The name itself if it is one plain file name on every platform; raises In2nError("bad_name") otherwise."""
+    """The name itself if it is one plain file name on every platform.
+
+    Args:
+        name: Of an edit or a camera path, as a user or a file gives it.
+
+    Raises:
+        In2nError: "bad_name" for any other.
+    """
     if not is_plain(name):
         raise In2nError(
             "bad_name",

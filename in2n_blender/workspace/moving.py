@@ -17,10 +17,16 @@ COPY_BYTES = 8 * 2**20  # copied between two looks at whether the job was cancel
 
 
 def move_workspace(source: Path, target: Path, report: Reporter) -> None:
-    """Move the folder; a rename where both are on the same disk, else a copy. A source that is not there is no error.
+    """Move a workspace: a rename on one disk, a copy from one to another.
 
-    Raises In2nError("workspace_busy", "folder_exists", "disk_full", "cannot_write"), Cancelled; the source is whole
-    then.
+    Args:
+        source: The folder; nothing is done where it is not there.
+        target: Where it goes; must not exist yet, and its parent is made where it is missing.
+        report: Told of a copy's progress in MB, and asked whether the job was cancelled.
+
+    Raises:
+        In2nError: "workspace_busy", "folder_exists", "disk_full", "cannot_write"; the source is whole then.
+        Cancelled: The source is whole then.
     """
     if not source.exists():
         return
@@ -57,8 +63,19 @@ def _move_by_copying(source: Path, target: Path, report: Reporter) -> None:
 
 
 def copy_files(folder: Path, files: list[Path], target: Path, report: Reporter, message: str) -> None:
-    """Copy files of `folder` to the same places in `target`, their times with them; progress in MB. Raises OSError,
-    Cancelled."""
+    """Copy files to the same places in another folder, their times with them.
+
+    Args:
+        folder: Where the files lie.
+        files: Files below `folder`, as paths that begin with it.
+        target: Where they go; folders are made where they are missing.
+        report: Told of the progress in MB, and asked whether the job was cancelled.
+        message: What the progress says.
+
+    Raises:
+        OSError: A file that cannot be read or written.
+        Cancelled: Between two blocks; what was copied stays.
+    """
     total, done = sum(file.stat().st_size for file in files), 0
     for file in files:
         to = target / file.relative_to(folder)

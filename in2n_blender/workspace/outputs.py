@@ -31,12 +31,20 @@ def frame_names(numbers: Iterable[int]) -> list[str]:
 
 
 def run_names(frames: int) -> list[str]:
-    """What `run` writes in its folder."""
+    """What `run` writes in its folder.
+
+    Args:
+        frames: How many frames it renders.
+    """
     return ["run.json", "workspace", *SUMMARY, *frame_names(range(1, frames + 1))]
 
 
 def demo_names(frames: int) -> list[str]:
-    """What the demo writes in its folder."""
+    """What the demo writes in its folder.
+
+    Args:
+        frames: How many frames it renders.
+    """
     return ["demo.json", "demo.blend", "demo.in2n", *SUMMARY, *frame_names(range(1, frames + 1))]
 
 
@@ -91,8 +99,12 @@ def refuse_foreign(folder: Path | str, names: Iterable[str]) -> None:
 def claim(folder: Path | str, names: Iterable[str]) -> None:
     """Refuse what `refuse_foreign` refuses, then note the names as ours, before anything is written.
 
+    Args:
+        folder: Where a command puts its results; made where it is missing.
+        names: What it is about to write, relative to the folder, with "/".
+
     Raises:
-        In2nError: "not_ours", "disk_full", "cannot_write".
+        In2nError: "not_ours", "bad_json", "cannot_read", "disk_full", "cannot_write".
     """
     names = list(names)
     refuse_foreign(folder, names)
@@ -102,15 +114,27 @@ def claim(folder: Path | str, names: Iterable[str]) -> None:
 def record(folder: Path | str, names: Iterable[str]) -> None:
     """Note that these files are ours as they now are; one that is not there is ours no more.
 
+    Args:
+        folder: Where a command put its results.
+        names: What it wrote, relative to the folder, with "/".
+
     Raises:
-        In2nError: "disk_full", "cannot_write".
+        In2nError: "bad_json", "cannot_read", "disk_full", "cannot_write".
     """
     folder = Path(folder)
     _note(folder, {name: _hash(folder / name) if (folder / name).is_file() else "" for name in names})
 
 
 def remove_made(folder: Path | str, names: Iterable[str]) -> None:
-    """Remove those of the files that we made and nobody changed since, such as frames of an earlier, longer path."""
+    """Remove those files that we made and nobody changed since, such as frames of an earlier, longer path.
+
+    Args:
+        folder: Where a command puts its results.
+        names: What may go, relative to the folder, with "/".
+
+    Raises:
+        In2nError: "bad_json", "cannot_read", "disk_full", "cannot_write".
+    """
     folder, made = Path(folder), made_by_us(folder)
     gone = []
     for name in names:

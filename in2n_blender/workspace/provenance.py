@@ -69,7 +69,14 @@ class Provenance:
 
     @staticmethod
     def from_json(data: object) -> Provenance | None:
-        """None for what is no provenance, such as that of a result of the last version."""
+        """The provenance that a result's metadata holds.
+
+        Args:
+            data: As `to_json` writes it; anything else is no mistake.
+
+        Returns:
+            The provenance, or None for what is none, such as that of a result of the last version.
+        """
         if not isinstance(data, dict):
             return None
         kind, settings, inputs = (data.get(key) for key in ("kind", "settings", "inputs"))
@@ -92,7 +99,17 @@ class Provenance:
 
 
 def why_outdated(made: Provenance, inputs: dict, engine: int, parent: str | None) -> str | None:
-    """Why a result is not one of these inputs, in one sentence. An input of which nothing is known is no reason."""
+    """Why a result is not one of these inputs; an input of which nothing is known is no reason.
+
+    Args:
+        made: What the result was made from.
+        inputs: Content hashes by role as they are now, None where that is not known.
+        engine: NUMERIC_VERSION of the engine that would make it now.
+        parent: The name of the edit that it builds on, if any.
+
+    Returns:
+        One sentence, or None where it is one of them.
+    """
     reasons = {
         PHOTOS: "The photos changed after this was made.",
         RECONSTRUCTION: "Made from an earlier reconstruction.",
@@ -109,7 +126,15 @@ def why_outdated(made: Provenance, inputs: dict, engine: int, parent: str | None
 
 
 def result_folder(workspace: Workspace, edit: str | None) -> Path:
-    """Where the checkpoint of an edit lies, or of the reconstruction for None."""
+    """Where the checkpoint of a reconstruction or an edit lies.
+
+    Args:
+        workspace: Whose result it is.
+        edit: The edit's name, or None for the reconstruction.
+
+    Raises:
+        In2nError: "bad_name".
+    """
     return workspace.edit(edit) if edit else workspace.reconstruction
 
 
@@ -117,6 +142,13 @@ def is_done(workspace: Workspace, edit: str | None) -> bool:
     """Whether a reconstruction or an edit was computed to its end, as its state.json tells.
 
     An edit whose record says otherwise than its state was begun anew and stopped before it saved: it is not done.
+
+    Args:
+        workspace: Whose result it is.
+        edit: The edit's name, or None for the reconstruction.
+
+    Raises:
+        In2nError: "bad_name".
     """
     folder = result_folder(workspace, edit)
     state = _seen(folder / "state.json")
@@ -126,8 +158,18 @@ def is_done(workspace: Workspace, edit: str | None) -> bool:
 
 
 def outdated(workspace: Workspace, edit: str | None) -> str | None:
-    """Why a result is not what would be made now from the same settings, in one sentence; None where it is, and where
-    nothing is known."""
+    """Why a result is not what would be made now from the same settings.
+
+    Args:
+        workspace: Whose result it is.
+        edit: The edit's name, or None for the reconstruction.
+
+    Returns:
+        One sentence, or None where the result is up to date, and where nothing is known.
+
+    Raises:
+        In2nError: "bad_name".
+    """
     folder = result_folder(workspace, edit)
     state = _seen(folder / "state.json")
     made = Provenance.from_json(state.get("provenance"))

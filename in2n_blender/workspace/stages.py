@@ -50,9 +50,20 @@ class Stages:
     def run(
         self, name: str, settings: dict, work: Callable[[bool], dict], there: Callable[[], bool] = lambda: True
     ) -> bool:
-        """Call `work(restart)` unless the stage is done; returns whether it had to be called.
+        """Do a stage's work unless it is done.
 
-        restart: an older attempt had other settings. there: whether what the stage made is still on disk.
+        Args:
+            name: The stage.
+            settings: What the work depends on, as JSON.
+            work: Called with whether to begin anew, because an older attempt had other settings; returns its result as
+                JSON.
+            there: Whether what the stage made is still on disk.
+
+        Returns:
+            Whether the work had to be done.
+
+        Raises:
+            In2nError: "disk_full", "cannot_write" for the stages' file; and whatever the work raises.
         """
         self._behind = {**self._behind, name: settings}
         stage = self._stages.get(name, {})

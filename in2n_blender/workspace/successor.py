@@ -80,6 +80,10 @@ class Successor:
 def settle(workspace: Workspace, final: Path) -> None:
     """After a kill between the two renames, let the new result take its place.
 
+    Args:
+        workspace: Whose result it is.
+        final: The result's folder.
+
     Raises:
         In2nError: "cannot_write".
     """
@@ -92,12 +96,23 @@ def settle(workspace: Workspace, final: Path) -> None:
 
 
 def making_folder(workspace: Workspace, final: Path) -> Path:
-    """Where a result is made until it takes its place."""
+    """Where a result is made until it takes its place.
+
+    Args:
+        workspace: Whose result it is.
+        final: The result's folder, below the workspace.
+    """
     return workspace.root / f".making-{'-'.join(final.relative_to(workspace.root).parts)}"
 
 
 def earlier_folder(workspace: Workspace, final: Path, keep: bool) -> Path:
-    """Where an earlier result goes: to be kept, under the first free number, or until its successor is done."""
+    """Where an earlier result goes that is made anew.
+
+    Args:
+        workspace: Whose result it is.
+        final: The result's folder, below the workspace.
+        keep: Whether it is kept, under the first free number, or only until its successor is done.
+    """
     name = final.relative_to(workspace.root)
     if not keep:
         return replaced_folder(workspace, final)
@@ -108,5 +123,10 @@ def earlier_folder(workspace: Workspace, final: Path, keep: bool) -> Path:
 
 
 def replaced_folder(workspace: Workspace, final: Path) -> Path:
-    """Where what is being replaced lies until its successor is done."""
+    """Where what is being replaced lies until its successor is done.
+
+    Args:
+        workspace: Whose result it is.
+        final: The result's folder, below the workspace.
+    """
     return workspace.root / "earlier" / "replaced" / final.relative_to(workspace.root)
