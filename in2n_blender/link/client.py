@@ -37,7 +37,14 @@ Step = Request | Work
 
 
 def without_engine(work: Work) -> Work:
-    """Mark work that may only be done while no worker runs, because a worker may have the files open."""
+    """Mark work that may only be done while no worker runs, because a worker may have the files open.
+
+    Args:
+        work: Called with a Reporter, as a step of `Client.submit`.
+
+    Returns:
+        The same work.
+    """
     work.without_engine = True
     return work
 
@@ -115,7 +122,11 @@ class Client:
             return job.id
 
     def cancel(self, job: int | None = None) -> None:
-        """Cancel a job, or all; its Failed(Cancelled) follows when it has stopped."""
+        """Cancel a job, or all; its Failed(Cancelled) follows when it has stopped.
+
+        Args:
+            job: The id that `submit` returned; None: all jobs.
+        """
         self._happen(events.Cancel(job, time.monotonic()))
 
     def release(self) -> None:
@@ -136,7 +147,13 @@ class Client:
         return process is not None and process.alive
 
     def stop(self, patience: float = STOP_PATIENCE) -> None:
-        """Cancel all jobs and end the worker; return when it is gone. The jobs' ends are told by the next `poll`."""
+        """Cancel all jobs and end the worker; return when it is gone.
+
+        The jobs' ends are told by the next `poll`.
+
+        Args:
+            patience: Seconds that the worker gets to end by itself.
+        """
         self._happen(events.Stop(time.monotonic()))
         deadline = time.monotonic() + patience
         while self._process and time.monotonic() < deadline:
@@ -158,9 +175,18 @@ class Client:
         cancelled: Callable[[], bool] = lambda: False,
         label: str = "",
     ) -> dict:
-        """Do one job and return its result. on_event receives Progress, Artifact and str.
+        """Do one job and return its result.
 
         Not to be mixed with `poll` elsewhere at the same time: events are told once.
+
+        Args:
+            steps: As for `submit`.
+            on_event: Receives Progress, Artifact and str (a line of the log).
+            cancelled: Asked between two polls whether the job is to be cancelled.
+            label: What the interface calls the job.
+
+        Returns:
+            The last step's result.
 
         Raises:
             In2nError: "workspace_busy" where another process works in the workspace, and whatever the job raises.
@@ -175,7 +201,21 @@ class Client:
         on_event: Callable[[object], None] = lambda event: None,
         cancelled: Callable[[], bool] = lambda: False,
     ):
-        """Poll until a job has ended; returns its result and raises as `run`."""
+        """Poll until a job has ended.
+
+        Args:
+            job: The id that `submit` returned.
+            on_event: Receives Progress, Artifact and str (a line of the log).
+            cancelled: Asked between two polls whether the job is to be cancelled.
+
+        Returns:
+            The last step's result.
+
+        Raises:
+            In2nError: "workspace_busy" and whatever the job raises, as `run`.
+            EngineBug: For a mistake in the program.
+            Cancelled: When `cancelled()` became true, or another thread cancelled the job.
+        """
         asked = False
         while True:
             if not asked and cancelled():

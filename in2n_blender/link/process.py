@@ -19,7 +19,11 @@ _FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "VIRT
 
 
 def clean_environment(env: dict | None = None) -> dict[str, str]:
-    """The environment variables for another Python: without this one's own, and speaking UTF-8."""
+    """The environment variables for another Python: without this one's own, and speaking UTF-8.
+
+    Args:
+        env: The variables to begin with; None: this process's.
+    """
     base = dict(os.environ if env is None else env)
     for name in _FOREIGN:
         base.pop(name, None)
@@ -29,9 +33,19 @@ def clean_environment(env: dict | None = None) -> dict[str, str]:
 def spawn(
     command: list[str], env: dict | None = None, cwd=None, stdin: bool = False, merge: bool = True
 ) -> subprocess.Popen:
-    """A process in a group of its own, without a window. stdout (and stderr, when merge) is a pipe of bytes.
+    """Start a process in a group of its own, without a window; its output is a pipe of bytes.
 
     Its own group: Ctrl-C in the terminal reaches only us, and the whole tree can be ended at once.
+
+    Args:
+        command: The program and its arguments.
+        env: All its environment variables; None: this process's.
+        cwd: The folder that it starts in; None: this process's.
+        stdin: Whether its input is a pipe, else it is empty.
+        merge: Whether stderr goes into the same pipe as stdout, else it has one of its own.
+
+    Raises:
+        OSError: When the program cannot be started.
     """
     flags = (
         {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -50,7 +64,12 @@ def spawn(
 
 
 def end(process: subprocess.Popen, grace: float = 1.0) -> None:
-    """Ask the process and its children to end, then make them."""
+    """Ask the process and its children to end, then make them.
+
+    Args:
+        process: Started by `spawn`.
+        grace: Seconds that it gets to end by itself.
+    """
     if process.poll() is None:
         _signal(process, hard=False)
         try:
@@ -97,7 +116,14 @@ class Lines:
         self._queue.put(None)
 
     def get(self, timeout: float = 0.0) -> str | None:
-        """The next line, or None: nothing came in that time, or (`ended`) nothing will come any more."""
+        """The next line, without its end.
+
+        Args:
+            timeout: Seconds to wait for it; 0: not at all.
+
+        Returns:
+            The line, or None: nothing came in that time, or (`ended`) nothing will come any more.
+        """
         if self.ended:
             return None
         try:
@@ -108,7 +134,11 @@ class Lines:
         return line
 
     def drain(self, timeout: float) -> list[str]:
-        """All lines until the pipe ends or the time is over."""
+        """All lines until the pipe ends or the time is over.
+
+        Args:
+            timeout: Seconds.
+        """
         lines, deadline = [], time.monotonic() + timeout
         while not self.ended and time.monotonic() < deadline:
             line = self.get(0.1)
@@ -117,7 +147,11 @@ class Lines:
         return lines
 
     def stop(self, grace: float = 1.0) -> None:
-        """End the process if it still runs, and let go of the pipe."""
+        """End the process if it still runs, and let go of the pipe.
+
+        Args:
+            grace: Seconds that it gets to end by itself.
+        """
         end(self.process, grace)
         if self.ended:
             self._pipe.close()
@@ -191,7 +225,13 @@ PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 
 def blender_command(python: str, module: str, arguments: list[str]) -> list[str]:
-    """The command that runs a module of this package where bpy can be imported; to be started in PACKAGE_PARENT."""
+    """The command that runs a module of this package where bpy can be imported; to be started in PACKAGE_PARENT.
+
+    Args:
+        python: Blender's program, or a Python that has bpy.
+        module: The module's full name.
+        arguments: Its command line.
+    """
     if not Path(python).stem.lower().startswith("blender"):
         return [python, "-m", module, *arguments]
     run = (

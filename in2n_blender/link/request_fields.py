@@ -42,7 +42,15 @@ class Setting:
 
 
 def setting(label: str, help: str, default=dataclasses.MISSING, factory=dataclasses.MISSING, **more):
-    """A field with its `Setting`."""
+    """A field with its `Setting`.
+
+    Args:
+        label: As `Setting.label`.
+        help: As `Setting.help`.
+        default: The field's default; a field with neither this nor `factory` is required.
+        factory: Makes the default, of a list or dict.
+        **more: Further attributes of the `Setting`.
+    """
     return dataclasses.field(
         default=default, default_factory=factory, metadata={"setting": Setting(label, help, **more)}
     )
@@ -68,12 +76,24 @@ class Request:
 
 
 def setting_of(request: type[Request], name: str) -> Setting:
-    """The `Setting` of a request's field. Raises KeyError where it has no such field."""
+    """The `Setting` of a request's field.
+
+    Args:
+        request: The request's class.
+        name: The field.
+
+    Raises:
+        KeyError: Where it has no such field.
+    """
     return request.__dataclass_fields__[name].metadata["setting"]
 
 
 def required(field) -> bool:
-    """Whether a field has no default."""
+    """Whether a field has no default.
+
+    Args:
+        field: One of `dataclasses.fields`.
+    """
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
@@ -91,12 +111,34 @@ def _types(cls: type[Request]) -> dict[str, tuple[type, type | None, bool]]:
 
 
 def field_type(cls: type[Request], name: str) -> type:
-    """str, int, float, bool, list or dict, whether or not it may be None."""
+    """The type of a request's field, whether or not it may be None.
+
+    Args:
+        cls: The request's class.
+        name: The field.
+
+    Returns:
+        str, int, float, bool, list or dict.
+
+    Raises:
+        KeyError: Where it has no such field.
+    """
     return _types(cls)[name][0]
 
 
 def item_type(cls: type[Request], name: str) -> type | None:
-    """What a list of the field holds; None where it is no list."""
+    """What a list of a request's field holds.
+
+    Args:
+        cls: The request's class.
+        name: The field.
+
+    Returns:
+        The items' type; None where the field is no list.
+
+    Raises:
+        KeyError: Where it has no such field.
+    """
     return _types(cls)[name][1] if field_type(cls, name) is list else None
 
 
@@ -121,7 +163,16 @@ def _is(value: object, kind: type) -> bool:
 
 
 def check_limits(name: str, setting: Setting, value: object) -> None:
-    """Raise In2nError, with the setting's own code, for a value (of a list: one item) beyond limits or choices."""
+    """Raise for a value beyond a setting's limits, choices or pattern.
+
+    Args:
+        name: The field, for messages.
+        setting: What is allowed.
+        value: Of the field's type; of a list, one item.
+
+    Raises:
+        In2nError: The setting's own code; "bad_request" for a text with a NUL.
+    """
     if setting.choices and value not in setting.choices:
         raise In2nError(
             setting.code,
@@ -157,6 +208,15 @@ def shown(value: object) -> str:
 
 
 def bad_request(cls: type[Request], reason: str) -> In2nError:
+    """What to say of a message that is no request of its method.
+
+    Args:
+        cls: The request's class.
+        reason: What is wrong, as the end of a sentence.
+
+    Returns:
+        In2nError "bad_request", to be raised.
+    """
     return In2nError(
         "bad_request", f"The request “{cls.method}” is not valid: {reason}.", "Use the same version on both sides."
     )

@@ -409,6 +409,10 @@ REQUESTS: dict[str, type[Request]] = {
 def from_params(method: object, params: object) -> Request:
     """The checked request of a message.
 
+    Args:
+        method: The message's method.
+        params: The message's params, field -> value.
+
     Raises:
         In2nError: "unknown_method"; "bad_request" for what is no object or has other fields than the request; and what
             `Request.check` raises.

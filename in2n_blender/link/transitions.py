@@ -71,6 +71,13 @@ def transition(state: State, event: Event) -> tuple[State, list]:
     """The next state and the effects to carry out, in order.
 
     Pure: the same arguments always give the same result, and nothing else is read or changed.
+
+    Args:
+        state: The queue, the running job and the engine, as `events.State` describes them.
+        event: What happened, one of `events`.
+
+    Returns:
+        (The next state, the effects, each one of `events`).
     """
     return _HANDLERS[type(event)](state, event)
 
