@@ -28,7 +28,15 @@ class Intrinsics:
         return abs(self.fx - self.fy) <= 1e-6 * abs(self.fx)
 
     def scaled_to(self, width: int, height: int) -> Intrinsics:
-        """The same lens for the same photo resampled to width x height pixels, in those pixels."""
+        """The same lens for the same photo resampled to another size.
+
+        Args:
+            width: Of the resampled photo, in pixels.
+            height: Of the resampled photo, in pixels.
+
+        Returns:
+            The intrinsics in pixels of the resampled photo.
+        """
         sx, sy = width / self.width, height / self.height
         return Intrinsics(width, height, self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy)
 
@@ -102,6 +110,15 @@ class Camera:
 
     @staticmethod
     def from_json(data: dict) -> Camera:
+        """The inverse of `to_json`.
+
+        Args:
+            data: width and height in pixels, fx, fy, cx, cy, and camera_to_world as 4 rows of 4 numbers.
+
+        Raises:
+            KeyError: For something that is not there.
+            ValueError, TypeError, OverflowError: For what is no number, or not 16 of them.
+        """
         k = Intrinsics(int(data["width"]), int(data["height"]), *(float(data[n]) for n in ("fx", "fy", "cx", "cy")))
         return Camera(k, np.array(data["camera_to_world"], np.float64).reshape(4, 4))
 

@@ -75,6 +75,9 @@ class CameraPath:
     def load(path: Path) -> CameraPath:
         """Read a camera path's file.
 
+        Args:
+            path: The file.
+
         Raises:
             In2nError: "missing_file", "bad_camera_path".
         """

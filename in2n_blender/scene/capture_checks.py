@@ -11,7 +11,15 @@ LONGEST_SIDE = 1 << 16  # of a view, in pixels: more is a mistake
 
 
 def check_texts(data: dict) -> None:
-    """Raises ValueError where a name or a list of the capture is of another kind, KeyError where it is not there."""
+    """Check that the names and lists of a capture are text and lists.
+
+    Args:
+        data: What a capture.json holds.
+
+    Raises:
+        ValueError: Where one is of another kind, or there are no views.
+        KeyError: Where one is not there.
+    """
     for key, kind, called in (
         ("name", str, "text"),
         ("source", str, "text"),
@@ -28,7 +36,14 @@ def check_texts(data: dict) -> None:
 
 
 def check_unique(names: list[str]) -> None:
-    """Raises ValueError for two names that are one where case does not count."""
+    """Check that no two names are one where case does not count.
+
+    Args:
+        names: The views' names.
+
+    Raises:
+        ValueError: For the first name that is taken already.
+    """
     taken: set[str] = set()
     for name in names:
         if name.lower() in taken:
@@ -37,7 +52,14 @@ def check_unique(names: list[str]) -> None:
 
 
 def checked_view(number: int, data: object) -> tuple[str, str, Camera, bool]:
-    """(name, image, camera, held_out) of the number-th view.
+    """One view of a capture, checked.
+
+    Args:
+        number: Which view it is, for messages.
+        data: What the capture lists.
+
+    Returns:
+        (Name, image relative to the workspace, camera, whether it is held out).
 
     Raises:
         ValueError: A name that is not plain, an image outside the workspace, a number that is not finite, a size that
@@ -88,7 +110,18 @@ def _is_rigid(pose: np.ndarray) -> bool:
 
 
 def rows_of_three(rows: object, what: str) -> np.ndarray:
-    """(n, 3) float64, finite; raises ValueError."""
+    """Rows of three numbers as an array.
+
+    Args:
+        rows: What the capture lists.
+        what: What it is called in messages.
+
+    Returns:
+        (n, 3) float64, finite.
+
+    Raises:
+        ValueError: For anything else.
+    """
     try:
         array = np.array(rows, np.float64).reshape(-1, 3)
     except (ValueError, TypeError, OverflowError):

@@ -49,7 +49,15 @@ class Lens:
         return self.is_pinhole and self.intrinsics.square_pixels
 
     def scaled_to(self, width: int, height: int) -> Lens:
-        """The same lens for the same photo resampled to width x height pixels."""
+        """The same lens for the same photo resampled to another size.
+
+        Args:
+            width: Of the resampled photo, in pixels.
+            height: Of the resampled photo, in pixels.
+
+        Returns:
+            The lens in pixels of the resampled photo.
+        """
         return replace(self, intrinsics=self.intrinsics.scaled_to(width, height))
 
 

@@ -40,6 +40,18 @@ class Reporter:
         self._cancelled = cancelled
 
     def progress(self, done: int, total: int, unit: str, message: str, seconds_left: float | None = None) -> None:
+        """Tell how far the work is.
+
+        Args:
+            done: Units that are done.
+            total: Units in all; 0 where that is not known.
+            unit: What is counted, such as "step", "photos" or "MB".
+            message: What is being done.
+            seconds_left: An estimate, None where there is none.
+
+        Raises:
+            Cancelled: Where the job was cancelled.
+        """
         self.check()
         self._emit(Progress(done, total, unit, message, seconds_left))
 
@@ -51,6 +63,12 @@ class Reporter:
         return self._cancelled()
 
     def artifact(self, kind: str, path) -> None:
+        """Tell of a file that was just written.
+
+        Args:
+            kind: As `Artifact.kind`.
+            path: The file.
+        """
         self._emit(Artifact(kind, str(path)))
 
     def log(self, text: str) -> None:
@@ -58,7 +76,11 @@ class Reporter:
 
 
 def spoken_duration(seconds: float) -> str:
-    """A duration in words: "40 s", "3 min", "1.5 h"."""
+    """A duration in words: "40 s", "3 min", "1.5 h".
+
+    Args:
+        seconds: The duration; less than 0 counts as 0.
+    """
     seconds = int(max(seconds, 0))
     if seconds < 90:
         return f"{seconds} s"

@@ -13,7 +13,16 @@ FEWEST_PHOTOS = 3
 
 
 def check_enough(usable: int, listed: int, source: Path | str) -> None:
-    """Raises In2nError("too_few_photos") where fewer than FEWEST_PHOTOS of those that `source` lists can be used."""
+    """Check that enough photos can be used.
+
+    Args:
+        usable: How many can be used.
+        listed: How many the capture lists.
+        source: The file or folder that lists them, for messages.
+
+    Raises:
+        In2nError: "too_few_photos" where fewer than FEWEST_PHOTOS can be used.
+    """
     if usable < FEWEST_PHOTOS:
         count = {0: "None", 1: "Only one", 2: "Only two"}[usable]
         raise In2nError(
@@ -64,12 +73,15 @@ def checked_pose(matrix: object, label: str) -> np.ndarray:
 
 
 def positive(value: object, what: str, label: str) -> float:
-    """The value as a number; raises In2nError("bad_intrinsics") unless it is finite and above 0.
+    """The value as a number, finite and above 0.
 
     Args:
         value: Anything.
         what: What it is called in the files, for messages.
         label: The photo, for messages.
+
+    Raises:
+        In2nError: "bad_intrinsics" for anything else.
     """
     number = finite(value, what, label)
     if number <= 0:
@@ -82,7 +94,16 @@ def positive(value: object, what: str, label: str) -> float:
 
 
 def finite(value: object, what: str, label: str) -> float:
-    """The value as a number; raises In2nError("bad_intrinsics") unless it is finite. Arguments as for `positive`."""
+    """The value as a finite number.
+
+    Args:
+        value: Anything.
+        what: What it is called in the files, for messages.
+        label: The photo, for messages.
+
+    Raises:
+        In2nError: "bad_intrinsics" for anything else.
+    """
     try:
         number = float(value)
     except (TypeError, ValueError):

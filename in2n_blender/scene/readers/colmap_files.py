@@ -75,6 +75,9 @@ class ListedImage:
 def read_cameras(path: Path) -> dict[int, ListedCamera]:
     """Read cameras.bin or cameras.txt.
 
+    Args:
+        path: The file; ".bin" is read as binary, anything else as text.
+
     Returns:
         Camera id -> camera.
 
@@ -85,15 +88,28 @@ def read_cameras(path: Path) -> dict[int, ListedCamera]:
 
 
 def read_images(path: Path) -> list[ListedImage]:
-    """Read images.bin or images.txt, in the order of the file. Raises In2nError("bad_colmap")."""
+    """Read images.bin or images.txt.
+
+    Args:
+        path: The file; ".bin" is read as binary, anything else as text.
+
+    Returns:
+        The images in the order of the file.
+
+    Raises:
+        In2nError: "bad_colmap".
+    """
     return _parsed(path, _images_binary, _images_text)
 
 
 def read_points3d(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read points3D.bin or points3D.txt.
 
+    Args:
+        path: The file; ".bin" is read as binary, anything else as text.
+
     Returns:
-        Positions (P, 3) float64 in the model's units, and colours (P, 3) uint8.
+        Positions (P, 3) float64 in the model's units, and colours (P, 3) uint8, sRGB.
 
     Raises:
         In2nError: "bad_colmap".
@@ -117,6 +133,15 @@ def _parsed(path: Path, binary: Callable, text: Callable):
 
 
 def bad_model(path: Path, reason: str) -> In2nError:
+    """What to say of a file that is no COLMAP model.
+
+    Args:
+        path: The file.
+        reason: Why it cannot be read.
+
+    Returns:
+        In2nError "bad_colmap", to be raised.
+    """
     return In2nError(
         "bad_colmap",
         f"{path} cannot be read as a COLMAP model ({reason}).",
@@ -153,6 +178,15 @@ def _camera(model: CameraModel, width: float, height: float, parameters) -> List
 
 
 def unknown_model(model: object, of: str = "") -> In2nError:
+    """What to say of a camera model that cannot be used.
+
+    Args:
+        model: Its name, or its id where COLMAP has no such id.
+        of: Whose it is, as an addition to the sentence that begins with a space.
+
+    Returns:
+        In2nError "unknown_camera_model", to be raised.
+    """
     return In2nError(
         "unknown_camera_model",
         f"The COLMAP camera model “{model}”{of} is not known.",
