@@ -72,7 +72,11 @@ def install_error(tail: list[str], log: Path) -> In2nError:
 
 
 def unread_pages(pip_log: Path) -> list[str]:
-    """What pip tells its log alone (`--log`): the pages of packages that it could not read, and why."""
+    """The pages of packages that pip could not read, and why, as it tells its log alone (`--log`).
+
+    Args:
+        pip_log: That log; need not exist.
+    """
     try:
         lines = pip_log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -17,7 +17,11 @@ WINDOWS = sys.platform == "win32"
 
 
 def home_folder(home: Path | str | None = None) -> Path:
-    """Where gigabytes go: the argument, else IN2N_HOME, else the platform's folder for a user's data."""
+    """The folder for what takes gigabytes: packages, models, caches.
+
+    Args:
+        home: The folder itself; else $IN2N_HOME is taken, else the platform's folder for a user's data.
+    """
     chosen = home or os.environ.get("IN2N_HOME")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -36,17 +40,25 @@ def python_version() -> str:
 
 
 def environment_folder(home: Path | str | None = None) -> Path:
-    """The folder of this Python version's environment, there or not."""
+    """The folder of this Python version's environment, there or not.
+
+    Args:
+        home: As for `home_folder`.
+    """
     return home_folder(home) / f"python-{python_version()}"
 
 
 def size_mb(home: Path | str | None = None) -> int:
-    """Megabytes on disk below the home folder."""
+    """Megabytes (2^20 bytes) on disk below the home folder.
+
+    Args:
+        home: As for `home_folder`.
+    """
     return folder_mb(home_folder(home))
 
 
 def folder_mb(folder: Path, cancelled: Callable[[], bool] = lambda: False) -> int:
-    """Megabytes on disk below a folder.
+    """Megabytes (2^20 bytes) on disk below a folder.
 
     Args:
         folder: There or not; links in it count as links.

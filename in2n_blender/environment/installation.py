@@ -61,7 +61,18 @@ def repair(
 ) -> Path:
     """Install again what does not import; a folder without a working interpreter is made anew.
 
-    Args, Returns and Raises as `install`.
+    Args:
+        groups: Of GROUPS; those already installed are repaired too.
+        home: As for `home_folder`.
+        wheelhouse: A folder of wheels to install from without a network (or IN2N_WHEELHOUSE).
+        report: Told the progress, in megabytes and imports.
+
+    Returns:
+        The environment's interpreter.
+
+    Raises:
+        In2nError: As `install`.
+        Cancelled: What is there already is gone on from.
     """
     report = report or Reporter()
     planned = plan(groups, home)
@@ -72,8 +83,9 @@ def repair(
 
 
 def remove(home: Path | str | None = None, report: Reporter | None = None) -> None:
-    """Remove this Python version's environment, stamp first, so that what is left after an interruption is not taken
-    for whole.
+    """Remove this Python version's environment.
+
+    The stamp goes first, so that what is left after an interruption is not taken for whole.
 
     Args:
         home: As for `home_folder`.

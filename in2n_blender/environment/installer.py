@@ -18,7 +18,11 @@ CANCEL_GRACE = 0.5  # seconds that a cancelled installer gets to end by itself; 
 
 
 def runs(command: list[str]) -> bool:
-    """Whether a program can be started and ends well."""
+    """Whether a program can be started and ends well.
+
+    Args:
+        command: The program and its arguments.
+    """
     try:
         process = spawn(command, env=clean_environment())
         Lines(process).drain(timeout=60)
@@ -109,7 +113,16 @@ class Installer:
         self.command = Command(home, report)
 
     def install(self, requirements: Sequence[str], again: bool = False) -> None:
-        """Install exact versions, held to the plan's constraints; `again`: also what is there already."""
+        """Install exact versions, held to the plan's constraints.
+
+        Args:
+            requirements: Lines such as "numpy==2.1.0".
+            again: Whether also what is there already is installed.
+
+        Raises:
+            In2nError: What `install_error` makes of the program's failure; "install_failed" where it cannot be started.
+            Cancelled: What was downloaded is gone on from.
+        """
         raise NotImplementedError
 
     def install_matching_torch(self) -> None:
@@ -117,12 +130,20 @@ class Installer:
         raise NotImplementedError
 
     def torch_pair(self, operator: str = "==") -> list[str]:
-        """The plan's torch and torchvision, with another operator if need be."""
+        """The plan's torch and torchvision, as requirements.
+
+        Args:
+            operator: What stands in place of "==".
+        """
         return [r.replace("==", operator) for r in self.planned.requirements if r.split("==")[0] in TORCH_PAIR]
 
     @contextmanager
     def requirement_files(self, requirements: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """Paths of a requirements file and a constraints file."""
+        """Yield the paths of a requirements file and a constraints file, which are removed afterwards.
+
+        Args:
+            requirements: The lines of the first; the second holds the plan's other constraints.
+        """
         self.home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.home) as folder:
             wanted, held = Path(folder, "requirements.txt"), Path(folder, "constraints.txt")

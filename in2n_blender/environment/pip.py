@@ -36,8 +36,15 @@ class Pip(Installer):
             ) from None
 
     def install_uv(self) -> str | None:
-        """uv inside the new environment, installed by pip with the user's own settings; None where there is none to be
-        had."""
+        """Install uv inside the new environment, by pip with the user's own settings.
+
+        Returns:
+            Its path, or None where there is none to be had.
+
+        Raises:
+            In2nError: "disk_full"; "no_network" unless there is a wheelhouse.
+            Cancelled: Within a second of being cancelled.
+        """
         uv = self.planned.python.with_name("uv.exe" if WINDOWS else "uv")
         if not runs([str(uv), "--version"]):
             try:
@@ -94,6 +101,14 @@ class PipProgress:
         self.message = "finding the packages"
 
     def line(self, line: str) -> None:
+        """Take in one line of pip's and report the progress.
+
+        Args:
+            line: Without its end; "" where none came for a while.
+
+        Raises:
+            Cancelled: Where the job was cancelled.
+        """
         download = re.match(r"\s*Downloading (\S+?)-\d\S* \(([\d.]+ [kMG]B)\)", line)
         collecting = re.match(r"Collecting (\S+)", line)
         if collecting:

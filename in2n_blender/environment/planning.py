@@ -90,6 +90,10 @@ def plan(groups: Iterable[str], home: Path | str | None = None) -> Plan:
 def condition(groups: Iterable[str] = ("engine",), home: Path | str | None = None) -> str:
     """How far an environment is.
 
+    Args:
+        groups: Of GROUPS; those already installed count too.
+        home: As for `home_folder`.
+
     Returns:
         MISSING; INCOMPLETE: an installation was interrupted; OUTDATED: made for other versions than this add-on wants;
         or READY.
@@ -106,7 +110,11 @@ def condition(groups: Iterable[str] = ("engine",), home: Path | str | None = Non
 
 
 def stamp_file(folder: Path) -> Path:
-    """The stamp of an environment, there or not."""
+    """The stamp of an environment, there or not.
+
+    Args:
+        folder: The virtual environment.
+    """
     return folder / "in2n.json"
 
 

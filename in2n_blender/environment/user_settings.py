@@ -35,10 +35,13 @@ def _pip_settings() -> dict[str, str]:
 
 
 def uv_settings_from_pip() -> dict[str, str]:
-    """uv reads none of pip's settings: say them in uv's words, for those who set up only pip (a company's mirror, its
-    proxy).
+    """pip's settings in uv's words, for those who set up only pip (a company's mirror, its proxy).
 
-    find-links is passed on only with no-index: beside an index it may offer a torch that fits no torchvision.
+    uv reads none of pip's settings. find-links is passed on only with no-index: beside an index it may offer a torch
+    that fits no torchvision.
+
+    Returns:
+        Environment variables for uv.
     """
     pip = _pip_settings()
     said = {}

@@ -172,6 +172,14 @@ class UvProgress:
         self.started: float | None = None  # of the first download
 
     def line(self, line: str) -> None:
+        """Take in one line of uv's and report the progress.
+
+        Args:
+            line: Without its end; "" where none came for a while.
+
+        Raises:
+            Cancelled: Where the job was cancelled.
+        """
         announced = re.match(r"\s*Downloading (\S+) \(([\d.]+)([KMG]i?)B\)", line)
         finished = re.match(r"\s*Downloaded (\S+)", line)
         if announced:

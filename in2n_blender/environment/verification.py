@@ -68,8 +68,22 @@ os._exit(0)
 
 
 def failing_imports(python: Path, groups: Iterable[str], home: Path, report: Reporter) -> dict[str, str]:
-    """What `verify` returns. Each group in a process of its own: bpy and torch bring libraries that do not go
-    together."""
+    """What does not import of some groups.
+
+    Each group is imported in a process of its own: bpy and torch bring libraries that do not go together.
+
+    Args:
+        python: The interpreter.
+        groups: Of GROUPS.
+        home: The home folder, for the log.
+        report: Told the progress, in imports.
+
+    Returns:
+        Module -> what went wrong; empty when all is well.
+
+    Raises:
+        Cancelled: Within a second of being cancelled.
+    """
     imports = read_pins()["imports"]
     total, done, failing = sum(len(imports[g]) for g in groups), 0, {}
     for group in groups:
@@ -134,7 +148,11 @@ SYSTEM_LIBRARIES = {
 
 
 def missing_system_libraries(planned: Plan) -> list[str]:
-    """Names of the shared libraries that the installed bpy links and this machine lacks (Linux only)."""
+    """Names of the shared libraries that the installed bpy links and this machine lacks (Linux only).
+
+    Args:
+        planned: The environment, which is there.
+    """
     if not sys.platform.startswith("linux") or "blender" not in planned.groups or not shutil.which("ldd"):
         return []
     missing: set[str] = set()
@@ -150,7 +168,16 @@ def missing_system_libraries(planned: Plan) -> list[str]:
 
 
 def check_system_libraries(planned: Plan, report: Reporter) -> None:
-    """Raises In2nError("missing_system_libraries"), whose hint is the command that installs them."""
+    """Check that this machine has the shared libraries that the installed bpy links.
+
+    Args:
+        planned: The environment, which is there.
+        report: Asked whether the job was cancelled.
+
+    Raises:
+        In2nError: "missing_system_libraries", whose hint is the command that installs them.
+        Cancelled: Before anything is looked at.
+    """
     report.check()
     missing = missing_system_libraries(planned)
     if missing:
@@ -162,7 +189,11 @@ def check_system_libraries(planned: Plan, report: Reporter) -> None:
 
 
 def system_libraries_command(sonames: list[str]) -> str:
-    """One ready-to-paste command that installs them by the machine's package manager."""
+    """One ready-to-paste command that installs shared libraries by the machine's package manager.
+
+    Args:
+        sonames: Their names, such as "libGL.so.1".
+    """
     dnf = shutil.which("dnf") and not shutil.which("apt-get")
     packages = sorted({SYSTEM_LIBRARIES.get(name, (name, name))[1 if dnf else 0] for name in sonames})
     return f"sudo {'dnf' if dnf else 'apt-get'} install -y {' '.join(packages)}"
