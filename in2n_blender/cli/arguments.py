@@ -78,7 +78,11 @@ def request_of(request: type[Request], arguments: argparse.Namespace, **given) -
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
-    """Add the demo's options, which its program in Blender's Python has too."""
+    """Add the demo's options, which its program in Blender's Python has too.
+
+    Args:
+        parser: Gets the options.
+    """
     parser.add_argument(
         "--out", default="demo", metavar="DIR", help="folder for everything the demo makes (default: ./%(default)s)"
     )
@@ -88,7 +92,11 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def demo_line(arguments: argparse.Namespace) -> list[str]:
-    """The line that a parser with the demo's options reads as these arguments."""
+    """The line that a parser with the demo's options reads as these arguments.
+
+    Args:
+        arguments: The demo's, as parsed.
+    """
     names = ("out", "capture", *(name for names in DEMO_FIELDS.values() for name in names))
     chosen = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     return [f"{_flags(name, DEMO_FLAGS)[0]}={value}" for name, value in chosen.items()]

@@ -36,23 +36,60 @@ TESTBED_FILES = ("result.json", "settings.json", "table.md", "workspaces")
 
 
 def import_capture(args, interruption) -> None:
-    """`import`: read a capture into a workspace."""
+    """`import`: read a capture into a workspace.
+
+    Args:
+        args: The parsed line: workspace, source and what `ImportCapture` takes.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "bad_path", "missing_file", and what the environment and the job raise.
+        Cancelled: When the user asked to stop.
+    """
     workspace = str(given_path(args.workspace))
     one_job(request_of(ImportCapture, args, workspace=workspace, source=str(existing(args.source))), interruption)
 
 
 def reconstruct_workspace(args, interruption) -> None:
-    """`reconstruct`: train the NeRF of a workspace."""
+    """`reconstruct`: train the NeRF of a workspace.
+
+    Args:
+        args: The parsed line: workspace and what `Reconstruct` takes.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "bad_path", "no_workspace", and what the environment and the job raise.
+        Cancelled: When the user asked to stop.
+    """
     one_job(request_of(Reconstruct, args, workspace=_workspace(args)), interruption)
 
 
 def edit_workspace(args, interruption) -> None:
-    """`edit`: edit a workspace's reconstruction."""
+    """`edit`: edit a workspace's reconstruction.
+
+    Args:
+        args: The parsed line: workspace, name (or none) and what `Edit` takes.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "bad_path", "no_workspace", and what the environment and the job raise.
+        Cancelled: When the user asked to stop.
+    """
     one_job(request_of(Edit, args, workspace=_workspace(args), name=args.name or edit_name(args)), interruption)
 
 
 def preview_edit(args, interruption) -> None:
-    """`preview`: edit one photo at several guidance scales."""
+    """`preview`: edit one photo at several guidance scales.
+
+    Args:
+        args: The parsed line: workspace, out (or none), grid and what `PreviewGrid` takes.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "bad_guidance" for several scales without --grid; "bad_path", "no_workspace", "cannot_write",
+            "not_ours", what `check_known` raises, and what the environment and the job raise.
+        Cancelled: When the user asked to stop.
+    """
     if not args.grid and max(len(args.text_scales or ()), len(args.image_scales or ())) > 1:
         raise In2nError("bad_guidance", "One picture has one text and one image scale.", "Add --grid for several.")
     out = free_folder(args.out) if args.out is not None else None
@@ -63,7 +100,17 @@ def preview_edit(args, interruption) -> None:
 
 
 def render_workspace(args, interruption) -> None:
-    """`render`: frames along a camera path, through the views where none is given."""
+    """`render`: frames along a camera path, through the views where none is given.
+
+    Args:
+        args: The parsed line: workspace, camera_path and edit (or none), and what `RenderPath` and `PathThroughViews`
+            take.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "bad_path", "missing_file", "no_workspace", and what the environment and the jobs raise.
+        Cancelled: When the user asked to stop.
+    """
     place = {"workspace": _workspace(args)}
     path = None if args.camera_path is None else _file(args.camera_path)
     through = request_of(PathThroughViews, args, **place, name=PATH_NAME)
@@ -75,12 +122,31 @@ def render_workspace(args, interruption) -> None:
 
 
 def mesh_workspace(args, interruption) -> None:
-    """`mesh`: extract a mesh."""
+    """`mesh`: extract a mesh.
+
+    Args:
+        args: The parsed line: workspace, edit (or none) and what `ExtractMesh` takes.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "bad_path", "no_workspace", and what the environment and the job raise.
+        Cancelled: When the user asked to stop.
+    """
     one_job(request_of(ExtractMesh, args, workspace=_workspace(args), edit=_edit_or_none(args.edit)), interruption)
 
 
 def evaluate_workspace(args, interruption) -> None:
-    """`evaluate`: measure an edit."""
+    """`evaluate`: measure an edit, and print the table.
+
+    Args:
+        args: The parsed line: workspace, edit, truth and out (or none), and what `Evaluate` takes.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "bad_path", "missing_file", "no_workspace", "cannot_write", "not_ours", and what the environment and
+            the job raise.
+        Cancelled: When the user asked to stop.
+    """
     out = free_folder(args.out) if args.out is not None else None
     request = request_of(
         Evaluate,
@@ -95,7 +161,16 @@ def evaluate_workspace(args, interruption) -> None:
 
 
 def run_testbed(args, interruption) -> None:
-    """`testbed`: measure editing methods on scenes whose right answer is known."""
+    """`testbed`: measure editing methods on scenes whose right answer is known, and print the table.
+
+    Args:
+        args: The parsed line: out, cache (or none) and what `Testbed` takes.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "no_checkout", "bad_path", "cannot_write", "not_ours", and what the environment and the job raise.
+        Cancelled: When the user asked to stop.
+    """
     need_checkout("testbed", "The testbed")
     out, cache = (
         free_folder(args.out),
@@ -112,7 +187,11 @@ def run_testbed(args, interruption) -> None:
 
 
 def edit_name(args) -> str:
-    """A name for an edit: the instruction's words, and a mark of all else that it depends on."""
+    """A name for an edit: the instruction's words, and a mark of all else that it depends on.
+
+    Args:
+        args: The parsed line of `edit` or `run`.
+    """
     words = re.sub(r"[^a-z0-9]+", "-", args.instruction.lower()).strip("-")[:40].strip("-") or "edit"
     names = "instruction editor guidance_text guidance_image seed rounds noise_schedule perceptual".split()
     settings = tuple(getattr(args, name) for name in names)
@@ -122,7 +201,16 @@ def edit_name(args) -> str:
 
 
 def one_job(request: Request, interruption) -> None:
-    """Send a request and print what its result says in words and numbers."""
+    """Send a request and print what its result says in words and numbers.
+
+    Args:
+        request: What is to be done.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: What the environment and the job raise.
+        Cancelled: When the user asked to stop.
+    """
     with engine_for(interruption) as engine:
         _print_result(engine(request))
 
@@ -173,7 +261,16 @@ def _print_result(result: dict) -> None:
 
 @contextmanager
 def engine_for(interruption, groups=("engine",)):
-    """Yields a function request -> result that runs jobs in one worker and shows their progress."""
+    """Yield a function request -> result that runs jobs in one worker and shows their progress.
+
+    Args:
+        interruption: Says whether the user asked to stop.
+        groups: What the environment has to hold, of `environment.GROUPS`.
+
+    Raises:
+        In2nError: As `engine_python`; the function raises what `Client.run` raises.
+        Cancelled: When the user asked to stop.
+    """
     python = engine_python(interruption, groups)
     with Client(python, environment.home_folder() / "worker.log") as client:
 

@@ -92,7 +92,14 @@ def build(
 
 
 def refuse_other_index(file: Path) -> None:
-    """Raise In2nError("not_ours") for an index.json that is no repository's of extensions."""
+    """Refuse to overwrite an index.json that is no repository's of extensions.
+
+    Args:
+        file: The index; need not exist.
+
+    Raises:
+        In2nError: "not_ours".
+    """
     if not os.path.lexists(file):
         return
     try:
@@ -108,7 +115,14 @@ def refuse_other_index(file: Path) -> None:
 
 
 def check_checkout(checkout: Path = CHECKOUT) -> None:
-    """Raise In2nError("no_checkout") where this package is part of none, as when it is itself installed in Blender."""
+    """Check that the project is there as a checkout, not installed in Blender.
+
+    Args:
+        checkout: The project's folder.
+
+    Raises:
+        In2nError: "no_checkout".
+    """
     if not (checkout / MANIFEST).exists():
         raise In2nError(
             "no_checkout",
@@ -120,8 +134,16 @@ def check_checkout(checkout: Path = CHECKOUT) -> None:
 def find_tool(python: Path | str, work: Work) -> Path:
     """Blender's tool inside an interpreter's bpy wheel; bpy itself is not imported.
 
+    Args:
+        python: The interpreter.
+        work: Runs it, and is not told a step.
+
+    Returns:
+        The tool's program, blender_ext.py.
+
     Raises:
         In2nError: "no_blender_tool".
+        Cancelled: Within a second of being cancelled.
     """
     script = (
         "import importlib.util as u; s = u.find_spec('bpy'); print(*(s.submodule_search_locations or [] if s else []))"

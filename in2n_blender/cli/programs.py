@@ -45,16 +45,26 @@ class Work:
         self._done = -1
 
     def step(self, message: str) -> None:
-        """Begin the next step. Raises Cancelled."""
+        """Begin the next step.
+
+        Args:
+            message: What it does.
+
+        Raises:
+            Cancelled: Where the work was cancelled.
+        """
         self._done += 1
         self._report.progress(self._done, self._steps, "steps", message)
 
     def run(self, command: list[str], on_line=lambda line: None) -> Outcome:
-        """Run a program to its end; one that is not there has exit code 1. Raises Cancelled, the program is ended then.
+        """Run a program to its end; one that is not there has exit code 1.
 
         Args:
             command: The program and its arguments.
             on_line: Told of every line at once.
+
+        Raises:
+            Cancelled: Within a second of being cancelled; the program is ended then.
         """
         lines: list[str] = []
         try:

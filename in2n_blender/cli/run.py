@@ -28,7 +28,17 @@ BEGUN = {"images", "masks", "job.json", "job.lock", "engine.log"}
 
 
 def run_capture(args, interruption) -> None:
-    """`run`: all stages, and the summary."""
+    """`run`: all stages, and the summary.
+
+    Args:
+        args: The parsed line: source, out, instruction, frames and what the stages' requests take.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "bad_path", "missing_file", "cannot_write", "not_ours", "bad_json", "other_capture", what
+            `check_known` raises, and what the environment and the jobs raise.
+        Cancelled: When the user asked to stop; the same line goes on from there.
+    """
     capture, out = existing(args.source), free_folder(args.out)
     workspace, name = Workspace(out / "workspace"), edit_name(args)
     chain = _chain(args, capture, workspace, name)

@@ -24,8 +24,19 @@ NO_TESTS_COLLECTED = 5  # pytest's exit code
 
 
 def engine_python(interruption, groups=("engine",)) -> Path:
-    """The interpreter of the environment, made first if need be; $IN2N_ENGINE_PYTHON names another one to use as it
-    is."""
+    """The interpreter of the environment, which is made first if need be.
+
+    Args:
+        interruption: Says whether the user asked to stop.
+        groups: What the environment has to hold, of `environment.GROUPS`.
+
+    Returns:
+        The interpreter; $IN2N_ENGINE_PYTHON names another one, used as it is.
+
+    Raises:
+        In2nError: "missing_file" and "bad_path" for the one named, "offline", and what `environment.install` raises.
+        Cancelled: When the user asked to stop.
+    """
     named = os.environ.get("IN2N_ENGINE_PYTHON")
     if named:
         existing(named)
@@ -50,7 +61,10 @@ def _check_online() -> None:
 
 
 def given_path(text: str | Path) -> Path:
-    """A path of the line's, absolute. An empty one is a variable that was not set, not this folder.
+    """A path of the line's, absolute.
+
+    Args:
+        text: The path. An empty one is a variable that was not set, not this folder.
 
     Raises:
         In2nError: "bad_path", also for what no system could open: a name that is too long, a folder that may not be
@@ -69,7 +83,14 @@ def given_path(text: str | Path) -> Path:
 
 
 def existing(path: str) -> Path:
-    """The path of what is there, absolute. Raises In2nError("missing_file", "bad_path")."""
+    """The path of what is there, absolute.
+
+    Args:
+        path: A path of the line's.
+
+    Raises:
+        In2nError: "missing_file", "bad_path".
+    """
     found = given_path(path)
     if not found.exists():
         raise In2nError("missing_file", f"{found} does not exist.", "Check the path.")
@@ -77,7 +98,14 @@ def existing(path: str) -> Path:
 
 
 def free_folder(text: str) -> Path:
-    """A folder for results that is there or can be made, absolute. Raises In2nError("cannot_write", "bad_path")."""
+    """A folder for results that is there or can be made, absolute.
+
+    Args:
+        text: A path of the line's.
+
+    Raises:
+        In2nError: "cannot_write" where a file is in the way, "bad_path".
+    """
     folder = given_path(text)
     above = next(path for path in (folder, *folder.parents) if path.exists())
     if not above.is_dir():
@@ -88,7 +116,14 @@ def free_folder(text: str) -> Path:
 
 
 def made_folder(path: Path | str) -> Path:
-    """The folder, made if it is not there. Raises In2nError("cannot_write", "bad_path")."""
+    """The folder, made if it is not there.
+
+    Args:
+        path: A path of the line's.
+
+    Raises:
+        In2nError: "cannot_write", "bad_path".
+    """
     folder = given_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +135,11 @@ def made_folder(path: Path | str) -> Path:
 
 
 def check_known(instruction: str, editor: str) -> None:
-    """A model that knows few instructions says so before minutes are spent.
+    """Check an instruction before minutes are spent: some models know few.
+
+    Args:
+        instruction: What to change.
+        editor: The 2D model, as `catalogue.find` takes it.
 
     Raises:
         In2nError: "unknown_editor", "editor_unfit", "unknown_instruction".
@@ -124,7 +163,19 @@ def need_checkout(folder: str, what: str) -> None:
 
 
 def run_demo(args, interruption) -> int:
-    """`demo`: the whole job in Blender's own Python."""
+    """`demo`: the whole job in Blender's own Python.
+
+    Args:
+        args: The parsed line: the demo's options.
+        interruption: Says whether the user asked to stop.
+
+    Returns:
+        The demo's exit code; 130 when the user asked to stop.
+
+    Raises:
+        In2nError: "bad_path", "cannot_write", "not_ours", what `Edit.check`, `check_known` and `engine_python` raise.
+        Cancelled: When the user asked to stop while packages are installed.
+    """
     request_of(Edit, args, workspace="demo.in2n", name="edited")
     check_known(args.instruction, args.editor)
     refuse_foreign(free_folder(args.out), demo_names(args.frames))
@@ -133,14 +184,38 @@ def run_demo(args, interruption) -> int:
 
 
 def train_miniature(args, interruption) -> int:
-    """`train-miniature`: hand the line to the trainer."""
+    """`train-miniature`: hand the line to the trainer.
+
+    Args:
+        args: The parsed line; `extra` is the trainer's own.
+        interruption: Says whether the user asked to stop.
+
+    Returns:
+        The trainer's exit code; 130 when the user asked to stop.
+
+    Raises:
+        In2nError: "no_checkout", and what `engine_python` raises.
+        Cancelled: When the user asked to stop while packages are installed.
+    """
     need_checkout("testbed", "The miniature's trainer")
     python = engine_python(interruption)
     return _module(python, interruption, "in2n_blender.testbed.miniature.train", args.extra)
 
 
 def run_tests(args, interruption) -> int:
-    """`test`: pytest, those of Blender in a process of their own."""
+    """`test`: pytest, those of Blender in a process of their own.
+
+    Args:
+        args: The parsed line; `extra` is pytest's own, `gui` asks for the tests that need a window.
+        interruption: Says whether the user asked to stop.
+
+    Returns:
+        As `worst_code`; 130 when the user asked to stop.
+
+    Raises:
+        In2nError: "no_checkout", and what `engine_python` raises.
+        Cancelled: When the user asked to stop while packages are installed.
+    """
     need_checkout("../tests", "The project's tests")
     tests = PACKAGE.parent / "tests"
     if args.gui:
@@ -168,7 +243,15 @@ def _test_window(args, interruption, tests: Path) -> int:
 
 
 def split_test_paths(extra: list[str], tests: Path) -> list[tuple[list[str], list[str]]]:
-    """pytest's runs: [(paths, other arguments)], those without bpy first. Paths on the line choose what runs where."""
+    """pytest's runs, those without bpy first; paths on the line choose what runs where.
+
+    Args:
+        extra: pytest's arguments.
+        tests: The folder of all tests.
+
+    Returns:
+        [(paths, other arguments)], one or two of them.
+    """
 
     def is_path(text: str) -> bool:
         place = text.split("::")[0]
@@ -196,7 +279,11 @@ def _absolute(text: str, tests: Path) -> Path:
 
 
 def worst_code(codes: list[int]) -> int:
-    """One exit code for several runs of pytest: a run that had nothing to do counts only when none had."""
+    """One exit code for several runs of pytest: a run that had nothing to do counts only when none had.
+
+    Args:
+        codes: Their exit codes.
+    """
     done = [code for code in codes if code != NO_TESTS_COLLECTED]
     return max(done, key=abs) if done else NO_TESTS_COLLECTED
 
@@ -226,7 +313,19 @@ def _program(python: Path, interruption, arguments: list[str], cwd: Path | None 
 
 
 def install_environment(args, interruption) -> int:
-    """`install`: make, verify, repair or remove the environment."""
+    """`install`: make, verify, repair or remove the environment.
+
+    Args:
+        args: The parsed line: groups, and which of remove, verify and repair is asked for.
+        interruption: Says whether the user asked to stop.
+
+    Returns:
+        The exit code: 0, or 2 where `verify` finds what does not import.
+
+    Raises:
+        In2nError: "offline", and what `environment` raises.
+        Cancelled: When the user asked to stop.
+    """
     printer = ProgressPrinter()
     report = Reporter(printer, lambda: interruption.asked)
     groups = tuple(args.groups)
@@ -251,7 +350,16 @@ def install_environment(args, interruption) -> int:
 
 
 def build_extension(args, interruption) -> None:
-    """`build`: the extension's zips."""
+    """`build`: the extension's zips.
+
+    Args:
+        args: The parsed line: out, and platform (or none) as `extension.build` takes it.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "no_checkout", "cannot_write", "bad_path", what `engine_python` and `extension.build` raise.
+        Cancelled: When the user asked to stop.
+    """
     extension.check_checkout()
     python = engine_python(interruption, ("blender",))
     out = made_folder(args.out)

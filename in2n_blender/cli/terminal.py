@@ -80,7 +80,12 @@ class ProgressPrinter:
 
 
 def progress_line(event: Progress, width: int = 24) -> str:
-    """[########----] 120/300 steps  training  2 min left"""
+    """A line such as "[########----] 120/300 steps  training  2 min left".
+
+    Args:
+        event: How far the work is; without a total, its message is the line.
+        width: Of the bar, in characters.
+    """
     if event.total <= 0:
         return event.message
     part = min(max(event.done / event.total, 0.0), 1.0)
