@@ -17,6 +17,9 @@ def pick_device(name: str) -> torch.device:
     Args:
         name: "auto" (CUDA, else Apple's MPS, else the CPU), or torch's name: "cpu", "cuda", "cuda:1", "mps".
 
+    Returns:
+        A device that this machine has.
+
     Raises:
         In2nError: "no_device" where this machine has no such device.
     """
@@ -45,7 +48,14 @@ def _is_present(name: str) -> bool:
 
 
 def describe_device(device: torch.device) -> str:
-    """A name for reports: the GPU's, or cpu with the number of threads."""
+    """A name for reports.
+
+    Args:
+        device: One that is there.
+
+    Returns:
+        A CUDA GPU's name as its maker has it, "cpu" with torch's and the machine's number of threads, or "mps".
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
@@ -83,5 +93,13 @@ def find_devices() -> list[dict]:
 
 
 def devices(request, report: Reporter) -> dict:
-    """The worker's answer to `devices`; apart from the other jobs, so that it needs nothing but torch."""
+    """The worker's answer to `devices`; apart from the other jobs, so that it needs nothing but torch.
+
+    Args:
+        request: A FindDevices, which says nothing more.
+        report: Not used; there is nothing to wait for.
+
+    Returns:
+        {"devices": as `find_devices`}.
+    """
     return {"devices": find_devices()}

@@ -12,6 +12,20 @@ from .importing import normalise_capture
 
 
 def import_capture(request, report: Reporter) -> dict:
+    """The job `import`: a capture, normalised into a workspace.
+
+    Args:
+        request: An ImportCapture.
+        report: Told of every photo, and asked whether the job was cancelled.
+
+    Returns:
+        {"views", "training_views", "held_out_views", "missing", "points", "preset"}: numbers of photos, of those left
+        out and of sparse points, and the preset's name.
+
+    Raises:
+        In2nError: As `normalise_capture` and `photos_hash`.
+        Cancelled: The workspace is as it was.
+    """
     capture = normalise_capture(request, report)
     photos_hash(Workspace(request.workspace))  # now, so that a panel sees without reading them when they are others
     return {
@@ -25,6 +39,18 @@ def import_capture(request, report: Reporter) -> dict:
 
 
 def path_through_views(request, report: Reporter) -> dict:
+    """The job `path`: a smooth camera path through the capture's views, written to paths/<name>.json.
+
+    Args:
+        request: A PathThroughViews.
+        report: Not used; the path takes no time.
+
+    Returns:
+        {"camera_path": the file, "frames": their number}.
+
+    Raises:
+        In2nError: "no_capture", "bad_capture", "bad_name", "disk_full", "cannot_write".
+    """
     workspace = Workspace(request.workspace)
     capture = load_capture(workspace)
     path = through_views(capture, request.frames, fps=request.fps, name=request.name)

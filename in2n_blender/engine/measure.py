@@ -1,5 +1,4 @@
-"""What the engine measures everywhere: how near two images are (PSNR), and what a block of work costs in time and
-memory."""
+"""What the engine measures everywhere: how near two images are (PSNR), and what a block of work costs."""
 
 from __future__ import annotations
 

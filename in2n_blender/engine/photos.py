@@ -43,8 +43,14 @@ class UnreadablePhoto(Exception):
 
 
 def opaque(image: np.ndarray) -> np.ndarray:
-    """(height, width, 3), over white where the image has straight alpha: as scenes of captures with alpha are
-    rendered."""
+    """An image over white where it has straight alpha: as scenes of captures with alpha are rendered.
+
+    Args:
+        image: (height, width, 3 or 4) float sRGB in [0, 1].
+
+    Returns:
+        (height, width, 3); the image itself where it has no alpha.
+    """
     return image if image.shape[-1] == 3 else image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
 
 
@@ -71,8 +77,12 @@ def load_images(
 
 
 class Photos(Sequence):
-    """The images of views as `load_images` gives them, each read when it is asked for, so that they are never all in
-    memory."""
+    """The images of views as `load_images` gives them, each read when it is asked for: never all in memory.
+
+    Args:
+        workspace: Where the capture was imported.
+        views: Of its capture.
+    """
 
     def __init__(self, workspace: Workspace, views: Sequence[View]):
         self._workspace, self._views = workspace, views
@@ -85,7 +95,18 @@ class Photos(Sequence):
         return _load_image(self._workspace.photo(view.image), view.camera.intrinsics)
 
     def reported(self, report: Reporter) -> Iterator[np.ndarray]:
-        """All in turn, with progress in photos. Raises Cancelled between two."""
+        """All in turn, with progress in photos.
+
+        Args:
+            report: Told before each photo, and asked whether the job was cancelled.
+
+        Yields:
+            (height, width, 3 or 4) float32 sRGB in [0, 1].
+
+        Raises:
+            In2nError: "missing_file", "bad_image", "bad_capture".
+            Cancelled: Between two photos.
+        """
         for index in range(len(self)):
             report.progress(index, len(self), "photos", "Reading the photos")
             yield self[index]

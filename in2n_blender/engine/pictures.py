@@ -58,19 +58,40 @@ class Picture:
         return Picture(straight, alpha, np.where(alpha < 0.5, np.float32(NOTHING), depth))
 
     def scaled(self, unit_scale: float) -> Picture:
-        """With its depth in other units, `unit_scale` of them to a capture unit."""
+        """The picture with its depth in other units.
+
+        Args:
+            unit_scale: Of the other units to a capture unit.
+
+        Returns:
+            The picture itself for 1; NOTHING stays NOTHING.
+        """
         if unit_scale == 1:
             return self
         depth = np.where(self.depth < NOTHING, self.depth * np.float32(unit_scale), self.depth)
         return replace(self, depth=depth)
 
     def over(self, background: float = 1.0) -> np.ndarray:
-        """(height, width, 3) sRGB in [0, 1] over a grey."""
+        """The picture over a grey.
+
+        Args:
+            background: The grey, sRGB in [0, 1]; 1 is white.
+
+        Returns:
+            (height, width, 3) sRGB in [0, 1].
+        """
         return self.rgb_srgb * self.alpha[..., None] + background * (1 - self.alpha[..., None])
 
 
 def not_finite(what: str) -> In2nError:
-    """The error for a picture with infinite values or none at all."""
+    """The error for a picture with infinite values or none at all.
+
+    Args:
+        what: The picture, as the beginning of a sentence: "A rendered view".
+
+    Returns:
+        In2nError "not_finite", to be raised.
+    """
     return In2nError(
         "not_finite",
         f"{what} has values that are no numbers.",
@@ -79,13 +100,27 @@ def not_finite(what: str) -> In2nError:
 
 
 def srgb_to_linear(srgb: np.ndarray) -> np.ndarray:
-    """Display-referred sRGB in [0, 1] to linear light, float32 of the same shape (IEC 61966-2-1)."""
+    """Display-referred sRGB to linear light (IEC 61966-2-1).
+
+    Args:
+        srgb: Of any shape, in [0, 1].
+
+    Returns:
+        float32 of the same shape, in [0, 1].
+    """
     srgb = np.asarray(srgb)
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
-    """[0, 1] to 8 bits, rounded."""
+    """An image in 8 bits, rounded.
+
+    Args:
+        image: Of any shape, in [0, 1]; what lies outside is clipped.
+
+    Returns:
+        uint8 of the same shape.
+    """
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
@@ -94,11 +129,11 @@ def save_srgb(path: Path, image, made_from: str | None = None) -> None:
 
     Args:
         path: The file; replaced whole.
-        image: (height, width, 3) sRGB array or tensor in [0, 1].
+        image: (height, width, 3) sRGB array or tensor in [0, 1], on the CPU.
         made_from: A provenance's hash, to go into the file.
 
     Raises:
-        In2nError: When it cannot be written.
+        In2nError: "disk_full", "cannot_write".
     """
     _save_png(path, to_bytes(np.asarray(image)), made_from)
 
@@ -112,7 +147,7 @@ def write_png(path: Path, picture: Picture, made_from: str | None = None) -> Non
         made_from: A provenance's hash, to go into the file.
 
     Raises:
-        In2nError: When it cannot be written.
+        In2nError: "disk_full", "cannot_write".
     """
     pixels = to_bytes(picture.rgb_srgb)
     if picture.alpha.min() < 1:
@@ -139,7 +174,7 @@ def write_exr(path: Path, picture: Picture, made_from: str | None = None) -> Non
         made_from: A provenance's hash, to go into the file.
 
     Raises:
-        In2nError: When it cannot be written.
+        In2nError: "disk_full", "cannot_write".
     """
     linear = srgb_to_linear(picture.rgb_srgb) * picture.alpha[..., None]
     rgba = np.dstack([linear, picture.alpha]).astype(np.float16)
@@ -155,7 +190,14 @@ def write_exr(path: Path, picture: Picture, made_from: str | None = None) -> Non
 
 
 def provenance_of(path: Path) -> str | None:
-    """The provenance's hash that a PNG or EXR file carries; None where it carries none, is damaged or not there."""
+    """The provenance's hash that a PNG or EXR file carries.
+
+    Args:
+        path: The file, an EXR where its name ends in .exr.
+
+    Returns:
+        40 hexadecimal digits; None where the file carries none, is damaged or not there.
+    """
     try:
         if path.suffix == ".exr":
             found = OpenEXR.File(str(path), header_only=True).header().get(PROVENANCE) if path.is_file() else None
@@ -194,7 +236,12 @@ def contact_strip(images: Sequence[np.ndarray], labels: Sequence[str], side: int
 
 
 def fitted(image: np.ndarray, side: int) -> Image.Image:
-    """A (height, width, 3) sRGB image, float in [0, 1] or uint8, resampled to `side` pixels on its longer side."""
+    """An image resampled so that its longer side has so many pixels.
+
+    Args:
+        image: (height, width, 3) sRGB, float in [0, 1] or uint8.
+        side: Pixels of the longer side; by Lanczos where that is fewer than now, bicubic where it is more.
+    """
     image = np.asarray(image)
     picture = Image.fromarray(image if image.dtype == np.uint8 else to_bytes(image))
     scale = side / max(picture.size)

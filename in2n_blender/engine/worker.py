@@ -210,7 +210,12 @@ class Worker:
     # -- writing
 
     def notify(self, method: str, params: dict) -> None:
-        """Send a notification."""
+        """Send a notification to the client, after all that was sent before it; returns at once.
+
+        Args:
+            method: "progress", "artifact" or "log".
+            params: As JSON knows them; numbers of numpy and torch, and paths, are turned into it.
+        """
         self._send({"method": method, "params": params})
 
     def _error(self, id, number: int, message: str, code: str, hint: str) -> None:
@@ -250,8 +255,10 @@ def _error_text(id, number: int, message: str, code: str, hint: str, trace: str 
 
 
 class _Throttle:
-    """Sends a job's events; progress at most every tenth of a second, with an estimate of the time left where the job
-    gives none."""
+    """Sends a job's events: progress at most every PROGRESS_INTERVAL seconds.
+
+    Progress gets an estimate of the time left where the job gives none.
+    """
 
     def __init__(self, worker: Worker, id, clock=time.monotonic):
         self._worker = worker
@@ -299,7 +306,15 @@ class _Throttle:
 
 
 def as_user_error(error: Exception) -> In2nError | None:
-    """The In2nError behind an exception, if it is one of those that a user can do something about."""
+    """The In2nError behind an exception, if it is one of those that a user can do something about.
+
+    Args:
+        error: What a job raised.
+
+    Returns:
+        The error itself where it is an In2nError, else "out_of_memory" or "disk_full"; None for a mistake in the
+        program.
+    """
     if isinstance(error, In2nError):
         return error
     text = str(error).lower()

@@ -94,6 +94,12 @@ class Model:
 
         Case, punctuation, articles and fillers do not matter. The network reads the phrase, not the canonical one.
 
+        Args:
+            text: as the user typed it.
+
+        Returns:
+            The instruction, and the one of its phrases.
+
         Raises:
             In2nError: "unknown_instruction", which names the known ones and the model that takes all others.
         """
@@ -110,6 +116,12 @@ class Model:
 
     def check_instruction(self, text: str) -> str:
         """What the network reads for an instruction: the phrase it was trained on, or the text itself.
+
+        Args:
+            text: as the user typed it.
+
+        Returns:
+            One of the model's phrases; without a fixed list the text, stripped.
 
         Raises:
             In2nError: "empty_instruction"; "unknown_instruction" where the model knows a fixed list of others.
@@ -150,6 +162,13 @@ def find(name_or_folder: str) -> Model:
 def read_folder(folder: Path, id: str | None = None) -> Model:
     """The model in a folder: by its own description where it holds one, else by InstructPix2Pix's defaults.
 
+    Args:
+        folder: in the diffusers layout; nothing but DESCRIPTION_FILE is read.
+        id: the model's; None: the folder's path.
+
+    Returns:
+        The catalogue's entry. A described model runs in float32 everywhere.
+
     Raises:
         In2nError: "editor_unfit" where the description is damaged.
     """
@@ -173,7 +192,15 @@ def read_folder(folder: Path, id: str | None = None) -> Model:
 
 
 def unfit(model_id: str, reason: str) -> In2nError:
-    """The error for a folder that is no usable model. reason: continues "... cannot be used:"."""
+    """The error for a folder that is no usable model.
+
+    Args:
+        model_id: as the user chose it.
+        reason: the end of the sentence "... cannot be used as a model:", without its full stop.
+
+    Returns:
+        In2nError "editor_unfit", to be raised.
+    """
     return In2nError(
         "editor_unfit",
         f"“{_shortened(model_id)}” cannot be used as a model: {reason}.",
@@ -218,7 +245,14 @@ def _instruction(entry: dict) -> Instruction:
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation, articles, fillers and doubled spaces."""
+    """Lower case, without punctuation, articles, fillers and doubled spaces: what instructions are compared by.
+
+    Args:
+        text: in English; letters beyond a to z count as punctuation.
+
+    Returns:
+        Words with a space between them; may be empty.
+    """
     words = re.sub(r"[^a-z0-9 ]+", " ", text.lower()).split()
     return " ".join(word for word in words if word not in FILLERS)
 

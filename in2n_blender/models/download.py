@@ -57,6 +57,10 @@ except Exception as error:
 def download_model(request: DownloadModel, report: Reporter) -> dict:
     """The job: the request itself is the user's leave, but no leave to go online where that is forbidden.
 
+    Args:
+        request: which model of the hub, owner/model.
+        report: told of the progress in megabytes, and asked whether the job was cancelled.
+
     Returns:
         {"folder": where the model is}.
 
@@ -76,11 +80,13 @@ def download_model(request: DownloadModel, report: Reporter) -> dict:
 def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]) -> Path:
     """Fetch a hub model into the local cache, all files that are not there yet.
 
-    It runs in a process of its own, because nothing else ends a download within a second. Progress is in megabytes.
+    It runs in a process of its own, because nothing else ends a download within a second.
 
     Args:
         name: owner/model.
-        wanted, unwanted: patterns of its files' names.
+        report: told of the progress in megabytes (2^20 bytes), and asked whether the job was cancelled.
+        wanted: patterns of the names of the files to fetch.
+        unwanted: patterns of those to leave out of them.
 
     Returns:
         The folder with its files.

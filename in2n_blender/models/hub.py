@@ -82,7 +82,11 @@ def hub_cache() -> Path:
 
 
 def hub_folder(name: str) -> Path:
-    """The cache's folder of a hub model, there or not."""
+    """The cache's folder of a hub model, there or not.
+
+    Args:
+        name: owner/model.
+    """
     return hub_cache() / f"models--{name.replace('/', '--')}"
 
 
@@ -106,17 +110,32 @@ def cached_snapshot(name: str, is_complete: Callable[[Path], bool]) -> Path | No
 
 
 def has_editor_weights(folder: Path) -> bool:
-    """Whether a folder in the diffusers layout holds the weights of an InstructPix2Pix, as safetensors."""
+    """Whether a folder in the diffusers layout holds the weights of an InstructPix2Pix, as safetensors.
+
+    Args:
+        folder: the model's, with unet/, vae/ and text_encoder/; there or not.
+    """
     return all(has_safetensors(folder / part) for part in ("unet", "vae", "text_encoder"))
 
 
 def is_whole_editor(folder: Path) -> bool:
-    """Whether it holds all else, too, that an edit needs."""
+    """Whether a folder holds, beside the weights, all else that an edit needs.
+
+    Args:
+        folder: the model's, with a folder for each of COMPONENTS; there or not.
+    """
     return all((folder / part).is_dir() for part in COMPONENTS) and has_editor_weights(folder)
 
 
 def has_safetensors(folder: Path) -> bool:
-    """Whether weights are there, all shards where an index lists them."""
+    """Whether weights are there, all shards where an index lists them.
+
+    Args:
+        folder: of one network, such as unet/; there or not.
+
+    Returns:
+        False, too, where the index cannot be read.
+    """
     try:
         for index in folder.glob("*.safetensors.index.json"):
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -128,12 +147,16 @@ def has_safetensors(folder: Path) -> bool:
 
 
 def find_stored(folders=(), cancelled=lambda: False) -> list[StoredModel]:
-    """The editing models in the Hugging Face cache (InstructPix2Pix, half downloaded or whole, and its relatives) and
-    in folders.
+    """The editing models in the Hugging Face cache and in folders.
+
+    Of the cache InstructPix2Pix, whole or half downloaded, and its relatives that are whole.
 
     Args:
         folders: each a model in the diffusers layout, or a folder of such.
-        cancelled: asked while sizes are added up.
+        cancelled: asked while sizes are added up; once it says yes, they are left as they are.
+
+    Returns:
+        Those of the cache by their names, then those of each folder.
     """
     found = []
     for cached in sorted(hub_cache().glob("models--*--*")):
@@ -154,10 +177,13 @@ def find_stored(folders=(), cancelled=lambda: False) -> list[StoredModel]:
 
 
 def remove_downloaded(name: str) -> None:
-    """Take a model out of the Hugging Face cache.
+    """Take a model out of the Hugging Face cache, half-downloaded files included.
+
+    Args:
+        name: owner/model.
 
     Raises:
-        In2nError: "no_model" where it is not there, "cannot_remove".
+        In2nError: "no_model" where it is not there, "cannot_remove" where a part of it stays.
     """
     folder = hub_folder(name)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or not folder.is_dir():

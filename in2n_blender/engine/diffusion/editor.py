@@ -34,11 +34,23 @@ class OriginalLatent:
     image_size: tuple[int, int]
 
     def to(self, device) -> OriginalLatent:
+        """The same on another device.
+
+        Args:
+            device: As torch knows devices.
+        """
         return OriginalLatent(self.latent.to(device), self.image_size)
 
 
 def join_originals(originals: Sequence[OriginalLatent]) -> OriginalLatent:
-    """One batch of several views' originals, all of one image size."""
+    """One batch of several views' originals.
+
+    Args:
+        originals: at least one, all of one image size and on one device.
+
+    Returns:
+        Their batches one after another.
+    """
     return OriginalLatent(torch.cat([original.latent for original in originals]), originals[0].image_size)
 
 
@@ -77,13 +89,23 @@ class Editor(ABC):
     def prepare(self, instruction: str) -> None:
         """Encode the instruction.
 
+        Args:
+            instruction: as the user typed it; holds until the next call.
+
         Raises:
             In2nError: "empty_instruction", "unknown_instruction", "editor_unfit".
         """
 
     @abstractmethod
     def encode_original(self, image: torch.Tensor) -> OriginalLatent:
-        """Encode original photos (batch, 3, height, width) to condition on."""
+        """Encode original photos to condition on.
+
+        Args:
+            image: (batch, 3, height, width) sRGB in [0, 1].
+
+        Returns:
+            Their latent on the editor's device.
+        """
 
     @abstractmethod
     def edit(
@@ -128,8 +150,9 @@ class Editor(ABC):
         guidance_image: float | None = None,
         report: Reporter | None = None,
     ) -> torch.Tensor:
-        """A scalar whose gradient with respect to `render` is that of score distillation sampling (Poole et al. 2023,
-        "DreamFusion", equation 3), averaged over the latent's elements:
+        """A scalar whose gradient is that of score distillation sampling, averaged over the latent's elements.
+
+        With respect to `render` it is (Poole et al. 2023, "DreamFusion", equation 3):
 
             E[w(t) (eps_guided(z_t; instruction, original) - eps) dz/drender],   w(t) = 1 - a_t,
 
@@ -138,7 +161,13 @@ class Editor(ABC):
         weights of mean 1.
 
         Args:
-            noise_level: in (0, 1), for all images. The others are as in `edit`.
+            render: (batch, 3, height, width) sRGB in [0, 1], with a gradient.
+            original: the photos of the same views, encoded or as images of the renders' shape.
+            noise_level: in (0, 1), for all images.
+            generators: one CPU generator for each image, as in `edit`.
+            guidance_text: s_T; None: the editor's own.
+            guidance_image: s_I; None: the editor's own.
+            report: asked several times whether the job was cancelled.
 
         Returns:
             A tensor of shape ().
@@ -150,6 +179,15 @@ class Editor(ABC):
 
 
 def noise_generator(seed: int, view: int, edit_round: int) -> torch.Generator:
-    """The source of all noise for one view in one round of edits: the same numbers on every device."""
+    """The source of all noise for one view in one round of edits: the same numbers on every device.
+
+    Args:
+        seed: the edit's, >= 0.
+        view: the view's number, from 0.
+        edit_round: the round, from 0.
+
+    Returns:
+        A CPU generator, freshly seeded.
+    """
     state = np.random.SeedSequence([seed, view, edit_round]).generate_state(1, np.uint64)[0]
     return torch.Generator("cpu").manual_seed(int(state >> np.uint64(1)))

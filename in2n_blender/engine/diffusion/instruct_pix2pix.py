@@ -24,10 +24,17 @@ from .working_size import WorkingSize
 
 
 def guidance_weights(guidance_text: float, guidance_image: float) -> tuple[float, float, float]:
-    """Classifier-free guidance over two conditions (Brooks et al., equation 3), as weights of the three branches'
-    predictions in the order [text + image, image, unconditional]; they sum to 1.
+    """Classifier-free guidance over two conditions, as weights of the network's branches (Brooks et al., equation 3).
 
     u + s_T (t - i) + s_I (i - u) = s_T t + (s_I - s_T) i + (1 - s_I) u: a branch of weight 0 need not be evaluated.
+
+    Args:
+        guidance_text: s_T, how strongly the instruction is followed.
+        guidance_image: s_I, how strongly the original photo is kept.
+
+    Returns:
+        The weights of the predictions with text and image (t), with the image alone (i) and with neither (u); they sum
+        to 1.
     """
     return guidance_text, guidance_image - guidance_text, 1 - guidance_image
 

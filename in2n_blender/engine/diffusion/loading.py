@@ -23,6 +23,9 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
         device: what it runs on.
         report: told of a download, and asked whether the job was cancelled.
 
+    Returns:
+        An editor whose `prepare` was not called yet.
+
     Raises:
         In2nError: "unknown_editor", "editor_missing", "editor_unfit", "no_network".
         Cancelled.
@@ -45,6 +48,13 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
 
 def find_weights(model: catalogue.Model, report: Reporter) -> Path:
     """The folder of a model's weights, downloaded first where it has to and that is allowed.
+
+    Args:
+        model: the catalogue's entry.
+        report: told of a download, and asked whether the job was cancelled.
+
+    Returns:
+        The entry's own folder, else one in the Hugging Face cache.
 
     Raises:
         In2nError: "editor_missing", "no_network".

@@ -44,14 +44,32 @@ def reading(part: str, refuse: Callable[[str], In2nError]):
 
 
 def check_layout(folder: Path) -> None:
-    """Raises UnfitFiles where a part of the layout is missing."""
+    """Refuse a model's folder in which a part of the diffusers layout is missing.
+
+    Args:
+        folder: the model's.
+
+    Raises:
+        UnfitFiles: it names the missing parts.
+    """
     missing = [part for part in COMPONENTS if not (folder / part).is_dir()]
     if missing:
         raise UnfitFiles(f"it has no {', '.join(missing)}")
 
 
 def stated_class(folder: Path) -> str:
-    """The name of the diffusers class that a part's config.json states. Raises UnfitFiles, OSError, ValueError."""
+    """The name of the diffusers class that a part's config.json states.
+
+    Args:
+        folder: of the part, such as unet/.
+
+    Returns:
+        A name such as "UNet2DConditionModel".
+
+    Raises:
+        UnfitFiles: it states none.
+        OSError, ValueError: it cannot be read.
+    """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     name = config.get("_class_name") if isinstance(config, dict) else None
     if not isinstance(name, str):
@@ -60,7 +78,20 @@ def stated_class(folder: Path) -> str:
 
 
 def checked(network: torch.nn.Module, found: dict, part: str, device: torch.device) -> torch.nn.Module:
-    """The network on the device, ready to be evaluated. found: the library's loading info. Raises UnfitFiles."""
+    """A network that was read whole, on its device and ready to be evaluated.
+
+    Args:
+        network: as the library loaded it.
+        found: the library's loading info, of which "missing_keys" counts.
+        part: the network's name, for the sentence: "unet".
+        device: what it runs on.
+
+    Returns:
+        The same network.
+
+    Raises:
+        UnfitFiles: weights are missing or not finite.
+    """
     if found["missing_keys"]:  # the libraries would go on with random numbers
         raise UnfitFiles(f"some weights of its {part} are missing")
     network = network.to(device).eval()

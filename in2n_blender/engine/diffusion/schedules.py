@@ -39,6 +39,12 @@ class NoiseSchedule:
     def from_folder(folder: Path) -> NoiseSchedule:
         """Read scheduler/scheduler_config.json of any diffusers scheduler over the same betas.
 
+        Args:
+            folder: the checkpoint's scheduler/.
+
+        Returns:
+            The schedule that it states.
+
         Raises:
             UnfitFiles: it is not over betas, or predicts something else. OSError, ValueError: it cannot be read.
         """
@@ -100,16 +106,18 @@ class NoiseSchedule:
     def add_noise(
         self, clean: torch.Tensor, noise: torch.Tensor, levels: Sequence[float], first: Sequence[int]
     ) -> torch.Tensor:
-        """q(x_t | x_0) = sqrt(a_t) x_0 + sqrt(1 - a_t) noise for each image at its first timestep; noise alone at level
-        1 (Ho et al. 2020, equation 4).
+        """Noise each clean latent to its level, q(x_t | x_0) (Ho et al. 2020, equation 4).
+
+        sqrt(a_t) x_0 + sqrt(1 - a_t) noise at the image's first timestep; noise alone at level 1.
 
         Args:
-            clean, noise: (batch, channels, height, width).
+            clean: x_0, (batch, channels, height, width).
+            noise: standard normal, of the same shape.
             levels: (batch,) noise levels in (0, 1].
             first: (batch,) timesteps.
 
         Returns:
-            (batch, channels, height, width).
+            x_t, of the same shape.
         """
         signal = [0.0 if level >= PURE_NOISE else float(self.alphas_cumprod[t]) for level, t in zip(levels, first)]
         alpha = _per_image(signal, clean)

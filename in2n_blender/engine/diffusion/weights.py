@@ -12,7 +12,20 @@ from .reading import UnfitFiles, checked, stated_class
 
 
 def load_network(folder: Path, network_class: type, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
-    """One of diffusers' networks, ready to be evaluated. Raises UnfitFiles, and whatever diffusers raises."""
+    """One of diffusers' networks, ready to be evaluated.
+
+    Args:
+        folder: of the network, such as unet/, with config.json and safetensors.
+        network_class: diffusers' class that its config.json must state.
+        device: what it runs on.
+        dtype: of its weights in memory.
+
+    Returns:
+        The network in evaluation mode, without gradients of its weights.
+
+    Raises:
+        UnfitFiles, and whatever diffusers raises.
+    """
     name = stated_class(folder)
     if name != network_class.__name__:
         raise UnfitFiles(f"its {folder.name} is a {name}")

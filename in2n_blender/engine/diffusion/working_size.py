@@ -36,14 +36,30 @@ class WorkingSize:
         return WorkingSize(height, width, tuple(math.ceil(side / multiple) * multiple for side in (height, width)))
 
     def enter(self, image: torch.Tensor) -> torch.Tensor:
-        """(batch, 3, height, width) of the images' size to (batch, 3, *padded), padded by reflection."""
+        """Images at the size at which the networks edit them.
+
+        Args:
+            image: (batch, 3, height, width) in [0, 1], of the images' own size.
+
+        Returns:
+            (batch, 3, *padded), resized and padded by reflection; by the edge's pixels where the image is too small for
+            that.
+        """
         image = _resized(image, (self.height, self.width))
         down, right = self.padded[0] - self.height, self.padded[1] - self.width
         fits = down < self.height and right < self.width
         return functional.pad(image, (0, right, 0, down), mode="reflect" if fits else "replicate")
 
     def leave(self, image: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
-        """(batch, 3, *padded) back to (batch, 3, height, width) of the images' size."""
+        """Edited images at their own size again.
+
+        Args:
+            image: (batch, 3, *padded).
+            image_size: (height, width) of the images, in pixels.
+
+        Returns:
+            (batch, 3, height, width) of that size, without what was padded.
+        """
         return _resized(image[..., : self.height, : self.width], image_size)
 
 

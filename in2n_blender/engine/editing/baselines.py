@@ -1,8 +1,7 @@
-"""What iterative dataset update is measured against: the ablations of Haque et al. 2023 ("Instruct-NeRF2NeRF", section
-4.2).
+"""What iterative dataset update is measured against: the ablations of Haque et al. 2023, "Instruct-NeRF2NeRF".
 
-All methods begin with the same reconstruction, editor, instruction and seed, and end as an `EditedScene` that renders
-any camera:
+Section 4.2 there. All methods begin with the same reconstruction, editor, instruction and seed, and end as an
+`EditedScene` that renders any camera:
 
     scene = run_method("one-time", Edit(workspace, name, "make it snow"), report)
     view = scene.render(camera, report)
@@ -31,8 +30,10 @@ PURE_NOISE = 1.0
 
 @dataclass(frozen=True)
 class OneTimeSchedule(Schedule):
-    """Every view once, from pure noise; as many NeRF steps as the iterative update takes in the same number of
-    rounds."""
+    """Every view once, from pure noise.
+
+    As many NeRF steps as the iterative update takes in the same number of rounds.
+    """
 
     @property
     def edits(self) -> int:
@@ -43,8 +44,7 @@ class OneTimeSchedule(Schedule):
 
 
 class OneTimeUpdate(DatasetUpdate):
-    """One-time dataset update: all photos are edited as InstructPix2Pix edits photos, then the NeRF is trained on the
-    result.
+    """One-time dataset update: all photos are edited as InstructPix2Pix edits photos, then the NeRF trains on them.
 
     The network starts from noise and sees the original photo, so what is rendered meanwhile plays no part.
     """
@@ -53,6 +53,7 @@ class OneTimeUpdate(DatasetUpdate):
     Schedule = OneTimeSchedule
 
     def before_step(self) -> None:
+        """Edit every view that is not edited yet: all of them before the first step."""
         while self.state["edits_done"] < self.schedule.edits:
             self.report_progress()
             self.edit_next_view()
@@ -60,8 +61,10 @@ class OneTimeUpdate(DatasetUpdate):
 
 @dataclass(frozen=True)
 class DistillationSchedule(Schedule):
-    """No photo is edited. About as many rays as the iterative update trains on in the same number of rounds, whole
-    views at a time."""
+    """No photo is edited; whole views are rendered, one a step.
+
+    About as many rays as the iterative update trains on in the same number of rounds.
+    """
 
     @property
     def edits(self) -> int:
@@ -72,13 +75,19 @@ class DistillationSchedule(Schedule):
         return max(1, super().steps // DISTILLATION_RAYS)
 
     def noise_level(self, edit: int) -> float:
-        """Uniform in the paper's range for every step (`edit` counts them)."""
+        """Uniform in the paper's range for every step.
+
+        Args:
+            edit: Counts the steps, from 0.
+
+        Returns:
+            A level in [0.02, 0.98).
+        """
         return self.uniform_level(edit)
 
 
 class ScoreDistillation(DatasetUpdate):
-    """Score distillation sampling (Poole et al. 2023, "DreamFusion") with InstructPix2Pix, conditioned on the original
-    photos.
+    """Score distillation sampling (Poole et al. 2023, "DreamFusion") with InstructPix2Pix, given the original photos.
 
     Every step renders a whole view, small, and descends along the gradient that the editor gives for it.
     """
@@ -87,9 +96,11 @@ class ScoreDistillation(DatasetUpdate):
     Schedule = DistillationSchedule
 
     def before_step(self) -> None:
+        """Nothing: no photo is edited."""
         pass
 
     def step(self) -> None:
+        """One optimiser step along the editor's gradient for one view."""
         with self.trainer.random_state_kept_on_failure():
             self._distil()
 
@@ -119,13 +130,27 @@ class ScoreDistillation(DatasetUpdate):
 
 
 class PerFrameScene:
-    """Every rendered frame of the unedited scene edited by itself, with no NeRF to make them agree."""
+    """Every rendered frame of the unedited scene edited by itself, with no NeRF to make them agree.
+
+    Args:
+        scene: The reconstruction.
+        editor: Prepared with the instruction.
+        request: Its seed and guidance.
+    """
 
     def __init__(self, scene: Scene, editor: Editor, request: Edit):
         self.scene, self.editor, self.request, self.frames = scene, editor, request, 0
 
     def render(self, camera: Camera, report: Reporter | None = None) -> RenderedView:
-        """The edited frame, with the unedited scene's alpha and depth."""
+        """The edited frame, with the unedited scene's alpha and depth.
+
+        Args:
+            camera: In capture units.
+            report: Asked whether the job was cancelled.
+
+        Raises:
+            Cancelled.
+        """
         report = report or Reporter()
         view = self.scene.render(camera, report)
         render = view.rgb_srgb.permute(2, 0, 1)[None]
@@ -144,14 +169,29 @@ class PerFrameScene:
 
 @dataclass
 class EditedScene:
-    """What a method made. state: what it cost so far (nerf_steps, seconds, cpu_seconds, peak_memory_mb), as in an
-    edit's state.json."""
+    """What a method made.
+
+    Attributes:
+        scene: What renders it.
+        state: The edit's state.json, with what it cost so far (step, unet_evaluations, seconds, cpu_seconds,
+            peak_memory_mb); empty where nothing was trained.
+        editor: What edits the frames while they are rendered; None where nothing does.
+    """
 
     scene: Scene | PerFrameScene
     state: dict
     editor: Editor | None = None
 
     def render(self, camera: Camera, report: Reporter | None = None) -> RenderedView:
+        """A view of the edited scene.
+
+        Args:
+            camera: In capture units.
+            report: Asked whether the job was cancelled.
+
+        Raises:
+            Cancelled.
+        """
         return self.scene.render(camera, report)
 
     @property
@@ -161,7 +201,16 @@ class EditedScene:
 
 
 def per_frame(request: Edit, report: Reporter) -> EditedScene:
-    """No edit is made or stored: frames are edited when they are rendered. Raises In2nError("not_trained")."""
+    """The reconstruction, whose frames are edited when they are rendered: no edit is made or stored.
+
+    Args:
+        request: The workspace, the editor, the instruction, the guidance and the seed.
+        report: Told of a download, and asked whether the job was cancelled.
+
+    Raises:
+        In2nError: "not_trained", and as `load_scene`, `load_editor` and `Editor.prepare`.
+        Cancelled.
+    """
     scene = load_scene(request.workspace, None, request.device)
     editor = load_editor(request.editor, scene.device, report)
     editor.prepare(request.instruction)
@@ -169,7 +218,15 @@ def per_frame(request: Edit, report: Reporter) -> EditedScene:
 
 
 def unedited(request: Edit, report: Reporter) -> EditedScene:
-    """The reconstruction as it is: what doing nothing scores. Raises In2nError("not_trained")."""
+    """The reconstruction as it is: what doing nothing scores.
+
+    Args:
+        request: The workspace and the device; the rest plays no part.
+        report: Not used.
+
+    Raises:
+        In2nError: "not_trained", and as `load_scene`.
+    """
     return EditedScene(load_scene(request.workspace, None, request.device), {})
 
 
@@ -189,8 +246,20 @@ METHODS = {
 
 
 def run_method(method: str, request: Edit, report: Reporter) -> EditedScene:
-    """Edit the workspace's reconstruction by one of METHODS. Raises In2nError, Cancelled; the methods with a NeRF go on
-    from their checkpoint."""
+    """Edit the workspace's reconstruction by one of METHODS; those with a NeRF go on from their checkpoint.
+
+    Args:
+        method: The method's name.
+        request: What to edit, and how.
+        report: Told how far it is, and asked whether the job was cancelled.
+
+    Returns:
+        What the method made, with its cost.
+
+    Raises:
+        In2nError: "unknown_method", and what the method raises.
+        Cancelled.
+    """
     if method not in METHODS:
         raise In2nError("unknown_method", f"There is no method “{method}”.", f"Choose one of: {', '.join(METHODS)}.")
     return METHODS[method](request, report)

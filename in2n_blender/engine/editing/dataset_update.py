@@ -1,5 +1,4 @@
-"""Iterative dataset update (Haque et al. 2023, "Instruct-NeRF2NeRF"): the NeRF trains on while its photos are edited
-one by one.
+"""Iterative dataset update (Haque et al. 2023, "Instruct-NeRF2NeRF"): a NeRF trains on photos edited one by one.
 
 Every `edit_rate` NeRF steps the next view of a seeded random order is rendered, its render noised and denoised by the
 editor, conditioned on the *original* photo, and the result takes the view's place in the dataset.
@@ -121,8 +120,21 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
 
 
 class DatasetUpdate:
-    """The loop, and what it saves. The methods that it is measured against (`baselines`) replace `before_step` or
-    `step`."""
+    """The loop, and what it saves.
+
+    The methods that it is measured against (`baselines`) replace `before_step` or `step`.
+
+    Args:
+        request: The guidance, beside what is in the schedule.
+        report: Told of every step, with pictures in between, and asked whether the job was cancelled.
+        successor: The edit's folder, which takes the edit's name when it first saves.
+        editor: Prepared with the instruction.
+        schedule: Which view is edited when, and how many steps there are.
+        trainer: With its dataset; where it has been restored, the loop goes on from there.
+        scene: What the trainer trains, to be rendered.
+        images: The original photos by training view, (height, width, 3 or 4) sRGB in [0, 1] each.
+        state: What state.json says, with COSTS and "edits_done"; updated in place.
+    """
 
     name = "iterative"
     Schedule = Schedule
@@ -145,8 +157,14 @@ class DatasetUpdate:
         self.cost, self.before = CostMeter(trainer.dataset.device), {key: state[key] for key in COSTS}
 
     def run(self) -> None:
-        """Edit and train to the end of the schedule; whatever ends it, what was made is saved, and nothing of a
-        half-done edit is kept."""
+        """Edit and train to the end of the schedule.
+
+        Whatever ends it, what was made is saved, and nothing of a half-done edit is kept.
+
+        Raises:
+            In2nError: "not_finite", "diverged", "disk_full", "cannot_write".
+            Cancelled: After saving.
+        """
         with self.cost:
             with Saver(self.save) as saver:
                 while self.trainer.step_count < self.schedule.steps:
@@ -162,14 +180,22 @@ class DatasetUpdate:
         self.report.artifact("checkpoint", self.successor.folder / "checkpoint.safetensors")
 
     def before_step(self) -> None:
+        """Edit the next view where one is due: every `edit_rate` steps, until the schedule has no more."""
         if self.trainer.step_count // self.schedule.edit_rate >= self.state["edits_done"] < self.schedule.edits:
             self.edit_next_view()
 
     def step(self) -> None:
+        """One optimiser step of the NeRF on the dataset as it now is."""
         self.trainer.step()
 
     @torch.no_grad()
     def edit_next_view(self) -> None:
+        """Render the schedule's next view, edit the render, and put it in place of the view's photo.
+
+        Raises:
+            In2nError: "not_finite", "disk_full", "cannot_write".
+            Cancelled: The dataset is as it was.
+        """
         number = self.state["edits_done"]
         view, edit_round = self.schedule.view(number), number // self.schedule.views
         camera = self.trainer.dataset.cameras[view]
@@ -193,8 +219,12 @@ class DatasetUpdate:
         self.show(view, render[0].permute(1, 2, 0), edited.cpu())
 
     def show(self, view: int, *images: torch.Tensor) -> None:
-        """Photo, render and edit side by side: what an artist wants to watch. images: (height, width, 3) each, of one
-        size."""
+        """Photo, render and edit side by side in preview.png: what an artist wants to watch.
+
+        Args:
+            view: Of the dataset.
+            images: (height, width, 3) sRGB in [0, 1] each, on the CPU and of one size.
+        """
         photo = resized(self.photo(view), images[0].shape[:2])
         file = self.successor.folder / "preview.png"
         try:
@@ -225,21 +255,39 @@ class DatasetUpdate:
         self.successor.saved()
 
     def report_progress(self) -> None:
+        """Report the steps that are done.
+
+        Raises:
+            Cancelled.
+        """
         self.report.progress(self.trainer.step_count, self.schedule.steps, "step", self.progress_message())
 
     def progress_message(self) -> str:
+        """What is being done, in a few words: the number of the edit and its noise level, or that the NeRF settles."""
         done = self.state["edits_done"]
         if done >= self.schedule.edits:
             return "Settling"
         return f"Edit {done + 1} of {self.schedule.edits}, noise {self.schedule.noise_level(done):.2f}"
 
     def original(self, view: int) -> OriginalLatent:
+        """A view's original photo as the editor conditions on it, encoded once and kept on the CPU.
+
+        Args:
+            view: Of the dataset.
+        """
         if view not in self.originals:
             self.originals[view] = self.editor.encode_original(self.photo(view).permute(2, 0, 1)[None]).to("cpu")
         return self.originals[view]
 
     def photo(self, view: int) -> torch.Tensor:
-        """(height, width, 3) the original photo, over white where it has alpha."""
+        """A view's original photo, over white where it has alpha.
+
+        Args:
+            view: Of the dataset.
+
+        Returns:
+            (height, width, 3) float32 sRGB in [0, 1], on the CPU.
+        """
         return torch.from_numpy(opaque(self.images[view]))
 
     def as_photo(self, view: int, edited: torch.Tensor) -> torch.Tensor:
@@ -259,12 +307,24 @@ class DatasetUpdate:
 
 
 def resized(photo: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(1, 3, *size) of a (height, width, 3) photo."""
+    """A photo as a batch of one, bilinearly resampled with antialiasing.
+
+    Args:
+        photo: (height, width, 3).
+        size: (height, width) in pixels.
+
+    Returns:
+        (1, 3, *size).
+    """
     return torch.nn.functional.interpolate(photo.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True)
 
 
 def only_checks(report: Reporter) -> Reporter:
-    """A reporter for the inside of one edit: cancels, but its many small steps are not the job's progress."""
+    """A reporter for the inside of one edit: it cancels, but its many small steps are not the job's progress.
+
+    Args:
+        report: The job's.
+    """
     return Reporter(cancelled=report.is_cancelled)
 
 

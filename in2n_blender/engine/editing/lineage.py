@@ -28,11 +28,15 @@ NAMES = ("name", "editor", "parent", "reconstruction")
 def read_ground(request: Edit, workspace: Workspace):
     """What an edit is made on.
 
+    Args:
+        request: Its `parent` is the edit to build on; None: the reconstruction alone.
+        workspace: Where both are.
+
     Returns:
         The reconstruction's checkpoint and the parent's, (tensors, state) each; None for the latter without a parent.
 
     Raises:
-        In2nError: "not_trained", "no_parent", "other_reconstruction".
+        In2nError: "not_trained", "no_parent", "other_reconstruction", "bad_checkpoint".
     """
     reconstruction = read_checkpoint(workspace.reconstruction)
     if reconstruction is None or not reconstruction[1]["done"]:
@@ -66,7 +70,18 @@ def read_ground(request: Edit, workspace: Workspace):
 
 
 def edit_record(request: Edit, editor: Editor, reconstruction: dict, schedule: Schedule, method: str) -> dict:
-    """edit.json without its provenance: every setting, with the editor's own where none was chosen."""
+    """edit.json without its provenance: every setting, with the editor's own where none was chosen.
+
+    Args:
+        request: What the user chose.
+        editor: Gives its name and its guidance scales.
+        reconstruction: The state of the reconstruction's checkpoint.
+        schedule: Gives the rounds and the noise schedule.
+        method: The method's name, as in `baselines.METHODS`.
+
+    Returns:
+        The record, as JSON would give it back.
+    """
     choose = lambda given, default: default if given is None else given
     record = {
         "name": request.name,
@@ -88,7 +103,17 @@ def edit_record(request: Edit, editor: Editor, reconstruction: dict, schedule: S
 
 
 def edit_provenance(workspace: Workspace, editor: Editor, record: dict) -> Provenance:
-    """What an edit of this record is made from; its name and those of its parent and editor play no part."""
+    """What an edit of this record is made from; its name and those of its parent and editor play no part.
+
+    Args:
+        workspace: Where the photos, the reconstruction and the parent are.
+        editor: Whose weights' revision counts.
+        record: As `edit_record` gives it.
+
+    Raises:
+        In2nError: As `photos_hash`.
+        OSError: A checkpoint cannot be read.
+    """
     inputs = {PHOTOS: photos_hash(workspace), RECONSTRUCTION: scene_hash(workspace.reconstruction)}
     if record["parent"] is not None:
         inputs[PARENT] = scene_hash(workspace.edit(record["parent"]))
@@ -97,7 +122,14 @@ def edit_provenance(workspace: Workspace, editor: Editor, record: dict) -> Prove
 
 
 def editor_revision(editor: Editor) -> str:
-    """The revision of an editor's weights; its name where these do not lie in a folder."""
+    """The revision of an editor's weights; its name where these do not lie in a folder.
+
+    Args:
+        editor: Loaded.
+
+    Returns:
+        As `model_revision` gives it.
+    """
     folder = getattr(editor, "folder", None)
     return model_revision(folder) if folder else editor.name
 

@@ -64,6 +64,7 @@ class Cell:
         return f"text {self.guidance_text:g} · image {self.guidance_image:g}"
 
     def to_json(self) -> dict:
+        """The picture's file and its scales, as preview.json lists them."""
         return {"file": self.file, "guidance_text": self.guidance_text, "guidance_image": self.guidance_image}
 
 
@@ -121,7 +122,13 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
 
 
 def choose_cells(request: PreviewGrid, default_text: float, default_image: float) -> list[Cell]:
-    """The pictures in reading order: image guidance grows from row to row, text guidance within a row."""
+    """The pictures in reading order: image guidance grows from row to row, text guidance within a row.
+
+    Args:
+        request: The scales, and whether there is a grid; without one there is a single picture.
+        default_text: The editor's own s_T, around which scales are taken where the request names none.
+        default_image: The editor's own s_I, likewise.
+    """
     factors = FROM_DEFAULT if default_text <= NO_GUIDANCE else AROUND_DEFAULT
     if not request.grid:
         factors = (1,), (1,)
@@ -137,7 +144,15 @@ def choose_cells(request: PreviewGrid, default_text: float, default_image: float
 
 
 def find_view(capture: PinholeCapture, name: str | None) -> View:
-    """The named view, or the first one that is trained on. Raises In2nError("unknown_view")."""
+    """A view by its name.
+
+    Args:
+        capture: Whose view it is.
+        name: The view's; None: the first one that is trained on.
+
+    Raises:
+        In2nError: "unknown_view".
+    """
     if name is None:
         return capture.training_views[0]
     found = next((view for view in capture.views if view.name == name), None)
@@ -152,7 +167,14 @@ def find_view(capture: PinholeCapture, name: str | None) -> View:
 
 
 def small_photo(image: np.ndarray) -> np.ndarray:
-    """(height, width, 3) float32 sRGB in [0, 1] over white, at most LONGEST_SIDE pixels long."""
+    """A photo over white, at most LONGEST_SIDE pixels long.
+
+    Args:
+        image: (height, width, 3 or 4) sRGB in [0, 1], alpha not premultiplied.
+
+    Returns:
+        (height, width, 3) float32 sRGB in [0, 1], in steps of 8 bits; never enlarged.
+    """
     picture = Image.fromarray(to_bytes(opaque(image)))
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     return np.asarray(picture, np.float32) / 255
@@ -230,7 +252,18 @@ class _Maker:
 
 
 def write_sheet(path: Path, photo: np.ndarray, cells: list[Cell], pictures: Sequence[np.ndarray], record: dict) -> None:
-    """All pictures in one, each with its scales, the photo at the left. Raises In2nError when it cannot be written."""
+    """All pictures in one, each with its scales, the photo at the left.
+
+    Args:
+        path: The file; replaced whole.
+        photo: (height, width, 3) float sRGB in [0, 1].
+        cells: In reading order, as `choose_cells` gives them.
+        pictures: As many, (height, width, 3) uint8 each.
+        record: Its "instruction" and "view" make the title.
+
+    Raises:
+        In2nError: "disk_full", "cannot_write".
+    """
     columns = len({cell.guidance_text for cell in cells})
     strips = [
         contact_strip(pictures[i : i + columns], [cell.label for cell in cells[i : i + columns]], SHEET_CELL)

@@ -43,12 +43,26 @@ class Schedule:
         return max(1, round(self.views * self.rounds * self.edit_rate / (1 - SETTLING)))
 
     def view(self, edit: int) -> int:
-        """One random permutation of the views, cycled."""
+        """Which view an edit is of: one random permutation of the views, cycled.
+
+        Args:
+            edit: Counted from 0.
+
+        Returns:
+            The view's index in the dataset.
+        """
         order = np.random.default_rng(np.random.SeedSequence([self.seed, 0])).permutation(self.views)
         return int(order[edit % self.views])
 
     def noise_level(self, edit: int) -> float:
-        """From which level in (0, 1) an edit, counted from 0, starts."""
+        """The noise level that an edit starts from.
+
+        Args:
+            edit: Counted from 0.
+
+        Returns:
+            A level in (0, 1).
+        """
         if self.noise == "uniform":
             return self.uniform_level(edit)
         low, high = NOISE_LEVELS
@@ -57,7 +71,14 @@ class Schedule:
         return high - (high - low) * FALL * position
 
     def uniform_level(self, number: int) -> float:
-        """A level drawn uniformly from the paper's range; `number` counts the draws."""
+        """A level drawn uniformly from the paper's range.
+
+        Args:
+            number: Counts the draws, from 0; the same number draws the same level.
+
+        Returns:
+            A level in [0.02, 0.98).
+        """
         low, high = NOISE_LEVELS
         return low + (high - low) * self._drawn(number)
 

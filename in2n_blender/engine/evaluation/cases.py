@@ -40,7 +40,14 @@ class Case:
     instruction: Instruction
 
     def row_of(self, rows: list[Row]) -> Row | None:
-        """This case's row, if it was measured already."""
+        """This case's row, if it was measured already.
+
+        Args:
+            rows: those that there are.
+
+        Returns:
+            The first of the same method, scene and instruction; None where there is none.
+        """
         key = (self.method, self.scene, self.instruction.text)
         return next((row for row in rows if (row.method, row.scene, row.instruction) == key), None)
 
@@ -52,6 +59,12 @@ class Case:
 
 def choose_cases(request: Testbed) -> list[Case]:
     """The rows that a run is to hold, scene by scene.
+
+    Args:
+        request: its methods, scenes (all where it names none) and instructions.
+
+    Returns:
+        Scene by scene, and in each instruction by instruction.
 
     Raises:
         In2nError: "unknown_method", "unknown_scene", "unknown_instruction".

@@ -153,6 +153,9 @@ class Clip:
     def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Embed texts; what is too long for the model is cut off.
 
+        Args:
+            texts: captions.
+
         Returns:
             (texts, size) float32 on the CPU, of unit length.
         """

@@ -1,5 +1,4 @@
-"""Measuring one edit of a workspace: its held-out views against their truth, a path's frames against each other, its
-cost."""
+"""Measuring one edit of a workspace: held-out views against their truth, frames against each other, and its cost."""
 
 from __future__ import annotations
 
@@ -38,6 +37,10 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
     """Score an edit, or the unedited reconstruction against its photos.
 
     With request.out the rows are in result.json there, and photo, edit and truth of held-out views in sheet.png.
+
+    Args:
+        request: which edit, what its views should look like, and whether CLIP is asked.
+        report: told of every view and frame, and asked whether the job was cancelled.
 
     Returns:
         {"rows": [one `results.Row` as a dict], "table": text, "notes": what was not measured and why}.
@@ -162,8 +165,14 @@ def find_truths(
 
 
 def picture_operation(instruction: str) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """The exact function of pictures (batch, 3, height, width) that an instruction stands for; None where it stands for
-    none."""
+    """The exact function of pictures that an instruction stands for.
+
+    Args:
+        instruction: in any wording that the miniature knows.
+
+    Returns:
+        From pictures (batch, 3, height, width) sRGB in [0, 1] to pictures; None where it stands for none.
+    """
     try:
         known, _ = MINIATURE.find_instruction(instruction)
     except In2nError:
@@ -172,7 +181,17 @@ def picture_operation(instruction: str) -> Callable[[torch.Tensor], torch.Tensor
 
 
 def render_all(scene: Scene, cameras: list[Camera], message: str, report: Reporter) -> list[RenderedView]:
-    """Render every camera, one step of progress each. Raises Cancelled."""
+    """Render every camera, one step of progress each.
+
+    Args:
+        scene: a Scene, or anything else with its `render(camera, report)`.
+        cameras: in capture units.
+        message: what the progress says.
+        report: told of every view, and asked whether the job was cancelled.
+
+    Raises:
+        Cancelled.
+    """
     rendered = []
     for index, camera in enumerate(cameras):
         report.progress(index, len(cameras), "view", message)

@@ -29,13 +29,14 @@ LPIPS_SIDE = 31
 
 
 def ssim(image: np.ndarray, truth: np.ndarray) -> float:
-    """Structural similarity (Wang et al. 2004) with its 11x11 Gaussian window of sigma 1.5, mean over pixels and
-    channels: ((2 m_x m_y + C1)(2 s_xy + C2)) / ((m_x^2 + m_y^2 + C1)(s_x^2 + s_y^2 + C2)), C1 = 0.01^2, C2 = 0.03^2.
+    """Structural similarity (Wang et al. 2004), mean over pixels and channels, by scikit-image.
 
-    By scikit-image.
+    ((2 m_x m_y + C1)(2 s_xy + C2)) / ((m_x^2 + m_y^2 + C1)(s_x^2 + s_y^2 + C2)), C1 = 0.01^2, C2 = 0.03^2, over the
+    paper's 11x11 Gaussian window of sigma 1.5.
 
     Args:
-        image, truth: (height, width, 3) sRGB in [0, 1].
+        image: (height, width, 3) sRGB in [0, 1].
+        truth: of the same shape.
 
     Returns:
         1 for equal images.
@@ -52,11 +53,13 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
 
 
 def lpips(image: np.ndarray, truth: np.ndarray, note: Callable[[str], None] = lambda text: None) -> float | None:
-    """Learned perceptual distance (Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual
-    Metric"), version 0.1 with AlexNet, by the authors' package.
+    """Learned perceptual distance LPIPS, version 0.1 with AlexNet, by the authors' package.
+
+    Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
 
     Args:
-        image, truth: (height, width, 3) sRGB in [0, 1].
+        image: (height, width, 3) sRGB in [0, 1].
+        truth: of the same shape.
         note: receives one line on why it is not measured.
 
     Returns:
@@ -77,7 +80,16 @@ def lpips(image: np.ndarray, truth: np.ndarray, note: Callable[[str], None] = la
 
 
 def lpips_with(network: torch.nn.Module, image: np.ndarray, truth: np.ndarray) -> float:
-    """LPIPS by a given `lpips.LPIPS` network."""
+    """LPIPS by a given network.
+
+    Args:
+        network: an `lpips.LPIPS` on the CPU.
+        image: (height, width, 3) sRGB in [0, 1], each side at least LPIPS_SIDE.
+        truth: of the same shape.
+
+    Returns:
+        0 for equal images.
+    """
 
     def as_batch(array: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.asarray(array, np.float32)).permute(2, 0, 1)[None]
@@ -121,8 +133,10 @@ class WarpConsistency:
 def warp_consistency(
     view, camera: Camera, neighbour, neighbour_camera: Camera, tolerance: float = DEPTH_TOLERANCE
 ) -> WarpConsistency:
-    """The warping error of Lai et al. 2018 ("Learning Blind Video Temporal Consistency", equation 5) by rendered depth
-    instead of optical flow: sum_p M(p) ||view(p) - warped neighbour(p)||^2 / (channels * sum_p M(p)).
+    """The warping error of Lai et al. 2018, by rendered depth instead of optical flow.
+
+    sum_p M(p) ||view(p) - warped neighbour(p)||^2 / (channels * sum_p M(p)), equation 5 of "Learning Blind Video
+    Temporal Consistency".
 
     Every pixel of `view` goes out to its depth, into the neighbour's camera, and takes the neighbour's colour there
     (bilinear). It counts (M = 1) where it lands inside the neighbour, in front of its camera, and all four of the
@@ -130,10 +144,15 @@ def warp_consistency(
     or at an edge, M = 0.
 
     Args:
-        view, neighbour: anything with rgb_srgb (height, width, 3), alpha (height, width) and depth (height, width)
-            along z, as a RenderedView. Pixels with an alpha below one half count nowhere.
-        camera, neighbour_camera: what they were rendered from.
+        view: anything with rgb_srgb (height, width, 3), alpha (height, width) and depth (height, width) along z, as a
+            RenderedView. Pixels with an alpha below one half count nowhere.
+        camera: what it was rendered from.
+        neighbour: the other frame, likewise.
+        neighbour_camera: what that was rendered from.
         tolerance: share of its depth that two depths of one point may differ by.
+
+    Returns:
+        The squared error of sRGB colours in [0, 1], and the share of the pixels that it is over.
     """
     rgb, alpha, depth = (
         torch.as_tensor(array, dtype=torch.float32) for array in (view.rgb_srgb, view.alpha, view.depth)
@@ -203,6 +222,7 @@ def project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray,
 
     Args:
         points: (n, 3) in capture coordinates.
+        camera: in capture units.
 
     Returns:
         x, y: (n,) pixels, the first pixel's middle at 0.5.

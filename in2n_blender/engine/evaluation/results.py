@@ -1,5 +1,7 @@
-"""What was measured, as rows: one for a method, a scene and an instruction; as tables for people and as JSON for
-programs."""
+"""What was measured, as rows: one for a method, a scene and an instruction.
+
+As tables for people and as JSON for programs.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,14 @@ TEXT_COLUMNS = ("method", "scene", "instruction")
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Aligned text for a terminal, numbers to the right. Columns that no row has a value for are left out."""
+    """Aligned text for a terminal, numbers to the right.
+
+    Args:
+        rows: in their order; columns that no row has a value for are left out.
+
+    Returns:
+        Lines of titles, of dashes, and one for each row.
+    """
     names, cells = _cells(rows)
     widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
     aligned = [
@@ -93,7 +102,11 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """The same table as GitHub's Markdown."""
+    """The same table as GitHub's Markdown.
+
+    Args:
+        rows: as for `table`.
+    """
     names, cells = _cells(rows)
     cells.insert(1, ["---" if name in TEXT_COLUMNS else "--:" for name in names])
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in cells)
@@ -101,6 +114,10 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 def write_results(rows: Sequence[Row], out: Path | str) -> Path:
     """Write {"rows": [...]} to out/result.json, atomically.
+
+    Args:
+        rows: all that the file is to hold.
+        out: the folder; made where it is missing.
 
     Returns:
         The file.
@@ -114,9 +131,13 @@ def write_results(rows: Sequence[Row], out: Path | str) -> Path:
 
 
 def mean_rows(rows: Sequence[Row]) -> list[Row]:
-    """One row a method, in the order of their first rows: the mean over its scenes and instructions.
+    """One row a method: the mean over its scenes and instructions.
 
-    A mean is over the rows that have a value; None where none has.
+    Args:
+        rows: of one or more methods.
+
+    Returns:
+        Rows in the order of the methods' first ones. A mean is over the rows that have a value; None where none has.
     """
     methods = dict.fromkeys(row.method for row in rows)
     return [_mean_row(method, [row for row in rows if row.method == method]) for method in methods]

@@ -17,8 +17,7 @@ from .metrics import LARGEST_PSNR, lpips, sequence_consistency, ssim
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over views, or over pairs of neighbouring frames. None: not measured. The numbers are those of
-    `results.Row`."""
+    """Means over views, or over pairs of neighbouring frames, as in `results.Row`. None: not measured."""
 
     psnr_db: float | None = None
     ssim: float | None = None
@@ -76,14 +75,27 @@ def score_views(
 
 
 def score_sequence(views: Sequence, cameras: Sequence[Camera], report: Reporter | None = None) -> float | None:
-    """`sequence_consistency` of frames with small steps between them, in dB; None where no two neighbours see the
-    same."""
+    """`sequence_consistency` of frames with small steps between them.
+
+    Args:
+        views: RenderedViews (rgb_srgb (height, width, 3), alpha, depth) of `cameras`.
+        cameras: along a path, as many.
+        report: asked between pairs whether the job was cancelled.
+
+    Returns:
+        dB; None where no two neighbours see the same.
+
+    Raises:
+        Cancelled.
+    """
     return sequence_consistency(views, list(cameras), report=report)
 
 
 def neighbour_order(cameras: Sequence[Camera]) -> list[int]:
-    """An order of small steps through the cameras, from one end: always on to the nearest that is left, in position and
-    direction.
+    """An order of small steps through cameras, from one end: always on to the nearest that is left.
+
+    Args:
+        cameras: in any order; near is in position, over the cameras' extent, and in direction.
 
     Returns:
         The cameras' numbers.

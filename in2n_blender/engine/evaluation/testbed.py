@@ -69,7 +69,14 @@ class Bench:
     unedited: list[RenderedView]
 
     def truth(self, instruction: Instruction) -> list[np.ndarray]:
-        """What the held-out cameras should see after the edit: (height, width, 3) sRGB each."""
+        """What the held-out cameras should see after the edit.
+
+        Args:
+            instruction: one that has a right answer. Where Blender renders it, the truth is read from the cache.
+
+        Returns:
+            (height, width, 3) float32 sRGB in [0, 1] a camera, in the order of `held_out`.
+        """
         if not instruction.rendered:
             return find_truths(None, instruction.text, (), self.photos)
         return [_read(self.folder / "truth" / instruction.name / f"{Path(name).stem}.png") for name in self.held_out]
@@ -77,6 +84,10 @@ class Bench:
 
 def run_testbed(request: Testbed, report: Reporter) -> dict:
     """Compute the rows that are missing. Leaves result.json, table.md and a sheet a scene in request.out.
+
+    Args:
+        request: which methods, scenes and instructions, how they are computed, and the folders.
+        report: told of every step of every job, and asked whether the job was cancelled.
 
     Returns:
         {"table": the rows and their means as text, "rows": their number}.

@@ -53,7 +53,14 @@ def diverged() -> In2nError:
 
 
 def weights_hash(tensors: dict[str, torch.Tensor]) -> str:
-    """The content hash of what a scene is rendered from and built upon: the model's weights and an edit's photos."""
+    """The content hash of what a scene is rendered from and built upon.
+
+    Args:
+        tensors: A checkpoint's, on the CPU. Those of the model ("model.*") and an edit's photos ("dataset") count.
+
+    Returns:
+        As `hash_of_bytes` gives it, of names, types, shapes and values.
+    """
     chosen = {name: value.contiguous() for name, value in tensors.items() if name.startswith("model.")}
     if "dataset" in tensors:
         chosen["dataset"] = tensors["dataset"].contiguous()
@@ -65,8 +72,10 @@ def weights_hash(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None:
-    """The last checkpoint in a folder, checked: its state is complete, the model's tensors fit its settings, and all
-    numbers are finite. A damaged file costs neither time nor memory.
+    """The last checkpoint in a folder, checked.
+
+    Its state is complete, the model's tensors fit its settings, and all numbers are finite. A damaged file costs
+    neither time nor memory.
 
     Args:
         folder: Where `save_checkpoint` wrote it.
@@ -95,7 +104,14 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None
 
 
 def bad_checkpoint(message: str) -> In2nError:
-    """The error of a checkpoint that is damaged or belongs to something else."""
+    """The error of a checkpoint that is damaged or belongs to something else.
+
+    Args:
+        message: What is wrong, in a sentence.
+
+    Returns:
+        In2nError "bad_checkpoint", to be raised.
+    """
     return In2nError("bad_checkpoint", message, "Run this step again with a restart.")
 
 
@@ -163,7 +179,14 @@ def _check_shapes(file, settings: NerfSettings) -> None:
 
 
 def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The model's part of a checkpoint's tensors, under the names that the model gives them."""
+    """The model's part of a checkpoint's tensors.
+
+    Args:
+        tensors: A checkpoint's, by name.
+
+    Returns:
+        Those named "model.*", under the names that the model gives them.
+    """
     return {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
 
 

@@ -26,7 +26,16 @@ def ray_weights(starts: torch.Tensor, ends: torch.Tensor, densities: torch.Tenso
 
 
 def ray_weights_torch(starts: torch.Tensor, ends: torch.Tensor, densities: torch.Tensor) -> torch.Tensor:
-    """The twin of `ray_weights`: nerfacc's dense rendering in plain torch."""
+    """The twin of `ray_weights`: nerfacc's dense rendering in plain torch.
+
+    Args:
+        starts: (rays, samples) distances in normalised scene units.
+        ends: (rays, samples) distances in normalised scene units.
+        densities: (rays, samples) per normalised scene unit, >= 0.
+
+    Returns:
+        (rays, samples).
+    """
     weights, _, _ = nerfacc.render_weight_from_density(starts, ends, densities)
     return weights
 

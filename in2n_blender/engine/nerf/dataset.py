@@ -49,7 +49,14 @@ class SceneTransform:
         return SceneTransform(tuple(float(c) for c in center), float(1 / max(farthest, 1e-6)))
 
     def apply(self, points: torch.Tensor) -> torch.Tensor:
-        """Capture coordinates (n, 3) -> normalised scene units (n, 3)."""
+        """Points in normalised scene units.
+
+        Args:
+            points: (n, 3) in capture coordinates.
+
+        Returns:
+            (n, 3) in normalised scene units, on the same device.
+        """
         return (points - torch.tensor(self.center, device=points.device)) * self.scale
 
 
@@ -150,11 +157,26 @@ class RayDataset:
         self.colors.copy_(colors)
 
     def image(self, view: int) -> torch.Tensor:
-        """A view as it stands now: (height, width, 3 or 4) float32 in [0, 1], sRGB."""
+        """A view as it stands now.
+
+        Args:
+            view: Index of the training view.
+
+        Returns:
+            (height, width, 3 or 4) float32 sRGB in [0, 1], alpha not premultiplied.
+        """
         return self.colors[self.starts[view] : self.starts[view + 1]].view(*self.sizes[view], -1).float() / 255
 
     def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Indices (count,) of random pixels of all views."""
+        """Random pixels of all views, each pixel as likely as any other.
+
+        Args:
+            count: Number of pixels.
+            generator: On the dataset's device.
+
+        Returns:
+            (count,) indices; one may come twice.
+        """
         return torch.randint(self.colors.shape[0], (count,), generator=generator, device=self.device)
 
     def sample_patches(self, count: int, side: int, generator: torch.Generator) -> torch.Tensor:
@@ -201,7 +223,14 @@ class RayDataset:
         return RayBundle(origins, directions, view)
 
     def targets(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The colours (pixels, 3 or 4) of pixels given by index, float32 in [0, 1], sRGB."""
+        """The colours of pixels.
+
+        Args:
+            pixels: (pixels,) indices.
+
+        Returns:
+            (pixels, 3 or 4) float32 sRGB in [0, 1], alpha not premultiplied.
+        """
         return self.colors[pixels].float() / 255
 
 

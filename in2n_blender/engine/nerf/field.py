@@ -44,7 +44,8 @@ def spherical_harmonics(directions: torch.Tensor) -> torch.Tensor:
 class ProposalField(nn.Module):
     """Density alone, from one feature a level: it says where the field is worth sampling.
 
-    forward: points (n, 3) in the unit cube -> densities (n,) per normalised scene unit.
+    Args:
+        settings: The sizes of its grids.
     """
 
     def __init__(self, settings: NerfSettings):
@@ -55,6 +56,14 @@ class ProposalField(nn.Module):
         self.encoding = GridEncoding(layout, 1)
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
+        """The density at points.
+
+        Args:
+            points: (n, 3) in the unit cube.
+
+        Returns:
+            (n,) per normalised scene unit.
+        """
         return _density(self.encoding(points).sum(-1))
 
 
@@ -94,7 +103,14 @@ class RadianceField(nn.Module):
         return _density(encoded.sum(-1)), colors.flatten(0, 1)
 
     def density(self, points: torch.Tensor) -> torch.Tensor:
-        """Points (n, 3) in the unit cube -> densities (n,) per normalised scene unit."""
+        """The density at points.
+
+        Args:
+            points: (n, 3) in the unit cube.
+
+        Returns:
+            (n,) per normalised scene unit.
+        """
         return _density(self.encoding(points).sum(-1))
 
     def along_ray(self, directions: torch.Tensor, views: torch.Tensor | None) -> torch.Tensor:

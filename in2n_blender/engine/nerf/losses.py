@@ -136,8 +136,6 @@ def nearness_loss(bins: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 class PerceptualLoss(nn.Module):
     """LPIPS (Zhang et al. 2018) on patches, by the `lpips` package with AlexNet, as Instruct-NeRF2NeRF uses it.
 
-    forward: two (patches, 3, side, side) sRGB tensors in [0, 1] -> scalar.
-
     Args:
         random_backbone: Give the backbone the package's random weights, for where the trained ones are not to be had.
         seed: Of the random weights.
@@ -154,6 +152,15 @@ class PerceptualLoss(nn.Module):
         self.random_backbone = random_backbone
 
     def forward(self, rendered: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The mean LPIPS of patches.
+
+        Args:
+            rendered: (patches, 3, side, side) sRGB in [0, 1].
+            target: Of the same shape.
+
+        Returns:
+            A scalar, 0 for equal patches.
+        """
         return self.network(rendered, target, normalize=True).mean()
 
 

@@ -33,8 +33,18 @@ from .training import Trainer
 
 
 def near_plane(capture: PinholeCapture, transform: SceneTransform) -> float:
-    """Half the depth of the nearest sparse point that a view sees (2nd percentile), else nerfacto's 0.05; normalised
-    units."""
+    """Where rays begin: half the depth of the nearest sparse points that the training views see.
+
+    The nearest are at the 2nd percentile of the depths. Nerfacto's 0.05 where the capture has fewer than 100 points, or
+    none is seen.
+
+    Args:
+        capture: Its sparse points and training views.
+        transform: To normalised scene units.
+
+    Returns:
+        A distance in normalised scene units, in [0.01, 0.4].
+    """
     if len(capture.points) < 100:
         return 0.05
     points = np.concatenate([capture.points, np.ones((len(capture.points), 1))], -1)
@@ -51,8 +61,14 @@ def near_plane(capture: PinholeCapture, transform: SceneTransform) -> float:
 
 
 def load_capture_and_images(workspace: Workspace) -> tuple[PinholeCapture, Photos]:
-    """The normalised capture and its training views' images, read when they are asked for. Raises
-    In2nError("no_capture")."""
+    """The normalised capture, and its training views' images, read when they are asked for.
+
+    Args:
+        workspace: Where the capture was imported.
+
+    Raises:
+        In2nError: "no_capture", "bad_capture", "cannot_write".
+    """
     capture = load_capture(workspace)
     return capture, Photos(workspace, capture.training_views)
 
@@ -125,11 +141,22 @@ def _why_not(state: dict, wanted: Provenance, last_versions: dict) -> str | None
 def start(
     capture: PinholeCapture, images: Photos, settings: NerfSettings, seed: int, device: torch.device, report: Reporter
 ) -> tuple[Trainer, Scene, dict]:
-    """An untrained reconstruction: its trainer, the scene that it trains, and the state that goes with its
-    checkpoints.
+    """An untrained reconstruction.
+
+    Args:
+        capture: Normalised.
+        images: Of its training views.
+        settings: The NeRF's sizes, and how it is trained.
+        seed: Of the first weights, the pixels, the jitter and the backgrounds.
+        device: What it trains on.
+        report: Told of every photo that is read, and asked whether the job was cancelled.
+
+    Returns:
+        Its trainer, the scene that it trains, and the state that goes with its checkpoints.
 
     Raises:
-        In2nError: "bad_capture" where the cameras lie too far apart for float32.
+        In2nError: "bad_capture" where the cameras lie too far apart for float32, "missing_file", "bad_image".
+        Cancelled.
     """
     scale = SceneTransform.of([view.camera for view in capture.views]).scale
     if not np.finfo(np.float32).tiny <= scale <= np.finfo(np.float32).max:
@@ -190,9 +217,19 @@ def _train(
 
 
 def held_out_psnr(scene: Scene, workspace: Workspace, report: Reporter) -> float | None:
-    """Mean PSNR over the held-out views in dB; captures with alpha are compared over white.
+    """Mean PSNR over the held-out views; captures with alpha are compared over white.
 
-    None where there are no held-out views, or where every pixel is the photo's. Raises In2nError("diverged").
+    Args:
+        scene: The trained scene.
+        workspace: Where its photos are.
+        report: Asked whether the job was cancelled.
+
+    Returns:
+        dB; None where there are no held-out views, or where every pixel of one is the photo's.
+
+    Raises:
+        In2nError: "diverged" where the renders hold numbers that are none, "missing_file", "bad_image", "bad_capture".
+        Cancelled.
     """
     views = scene.capture.held_out_views
     if not views:
@@ -222,6 +259,13 @@ def _preview(scene: Scene, folder: Path, report: Reporter) -> None:
 
 
 def capture_fingerprint(capture: PinholeCapture) -> str:
-    """Changes when the views' cameras, images' names or split change: how the last version knew its captures."""
+    """How the last version knew its captures: it changes with the views' cameras, names, images' names or split.
+
+    Args:
+        capture: Normalised.
+
+    Returns:
+        16 hexadecimal digits.
+    """
     text = json.dumps([(v.name, v.image, v.held_out, v.camera.to_json()) for v in capture.views])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -33,7 +33,11 @@ class RayBundle:
         return self.origins.shape[0]
 
     def split(self, rays: int) -> list[RayBundle]:
-        """Bundles of at most so many rays, in order."""
+        """The bundle in parts, in order.
+
+        Args:
+            rays: Of a part at most.
+        """
         views = repeat(None) if self.views is None else self.views.split(rays)
         return [RayBundle(*part) for part in zip(self.origins.split(rays), self.directions.split(rays), views)]
 

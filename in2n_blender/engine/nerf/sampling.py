@@ -27,7 +27,14 @@ def contract(positions: torch.Tensor) -> torch.Tensor:
 
 
 def to_unit_cube(positions: torch.Tensor) -> torch.Tensor:
-    """Contracted positions (..., 3) mapped to [0, 1], as the grid encoding wants them."""
+    """Positions contracted and mapped to [0, 1], as the grid encoding wants them.
+
+    Args:
+        positions: (..., 3) in normalised scene units.
+
+    Returns:
+        (..., 3) in [0, 1].
+    """
     return (contract(positions) + 2) / 4
 
 
@@ -44,7 +51,14 @@ def distance_to_spacing(distance: torch.Tensor) -> torch.Tensor:
 
 
 def spacing_to_distance(spacing: torch.Tensor) -> torch.Tensor:
-    """The inverse of `distance_to_spacing`."""
+    """The inverse of `distance_to_spacing`.
+
+    Args:
+        spacing: Of any shape, in [0, 1).
+
+    Returns:
+        Of the same shape, in normalised scene units.
+    """
     return torch.where(spacing < 0.5, spacing * 2, 0.5 / (1 - spacing).clamp(min=1e-6))
 
 
@@ -69,7 +83,14 @@ def uniform_bins(rays: int, samples: int, device, jitter: torch.Generator | None
 
 @lru_cache
 def spacing_range(near: float) -> tuple[float, float]:
-    """The spacings of the distances `near` (normalised scene units) and FAR, for which bins of 0 and 1 stand."""
+    """The spacings between which the bins of a ray lie: a bin of 0 stands for `near`, a bin of 1 for FAR.
+
+    Args:
+        near: Where rays begin, in normalised scene units.
+
+    Returns:
+        The spacings of `near` and of FAR, in [0, 1).
+    """
     low, high = distance_to_spacing(torch.tensor([near, FAR])).tolist()
     return low, high
 
@@ -119,7 +140,14 @@ def place_samples(origins: torch.Tensor, directions: torch.Tensor, bins: torch.T
 
 
 def place_samples_torch(origins: torch.Tensor, directions: torch.Tensor, bins: torch.Tensor, near: float) -> Samples:
-    """The twin of `place_samples` in plain torch, differentiable in the rays."""
+    """The twin of `place_samples` in plain torch, differentiable in the rays.
+
+    Args:
+        origins: (rays, 3) in normalised scene units.
+        directions: (rays, 3) of unit length.
+        bins: (rays, samples + 1) ascending in [0, 1].
+        near: Where rays begin, in normalised scene units.
+    """
     low, high = spacing_range(near)
     distances = spacing_to_distance(low + bins * (high - low))
     starts, ends = distances[:, :-1], distances[:, 1:]

@@ -84,13 +84,27 @@ class Scene:
         return RenderedView(color.clamp(0, 1).view(*shape, 3), alpha.view(shape), depth.view(shape))
 
     def over_background(self, rendered) -> torch.Tensor:
-        """Rendered rays over white behind captures with alpha, else over the last sample's colour: (rays, 3) sRGB."""
+        """Rendered rays over white behind captures with alpha, else over the last sample's colour.
+
+        Args:
+            rendered: A `Rendered` or `RenderedRays`, of which color, alpha and last_color are used.
+
+        Returns:
+            (rays, 3) sRGB.
+        """
         missing = (1 - rendered.alpha)[:, None]
         return rendered.color + missing * (1.0 if self.has_alpha else rendered.last_color)
 
     @torch.no_grad()
     def density(self, points: torch.Tensor) -> torch.Tensor:
-        """Points (n, 3) in capture coordinates -> densities (n,) per capture unit, on the CPU."""
+        """The density at points.
+
+        Args:
+            points: (n, 3) in capture coordinates.
+
+        Returns:
+            (n,) per capture unit, on the CPU.
+        """
         return (self.model.field.density(self._in_unit_cube(points)) * self.transform.scale).cpu()
 
     @torch.no_grad()
@@ -164,9 +178,13 @@ def rays_a_chunk(settings: NerfSettings, device: torch.device, memory_mb: float 
 
 
 def bytes_a_ray(settings: NerfSettings) -> int:
-    """What rendering a ray holds at its peak, in bytes.
+    """What rendering a ray holds at its peak: its samples' positions in a few forms, encodings and layers of the MLP.
 
-    For every sample its position in a few forms, its encoding and the MLP's layers, float32.
+    Args:
+        settings: The model's.
+
+    Returns:
+        Bytes, all numbers being float32.
     """
     encoded = settings.levels * settings.features
     sample = 16 + 2 * encoded + 18 + settings.appearance + 2 * settings.hidden * settings.hidden_layers

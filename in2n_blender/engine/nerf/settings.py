@@ -94,6 +94,9 @@ class NerfSettings:
     def from_json(cls, values: object) -> NerfSettings:
         """The settings that a checkpoint holds, checked; those that came after it have their defaults.
 
+        Args:
+            values: What `to_json` gave, of this version or an earlier one; anything else is refused.
+
         Raises:
             ValueError: What is wrong, in a sentence.
         """
@@ -184,5 +187,13 @@ def with_options(settings: NerfSettings, appearance: bool, refine_cameras: bool,
 
 
 def settings_for(preset: str, device_type: str) -> NerfSettings:
-    """The settings of a preset ("draft", "standard", "full") on a kind of device ("cpu", "cuda", "mps")."""
+    """The settings of a preset on a kind of device.
+
+    Args:
+        preset: "draft", "standard" or "full".
+        device_type: torch's name: "cuda" and "mps" have the GPU's sizes, all others the CPU's.
+
+    Raises:
+        KeyError: There is no such preset.
+    """
     return (GPU if device_type in ("cuda", "mps") else CPU)[preset]

@@ -115,14 +115,25 @@ class Trainer:
         return photometric, loss + self.regularisers(rendered)
 
     def regularisers(self, rendered: Rendered) -> torch.Tensor:
-        """The interlevel loss and the weighted penalties on the rays' weights, a scalar."""
+        """The interlevel loss, and the distortion and nearness losses by the settings' factors.
+
+        Args:
+            rendered: Rays as the model renders them.
+
+        Returns:
+            A scalar, the mean over the rays.
+        """
         interlevel, distortion, nearness = ray_losses(
             rendered.bins, rendered.weights, rendered.proposal_bins, rendered.proposal_weights
         )
         return interlevel + self.settings.distortion * distortion + self.settings.nearness * nearness
 
     def descend(self, loss: torch.Tensor) -> None:
-        """One optimiser step down `loss`, a scalar, counted."""
+        """One optimiser step down a loss, counted.
+
+        Args:
+            loss: A scalar with a gradient in the model's parameters.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

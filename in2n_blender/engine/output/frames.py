@@ -87,13 +87,25 @@ def render_path(request: RenderPath, report: Reporter) -> dict:
 
 
 def frame_provenance(path: CameraPath, frame: PathFrame, weights: str | None) -> Provenance:
-    """What a frame is made from: its camera, the scene's weights, and the unit of its depth."""
+    """What a frame is made from: its camera, the scene's weights, and the unit of its depth.
+
+    Args:
+        path: The frame's path; its `unit_scale` is units of the depth to a capture unit.
+        frame: One of the path's.
+        weights: The scene's content hash, as `scene_hash` gives it.
+    """
     settings = {"camera": frame.camera.to_json(), "unit_scale": path.unit_scale}
     return Provenance("frame", settings, {SCENE: weights})
 
 
 def is_rendered(folder: Path, number: int, made_from: str) -> bool:
-    """Whether both files of a frame are there and made from this."""
+    """Whether both files of a frame, PNG and EXR, are there and made from this.
+
+    Args:
+        folder: Of the path's frames.
+        number: The frame's.
+        made_from: The hash of the frame's provenance.
+    """
     return all(provenance_of(folder / f"{number:04d}.{kind}") == made_from for kind in KINDS)
 
 

@@ -19,11 +19,20 @@ VERTICES, INDICES = 34962, 34963
 def glb_bytes(
     positions: np.ndarray, normals: np.ndarray, colors_srgb: np.ndarray, faces: np.ndarray, name: str
 ) -> bytes:
-    """A GLB file with one unlit mesh (the colours of a capture hold its light already).
+    """A GLB file (glTF 2.0) with one unlit mesh: the colours of a capture hold its light already.
 
-    positions, normals: (vertices, 3) with z up, as in the capture; written with y up, as glTF wants, so that Blender's
-    importer, which turns y up into z up, gives the capture's coordinates back. colors_srgb: (vertices, 3) in [0, 1].
-    faces: (faces, 3).
+    Written with y up, as glTF wants, so that Blender's importer, which turns y up into z up, gives the capture's
+    coordinates back.
+
+    Args:
+        positions: (vertices, 3) with z up, as in the capture.
+        normals: (vertices, 3) with z up, of unit length.
+        colors_srgb: (vertices, 3) in [0, 1]; in the file linear, in 16 bits.
+        faces: (faces, 3) indices of vertices.
+        name: Of the node, the mesh and the material.
+
+    Returns:
+        The file's content.
     """
     linear = np.round(srgb_to_linear(np.clip(colors_srgb, 0, 1)) * 65535).astype("<u2")
     opaque = np.column_stack([linear, np.full(len(linear), 65535, "<u2")])

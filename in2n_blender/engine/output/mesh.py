@@ -73,7 +73,16 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
 
 
 def is_of_scene(workspace: Workspace, edit: str | None) -> bool:
-    """Whether the mesh of an edit, or of the reconstruction for None, is there and of its scene as it now is."""
+    """Whether a mesh is there and of its scene as that now is.
+
+    Args:
+        workspace: Where both are.
+        edit: The edit's name; None: the reconstruction.
+
+    Raises:
+        In2nError: "bad_name".
+        OSError: The checkpoint cannot be read.
+    """
     made = Provenance.from_json(_record(workspace.mesh(edit, ".json")).get("provenance"))
     there = workspace.mesh(edit, ".glb").is_file()
     return there and made is not None and made.inputs.get(SCENE) == scene_hash(result_folder(workspace, edit))
@@ -106,7 +115,15 @@ def _refuse_foreign(record_file: Path, files: list[Path]) -> None:
 
 
 def write_ply(path: Path, mesh: ColoredMesh) -> None:
-    """Binary PLY with normals and 8-bit sRGB vertex colours. Raises In2nError when it cannot be written."""
+    """Write a mesh as binary PLY, with normals and 8-bit sRGB vertex colours.
+
+    Args:
+        path: The file; replaced whole.
+        mesh: In capture coordinates, as it is written.
+
+    Raises:
+        In2nError: "disk_full", "cannot_write".
+    """
     import trimesh
 
     colors = np.column_stack([to_bytes(mesh.colors_srgb), np.full(len(mesh.vertices), 255, np.uint8)])
@@ -116,6 +133,15 @@ def write_ply(path: Path, mesh: ColoredMesh) -> None:
 
 
 def write_glb(path: Path, mesh: ColoredMesh, name: str) -> None:
-    """Binary glTF with vertex colours; y up in the file, the capture's z up again in Blender."""
+    """Write a mesh as binary glTF with vertex colours.
+
+    Args:
+        path: The file; replaced whole.
+        mesh: In capture coordinates; y is up in the file, the capture's z up again in Blender.
+        name: What Blender calls it.
+
+    Raises:
+        In2nError: "disk_full", "cannot_write".
+    """
     with atomic_path(path) as temporary:
         temporary.write_bytes(glb_bytes(mesh.vertices, mesh.normals, mesh.colors_srgb, mesh.faces, name))

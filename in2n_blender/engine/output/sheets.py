@@ -64,18 +64,19 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], cell: int = 
 def before_after_gif(
     path: Path, before: Sequence[np.ndarray], after: Sequence[np.ndarray], fps: float, labels=("before", "after")
 ) -> None:
-    """An endless GIF of both sequences side by side. All frames share one palette, so that still surfaces do not
-    flicker.
+    """An endless GIF of both sequences side by side.
+
+    All frames share one palette, so that still surfaces do not flicker.
 
     Args:
         path: The file; replaced whole.
-        before: (height, width, 3) sRGB images.
+        before: (height, width, 3) sRGB images, float in [0, 1] or uint8.
         after: As many.
         fps: Frames a second; a GIF shows at most 50.
         labels: Of the two sequences.
 
     Raises:
-        In2nError: When it cannot be written.
+        In2nError: "disk_full", "cannot_write".
     """
     frames = [contact_strip([a, b], labels, ANIMATION_SIDE) for a, b in zip(before, after)]
     palette = _shared_palette(frames)
@@ -166,7 +167,15 @@ def versions() -> dict[str, str]:
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """At most `wanted` indices below `count`, evenly spaced, first and last among them where there is more than one."""
+    """Evenly spaced indices, the first and, where there is more than one, the last among them.
+
+    Args:
+        count: The indices are below it.
+        wanted: At most so many.
+
+    Returns:
+        Ascending; empty for a count of 0.
+    """
     return sorted({round(i) for i in np.linspace(0, count - 1, min(count, wanted))}) if count else []
 
 

@@ -78,11 +78,20 @@ def mesh_of_scene(scene: Scene, resolution: int, report: Reporter) -> tuple[Colo
 
 
 def sample_density(scene, resolution: int, report: Reporter) -> DensityGrid:
-    """The scene's density on a grid over its bounds, cubic voxels.
+    """The scene's density on a grid of cubic voxels over its bounds.
+
+    Args:
+        scene: A Scene, or anything else with its `bounds` and `density`.
+        resolution: Grid points along the longest side of the bounds.
+        report: Told how far it is, and asked whether the job was cancelled.
+
+    Returns:
+        The grid, at least two points along each axis.
 
     Raises:
         In2nError: "empty_mesh" where what the capture's points bound has no extent.
         ValueError: For a resolution below 2.
+        Cancelled.
     """
     if resolution < 2:
         raise ValueError(f"resolution {resolution}")
@@ -107,15 +116,23 @@ def sample_density(scene, resolution: int, report: Reporter) -> DensityGrid:
 
 
 def surface_threshold(scene, grid: DensityGrid, report: Reporter) -> float:
-    """The density of the mesh's surface, per capture unit: half of the median density where the training views see
-    surfaces.
+    """The density of the mesh's surface: half of the median density where the training views see surfaces.
 
     How dense a NeRF's surfaces are depends on how it was trained, not on the grid. Where the views see next to nothing
     in the grid, it is the density at which HALVING_VOXELS voxels hide half of what is behind them, exp(-sigma * length)
     = 1/2, and at most half of what the densest thousandth of the voxels reach.
 
+    Args:
+        scene: In capture coordinates.
+        grid: Of its density.
+        report: Asked whether the job was cancelled.
+
+    Returns:
+        A density per capture unit.
+
     Raises:
         In2nError: "empty_mesh" where nothing is dense.
+        Cancelled.
     """
     seen = _seen_densities(scene, grid, report)
     if len(seen) >= 100 and np.median(seen) > 0:
@@ -152,12 +169,13 @@ def _seen_densities(scene, grid: DensityGrid, report: Reporter) -> np.ndarray:
 
 
 def marching_cubes(grid: DensityGrid, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """The density's isosurface (Lewiner et al. 2003, "Efficient implementation of marching cubes' cases with
-    topological guarantees"); open where it meets the border of the grid.
+    """The density's isosurface; open where it meets the border of the grid.
+
+    Lewiner et al. 2003, "Efficient implementation of marching cubes' cases with topological guarantees".
 
     Args:
         grid: The density.
-        threshold: Its value at the surface.
+        threshold: Its value at the surface, per capture unit.
 
     Returns:
         Vertices (v, 3) float32 in capture coordinates, faces (f, 3) int64.
@@ -222,7 +240,15 @@ def simplify(vertices: np.ndarray, faces: np.ndarray, most_faces: int = MOST_FAC
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted means of the faces' normals, unit length, (v, 3) float32."""
+    """Normals of vertices: means of the normals of the faces around, weighted by the faces' areas.
+
+    Args:
+        vertices: (v, 3).
+        faces: (f, 3), counter-clockwise seen from outside.
+
+    Returns:
+        (v, 3) float32, outwards, of unit length; zero for a vertex of no face.
+    """
     a, b, c = (vertices[faces[:, corner]].astype(np.float64) for corner in range(3))
     face_normals = np.cross(b - a, c - a)
     normals = np.zeros((len(vertices), 3))

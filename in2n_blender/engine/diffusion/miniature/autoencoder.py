@@ -21,7 +21,14 @@ LUMA_CHROMA = (
 
 
 def cosine_basis(size: int) -> torch.Tensor:
-    """Orthonormal DCT-II basis, shape (frequency, position) = (size, size)."""
+    """The orthonormal basis of the discrete cosine transform, DCT-II (Ahmed et al. 1974).
+
+    Args:
+        size: positions of a block along an axis, in pixels.
+
+    Returns:
+        (frequency, position) = (size, size) float64.
+    """
     position = torch.arange(size, dtype=torch.float64) + 0.5
     frequency = torch.arange(size, dtype=torch.float64)
     basis = torch.cos(math.pi / size * frequency[:, None] * position[None]) * math.sqrt(2 / size)
@@ -66,7 +73,15 @@ class BlockTransformAutoencoder(ModelMixin, ConfigMixin):
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """Images to a posterior without variance.
 
-        Raises `ValueError` when height or width is no multiple of 4.
+        Args:
+            x: (batch, 3, height, width) in [-1, 1].
+            return_dict: whether the posterior comes in diffusers' own output, else in a tuple.
+
+        Returns:
+            The posterior over latents (batch, 48, height / 4, width / 4).
+
+        Raises:
+            ValueError: height or width is no multiple of 4.
         """
         if x.shape[-2] % BLOCK or x.shape[-1] % BLOCK:
             raise ValueError(f"height and width must be multiples of {BLOCK}, not {tuple(x.shape[-2:])}")
@@ -77,16 +92,40 @@ class BlockTransformAutoencoder(ModelMixin, ConfigMixin):
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(self, z: torch.Tensor, return_dict: bool = True, generator=None) -> DecoderOutput | tuple:
-        """Latents to images; the exact inverse of `encode`."""
+        """Latents to images; the exact inverse of `encode`.
+
+        Args:
+            z: (batch, 48, height / 4, width / 4).
+            return_dict: whether the images come in diffusers' own output, else in a tuple.
+            generator: not used; diffusers' pipelines hand one over.
+
+        Returns:
+            (batch, 3, height, width), in [-1, 1] for latents of such images.
+        """
         bands = z * self.deviations.to(z.dtype)[:, None, None]
         images = functional.conv_transpose2d(bands, self.kernel.to(z.dtype), stride=BLOCK)
         return DecoderOutput(sample=images) if return_dict else (images,)
 
     def forward(self, sample: torch.Tensor) -> torch.Tensor:
+        """Encode images and decode them again: the same images, but for rounding.
+
+        Args:
+            sample: (batch, 3, height, width) in [-1, 1].
+
+        Returns:
+            Of the same shape.
+        """
         return self.decode(self.encode(sample).latent_dist.mode()).sample
 
 
 def measure_band_deviations(images: torch.Tensor) -> tuple[float, ...]:
-    """Standard deviation of each band over `images` (batch, 3, height, width) in [-1, 1]; 48 numbers."""
+    """Standard deviation of each band over images: the `band_deviations` of an autoencoder for such images.
+
+    Args:
+        images: (batch, 3, height, width) in [-1, 1], height and width multiples of 4.
+
+    Returns:
+        48 numbers, each at least 0.001.
+    """
     bands = BlockTransformAutoencoder().encode(images).latent_dist.mode()
     return tuple(float(value) for value in bands.std(dim=(0, 2, 3)).clamp(min=1e-3))

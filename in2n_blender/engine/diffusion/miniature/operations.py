@@ -13,7 +13,14 @@ PENCIL_BLUR = 2.0
 
 
 def luma(images: torch.Tensor) -> torch.Tensor:
-    """Rec. 709 luma, (batch, 1, height, width)."""
+    """Rec. 709 luma.
+
+    Args:
+        images: (batch, 3, height, width) sRGB in [0, 1].
+
+    Returns:
+        (batch, 1, height, width) in [0, 1].
+    """
     weights = torch.tensor(LUMA, dtype=images.dtype, device=images.device)[:, None, None]
     return (images * weights).sum(dim=1, keepdim=True)
 
@@ -88,7 +95,15 @@ OPERATIONS = {
 
 
 def gaussian_blur(images: torch.Tensor, deviation: float) -> torch.Tensor:
-    """Separable Gaussian blur with `deviation` in pixels, edges repeated."""
+    """Separable Gaussian blur, edges repeated.
+
+    Args:
+        images: (batch, channels, height, width).
+        deviation: standard deviation in pixels; the window reaches three of them to each side.
+
+    Returns:
+        Of the same shape.
+    """
     radius = int(3 * deviation)
     position = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
     kernel = torch.exp(-0.5 * (position / deviation) ** 2)

@@ -1,5 +1,7 @@
-"""Warp kernels on torch tensors: one source serves CPU and CUDA. On a CPU a launch is split over threads, since Warp
-takes one."""
+"""Warp kernels on torch tensors: one source serves CPU and CUDA.
+
+On a CPU a launch is split over threads, since Warp takes one.
+"""
 
 import os
 import threading
@@ -26,7 +28,11 @@ def warp():
 
 
 def available(device: torch.device) -> bool:
-    """Whether Warp has this kind of device; where it has not, the twins in torch serve."""
+    """Whether Warp has this kind of device; where it has not, the twins in torch serve.
+
+    Args:
+        device: Where the tensors are.
+    """
     return device.type in ("cpu", "cuda")
 
 
@@ -70,7 +76,15 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def side_by_side(function: Callable, pieces: Iterable) -> list:
-    """`function` of every piece, on a CPU's threads at once; torch takes one thread in each."""
+    """A function of every piece, on a CPU's threads at once; torch takes one thread in each.
+
+    Args:
+        function: Called with one piece; what it raises is raised here.
+        pieces: Any number of them.
+
+    Returns:
+        What the function returns, in the order of the pieces.
+    """
     return list(_pool().map(function, pieces))
 
 
@@ -95,16 +109,28 @@ def launch_over_rays(kernel, tensors: list[tuple], rest: list, threads: int | No
 
 
 def vec3s(values: torch.Tensor):
-    """(n, 3) float32 as a Warp array of vec3."""
+    """A tensor's memory as a Warp array of vec3.
+
+    Args:
+        values: (..., 3) float32, contiguous.
+    """
     return warp().from_torch(values, dtype=warp().vec3)
 
 
 def vectors(values: torch.Tensor):
-    """(..., k) float32 as a Warp array of vectors of length k."""
+    """A tensor's memory as a Warp array of vectors.
+
+    Args:
+        values: (..., k) float32, contiguous; k is the length of a vector.
+    """
     wp = warp()
     return wp.from_torch(values, dtype=wp.types.vector(length=values.shape[-1], dtype=wp.float32))
 
 
 def numbers(values: torch.Tensor):
-    """float32 of any shape as a Warp array of numbers."""
+    """A tensor's memory as a Warp array of numbers.
+
+    Args:
+        values: float32 of any shape.
+    """
     return warp().from_torch(values, dtype=warp().float32)
