@@ -19,14 +19,27 @@ PHOTO_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def psnr_db(images: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio -10 log10(mean squared error) of each image; inputs (batch, 3, h, w) in [0, 1]."""
+    """Peak signal-to-noise ratio of each image: -10 log10(mean squared error).
+
+    Args:
+        images: (batch, 3, h, w) float, sRGB in [0, 1].
+        truth: The same shape.
+
+    Returns:
+        (batch,) in dB, 100 at most.
+    """
     return -10 * torch.log10(((images - truth) ** 2).mean(dim=(1, 2, 3)).clamp(min=1e-10))
 
 
 def nearest_truth(edits: torch.Tensor, truths: torch.Tensor) -> torch.Tensor:
-    """Which instruction's truth each edit is nearest to by squared error, (batch,) int64.
+    """Which instruction's truth each edit is nearest to by squared error.
 
-    edits: (batch, 3, h, w). truths: (instructions, batch, 3, h, w).
+    Args:
+        edits: (batch, 3, h, w) float, sRGB in [0, 1].
+        truths: (instructions, batch, 3, h, w), what each instruction makes of the same views.
+
+    Returns:
+        (batch,) int64, the instruction's number.
     """
     return ((truths - edits[None]) ** 2).mean(dim=(2, 3, 4)).argmin(dim=0)
 
@@ -41,10 +54,20 @@ def evaluate(
 ) -> tuple[dict, torch.Tensor]:
     """Edit held-out views from pure noise by every instruction, each view by another of its paraphrases.
 
-    steps: of denoising, None for the editor's own number.
+    Args:
+        weights: The editor's folder, in the diffusers layout.
+        rendered: The held-out views and their rendered edits.
+        device: Where the editor runs.
+        views: How many views are edited, at most.
+        steps: Of denoising; None: the editor's own number.
+        batch: Views edited at once.
 
-    Returns the result (per instruction psnr_db, right_instruction_share, and the same for paraphrases only; the means)
-    and the edits (instructions, views, 3, h, w). Raises ValueError without held-out views.
+    Returns:
+        The result (per instruction psnr_db, right_instruction_share, and the same for paraphrases only; the means), and
+        the edits, (instructions, views, 3, h, w) float32, sRGB in [0, 1].
+
+    Raises:
+        ValueError: Without held-out views.
     """
     chosen = spread(len(rendered.views), views)
     if not chosen:
@@ -113,8 +136,21 @@ def _row(instruction: Instruction, edited: torch.Tensor, truths: torch.Tensor, n
 
 
 def evaluate_to_folder(weights: Path, cache: Path, out: Path, device: torch.device, views: int = 24) -> dict:
-    """`evaluate` on the held-out scenes of `cache`; writes `out/result.json` and `out/sheet.png`, returns the
-    result."""
+    """`evaluate` on a cache's held-out scenes, written as result.json and sheet.png.
+
+    Args:
+        weights: The editor's folder, in the diffusers layout.
+        cache: The folder of the rendered pairs.
+        out: Where the two files go; made where it is missing.
+        device: Where the editor runs.
+        views: How many views are edited, at most.
+
+    Returns:
+        The result, as `evaluate`.
+
+    Raises:
+        ValueError: Without held-out views.
+    """
     rendered = RenderedPairs(cache, held_out=True)
     result, edits = evaluate(weights, rendered, device, views)
     out.mkdir(parents=True, exist_ok=True)
@@ -130,10 +166,20 @@ def evaluate_to_folder(weights: Path, cache: Path, out: Path, device: torch.devi
 def photo_sheet(
     weights: Path, folder: Path, device: torch.device, count: int = SHEET_VIEWS, side: int = 160
 ) -> Image.Image:
-    """How the editor does on photographs, of which nobody knows the truth: `count` of a folder's, square, edited by
-    every instruction.
+    """How the editor does on photographs, of which nobody knows the truth: each edited by every instruction.
 
-    Raises In2nError("no_photos") where the folder holds none.
+    Args:
+        weights: The editor's folder, in the diffusers layout.
+        folder: PNG and JPEG files, of which some are taken, evenly spread.
+        device: Where the editor runs.
+        count: How many are taken, at most.
+        side: Pixels a side, to which they are cropped and scaled.
+
+    Returns:
+        The sheet, a row for each photograph.
+
+    Raises:
+        In2nError: "no_photos" where the folder holds none.
     """
     paths = (
         sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES) if folder.is_dir() else []
@@ -153,7 +199,12 @@ def photo_sheet(
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most `most` indices spread over range(count)."""
+    """Indices spread evenly over range(count).
+
+    Args:
+        count: How many there are to choose from.
+        most: How many are chosen, at most.
+    """
     return sorted({int(index) for index in np.linspace(0, count - 1, min(count, most))}) if count else []
 
 
@@ -162,7 +213,11 @@ def draw_sheet(
 ) -> Image.Image:
     """A row for each view: the original, then for each instruction the edit, with its truth in the row below.
 
-    originals: (views, 3, h, w). edits, truths: (instructions, views, 3, h, w).
+    Args:
+        originals: (views, 3, h, w) float, sRGB in [0, 1].
+        edits: (instructions, views, 3, h, w), the same.
+        titles: The instructions' names, over their columns.
+        truths: As `edits`; None: no truths are shown.
     """
     views, _, height, width = originals.shape
     rows = 2 if truths is not None else 1

@@ -30,13 +30,27 @@ class Miniature:
     scheduler: DDIMScheduler
 
     def to(self, device: torch.device) -> "Miniature":
-        """All networks to a device, in place."""
+        """Move all networks to a device, in place.
+
+        Args:
+            device: Where they run.
+
+        Returns:
+            The same miniature.
+        """
         for network in (self.vae, self.unet, self.text_encoder):
             network.to(device)
         return self
 
     def tokens(self, texts: list[str]) -> torch.Tensor:
-        """Token ids, (texts, TEXT_LENGTH) int64."""
+        """The token ids of texts, cut or padded to TEXT_LENGTH.
+
+        Args:
+            texts: The instructions.
+
+        Returns:
+            (texts, TEXT_LENGTH) int64.
+        """
         return self.tokenizer(
             texts,
             padding="max_length",
@@ -46,9 +60,13 @@ class Miniature:
         ).input_ids
 
     def save(self, folder: Path, half: bool = True) -> None:
-        """Write the folder; the UNet and the text encoder as float16 unless `half` is False.
+        """Write the networks as a folder in the diffusers layout.
 
         The transform stays float32: in half precision it would not be exact.
+
+        Args:
+            folder: Made where it is missing.
+            half: Whether the UNet and the text encoder are written as float16.
         """
         self.vae.save_pretrained(folder / "vae")
         self.scheduler.save_pretrained(folder / "scheduler")
@@ -60,7 +78,11 @@ class Miniature:
 
     @staticmethod
     def load(folder: Path) -> "Miniature":
-        """Read the folder, in float32."""
+        """Read what `save` wrote, in float32.
+
+        Args:
+            folder: In the diffusers layout.
+        """
         return Miniature(
             BlockTransformAutoencoder.from_pretrained(folder / "vae", local_files_only=True),
             UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True, torch_dtype=torch.float32),
@@ -71,7 +93,13 @@ class Miniature:
 
 
 def build_miniature(band_deviations: tuple[float, ...], tokenizer: CLIPTokenizer) -> Miniature:
-    """Untrained networks."""
+    """The miniature, with untrained networks.
+
+    Args:
+        band_deviations: The standard deviation of each of the transform's BANDS bands, as `measure_band_deviations`
+            gives them.
+        tokenizer: As `build_tokenizer` makes it.
+    """
     return Miniature(
         BlockTransformAutoencoder(band_deviations=band_deviations),
         build_unet(),
@@ -108,7 +136,11 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """Two layers of width 128 over at most 24 tokens."""
+    """Two layers of width TEXT_WIDTH over at most TEXT_LENGTH tokens.
+
+    Args:
+        tokenizer: Gives the size of the vocabulary and the numbers of the special tokens.
+    """
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -127,8 +159,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule, rescaled to end in pure noise; the network predicts the clean latent
-    ("sample").
+    """Stable Diffusion's noise schedule, rescaled to end in pure noise; the network predicts the clean latent.
 
     Without the rescaling (Lin et al. 2023, Common Diffusion Noise Schedules and Sample Steps are Flawed) the noisiest
     latent still tells the edit's mean tone, and the network would learn to look for it there.
@@ -149,7 +180,11 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A byte-pair tokenizer trained on the instructions, in which each of their words is one token."""
+    """A byte-pair tokenizer trained on the instructions, in which each of their words is one token.
+
+    Args:
+        folder: Where its files go; made where it is missing.
+    """
     tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

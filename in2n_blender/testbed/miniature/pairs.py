@@ -46,9 +46,18 @@ def start_rendering(
     python: str = sys.executable,
     threads: int = 1,
 ) -> subprocess.Popen:
-    """Start rendering scenes into `cache`; the renderer's output goes to `cache/render.log`.
+    """Start rendering scenes into a cache; what the renderer prints goes to render.log there.
 
-    python: a Python that can import bpy, or the program `blender` itself.
+    Args:
+        cache: The folder of the rendered pairs, made where it is missing.
+        first: The number of the first scene.
+        scenes: How many there are to be.
+        photographs: A folder of pictures that textures may show.
+        python: A Python that can import bpy, or the program `blender` itself.
+        threads: Of the renderer.
+
+    Returns:
+        The renderer's process.
     """
     cache.mkdir(parents=True, exist_ok=True)
     arguments = ["--cache", str(cache), "--first", str(first), "--scenes", str(scenes), "--threads", str(threads)]
@@ -64,7 +73,15 @@ def start_rendering(
 
 
 def write_photographs(folder: Path, longest_side: int = 512) -> Path:
-    """Write the photographs that come inside scikit-image's wheel to `folder` as PNG; nothing is downloaded."""
+    """Write the photographs inside scikit-image's wheel as PNG files; nothing is downloaded.
+
+    Args:
+        folder: Where they go, made where it is missing; files that are there are kept.
+        longest_side: In pixels; larger photographs are scaled down.
+
+    Returns:
+        The folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     source = Path(skimage.data.__file__).parent
     for name in PHOTOGRAPHS:
@@ -103,13 +120,30 @@ class RenderedPairs:
         return len(self.views)
 
     def pair(self, view: int, edit: str) -> torch.Tensor:
-        """(2, 3, size, size) float32 in [0, 1]: the original and its true `edit`."""
+        """A view and its true edit.
+
+        Args:
+            view: Its number.
+            edit: One of `edits`.
+
+        Returns:
+            (2, 3, size, size) float32, sRGB in [0, 1]: the original, then the edit.
+        """
         pictures = self.views[view]
         return pictures[[0, self.edits.index(edit)]].float() / 255
 
 
 def true_edit(rendered: RenderedPairs, view: int, instruction: Instruction) -> torch.Tensor:
-    """The right answer to `instruction` for one view, (3, size, size) float32 in [0, 1]."""
+    """The right answer to an instruction for one view.
+
+    Args:
+        rendered: The rendered views.
+        view: The view's number.
+        instruction: What is asked for: a rendered edit, or a function of the picture.
+
+    Returns:
+        (3, size, size) float32, sRGB in [0, 1].
+    """
     if instruction.rendered:
         return rendered.pair(view, instruction.name)[1]
     return OPERATIONS[instruction.name](rendered.views[view][:1].float() / 255)[0]
@@ -125,11 +159,20 @@ class PairSampler:
         self.share /= self.share.sum()
 
     def spawn(self, count: int) -> list["PairSampler"]:
-        """`count` samplers over the same pictures, with random numbers of their own."""
+        """Samplers over the same pictures, each with random numbers of its own.
+
+        Args:
+            count: How many.
+        """
         return [PairSampler(self.rendered, self.photographs, seed) for seed in self.random.integers(2**31, size=count)]
 
     def batch(self, count: int, size: int) -> Batch:
-        """`count` pairs of size x size pixels."""
+        """Draw pairs, each with one of its instruction's paraphrases.
+
+        Args:
+            count: How many.
+            size: Pixels a side.
+        """
         originals, edits, texts = [], [], []
         drawn = sorted(self.random.choice(len(INSTRUCTIONS), size=count, p=self.share))
         for number in dict.fromkeys(drawn):
@@ -217,7 +260,14 @@ class PairSampler:
 
 
 def load_photographs(folder: Path) -> list[torch.Tensor]:
-    """All PNG pictures of `folder` at full, half and quarter size, each (3, height, width) uint8."""
+    """A folder's PNG pictures, each at its full size, at a half and at a third of it.
+
+    Args:
+        folder: Where they lie.
+
+    Returns:
+        (3, height, width) uint8 sRGB each; without those of less than 128 pixels a side.
+    """
     pictures = []
     for path in sorted(folder.glob("*.png")):
         picture = Image.open(path).convert("RGB")

@@ -52,7 +52,17 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> int:
-    """Entry point of `train-miniature`; returns the exit code."""
+    """Run `train-miniature`.
+
+    Args:
+        argv: Its command line.
+
+    Returns:
+        The exit code: 0 done, 1 something the user can mend, 130 interrupted.
+
+    Raises:
+        SystemExit: From argparse.
+    """
     try:
         _run(_parse(argv))
     except In2nError as error:

@@ -67,13 +67,25 @@ class Trainer:
                 yield f"{part}.{name}", value
 
     def rate(self, fraction: float) -> float:
-        """Learning rate: linear warm-up, constant, cosine to zero from `decay_from` on; `fraction` of the run done."""
+        """The learning rate: linear warm-up, constant, cosine to zero from the configuration's `decay_from` on.
+
+        Args:
+            fraction: How much of the run is done, from 0 to 1.
+        """
         warm = min(1.0, (self.progress.step + 1) / self.config.warmup)
         late = max(0.0, fraction - self.config.decay_from) / (1 - self.config.decay_from)
         return self.config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, late)))
 
     def step(self, batch: pairs.Batch, fraction: float) -> float:
-        """One optimiser step; returns the band-weighted squared error of the predicted clean latent."""
+        """Take one optimiser step, and let the averages follow.
+
+        Args:
+            batch: The pairs to learn from.
+            fraction: How much of the run is done, from 0 to 1.
+
+        Returns:
+            The loss before the step.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(fraction)
         self.optimizer.zero_grad(set_to_none=True)
@@ -89,7 +101,14 @@ class Trainer:
         return float(loss.detach())
 
     def loss(self, batch: pairs.Batch) -> torch.Tensor:
-        """InstructPix2Pix's training objective (Brooks et al. 2023, equation 2) with x0-prediction."""
+        """InstructPix2Pix's training objective (Brooks et al. 2023, equation 2) with x0-prediction.
+
+        Args:
+            batch: The pairs to learn from.
+
+        Returns:
+            Scalar: the band-weighted mean squared error of the predicted clean latent.
+        """
         with torch.no_grad():
             condition = self._encode(batch.originals)
             clean = self._encode(batch.edits)
@@ -140,7 +159,11 @@ class Trainer:
         return nullcontext()
 
     def save(self, folder: Path) -> None:
-        """Write the checkpoint so that a reader finds either the old or the new one."""
+        """Write the checkpoint so that a reader finds either the old or the new one.
+
+        Args:
+            folder: The run folder.
+        """
         tensors = {f"weights.{name}": value.detach().contiguous() for name, value in self.parameters.items()}
         tensors |= {f"averages.{name}": value.contiguous() for name, value in self.averages.items()}
         for name, value in self.parameters.items():
@@ -155,7 +178,11 @@ class Trainer:
         write_json(folder / "state.json", {"progress": asdict(self.progress), "config": asdict(self.config)})
 
     def restore(self, folder: Path) -> None:
-        """Continue from the folder's checkpoint."""
+        """Continue from a checkpoint.
+
+        Args:
+            folder: The run folder that `save` wrote to.
+        """
         path = folder / "checkpoint.safetensors"
         with safe_open(path, "pt") as stored:
             self.progress = TrainingProgress(**json.loads(stored.metadata()["progress"]))
@@ -172,7 +199,11 @@ class Trainer:
         self.random.set_state(tensors["random"])
 
     def export(self, folder: Path) -> None:
-        """Write the averaged weights as a diffusers folder that `load_editor` opens."""
+        """Write the averaged weights as a diffusers folder that `load_editor` opens.
+
+        Args:
+            folder: Made where it is missing.
+        """
         current = {name: value.detach().clone() for name, value in self.parameters.items()}
         self._assign(self.averages)
         try:
@@ -188,7 +219,13 @@ class Trainer:
 
 
 def write_description(folder: Path, progress: TrainingProgress, config: TrainingConfig) -> None:
-    """`miniature.json` and `model_index.json` beside the networks; an evaluation written before is kept."""
+    """Write miniature.json and model_index.json beside the networks; an evaluation written before is kept.
+
+    Args:
+        folder: In the diffusers layout.
+        progress: How long the networks were trained.
+        config: How they were trained.
+    """
     path = folder / DESCRIPTION_FILE
     description = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     description.update(
@@ -227,9 +264,20 @@ def train(
     save_every: float = 180.0,
     stopped=lambda: False,
 ) -> Trainer:
-    """Train until `config.steps`, or until the run has lasted `minutes` in all; `stopped` is asked before every step.
+    """Train, from the run folder's checkpoint if there is one.
 
-    With `minutes`, the learning rate falls by time, so that the run ends well whatever the machine's load.
+    Args:
+        out: The run folder, made where it is missing.
+        sampler: Draws the batches.
+        config: How to train, and for how many steps.
+        device: Where.
+        minutes: How long the run lasts over all its sessions, in place of `config.steps`. The learning rate then falls
+            by time, so that the run ends well whatever the machine's load.
+        save_every: Seconds between two checkpoints.
+        stopped: Asked before every step whether to end now.
+
+    Returns:
+        The trainer, saved and exported.
     """
     trainer = _start(out, sampler, config, device)
     log = open(out / "log.jsonl", "a", encoding="utf-8")

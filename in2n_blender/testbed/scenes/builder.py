@@ -57,13 +57,23 @@ class Surface:
 
 
 def srgb(code: str) -> Color:
-    """Linear RGB of an sRGB hex code such as "c8502a"."""
+    """The linear RGB of an sRGB colour.
+
+    Args:
+        code: Six hexadecimal digits such as "c8502a".
+    """
     values = [int(code[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     return tuple(v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
 
 
 def two_tone(dark: str, light: str, **settings) -> Surface:
-    """A surface between two sRGB colours, each a hex code."""
+    """A surface between two sRGB colours.
+
+    Args:
+        dark: Six hexadecimal digits.
+        light: Six hexadecimal digits.
+        **settings: The other attributes of `Surface`.
+    """
     return Surface((srgb(dark), srgb(light)), **settings)
 
 
@@ -74,7 +84,16 @@ class Nodes:
         self.tree = tree
 
     def add(self, kind: str, inputs: dict | None = None, **properties):
-        """A node with properties and inputs; a value of an input may be another node's output."""
+        """Add a node.
+
+        Args:
+            kind: Its type, such as "ShaderNodeMath".
+            inputs: Name or number of an input -> its value, or another node's output to be linked.
+            **properties: Attributes of the node.
+
+        Returns:
+            The node.
+        """
         node = self.tree.nodes.new(kind)
         for name, value in properties.items():
             setattr(node, name, value)
@@ -83,24 +102,60 @@ class Nodes:
         return node
 
     def mix(self, factor, a, b, blend: str = "MIX"):
-        """Mix of two colours, linear or by another blend type; sockets or values."""
+        """Mix two colours.
+
+        Args:
+            factor: Number or socket; 0: the first alone, 1: the second blended in fully.
+            a: The first colour, linear RGB or a socket.
+            b: The second colour, linear RGB or a socket.
+            blend: Blender's blend type.
+
+        Returns:
+            The output socket.
+        """
         node = self.add("ShaderNodeMix", data_type="RGBA", blend_type=blend)
         for socket, value in ((node.inputs[0], factor), (node.inputs[6], a), (node.inputs[7], b)):
             self._set(socket, value if isinstance(value, bpy.types.NodeSocket) or np.isscalar(value) else (*value, 1.0))
         return node.outputs[2]
 
     def math(self, operation: str, *values):
-        """The output of a math node."""
+        """Compute with a math node.
+
+        Args:
+            operation: Blender's name of it, such as "MULTIPLY".
+            *values: Numbers or sockets.
+
+        Returns:
+            The output socket.
+        """
         return self.add("ShaderNodeMath", dict(enumerate(values)), operation=operation).outputs[0]
 
     def ramp(self, value, low: float, high: float):
-        """Smooth step of `value` between low and high."""
+        """A smooth step from 0 to 1.
+
+        Args:
+            value: The socket.
+            low: Where the step begins.
+            high: Where it ends.
+
+        Returns:
+            The output socket.
+        """
         return self.add(
             "ShaderNodeMapRange", {"Value": value, "From Min": low, "From Max": high}, interpolation_type="SMOOTHSTEP"
         ).outputs[0]
 
     def noise(self, scale: float, detail: float = 2.0, coordinates=None):
-        """The output of a noise texture; without coordinates, in those that Blender takes by itself."""
+        """A noise texture.
+
+        Args:
+            scale: Features per unit.
+            detail: How many finer octaves are added.
+            coordinates: A socket; None: those that Blender takes by itself.
+
+        Returns:
+            The output socket, from 0 to 1.
+        """
         inputs = {"Scale": scale, "Detail": detail, "Roughness": 0.55}
         if coordinates is not None:
             inputs["Vector"] = coordinates
@@ -114,7 +169,12 @@ class Nodes:
 
 
 def material(name: str, surface: Surface) -> bpy.types.Material:
-    """The surface as a Principled material in the object's own coordinates."""
+    """A surface as a Principled material in the object's own coordinates.
+
+    Args:
+        name: The material's.
+        surface: What it looks like.
+    """
     made = bpy.data.materials.new(name)
     nodes = Nodes(compat.material_nodes(made))
     nodes.tree.nodes.clear()
@@ -185,6 +245,20 @@ class Builder:
         tilt: Matrix | None = None,
         smooth: bool = False,
     ) -> bpy.types.Object:
+        """Put a mesh into the scene.
+
+        Args:
+            surface: The name of its surface, and of the object.
+            mesh: Its shape, freed afterwards.
+            location: Where its origin is, in scene units.
+            turn: About the z axis, in radians, after the tilt.
+            scale: Along its own axes.
+            tilt: A rotation, (4, 4).
+            smooth: Whether its faces are shaded smoothly.
+
+        Returns:
+            The object.
+        """
         data = bpy.data.meshes.new(surface)
         if smooth:
             for face in mesh.faces:
@@ -203,21 +277,51 @@ class Builder:
         return made
 
     def box(self, surface, center, size, turn=0.0, tilt=None):
-        """A box of the given size; its texture coordinates are in scene units, whatever its size."""
+        """A box; its texture coordinates are in scene units, whatever its size.
+
+        Args:
+            surface: The name of its surface.
+            center: Where its middle is.
+            size: Along x, y and z, in scene units.
+            turn: About the z axis, in radians.
+            tilt: A rotation before that, (4, 4).
+        """
         mesh = bmesh.new()
         bmesh.ops.create_cube(mesh, size=1.0)
         bmesh.ops.scale(mesh, vec=size, verts=mesh.verts)
         return self.part(surface, mesh, center, turn, tilt=tilt)
 
     def cone(self, surface, base, bottom, top, height, segments=24, turn=0.0, smooth=True, tilt=None):
-        """A cone or cylinder that stands on `base`; bottom, top: its radii."""
+        """A cone or cylinder.
+
+        Args:
+            surface: The name of its surface.
+            base: Where the middle of its foot is.
+            bottom: Its radius there, in scene units.
+            top: Its radius at the upper end.
+            height: In scene units.
+            segments: Faces around it.
+            turn: About the z axis, in radians.
+            smooth: Whether its faces are shaded smoothly.
+            tilt: A rotation before the turn, (4, 4).
+        """
         mesh = bmesh.new()
         bmesh.ops.create_cone(mesh, cap_ends=True, segments=segments, radius1=bottom, radius2=top, depth=height)
         bmesh.ops.translate(mesh, vec=(0, 0, height / 2), verts=mesh.verts)
         return self.part(surface, mesh, base, turn, smooth=smooth, tilt=tilt)
 
     def blob(self, surface, center, radius, squash=1.0, lumps=0.25, lump_scale=1.6, subdivisions=4):
-        """A sphere pushed in and out by smooth noise."""
+        """A sphere pushed in and out by smooth noise, turned at random.
+
+        Args:
+            surface: The name of its surface.
+            center: Where its middle is.
+            radius: In scene units.
+            squash: Its height as a part of its width.
+            lumps: How far it is pushed at most, as a part of the radius.
+            lump_scale: How fine the noise is, in features per radius.
+            subdivisions: Of the icosphere.
+        """
         mesh = bmesh.new()
         bmesh.ops.create_icosphere(mesh, subdivisions=subdivisions, radius=1.0)
         offset = Vector(self.random.uniform(-50, 50, 3))
@@ -228,7 +332,15 @@ class Builder:
         )
 
     def lathe(self, surface, base, profile, segments=48, tilt=None):
-        """A turned body: the (radius, height) points of `profile`, joined by smooth walls around the z axis."""
+        """A turned body: a profile, joined by smooth walls around the z axis.
+
+        Args:
+            surface: The name of its surface.
+            base: Where its origin is.
+            profile: Points (radius, height) in scene units, from below.
+            segments: Faces around it.
+            tilt: A rotation, (4, 4).
+        """
         mesh = bmesh.new()
         rows = [
             [
@@ -245,7 +357,16 @@ class Builder:
         return self.part(surface, mesh, base, smooth=True, tilt=tilt)
 
     def gable(self, surface, base, width, depth, pitch, turn=0.0):
-        """The triangular body under a ridge along x: `width` long, `depth` deep, roof slopes of `pitch` radians."""
+        """The triangular body under a ridge along x.
+
+        Args:
+            surface: The name of its surface.
+            base: Where the middle of its foot is.
+            width: Along the ridge, in scene units.
+            depth: Across it.
+            pitch: Of the roof's slopes, in radians.
+            turn: About the z axis, in radians.
+        """
         mesh = bmesh.new()
         rise = depth / 2 * math.tan(pitch)
         ends = [
@@ -260,7 +381,19 @@ class Builder:
         return self.part(surface, mesh, base, turn)
 
     def gable_roof(self, surface, base, width, depth, pitch, turn=0.0, eaves=0.12, overhang=0.11, thickness=0.07):
-        """Two roof slabs over `gable`: `eaves` beyond its sides, `overhang` beyond its ends."""
+        """Two roof slabs over a `gable`.
+
+        Args:
+            surface: The name of their surface.
+            base: As of the gable.
+            width: As of the gable.
+            depth: As of the gable.
+            pitch: As of the gable.
+            turn: As of the gable.
+            eaves: How far they reach beyond its sides, in scene units.
+            overhang: How far they reach beyond its ends.
+            thickness: Of the slabs.
+        """
         spin = Matrix.Rotation(turn, 4, "Z")
         reach = depth / 2 + eaves
         slope = reach / math.cos(pitch)
@@ -275,7 +408,14 @@ class Builder:
             )
 
     def conifer(self, base, height, bark="bark", needles="conifer"):
-        """A fir of four tiers, a little higher than `height`."""
+        """A fir of four tiers, a little higher than `height`.
+
+        Args:
+            base: Where it stands.
+            height: In scene units.
+            bark: The name of the trunk's surface.
+            needles: The name of the tiers' surface.
+        """
         x, y, z = base
         self.cone(bark, (x, y, z - 0.03), 0.05, 0.04, 0.2, 12)
         tiers = 4
@@ -286,7 +426,14 @@ class Builder:
             )
 
     def round_tree(self, base, size, bark="bark", leaves="leaves"):
-        """A trunk with a crown of five lumps, about 0.8 * `size` high."""
+        """A trunk with a crown of five lumps, about 0.8 * `size` high.
+
+        Args:
+            base: Where it stands.
+            size: In scene units.
+            bark: The name of the trunk's surface.
+            leaves: The name of the crown's surface.
+        """
         x, y, z = base
         self.cone(bark, (x, y, z - 0.03), 0.06 * size + 0.02, 0.04, 0.36 * size + 0.1, 12)
         crown = z + 0.5 * size + 0.08
@@ -306,7 +453,14 @@ class Builder:
             )
 
     def disc(self, surface, center, radius, segments=64):
-        """A flat disc, facing up."""
+        """A flat disc, facing up.
+
+        Args:
+            surface: The name of its surface.
+            center: Where its middle is.
+            radius: In scene units.
+            segments: Corners of its edge.
+        """
         mesh = bmesh.new()
         bmesh.ops.create_circle(mesh, cap_ends=True, segments=segments, radius=radius)
         return self.part(surface, mesh, center)

@@ -53,18 +53,43 @@ class CapturedScene:
     sunset: Callable[[Lighting], Lighting] = lighting.sunset
 
     def focal_length(self, size: int) -> float:
-        """In pixels: size * lens / sensor, for square photos of `size` pixels a side."""
+        """The focal length of square photos: size * lens / sensor.
+
+        Args:
+            size: Pixels a side.
+
+        Returns:
+            In pixels.
+        """
         return size * self.lens_mm / SENSOR_MM
 
 
 def look_at(position, target) -> Matrix:
-    """Camera-to-world, OpenGL axes, upright, of a camera at `position` that looks at `target`."""
+    """The pose of an upright camera that looks at a point.
+
+    Args:
+        position: (3,) where it is, in scene units.
+        target: (3,) what it looks at.
+
+    Returns:
+        Camera-to-world, (4, 4), OpenGL axes.
+    """
     position = Vector(position)
     return Matrix.Translation(position) @ (position - Vector(target)).to_track_quat("Z", "Y").to_matrix().to_4x4()
 
 
 def look_from(target: Vector, azimuth: float, elevation: float, distance: float) -> Matrix:
-    """`look_at` from a place on the sphere around `target` (angles in degrees)."""
+    """`look_at` from a place on a sphere around the target.
+
+    Args:
+        target: What the camera looks at, in scene units.
+        azimuth: From the x axis towards y, in degrees.
+        elevation: Above the horizon, in degrees.
+        distance: The sphere's radius, in scene units.
+
+    Returns:
+        Camera-to-world, (4, 4), OpenGL axes.
+    """
     a, e = math.radians(azimuth), math.radians(elevation)
     return look_at(
         target + distance * Vector((math.cos(e) * math.cos(a), math.cos(e) * math.sin(a), math.sin(e))), target
@@ -72,7 +97,15 @@ def look_from(target: Vector, azimuth: float, elevation: float, distance: float)
 
 
 def build_scene(captured: CapturedScene, edit: str | None = None) -> bpy.types.Scene:
-    """A fresh Blender scene, as it is or edited. Raises ValueError for an edit that is not in EDITS."""
+    """A fresh Blender scene, as it is or edited.
+
+    Args:
+        captured: What is built.
+        edit: One of EDITS; None: as it is.
+
+    Raises:
+        ValueError: For an edit that is not in EDITS.
+    """
     scene = bpy.data.scenes.new(captured.name)
     captured.build(Builder(scene, captured.surfaces, SEED))
     lighting.add_snow_cover(scene)
@@ -81,8 +114,16 @@ def build_scene(captured: CapturedScene, edit: str | None = None) -> bpy.types.S
 
 
 def apply_edit(scene: bpy.types.Scene, captured: CapturedScene, edit: str | None) -> None:
-    """Bring the scene to this edit, from whichever it is in; None: as it is. Raises ValueError for an edit not in
-    EDITS."""
+    """Bring the scene to an edit, from whichever it is in.
+
+    Args:
+        scene: As `build_scene` made it.
+        captured: What it was built from.
+        edit: One of EDITS; None: as it is.
+
+    Raises:
+        ValueError: For an edit that is not in EDITS.
+    """
     if edit is not None and edit not in EDITS:
         raise ValueError(f"edit must be one of {', '.join(EDITS)}, not {edit!r}")
     captured.light(scene, captured.sunset(captured.daylight) if edit == "sunset" else captured.daylight)
@@ -92,7 +133,18 @@ def apply_edit(scene: bpy.types.Scene, captured: CapturedScene, edit: str | None
 def set_up_render(
     scene: bpy.types.Scene, captured: CapturedScene, size: int, samples: int, threads: int = 0
 ) -> bpy.types.Object:
-    """Cycles settings and a camera; returns the camera object. threads: 0 for all."""
+    """Give the scene Cycles' settings and a camera.
+
+    Args:
+        scene: As `build_scene` made it.
+        captured: What it was built from; gives the lens.
+        size: Pixels a side.
+        samples: A pixel.
+        threads: Of the renderer; 0: all.
+
+    Returns:
+        The camera object.
+    """
     scene.render.engine = "CYCLES"
     scene.cycles.samples, scene.cycles.use_denoising = samples, True
     scene.cycles.use_adaptive_sampling = False
@@ -116,7 +168,15 @@ def set_up_render(
 def render_shots(
     scene, camera, shots: list[Shot], folder: Path, report: Callable[[Shot], None] = lambda shot: None
 ) -> None:
-    """One PNG a shot; a shot whose file is there is kept. `report` is called after each."""
+    """Render one PNG a shot; a shot whose file is there is kept.
+
+    Args:
+        scene: As `set_up_render` left it.
+        camera: Its camera object.
+        shots: From where.
+        folder: Where the files go, by the shots' names; made where it is missing.
+        report: Called after each shot, kept ones included.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with bpy.context.temp_override(scene=scene):
         for shot in shots:
@@ -130,7 +190,13 @@ def render_shots(
 
 
 def transforms(shots: list[Shot], size: int, focal: float) -> dict:
-    """nerfstudio's transforms.json: square pixels, centred principal point, `focal` in pixels."""
+    """What nerfstudio's transforms.json says of the photos: square pixels, the principal point in the middle.
+
+    Args:
+        shots: The photos, in images/ by their names.
+        size: Pixels a side.
+        focal: The focal length in pixels.
+    """
     path = {s.name: f"images/{s.name}.png" for s in shots}
     return {
         "camera_model": "PINHOLE",
@@ -153,10 +219,20 @@ def transforms(shots: list[Shot], size: int, focal: float) -> dict:
 def sparse_points(
     scene, shots: list[Shot], folder: Path, size: int, focal: float, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points where rays through random pixels of the training photos in `folder` meet the scene, in the pixels'
-    colours.
+    """Where rays through random pixels of the training photos meet the scene, in the pixels' colours.
 
-    Returns (count, 3) float32 and (count, 3) uint8: what a photogrammetry program would hand over.
+    It is what a photogrammetry program would hand over.
+
+    Args:
+        scene: As it was photographed.
+        shots: From where; held-out ones are left out.
+        folder: The photos, by the shots' names.
+        size: Pixels a side.
+        focal: The focal length in pixels.
+        count: How many points.
+
+    Returns:
+        Positions (count, 3) float32 in scene units, and colours (count, 3) uint8, sRGB.
     """
     random = np.random.default_rng(SEED)
     training = [s for s in shots if not s.held_out]
@@ -178,7 +254,14 @@ def sparse_points(
 
 
 def read_png(path: Path) -> np.ndarray:
-    """(height, width, 3) uint8, as stored."""
+    """The pixels of a PNG file, as stored.
+
+    Args:
+        path: The file.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
     image = bpy.data.images.load(str(path))
     image.colorspace_settings.name = "Non-Color"
     width, height = image.size
@@ -190,7 +273,12 @@ def read_png(path: Path) -> np.ndarray:
 
 
 def ply(points: np.ndarray, colors: np.ndarray) -> bytes:
-    """A binary PLY file of points (P, 3) with colours (P, 3) uint8."""
+    """A binary PLY file of coloured points.
+
+    Args:
+        points: (P, 3), in scene units; stored as float32.
+        colors: (P, 3) uint8, sRGB.
+    """
     header = (
         "ply\nformat binary_little_endian 1.0\n"
         f"element vertex {len(points)}\n"
@@ -203,7 +291,12 @@ def ply(points: np.ndarray, colors: np.ndarray) -> bytes:
 
 
 def write(path: Path, content: bytes | dict) -> None:
-    """Write bytes, or a dict as JSON, at once or not at all."""
+    """Write a file at once or not at all.
+
+    Args:
+        path: The file; its folder is there.
+        content: Bytes, or a dict to be written as JSON.
+    """
     temporary = path.with_suffix(".part")
     temporary.write_bytes(content if isinstance(content, bytes) else json.dumps(content, indent=1).encode())
     os.replace(temporary, path)

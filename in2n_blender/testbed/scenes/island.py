@@ -41,7 +41,15 @@ SURFACES = {
 
 
 def ground_height(x: float, y: float) -> float:
-    """Height of the grass at (x, y): low hills, flat under the house and the statue."""
+    """The height of the grass: low hills, flat under the house and the statue.
+
+    Args:
+        x: In scene units.
+        y: In scene units.
+
+    Returns:
+        In scene units.
+    """
     hills = 0.11 * noise.noise(Vector((x * 1.3 + 3.1, y * 1.3, 0.4)))
     rise = 0.16 * math.exp(-((x + 0.75) ** 2 + (y - 0.75) ** 2) / 0.18)
     flat = 1 - math.exp(-((x - 0.15) ** 2 + (y - 0.2) ** 2) / 0.35)

@@ -33,7 +33,11 @@ class Lighting:
 
 
 def sunset(lighting: Lighting) -> Lighting:
-    """The same place at sunset: the sun keeps its azimuth, sinks and turns orange; the sky warms at the horizon."""
+    """The same place at sunset: the sun keeps its azimuth, sinks and turns orange; the sky warms at the horizon.
+
+    Args:
+        lighting: The daylight.
+    """
     return replace(
         lighting,
         sun_elevation=min(SUNSET_ELEVATION, lighting.sun_elevation),
@@ -47,7 +51,12 @@ def sunset(lighting: Lighting) -> Lighting:
 
 
 def apply_lighting(scene: bpy.types.Scene, lighting: Lighting) -> None:
-    """Set the scene's world and its object "Sun" (made when missing) to `lighting`."""
+    """Light the scene: its world, and its object "Sun", which is made where it is missing.
+
+    Args:
+        scene: What is lit.
+        lighting: Sun and sky.
+    """
     _apply_sun(scene, lighting)
     _apply_sky(scene, lighting)
 
@@ -129,7 +138,11 @@ def add_snow_cover(scene: bpy.types.Scene) -> None:
 
 
 def set_snow(amount: float) -> None:
-    """Amount of snow on all covered materials: 0 none, 1 white wherever a face looks up."""
+    """Let snow lie on all covered materials.
+
+    Args:
+        amount: From 0, none, to 1, white wherever a face looks up.
+    """
     bpy.data.node_groups[SNOW_GROUP].nodes["Amount"].outputs[0].default_value = amount
 
 

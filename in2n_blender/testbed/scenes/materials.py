@@ -7,7 +7,13 @@ import bpy
 
 
 def random_colour(rng: random.Random, saturation=(0.05, 0.9), value=(0.08, 0.85)) -> tuple[float, float, float]:
-    """A random linear RGB colour; saturation and value are drawn from the given ranges."""
+    """A random colour, in linear RGB.
+
+    Args:
+        rng: Where the random numbers come from.
+        saturation: (Lowest, highest), within [0, 1].
+        value: (Lowest, highest), within [0, 1].
+    """
     return colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
 
 
@@ -17,7 +23,14 @@ def foliage_colour(rng: random.Random) -> tuple[float, float, float]:
 
 
 def plain_material(name: str, colour, roughness: float = 0.7, metallic: float = 0.0) -> bpy.types.Material:
-    """A Principled material of one colour (linear RGB)."""
+    """A Principled material of one colour.
+
+    Args:
+        name: The material's.
+        colour: Linear RGB.
+        roughness: From 0 to 1.
+        metallic: From 0 to 1.
+    """
     material = bpy.data.materials.new(name)
     material.use_nodes = True
     shader = _principled(material)
@@ -28,9 +41,14 @@ def plain_material(name: str, colour, roughness: float = 0.7, metallic: float = 
 
 
 def textured_material(name: str, rng: random.Random, colours, photographs=(), scale=None) -> bpy.types.Material:
-    """A Principled material whose base colour is a random texture between `colours` (two linear RGB colours).
+    """A Principled material whose base colour is a random texture between two colours.
 
-    `photographs` are image files that may be used as the texture in place of a procedural one.
+    Args:
+        name: The material's.
+        rng: Where the random numbers come from.
+        colours: Two, linear RGB.
+        photographs: Image files that may be the texture in place of a procedural one.
+        scale: What the object's coordinates are multiplied by, for a photograph 0.12 of it; None: random, from 1 to 7.
     """
     material = plain_material(name, colours[0], roughness=rng.uniform(0.35, 0.95))
     nodes, links = material.node_tree.nodes, material.node_tree.links

@@ -30,9 +30,14 @@ SHAPES = (
 
 
 def build_scene(seed: int, photographs=()) -> tuple[bpy.types.Scene, Lighting]:
-    """Empty the file and build scene number `seed`; returns it and its daylight.
+    """Empty the file and build a random scene.
 
-    `photographs` are image files that some textures may show.
+    Args:
+        seed: The scene's number, from which all of it follows.
+        photographs: Image files that some textures may show.
+
+    Returns:
+        (The scene, its daylight).
     """
     rng = random.Random(seed)
     bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -74,7 +79,16 @@ def random_daylight(rng: random.Random) -> Lighting:
 
 
 def random_camera(scene: bpy.types.Scene, rng: random.Random, tries: int = 20) -> bpy.types.Object:
-    """Place the scene's camera at random around the middle, close or far, with a free view; returns it."""
+    """Place the scene's camera at random around the middle, close or far, with a free view if one is found.
+
+    Args:
+        scene: Its camera is made where it has none.
+        rng: Where the random numbers come from.
+        tries: How many places are tried; the last one is kept where none has a free view.
+
+    Returns:
+        The camera object.
+    """
     for _ in range(tries):
         camera = _place_camera(scene, rng)
         if _view_is_free(scene, camera):
@@ -128,7 +142,11 @@ class SceneBuilder:
         self.scene, self.rng, self.photographs = scene, rng, tuple(photographs)
 
     def material(self, green: bool = False) -> bpy.types.Material:
-        """A random one, plain or textured."""
+        """A random material, plain or textured.
+
+        Args:
+            green: Whether its colours are those of leaves.
+        """
         rng = self.rng
         colour = foliage_colour if green else random_colour
         if rng.random() < 0.4:
@@ -138,7 +156,18 @@ class SceneBuilder:
         return textured_material("Textured", rng, (colour(rng), colour(rng)), () if green else self.photographs)
 
     def add_mesh(self, name: str, mesh: bmesh.types.BMesh, material, matrix: Matrix, smooth: bool = False):
-        """A new object of a mesh, which is freed."""
+        """Add an object.
+
+        Args:
+            name: Of the mesh and the object.
+            mesh: Its shape, freed afterwards.
+            material: What it is made of.
+            matrix: Object to world, (4, 4).
+            smooth: Whether its faces are shaded smoothly.
+
+        Returns:
+            The object.
+        """
         data = bpy.data.meshes.new(name)
         mesh.to_mesh(data)
         mesh.free()
@@ -151,7 +180,16 @@ class SceneBuilder:
         return mesh_object
 
     def add_primitive(self, kind: str, material, matrix: Matrix):
-        """A unit shape by its name, placed by a matrix."""
+        """Add a shape about one unit large.
+
+        Args:
+            kind: "cube", "sphere", "rock", "cylinder", "cone", "roof", "gable", "suzanne" or "torus".
+            material: What it is made of.
+            matrix: Object to world, (4, 4).
+
+        Returns:
+            The object.
+        """
         mesh = bmesh.new()
         if kind == "cube":
             bmesh.ops.create_cube(mesh, size=1.0)
@@ -221,7 +259,11 @@ class SceneBuilder:
         return radius * 0.8
 
     def add_random_object(self, spread: float = 3.6) -> None:
-        """One of SHAPES within `spread` metres of the middle."""
+        """Add one of SHAPES.
+
+        Args:
+            spread: How far from the middle it may be, in scene units.
+        """
         rng = self.rng
         radius, angle = spread * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
         position = Matrix.Translation((math.cos(angle) * radius, math.sin(angle) * radius, 0)) @ Matrix.Rotation(
@@ -252,6 +294,11 @@ class SceneBuilder:
         )
 
     def add_house(self, at: Matrix) -> None:
+        """A house with a roof, a door and two windows.
+
+        Args:
+            at: Where it stands: (4, 4), its foot at the origin.
+        """
         width, depth, height = self.rng.uniform(0.8, 1.6), self.rng.uniform(0.8, 1.6), self.rng.uniform(0.7, 1.4)
         roof = self.rng.uniform(0.4, 0.9)
         self.add_primitive(
@@ -282,6 +329,11 @@ class SceneBuilder:
             )
 
     def add_tree(self, at: Matrix) -> None:
+        """A trunk with a lumpy crown.
+
+        Args:
+            at: Where it stands: (4, 4), its foot at the origin.
+        """
         trunk = plain_material("Bark", (0.12, 0.06, 0.03), 0.9)
         self.add_primitive(
             "cylinder", trunk, at @ Matrix.Translation((0, 0, 0.4)) @ Matrix.Diagonal((0.16, 0.16, 0.8, 1))
@@ -294,6 +346,11 @@ class SceneBuilder:
             )
 
     def add_fir(self, at: Matrix) -> None:
+        """A fir of three tiers.
+
+        Args:
+            at: Where it stands: (4, 4), its foot at the origin.
+        """
         self.add_primitive(
             "cylinder",
             plain_material("Bark", (0.12, 0.06, 0.03), 0.9),
@@ -309,6 +366,11 @@ class SceneBuilder:
             )
 
     def add_table(self, at: Matrix) -> None:
+        """A table with up to three things on it.
+
+        Args:
+            at: Where it stands: (4, 4), its feet at the origin's height.
+        """
         wood = self.material()
         self.add_primitive("cube", wood, at @ Matrix.Translation((0, 0, 0.75)) @ Matrix.Diagonal((1.5, 0.9, 0.08, 1)))
         for x in (-0.65, 0.65):
@@ -322,6 +384,11 @@ class SceneBuilder:
             self.add_primitive(kind, self.material(), at @ Matrix.Translation(top) @ Matrix.Scale(0.3, 4))
 
     def add_wall(self, at: Matrix) -> None:
+        """A piece of wall along x.
+
+        Args:
+            at: Where it stands: (4, 4), its foot at the origin.
+        """
         height = self.rng.uniform(0.3, 1.5)
         self.add_primitive(
             "cube",
@@ -330,6 +397,11 @@ class SceneBuilder:
         )
 
     def add_fence(self, at: Matrix) -> None:
+        """A fence of posts and two rails along x.
+
+        Args:
+            at: Where it stands: (4, 4), its foot at the origin.
+        """
         wood, posts = self.material(), self.rng.randint(3, 9)
         for post in range(posts):
             self.add_primitive(
@@ -345,6 +417,11 @@ class SceneBuilder:
             )
 
     def add_steps(self, at: Matrix) -> None:
+        """Three to six steps that rise along y.
+
+        Args:
+            at: Where they stand: (4, 4), the first one's foot at the origin.
+        """
         stone = self.material()
         for step in range(self.rng.randint(3, 6)):
             height = 0.18 * (step + 1)

@@ -22,7 +22,14 @@ VERSION = 1
 
 
 def configure_render(scene: bpy.types.Scene, size: int, samples: int, threads: int) -> None:
-    """Cycles on the CPU at size x size, denoised, sRGB PNG without a film look (the Standard view transform)."""
+    """Cycles on the CPU, denoised; sRGB PNG files without a film look (the Standard view transform).
+
+    Args:
+        scene: What is rendered.
+        size: Pixels a side.
+        samples: A pixel.
+        threads: Of the renderer.
+    """
     scene.render.engine = "CYCLES"
     scene.cycles.device = "CPU"
     scene.cycles.samples = samples
@@ -48,7 +55,20 @@ def configure_render(scene: bpy.types.Scene, size: int, samples: int, threads: i
 def render_scene(
     seed: int, folder: Path, cameras: int, size: int, samples: int, threads: int, photographs=()
 ) -> list[dict]:
-    """Render scene `seed` from `cameras` views, all edits each; returns one row of file names (relative) per view."""
+    """Render a random scene from several views, with all edits of each.
+
+    Args:
+        seed: The scene's number.
+        folder: Where the files go, made where it is missing.
+        cameras: How many views.
+        size: Pixels a side.
+        samples: A pixel.
+        threads: Of the renderer.
+        photographs: Image files that some textures may show.
+
+    Returns:
+        For each view: edit -> its file, relative to the folder's parent.
+    """
     scene, daylight = build_scene(seed, photographs)
     configure_render(scene, size, samples, threads)
     poses = _poses(scene, seed, cameras)
@@ -75,7 +95,21 @@ def _poses(scene: bpy.types.Scene, seed: int, cameras: int) -> list[tuple]:
 def render_pairs(
     cache: Path, first: int, scenes: int, cameras: int, size: int, samples: int, threads: int, photographs=()
 ) -> Path:
-    """Render scenes first .. first + scenes - 1 into `cache`, skipping those in its index; returns the index's path."""
+    """Render random scenes into a cache, except those that its index has.
+
+    Args:
+        cache: The folder, which is there.
+        first: The number of the first scene.
+        scenes: How many.
+        cameras: Views of each.
+        size: Pixels a side.
+        samples: A pixel.
+        threads: Of the renderer.
+        photographs: Image files that some textures may show.
+
+    Returns:
+        The index, index.json.
+    """
     index_path = cache / "index.json"
     index = {"version": VERSION, "size": size, "edits": list(EDITS), "scenes": {}}
     if index_path.exists():
@@ -98,6 +132,11 @@ def _write_json(path: Path, content: dict) -> None:
 
 
 def main(argv: list[str]) -> None:
+    """Run the command line.
+
+    Args:
+        argv: Its arguments.
+    """
     parser = argparse.ArgumentParser(prog="render_pairs", description=__doc__.splitlines()[0])
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--first", type=int, default=0, help="number of the first scene")

@@ -399,8 +399,10 @@ def _green(build: Builder) -> None:
 
 
 def shots() -> list[Shot]:
-    """Three passes of 16 along the street: left, right and above the middle; the held-out shots have training ones
-    before and behind."""
+    """Three passes of 16 along the street: left, right and above the middle.
+
+    The held-out shots have training ones before and behind.
+    """
     # x and height of the camera, x of what it looks at, which are held out
     passes = ((-1.25, 1.55, 0.55, (3, 9, 14)), (1.3, 1.95, -0.5, (1, 7, 13)), (0.05, 3.1, 0.0, (5, 11)))
     made, counts = [], {False: 0, True: 0}

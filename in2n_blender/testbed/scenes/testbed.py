@@ -71,7 +71,15 @@ class Settings:
 
 
 def choose_shots(captured: CapturedScene, views: int) -> list[Shot]:
-    """`views` of the scene's training shots, evenly picked, and held-out ones in proportion, at least two."""
+    """Some of the scene's training shots, evenly picked, and held-out ones in proportion, at least two.
+
+    Args:
+        captured: The scene.
+        views: How many training shots.
+
+    Raises:
+        In2nError: "bad_views" for none, or more than the scene has.
+    """
     everything = captured.shots()
     training, held_out = ([s for s in everything if s.held_out == flag] for flag in (False, True))
     if not 1 <= views <= len(training):
@@ -163,6 +171,14 @@ def _progress(total: int):
 
 
 def main(argv: list[str]) -> None:
+    """Run the command line.
+
+    Args:
+        argv: Its arguments.
+
+    Raises:
+        SystemExit: With a sentence, for what the user can mend; and from argparse.
+    """
     parser = argparse.ArgumentParser(prog="testbed", description=__doc__.splitlines()[0])
     parser.add_argument("--scene", choices=SCENES, required=True)
     parser.add_argument("--out", type=Path, required=True)
