@@ -39,6 +39,9 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
         request: What to read, and the workspace to write to.
         reporter: Gets progress in photos, and names photos that are missing or cannot be read; so does `missing`.
 
+    Returns:
+        The capture as it is now in the workspace, without the photos that were left out.
+
     Raises:
         In2nError: "not_ours", "unknown_preset" and what `readers.read`, `pinhole_capture` and `atomic_path` raise.
         Cancelled: Between two photos or bands of one.

@@ -45,6 +45,9 @@ class Picture:
             transparent: Whether the capture has alpha. Its background is white and is taken out of the colours again;
                 any other capture shows its own background, so that its pictures are opaque.
 
+        Returns:
+            Straight colours, and NOTHING as the depth where a transparent capture's alpha is below one half.
+
         Raises:
             In2nError: "not_finite".
         """
@@ -220,6 +223,9 @@ def contact_strip(images: Sequence[np.ndarray], labels: Sequence[str], side: int
         images: (height, width, 3) sRGB each, float in [0, 1] or uint8.
         labels: As many.
         side: Pixels of each picture's longer side.
+
+    Returns:
+        An RGB image, as high as the highest of the pictures.
     """
     pictures = [fitted(image, side) for image in images]
     strip = Image.new(
@@ -241,6 +247,9 @@ def fitted(image: np.ndarray, side: int) -> Image.Image:
     Args:
         image: (height, width, 3) sRGB, float in [0, 1] or uint8.
         side: Pixels of the longer side; by Lanczos where that is fewer than now, bicubic where it is more.
+
+    Returns:
+        An RGB image; unchanged where it has that size.
     """
     image = np.asarray(image)
     picture = Image.fromarray(image if image.dtype == np.uint8 else to_bytes(image))

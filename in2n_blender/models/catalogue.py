@@ -140,6 +140,9 @@ def find(name_or_folder: str) -> Model:
         name_or_folder: "miniature", a name on the Hugging Face hub such as "timbrooks/instruct-pix2pix", or a folder
             in the diffusers layout.
 
+    Returns:
+        The catalogue's entry, or one like InstructPix2Pix's for a folder or a model of the hub.
+
     Raises:
         In2nError: "unknown_editor" where it is none of these; "editor_unfit" where the folder's own description of
             itself cannot be read.

@@ -86,6 +86,9 @@ def hub_folder(name: str) -> Path:
 
     Args:
         name: owner/model.
+
+    Returns:
+        models--<owner>--<name> in `hub_cache`.
     """
     return hub_cache() / f"models--{name.replace('/', '--')}"
 
@@ -114,6 +117,9 @@ def has_editor_weights(folder: Path) -> bool:
 
     Args:
         folder: the model's, with unet/, vae/ and text_encoder/; there or not.
+
+    Returns:
+        False, too, where one of the networks lacks a shard.
     """
     return all(has_safetensors(folder / part) for part in ("unet", "vae", "text_encoder"))
 

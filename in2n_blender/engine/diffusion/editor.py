@@ -38,6 +38,9 @@ class OriginalLatent:
 
         Args:
             device: As torch knows devices.
+
+        Returns:
+            An original of its own, of the same image size.
         """
         return OriginalLatent(self.latent.to(device), self.image_size)
 

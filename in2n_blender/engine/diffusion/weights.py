@@ -50,6 +50,8 @@ def encode_prompts(
         folder: the model's, with tokenizer/ and text_encoder/.
         texts: prompts, cut off at the encoder's length.
         width: of the embeddings that the network wants; None: any.
+        device: where the encoder runs, and the embeddings stay.
+        dtype: of the encoder's weights and of the embeddings.
 
     Returns:
         (texts, tokens, width) of `dtype` on `device`.

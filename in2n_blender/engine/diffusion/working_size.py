@@ -30,6 +30,9 @@ class WorkingSize:
             image_size: (height, width) in pixels.
             shortest_side: smaller images are enlarged until their shorter side has so many pixels.
             multiple: both sides are padded to multiples of it.
+
+        Returns:
+            The size and the padding, in pixels.
         """
         scale = max(1.0, shortest_side / min(image_size))
         height, width = (round(side * scale) for side in image_size)

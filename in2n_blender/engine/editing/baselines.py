@@ -148,6 +148,9 @@ class PerFrameScene:
             camera: In capture units.
             report: Asked whether the job was cancelled.
 
+        Returns:
+            Colours, alpha and depth on the CPU, of the camera's size.
+
         Raises:
             Cancelled.
         """
@@ -189,6 +192,9 @@ class EditedScene:
             camera: In capture units.
             report: Asked whether the job was cancelled.
 
+        Returns:
+            Colours, alpha and depth on the CPU, of the camera's size.
+
         Raises:
             Cancelled.
         """
@@ -207,6 +213,9 @@ def per_frame(request: Edit, report: Reporter) -> EditedScene:
         request: The workspace, the editor, the instruction, the guidance and the seed.
         report: Told of a download, and asked whether the job was cancelled.
 
+    Returns:
+        Its `render` gives edited frames, and counts what they cost.
+
     Raises:
         In2nError: "not_trained", and as `load_scene`, `load_editor` and `Editor.prepare`.
         Cancelled.
@@ -223,6 +232,9 @@ def unedited(request: Edit, report: Reporter) -> EditedScene:
     Args:
         request: The workspace and the device; the rest plays no part.
         report: Not used.
+
+    Returns:
+        Its `render` gives frames as they are; it has cost nothing.
 
     Raises:
         In2nError: "not_trained", and as `load_scene`.

@@ -274,6 +274,9 @@ class DatasetUpdate:
 
         Args:
             view: Of the dataset.
+
+        Returns:
+            A batch of one.
         """
         if view not in self.originals:
             self.originals[view] = self.editor.encode_original(self.photo(view).permute(2, 0, 1)[None]).to("cpu")
@@ -324,6 +327,9 @@ def only_checks(report: Reporter) -> Reporter:
 
     Args:
         report: The job's.
+
+    Returns:
+        One that passes nothing on, and cancels as the job's does.
     """
     return Reporter(cancelled=report.is_cancelled)
 

@@ -110,6 +110,9 @@ def edit_provenance(workspace: Workspace, editor: Editor, record: dict) -> Prove
         editor: Whose weights' revision counts.
         record: As `edit_record` gives it.
 
+    Returns:
+        With the hashes of the photos, the reconstruction and, where there is one, the parent.
+
     Raises:
         In2nError: As `photos_hash`.
         OSError: A checkpoint cannot be read.

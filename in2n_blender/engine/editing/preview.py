@@ -128,6 +128,9 @@ def choose_cells(request: PreviewGrid, default_text: float, default_image: float
         request: The scales, and whether there is a grid; without one there is a single picture.
         default_text: The editor's own s_T, around which scales are taken where the request names none.
         default_image: The editor's own s_I, likewise.
+
+    Returns:
+        At least one.
     """
     factors = FROM_DEFAULT if default_text <= NO_GUIDANCE else AROUND_DEFAULT
     if not request.grid:
@@ -149,6 +152,9 @@ def find_view(capture: PinholeCapture, name: str | None) -> View:
     Args:
         capture: Whose view it is.
         name: The view's; None: the first one that is trained on.
+
+    Returns:
+        One of the capture's views.
 
     Raises:
         In2nError: "unknown_view".

@@ -189,6 +189,9 @@ def render_all(scene: Scene, cameras: list[Camera], message: str, report: Report
         message: what the progress says.
         report: told of every view, and asked whether the job was cancelled.
 
+    Returns:
+        A view a camera, in their order.
+
     Raises:
         Cancelled.
     """
@@ -209,7 +212,11 @@ def write_sheet(
     """Write out/sheet.png: rows of photos, edits and truths of some held-out views.
 
     Args:
-        photos, edited, truths: (height, width, 3) sRGB in [0, 1] a view.
+        out: the folder; made where it is missing.
+        instruction: of the edit; "" for the reconstruction.
+        photos: (height, width, 3) sRGB in [0, 1] a view.
+        edited: what the scene shows of the same views, likewise.
+        truths: what it should show, likewise; None, as a whole or for a view, where nobody knows.
 
     Returns:
         The file.

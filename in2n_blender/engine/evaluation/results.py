@@ -106,6 +106,9 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
     Args:
         rows: as for `table`.
+
+    Returns:
+        Lines of titles, of alignments, and one for each row.
     """
     names, cells = _cells(rows)
     cells.insert(1, ["---" if name in TEXT_COLUMNS else "--:" for name in names])

@@ -72,8 +72,10 @@ def _sizes(request: Testbed) -> list[str]:
 
 
 def _progress_lines(process: subprocess.Popen, report: Reporter):
-    """(done, total) of every line {"done": …, "total": …} that the process prints, until its end; the job can be
-    cancelled between them."""
+    """(done, total) of every line {"done": …, "total": …} that the process prints, until its end.
+
+    The job can be cancelled between them.
+    """
     lines: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:

@@ -58,6 +58,9 @@ def score_views(
         note: receives, in a sentence each, what is not measured and why.
         report: asked between views whether the job was cancelled.
 
+    Returns:
+        The means; None for what is not measured.
+
     Raises:
         Cancelled.
         ValueError: a truth is not of its view's size.

@@ -230,8 +230,10 @@ def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter)
 
 
 def _row(case: Case, edited: EditedScene, scores: Scores, cost: CostMeter) -> Row:
-    """The costs are those of the edit and of rendering all measured frames, so that a method that edits frames is
-    charged for it."""
+    """The costs are those of the edit and of rendering all measured frames.
+
+    So a method that edits frames is charged for it.
+    """
     return Row(
         case.method,
         case.scene,

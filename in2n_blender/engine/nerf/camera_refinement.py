@@ -58,6 +58,9 @@ class CameraRefinement(nn.Module):
         Args:
             cameras: The training views' cameras as given, in capture units.
             scale: Normalised scene units in a unit of the capture.
+
+        Returns:
+            As many, with the lenses as given.
         """
         rotations, translations = (values.double().cpu().numpy() for values in self.deltas())
         refined = []

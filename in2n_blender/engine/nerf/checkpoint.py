@@ -165,8 +165,10 @@ _EDIT_STATE = {
 
 
 def _check_shapes(file, settings: NerfSettings) -> None:
-    """Raise ValueError unless the model's tensors have the names, shapes and type that these settings give them; before
-    anything of their size is in memory."""
+    """Raise ValueError unless the model's tensors have the names, shapes and type that these settings give them.
+
+    Before anything of their size is in memory.
+    """
     with torch.device("meta"):
         expected = {f"model.{name}": list(value.shape) for name, value in NerfModel(settings).state_dict().items()}
     names = {name for name in file.keys() if name.startswith("model.")}

@@ -38,6 +38,9 @@ class SceneTransform:
 
         Args:
             cameras: All of the capture's.
+
+        Returns:
+            The center in capture units, and 1 / the farthest camera's distance from it.
         """
         positions = np.stack([c.position for c in cameras])
         forward = np.stack([-c.camera_to_world[:3, 2] for c in cameras])
@@ -210,6 +213,9 @@ class RayDataset:
 
         Args:
             pixels: (rays,) indices.
+
+        Returns:
+            Rays in normalised scene units, each with its view; refined where there is a refinement.
         """
         view = torch.searchsorted(self._starts, pixels, right=True) - 1
         inside = pixels - self._starts[view]
@@ -241,6 +247,9 @@ def training_rays(capture: PinholeCapture, images: Iterable[np.ndarray], device)
         capture: Normalised.
         images: As `RayDataset` takes them, in the order of capture.training_views.
         device: Where the pixels lie.
+
+    Returns:
+        Rays of the training views alone; the transform is by the cameras of all views.
     """
     cameras = [view.camera for view in capture.training_views]
     return RayDataset(cameras, images, SceneTransform.of([view.camera for view in capture.views]), device)

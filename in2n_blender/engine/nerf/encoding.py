@@ -35,6 +35,9 @@ class GridLayout:
             coarsest: Grid points along an axis of the first level.
             finest: Grid points along an axis of the last level.
             log2_table: A level has at most 2**log2_table rows.
+
+        Returns:
+            Each level's points along an axis, and its table's rows.
         """
         growth = (finest / coarsest) ** (1 / max(levels - 1, 1))
         resolutions = tuple(round(coarsest * growth**level) for level in range(levels))

@@ -172,6 +172,9 @@ def perceptual_loss(mode: str, log) -> PerceptualLoss | None:
     Args:
         mode: "off", "lpips" (falls back to none), or "lpips-or-random" (falls back to the seeded random backbone).
         log: Called with one sentence when it falls back.
+
+    Returns:
+        On the CPU; None where patches are not compared.
     """
     if mode == "off":
         return None

@@ -1,9 +1,8 @@
-"""Rendering without gradients: what `NerfModel.forward` renders, by two Warp kernels over rays that end behind the
-first opaque surface.
+"""Rendering without gradients: what `NerfModel.forward` renders, by two Warp kernels.
 
-Nothing is looked up behind an opaque surface, and what torch would write to memory between its operations stays in
-registers; CPU and CUDA from one source. Their twin is `NerfModel.forward`, each of whose own kernels has one in plain
-torch.
+Rays end behind the first opaque surface: nothing is looked up there, and what torch would write to memory between its
+operations stays in registers; CPU and CUDA from one source. Their twin is `NerfModel.forward`, each of whose own
+kernels has one in plain torch.
 """
 
 from dataclasses import dataclass, fields
@@ -44,6 +43,9 @@ def march(model: NerfModel, bundle: RayBundle) -> RenderedRays:
     Args:
         model: On the bundle's device, which Warp must have.
         bundle: In normalised scene units.
+
+    Returns:
+        The rays' colours, alpha and distances, on the bundle's device.
     """
     threads = model.field.encoding.threads if bundle.origins.device.type == "cpu" and len(bundle) >= FEWEST_RAYS else 1
     if threads == 1:

@@ -66,6 +66,9 @@ def load_capture_and_images(workspace: Workspace) -> tuple[PinholeCapture, Photo
     Args:
         workspace: Where the capture was imported.
 
+    Returns:
+        The capture, and the images of `capture.training_views` in their order.
+
     Raises:
         In2nError: "no_capture", "bad_capture", "cannot_write".
     """

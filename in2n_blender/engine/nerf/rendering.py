@@ -37,6 +37,9 @@ class RayBundle:
 
         Args:
             rays: Of a part at most.
+
+        Returns:
+            Views of this bundle's memory.
         """
         views = repeat(None) if self.views is None else self.views.split(rays)
         return [RayBundle(*part) for part in zip(self.origins.split(rays), self.directions.split(rays), views)]
@@ -97,6 +100,9 @@ class NerfModel(nn.Module):
             bundle: In normalised scene units.
             jitter: Of where the samples lie; None: in the middle, always the same.
             anneal: Exponent on the proposal's weights, below 1 early in training (Mip-NeRF 360, section 4).
+
+        Returns:
+            Colours, distances and weights of the rays, on their device.
         """
         proposal_bins = uniform_bins(len(bundle), self.settings.proposal_samples, bundle.origins.device, jitter)
         # The proposal only follows the field: what it has not learnt yet says nothing about a camera's pose.

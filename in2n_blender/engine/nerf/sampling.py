@@ -118,6 +118,9 @@ def place_samples(origins: torch.Tensor, directions: torch.Tensor, bins: torch.T
         directions: (rays, 3) of unit length.
         bins: (rays, samples + 1) ascending in [0, 1].
         near: Where rays begin, in normalised scene units.
+
+    Returns:
+        A sample for each interval: its ends along the ray, and its middle in the unit cube.
     """
     if not available(origins.device) or origins.requires_grad or directions.requires_grad:
         return place_samples_torch(origins, directions, bins, near)
@@ -147,6 +150,9 @@ def place_samples_torch(origins: torch.Tensor, directions: torch.Tensor, bins: t
         directions: (rays, 3) of unit length.
         bins: (rays, samples + 1) ascending in [0, 1].
         near: Where rays begin, in normalised scene units.
+
+    Returns:
+        As `place_samples`.
     """
     low, high = spacing_range(near)
     distances = spacing_to_distance(low + bins * (high - low))
@@ -200,6 +206,9 @@ def resample_torch(
         samples: Number of new intervals.
         shifts: (rays, 1) in [0, 1], where a new bin lies within its part of the whole weight.
         padding: As for `resample`.
+
+    Returns:
+        (rays, samples + 1) ascending.
     """
     weights = weights + padding / weights.shape[-1]
     cumulative = torch.cumsum(weights / weights.sum(-1, keepdim=True), -1)

@@ -66,6 +66,9 @@ class Scene:
             chunk: Rays at once; None: what `rays_a_chunk` says.
             view: The training view whose appearance it gets; None: their mean.
 
+        Returns:
+            Colours, alpha and depth on the CPU, of the camera's size.
+
         Raises:
             Cancelled: The report said so.
         """
@@ -170,6 +173,9 @@ def rays_a_chunk(settings: NerfSettings, device: torch.device, memory_mb: float 
         device: What is rendered on.
         memory_mb: MiB that may be used; None: the environment variable IN2N_RENDER_MEMORY_MB, else half of what is free
             on a CUDA device, else 1024.
+
+    Returns:
+        At least 1, at most MOST_RAYS or MOST_RAYS_GPU.
     """
     if memory_mb is None:
         memory_mb = float(os.environ.get("IN2N_RENDER_MEMORY_MB") or _usual_memory_mb(device))
@@ -201,6 +207,9 @@ def build_model(state: dict) -> tuple[NerfModel, SceneTransform]:
 
     Args:
         state: "settings", "transform" and "near" as `reconstruction.start` makes and `read_checkpoint` returns them.
+
+    Returns:
+        The model on the CPU, and the transform into normalised scene units.
     """
     transform = SceneTransform(tuple(state["transform"]["center"]), state["transform"]["scale"])
     return NerfModel(NerfSettings.from_json(state["settings"]), near=state["near"]), transform
@@ -213,6 +222,9 @@ def load_scene(workspace: Workspace | str, edit: str | None, device: str = "auto
         workspace: Or its folder.
         edit: The edit's name; None: the reconstruction.
         device: As for `pick_device`.
+
+    Returns:
+        The scene on its device, ready to be rendered.
 
     Raises:
         In2nError: "not_trained" where it has not been computed, "bad_checkpoint" where its file is damaged.

@@ -97,6 +97,9 @@ class NerfSettings:
         Args:
             values: What `to_json` gave, of this version or an earlier one; anything else is refused.
 
+        Returns:
+            Settings of which every one is of its kind and in its range.
+
         Raises:
             ValueError: What is wrong, in a sentence.
         """
@@ -178,6 +181,9 @@ def with_options(settings: NerfSettings, appearance: bool, refine_cameras: bool,
         appearance: Give every view an appearance embedding, for photos of different exposure.
         refine_cameras: Learn the views' poses, where they are inexact.
         views: Number of training views.
+
+    Returns:
+        The settings themselves where a capture needs neither.
     """
     if not appearance and not refine_cameras:
         return settings
@@ -192,6 +198,9 @@ def settings_for(preset: str, device_type: str) -> NerfSettings:
     Args:
         preset: "draft", "standard" or "full".
         device_type: torch's name: "cuda" and "mps" have the GPU's sizes, all others the CPU's.
+
+    Returns:
+        Without appearance and refinement, which `with_options` adds.
 
     Raises:
         KeyError: There is no such preset.

@@ -64,8 +64,10 @@ class Trainer:
                 self.perceptual.to(dataset.device)
 
     def _groups_of_views(self) -> list[dict]:
-        """What each view has of its own is learnt while reconstructing; editing keeps the poses and sees the mean
-        appearance."""
+        """What each view has of its own is learnt while reconstructing.
+
+        Editing keeps the poses and sees the mean appearance.
+        """
         rates = {
             "field.appearance": self.settings.learning_rate_appearance,
             "refinement.raw": self.settings.learning_rate_cameras,

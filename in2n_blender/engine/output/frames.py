@@ -93,6 +93,9 @@ def frame_provenance(path: CameraPath, frame: PathFrame, weights: str | None) ->
         path: The frame's path; its `unit_scale` is units of the depth to a capture unit.
         frame: One of the path's.
         weights: The scene's content hash, as `scene_hash` gives it.
+
+    Returns:
+        Its hash is what the frame's files carry.
     """
     settings = {"camera": frame.camera.to_json(), "unit_scale": path.unit_scale}
     return Provenance("frame", settings, {SCENE: weights})
@@ -105,6 +108,9 @@ def is_rendered(folder: Path, number: int, made_from: str) -> bool:
         folder: Of the path's frames.
         number: The frame's.
         made_from: The hash of the frame's provenance.
+
+    Returns:
+        False, too, for files that carry nothing or cannot be read.
     """
     return all(provenance_of(folder / f"{number:04d}.{kind}") == made_from for kind in KINDS)
 

@@ -79,6 +79,9 @@ def is_of_scene(workspace: Workspace, edit: str | None) -> bool:
         workspace: Where both are.
         edit: The edit's name; None: the reconstruction.
 
+    Returns:
+        False, too, where its record cannot be read or no GLB file is beside it.
+
     Raises:
         In2nError: "bad_name".
         OSError: The checkpoint cannot be read.

@@ -43,6 +43,9 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], cell: int = 
     Args:
         rows: (label, images (height, width, 3) sRGB, float in [0, 1] or uint8) each.
         cell: Pixels of a picture's longer side; smaller pictures are enlarged, larger ones reduced.
+
+    Returns:
+        An RGB image; every column is as wide as its widest picture.
     """
     rows = [(label, [fitted(image, cell) for image in images]) for label, images in rows]
     columns = max(len(images) for _, images in rows)
@@ -135,6 +138,9 @@ def gather_report(workspace: Workspace, request: Summarise) -> dict:
     Args:
         workspace: The files that the jobs left there are read.
         request: Its `results` say what a job did not leave there.
+
+    Returns:
+        As JSON knows it; None for what nobody tells.
     """
 
     def chosen(path: Path, job: str, *names: str) -> dict:

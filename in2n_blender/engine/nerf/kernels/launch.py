@@ -32,6 +32,9 @@ def available(device: torch.device) -> bool:
 
     Args:
         device: Where the tensors are.
+
+    Returns:
+        True on a CPU and on CUDA.
     """
     return device.type in ("cpu", "cuda")
 
