@@ -31,7 +31,12 @@ OFFSET = "in2n_offset"  # a custom property: those are float64, properties of th
 
 
 def set_lens(camera_data, k: Intrinsics) -> None:
-    """Give a `bpy.types.Camera` the lens that sees what `k` sees, at k's resolution and pixel aspect."""
+    """Give a camera the lens that sees what a pinhole lens sees, at the latter's resolution and pixel aspect.
+
+    Args:
+        camera_data: A `bpy.types.Camera`.
+        k: The pinhole lens, in pixels.
+    """
     fitted = blender_lens(k)
     camera_data.type = "PERSP"
     camera_data.lens_unit = "MILLIMETERS"
@@ -60,7 +65,12 @@ def intrinsics_of(camera_data, render) -> Intrinsics:
 
 
 def set_resolution(scene, k: Intrinsics) -> None:
-    """Give the scene's render the resolution and pixel aspect of `k`."""
+    """Give the scene's render a lens's resolution and pixel aspect.
+
+    Args:
+        scene: Whose render is set.
+        k: The pinhole lens, in pixels.
+    """
     render = scene.render
     render.resolution_x, render.resolution_y, render.resolution_percentage = k.width, k.height, 100
     fitted = blender_lens(k)
@@ -68,7 +78,11 @@ def set_resolution(scene, k: Intrinsics) -> None:
 
 
 def render_size(render) -> tuple[int, int]:
-    """Width and height of the scene's renders in pixels, as Blender rounds them."""
+    """Width and height of the scene's renders in pixels, as Blender rounds them.
+
+    Args:
+        render: `bpy.types.RenderSettings`.
+    """
     return tuple(
         max(side * render.resolution_percentage // 100, 1) for side in (render.resolution_x, render.resolution_y)
     )
@@ -149,6 +163,14 @@ def relative_to_workspace(path: CameraPath, capture_empty, workspace: Workspace)
     The photos in the workspace may be relative to another offset than the Empty: some were missing when either was
     imported, or an earlier version, which had no offsets, imported one of them.
 
+    Args:
+        path: In the capture's units, relative to the Empty's offset.
+        capture_empty: The capture's Empty.
+        workspace: The capture's.
+
+    Returns:
+        The path relative to the offset of the workspace's capture; unchanged where there is none.
+
     Raises:
         In2nError: "bad_capture".
     """
@@ -228,7 +250,14 @@ def set_offset(obj, offset) -> None:
 
 
 def offset_of(obj) -> np.ndarray:
-    """(3,) float64, what `set_offset` noted on an object; zero where nothing did."""
+    """What `set_offset` noted on an object; zero where nothing did.
+
+    Args:
+        obj: A `bpy.types.Object`.
+
+    Returns:
+        (3,) float64, in the capture's units.
+    """
     return np.array(obj.get(OFFSET, (0.0, 0.0, 0.0)), np.float64)
 
 
@@ -250,7 +279,12 @@ def _add_camera(collection, empty, view, size: float, photo: Path | None) -> Non
 
 
 def show_photo(camera_data, file: Path) -> None:
-    """Show an image file behind the camera, in place of the photo that was shown there before."""
+    """Show an image file behind a camera, in place of the photo that was shown there before.
+
+    Args:
+        camera_data: A `bpy.types.Camera`.
+        file: The image.
+    """
     image = bpy.data.images.load(str(file), check_existing=True)
     photos = (b for b in camera_data.background_images if b.image is not None and b.image.get("in2n_photo"))
     background = next(photos, None) or camera_data.background_images.new()
@@ -262,7 +296,15 @@ def show_photo(camera_data, file: Path) -> None:
 
 
 def show_normalised_photos(capture_empty, workspace_folder: Path) -> None:
-    """Show the workspace's undistorted photos behind the capture's cameras; they fit the pinhole cameras exactly."""
+    """Show the workspace's undistorted photos behind the capture's cameras; they fit the pinhole cameras exactly.
+
+    Args:
+        capture_empty: The capture's Empty.
+        workspace_folder: The capture's workspace.
+
+    Raises:
+        In2nError: "missing_file" where no capture was imported, "bad_capture".
+    """
     workspace = Workspace(workspace_folder)
     images = {view.name: workspace.photo(view.image) for view in PinholeCapture.load(workspace.capture_json).views}
     for camera in children(capture_empty, "CAMERA"):

@@ -18,7 +18,14 @@ _handle = None
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of the command line (see `cli`)."""
+    """Run the command line (see `cli`).
+
+    Args:
+        arguments: What follows `--command in2n`.
+
+    Returns:
+        The exit code.
+    """
     from ..cli import main  # here, so that Blender starts without the command line
 
     with _environment():
@@ -49,11 +56,13 @@ def _environment():
 
 
 def attach() -> None:
+    """Let `blender --command in2n` run the command line."""
     global _handle
     _handle = bpy.utils.register_cli_command(NAME, run)
 
 
 def detach() -> None:
+    """Take the command from Blender again."""
     global _handle
     if _handle is not None:
         bpy.utils.unregister_cli_command(_handle)

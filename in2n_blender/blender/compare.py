@@ -14,7 +14,9 @@ from .scene_state import active_capture, active_edit, children
 def show_chosen(scene, force: bool = False) -> None:
     """Show what the scene's settings say: the selected edit, or the unedited capture.
 
-    Nothing happens when that is shown already, unless `force`: the edit's pictures may have changed on disk.
+    Args:
+        scene: Whose settings are followed.
+        force: Whether to show it though it is shown already: its pictures may have changed on disk.
     """
     settings = scene.in2n
     wanted = (active_edit(scene) or "") if settings.shown == "AFTER" else ""
@@ -28,7 +30,12 @@ def show_chosen(scene, force: bool = False) -> None:
 
 
 def show_result(scene, edit: str | None) -> None:
-    """Switch to the edit (None: the unedited capture) that something was just made of, so that it is seen."""
+    """Switch to what something was just made of, so that it is seen.
+
+    Args:
+        scene: Whose settings are set; nothing happens where its list has no such edit.
+        edit: The edit's name, or None for the unedited capture.
+    """
     if edit is not None and edit not in scene.in2n.edits:
         return
     if edit is not None:
@@ -38,9 +45,15 @@ def show_result(scene, edit: str | None) -> None:
 
 
 def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
-    """Show an edit, or for None the unedited capture; meshes and frames of all others are hidden.
+    """Show an edit or the unedited capture; meshes and frames of all others are hidden.
 
     A photo that the edit has no picture of is shown unedited.
+
+    Args:
+        scene: The capture's.
+        capture: The capture's Empty.
+        workspace: The capture's.
+        edit: The edit's name, or None for the unedited capture.
     """
     photos = _photos(workspace, edit)
     for camera in children(capture, "CAMERA"):

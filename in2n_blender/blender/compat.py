@@ -13,8 +13,13 @@ def material_nodes(material):
 
 
 def fcurves(animated) -> list:
-    """The F-curves of an object's or datablock's own action. From 4.4 on they are in layers; `action.fcurves` went in
-    5.0."""
+    """The F-curves of an object's or datablock's own action.
+
+    From 4.4 on they are in layers; `action.fcurves` went in 5.0.
+
+    Args:
+        animated: Anything with `animation_data` and an action.
+    """
     action = animated.animation_data.action
     if bpy.app.version < (4, 4, 0):
         return list(action.fcurves)

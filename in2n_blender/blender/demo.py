@@ -153,7 +153,15 @@ def run_demo(settings: DemoSettings) -> dict:
 
 
 def check(settings: DemoSettings, out: Path) -> None:
-    """Raise In2nError for what is wrong before anything is made."""
+    """Check the settings before anything is made.
+
+    Args:
+        settings: What the command line chose.
+        out: The folder for everything, absolute.
+
+    Raises:
+        In2nError: "no_frames", and what `Edit.check` and the reader of the capture raise.
+    """
     Edit(
         workspace=str(out),
         name=EDIT,
@@ -180,7 +188,11 @@ def enable_add_on() -> None:
 
 
 def open_or_create(blend: Path) -> None:
-    """Open the .blend of an earlier run, or start an empty one and save it, so that the workspace is beside it."""
+    """Open the .blend of an earlier run, or start an empty one and save it, so that the workspace is beside it.
+
+    Args:
+        blend: The file; its folder is there.
+    """
     if blend.exists():
         bpy.ops.wm.open_mainfile(filepath=str(blend))
         return
@@ -191,7 +203,11 @@ def open_or_create(blend: Path) -> None:
 
 
 def save(blend: Path) -> None:
-    """Save with all paths relative, so that the demo's folder can be moved."""
+    """Save with all paths relative, so that the demo's folder can be moved.
+
+    Args:
+        blend: The file.
+    """
     bpy.context.preferences.filepaths.save_version = 0
     for image in bpy.data.images if bpy.data.filepath else ():
         if image.filepath:
@@ -201,6 +217,10 @@ def save(blend: Path) -> None:
 
 def call(operator, **arguments) -> dict:
     """Run one of the add-on's operators to its end.
+
+    Args:
+        operator: Of `bpy.ops.in2n`.
+        **arguments: The operator's.
 
     Returns:
         What its job returned.
@@ -227,7 +247,15 @@ def call(operator, **arguments) -> dict:
 
 
 def import_capture(settings: DemoSettings, blend: Path) -> None:
-    """The capture as cameras in the scene, unless an earlier run put it there."""
+    """Import the capture as cameras, unless an earlier run put it into the scene.
+
+    Args:
+        settings: What the command line chose.
+        blend: The file that is saved afterwards.
+
+    Raises:
+        In2nError: What the import raises.
+    """
     scene = bpy.context.scene
     for name in ("preset", "device", "seed", "instruction"):
         setattr(scene.in2n, name, getattr(settings, name))
@@ -325,7 +353,10 @@ def viewed_center(poses: np.ndarray) -> tuple[np.ndarray, float, float]:
 
 
 def summarise(request: Summarise) -> dict:
-    """frames/edited/, mesh.glb, before_after.gif, contact_sheet.png and report.json, made by the engine.
+    """Let the engine make frames/edited/, mesh.glb, before_after.gif, contact_sheet.png and report.json.
+
+    Args:
+        request: What they are made of, and where they go.
 
     Returns:
         The report.
@@ -342,7 +373,14 @@ def summarise(request: Summarise) -> dict:
 
 
 def parse(arguments: list[str] | None = None) -> DemoSettings:
-    """The settings of a command line; ends the process where it cannot be read."""
+    """The settings of a command line.
+
+    Args:
+        arguments: Those of the process unless given.
+
+    Raises:
+        SystemExit: From argparse, for --help and for arguments that cannot be read.
+    """
     parser = argparse.ArgumentParser(prog="in2n_blender demo", description=__doc__.split("\n")[0], allow_abbrev=False)
     add_demo(parser)
     found = {name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None}
@@ -350,6 +388,17 @@ def parse(arguments: list[str] | None = None) -> DemoSettings:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the demo and tell how it ended.
+
+    Args:
+        arguments: Those of the process unless given.
+
+    Returns:
+        The exit code: 0 done, 2 something the user can mend, 130 interrupted.
+
+    Raises:
+        SystemExit: From argparse.
+    """
     settings = parse(arguments)
     # This Python has bpy and the engine's packages; the add-on starts the engine with it, in a process of its own.
     os.environ.setdefault("IN2N_ENGINE_PYTHON", sys.executable)

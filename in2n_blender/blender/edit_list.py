@@ -16,8 +16,14 @@ from .scene_state import active_edit, children
 def rename(scene, old: str, new: str) -> None:
     """Rename an edit in the workspace, and everything in the .blend that knows it by name.
 
+    Args:
+        scene: The capture's.
+        old: The edit's name.
+        new: The name that it gets.
+
     Raises:
-        In2nError: "workspace_busy", "bad_name", "no_edit", "edit_exists", "cannot_write"; all is as before then.
+        In2nError: "no_capture", "workspace_busy", "bad_name", "no_edit", "edit_exists", "cannot_write", "disk_full";
+            all is as before then.
     """
     capture, workspace = _require_idle(scene)
     edits.rename(workspace, old, new)
@@ -40,8 +46,13 @@ def rename(scene, old: str, new: str) -> None:
 def remove(scene, edit: str) -> None:
     """Remove an edit from the workspace, its meshes and frames from the .blend.
 
+    Args:
+        scene: The capture's.
+        edit: The edit's name.
+
     Raises:
-        In2nError: "workspace_busy", "no_edit", "cannot_write".
+        In2nError: "no_capture", "workspace_busy", "bad_name", "no_edit", "has_children", "cannot_write"; all is as
+            before then.
     """
     capture, workspace = _require_idle(scene)
     position = scene.in2n.active_edit

@@ -30,10 +30,10 @@ _idle_since = 0.0
 
 
 def engine_python() -> Path | None:
-    """The Python that runs the engine: $IN2N_ENGINE_PYTHON, else the one named in the preferences, else the installed
-    one.
+    """The Python that runs the engine, or None when there is none.
 
-    None when there is none. Panels ask at every redraw, so the answer is looked up on disk once a second at most.
+    It is $IN2N_ENGINE_PYTHON, else the one named in the preferences, else the installed one. Panels ask at every
+    redraw, so the answer is looked up on disk once a second at most.
     """
     named = other_python()
     if named is not None:
@@ -133,7 +133,17 @@ class Device:
 
 
 def remember_devices(result: dict) -> list[Device]:
-    """Keep what the engine answered to `FindDevices`, and return it, best first."""
+    """Keep what the engine answered to `FindDevices`.
+
+    Args:
+        result: The answer.
+
+    Returns:
+        The devices, best first.
+
+    Raises:
+        In2nError: "disk_full", "cannot_write".
+    """
     found = result["devices"]
     write_json(settings.home_folder() / DEVICES_FILE, {"devices": found})
     return [Device(**device) for device in found]
@@ -157,10 +167,12 @@ def _read_devices(file: Path, _changed: int) -> list[Device]:
 
 
 def attach() -> None:
+    """Let a timer end the engine when nobody has used it for a while."""
     bpy.app.timers.register(_release_when_idle, first_interval=IDLE_CHECK_SECONDS, persistent=True)
 
 
 def detach() -> None:
+    """Stop that timer, and forget the engine's client."""
     global _client
     if bpy.app.timers.is_registered(_release_when_idle):
         bpy.app.timers.unregister(_release_when_idle)

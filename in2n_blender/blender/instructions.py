@@ -14,6 +14,7 @@ MOST_REMEMBERED = 30
 
 
 def history_file() -> Path:
+    """Where the history of instructions is kept."""
     return home_folder() / "instructions.json"
 
 
@@ -24,7 +25,11 @@ def history() -> list[str]:
 
 
 def remember(instruction: str) -> None:
-    """Put an instruction at the top of the history. A history that cannot be written stops nobody's work."""
+    """Put an instruction at the top of the history; one that cannot be written stops nobody's work.
+
+    Args:
+        instruction: What the user typed; without text, nothing happens.
+    """
     instruction = instruction.strip()
     if not instruction:
         return
@@ -42,17 +47,29 @@ def forget() -> None:
 
 
 def known(editor: str) -> list[str]:
-    """The only instructions that the model knows, for the miniature and models like it; empty for any other."""
+    """The only instructions that a model knows; empty for one that takes any.
+
+    Args:
+        editor: The model's name or folder, as the engine takes it.
+    """
     return list(_model(editor).suggestions) if _model(editor).instructions else []
 
 
 def own_guidance(editor: str) -> tuple[float, float]:
-    """The text and image scales that the model was made for."""
+    """The text and image scales that a model was made for.
+
+    Args:
+        editor: The model's name or folder, as the engine takes it.
+    """
     return _model(editor).guidance_text, _model(editor).guidance_image
 
 
 def suggestions(editor: str) -> list[str]:
-    """What could be typed: what the model knows, or examples of what it does well."""
+    """What could be typed: what a model knows, or examples of what it does well.
+
+    Args:
+        editor: The model's name or folder, as the engine takes it.
+    """
     return list(_model(editor).suggestions)
 
 

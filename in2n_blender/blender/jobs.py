@@ -119,7 +119,11 @@ def _log_name(steps: list) -> str:
 
 
 def wait(id: int) -> Outcome:
-    """Follow a job to its end where it is called, printing its progress; Ctrl+C cancels it."""
+    """Follow a job to its end where it is called, printing its progress; Ctrl+C cancels it.
+
+    Args:
+        id: The job's, as `submit` returned it.
+    """
     printer = ProgressPrinter()
     _awaited.add(id)
     while id not in _outcomes:
@@ -143,7 +147,14 @@ def _tick() -> float | None:
 
 
 def poll(on_change: Callable[[ShownJob], None] = lambda job: None) -> bool:
-    """Take in what has happened since the last call, and bring results in; returns whether something has."""
+    """Take in what has happened since the last call, and bring results in.
+
+    Args:
+        on_change: Told of the shown job after each of its reports.
+
+    Returns:
+        Whether something has happened.
+    """
     told = engine.client().poll()
     for event in told:
         if isinstance(event, events.Started):
@@ -252,7 +263,11 @@ def works_on_the_engine() -> bool:
 
 
 def cancel(job: int | None = None) -> None:
-    """Cancel the job that runs (None), or one that runs or waits. What it has saved is kept."""
+    """Cancel a job; what it has saved is kept.
+
+    Args:
+        job: The id of one that runs or waits; None: the one that runs.
+    """
     running = engine.client().state.running
     if job is None and running is not None:
         job = running.job.id
@@ -270,12 +285,20 @@ def _underway(workspace_root) -> list[Request]:
 
 
 def edits_to_come(workspace_root) -> list[str]:
-    """Names of the edits that run or wait in a workspace; they may not be on disk yet."""
+    """Names of the edits that run or wait in a workspace; they may not be on disk yet.
+
+    Args:
+        workspace_root: The workspace's folder.
+    """
     return [request.name for request in _underway(workspace_root) if request.method == "edit"]
 
 
 def reconstruction_to_come(workspace_root) -> bool:
-    """Whether a reconstruction of the workspace runs or waits."""
+    """Whether a reconstruction of a workspace runs or waits.
+
+    Args:
+        workspace_root: The workspace's folder.
+    """
     return any(request.method == "reconstruct" for request in _underway(workspace_root))
 
 
@@ -346,11 +369,13 @@ def _forget_after_load(*_) -> None:
 
 
 def attach() -> None:
+    """Cancel jobs before another file is opened, and look for unfinished ones afterwards."""
     bpy.app.handlers.load_pre.append(_cancel_before_load)
     bpy.app.handlers.load_post.append(_forget_after_load)
 
 
 def detach() -> None:
+    """Undo `attach`, and forget all jobs."""
     global _shown
     _shown = None
     _followed.clear()

@@ -10,8 +10,10 @@ COLOR_ATTRIBUTE = "Col"  # what Blender's PLY import calls vertex colours
 
 
 def vertex_color_material():
-    """The material that shows vertex colours as they are: emission, because the light of the capture is in them
-    already."""
+    """The material that shows vertex colours as they are.
+
+    It is emission, because the light of the capture is in them already.
+    """
     material = next((m for m in bpy.data.materials if m.get("in2n_vertex_colors") and m.library is None), None)
     if material is not None:
         return material
@@ -30,8 +32,12 @@ def vertex_color_material():
 
 
 def show_as_points(mesh_object, radius: float) -> None:
-    """Draw the vertices as coloured discs of a radius in the object's units, by a Geometry Nodes modifier that can be
-    removed."""
+    """Draw a mesh's vertices as coloured discs, by a Geometry Nodes modifier that can be removed.
+
+    Args:
+        mesh_object: The object, which has a colour attribute.
+        radius: Of the discs, in the object's units.
+    """
     modifier = mesh_object.modifiers.new("Points", "NODES")
     modifier.node_group = _points_group(radius)
 

@@ -17,7 +17,14 @@ _json: dict[Path, tuple[int, dict]] = {}
 
 
 def icon(file: Path | str | None) -> int:
-    """The icon of an image file as it is on disk now, for `layout.template_icon`; 0 where there is none."""
+    """The icon of an image file as it is on disk now, for `layout.template_icon`.
+
+    Args:
+        file: The image, there or not.
+
+    Returns:
+        The icon's id; 0 where there is none.
+    """
     stamp = _stamp(file)
     if _icons is None or stamp is None:
         return 0
@@ -30,7 +37,14 @@ def icon(file: Path | str | None) -> int:
 
 
 def read(file: Path) -> dict:
-    """A JSON file, read again only when it has changed; empty where there is none or it is damaged."""
+    """A JSON file, read again only when it has changed.
+
+    Args:
+        file: The file, there or not.
+
+    Returns:
+        The object in it; empty where there is none or it is damaged.
+    """
     stamp = _stamp(file)
     if stamp is None:
         return {}
@@ -57,11 +71,13 @@ def _stamp(file: Path | str | None) -> int | None:
 
 
 def attach() -> None:
+    """Make room for the icons of pictures."""
     global _icons
     _icons = bpy.utils.previews.new()
 
 
 def detach() -> None:
+    """Forget all icons and files that were read."""
     global _icons
     bpy.utils.previews.remove(_icons)
     _icons = None

@@ -212,11 +212,20 @@ class In2nScene(bpy.types.PropertyGroup):
     )
 
     def tell(self, sentence: str, about: str = "") -> None:
-        """Set the status to something that is not about a job."""
+        """Set the status to something.
+
+        Args:
+            sentence: What to say.
+            about: The label of the job that it is about; "": of none.
+        """
         self.status, self.status_of = sentence, about
 
     def set_editor(self, name: str) -> None:
-        """Choose a model by what the engine calls it."""
+        """Choose a model.
+
+        Args:
+            name: The model's name or folder, as the engine takes it.
+        """
         if name in (item[0] for item in MODEL_ITEMS if item[0] != "folder"):
             self.editor = name
         else:
@@ -231,10 +240,12 @@ CLASSES = (In2nObject, In2nEdit, In2nScene)
 
 
 def attach() -> None:
+    """Give objects and scenes the add-on's properties."""
     bpy.types.Object.in2n = PointerProperty(type=In2nObject)
     bpy.types.Scene.in2n = PointerProperty(type=In2nScene)
 
 
 def detach() -> None:
+    """Take the add-on's properties from objects and scenes."""
     del bpy.types.Scene.in2n
     del bpy.types.Object.in2n

@@ -55,12 +55,25 @@ def from_request(request: type[Request], name: str, *, left_out: str = "", **mor
 
 
 def argument(request: type[Request], name: str, *, left_out: str = "", **more):
-    """The property of an operator: as `from_request`, but Blender does not remember it for the next call."""
+    """The property of an operator: as `from_request`, but Blender does not remember it for the next call.
+
+    Args:
+        request: The request's class.
+        name: The field.
+        left_out: What holds where the argument is not given, for the tooltip.
+        **more: Further arguments of the property; they win over the request's.
+    """
     return from_request(request, name, left_out=left_out, options={"SKIP_SAVE"}, **more)
 
 
 def tooltip(help: str, kind: type = str, left_out: str = "") -> str:
-    """A request's help as a tooltip: "what it is (default: the preset's)" becomes "What it is; 0: the preset's"."""
+    """A request's help as a tooltip: "what it is (default: the preset's)" becomes "What it is; 0: the preset's".
+
+    Args:
+        help: The setting's.
+        kind: The field's type.
+        left_out: What holds where the property is not set; "": what the help says.
+    """
     what, _, default = help.partition(" (default: ")
     sentence = what[:1].upper() + what[1:]
     if left_out:

@@ -193,25 +193,48 @@ def _hold_between(user, numbers: list[int]) -> None:
 
 
 def frame_backgrounds(camera_data) -> list:
-    """The camera's backgrounds that are rendered frames."""
+    """The backgrounds of a camera that are rendered frames.
+
+    Args:
+        camera_data: A `bpy.types.Camera`.
+    """
     return [b for b in camera_data.background_images if b.image is not None and b.image.get("in2n_frames")]
 
 
 def rendered_paths(workspace: Workspace, edit: str | None) -> dict[str, list[int]]:
-    """Frame numbers of the camera paths that an edit was rendered along, by the path's name; the last rendered last."""
+    """The camera paths that an edit was rendered along, the last rendered last.
+
+    Args:
+        workspace: Whose frames they are.
+        edit: The edit's name, or None for the reconstruction.
+
+    Returns:
+        The path's name -> the numbers of its frames.
+    """
     folders = [f for f in (workspace.root / "renders" / (edit or ORIGINAL)).glob("*") if f.is_dir()]
     found = {f.name: _frame_numbers(f, f.stat().st_mtime_ns) for f in sorted(folders, key=lambda f: f.stat().st_mtime)}
     return {name: numbers for name, numbers in found.items() if numbers}
 
 
 def are_frames_outdated(workspace: Workspace, edit: str | None, path_name: str) -> bool:
-    """Whether frames were rendered from another state of the scene than its checkpoint's; False where nobody knows."""
+    """Whether frames were rendered from another state of the scene than its checkpoint's; False where nobody knows.
+
+    Args:
+        workspace: Whose frames they are.
+        edit: The edit's name, or None for the reconstruction.
+        path_name: The camera path's name.
+    """
     record = pictures.read(workspace.renders(edit, path_name) / "render.json")
     return _is_of_another_scene(workspace, edit, record.get("scene"))
 
 
 def is_mesh_outdated(workspace: Workspace, edit: str | None) -> bool:
-    """Whether the mesh was made from another state of the scene than its checkpoint's; False where nobody knows."""
+    """Whether the mesh was made from another state of the scene than its checkpoint's; False where nobody knows.
+
+    Args:
+        workspace: Whose mesh it is.
+        edit: The edit's name, or None for the reconstruction.
+    """
     made = Provenance.from_json(pictures.read(workspace.mesh(edit, ".json")).get("provenance"))
     return made is not None and _is_of_another_scene(workspace, edit, made.inputs.get(SCENE))
 

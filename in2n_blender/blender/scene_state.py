@@ -25,11 +25,24 @@ def active_edit(scene) -> str | None:
 
 
 def chosen_edit(scene, argument: str) -> str | None:
-    """Which edit an operator's `edit` argument means: "" the active one, "original" the reconstruction (None)."""
+    """The edit that an operator's argument means.
+
+    Args:
+        scene: The capture's.
+        argument: The edit's name; "": the one selected in the list; ORIGINAL: the reconstruction.
+
+    Returns:
+        The edit's name, or None for the reconstruction.
+    """
     name = argument or active_edit(scene)
     return None if name in (None, ORIGINAL) else name
 
 
 def children(capture, role: str) -> list:
-    """The capture's objects of one role, in the order they were made."""
+    """The capture's objects of one role, in the order they were made.
+
+    Args:
+        capture: The capture's Empty.
+        role: "CAMERA", "POINTS" or "MESH".
+    """
     return [o for o in capture.children_recursive if o.in2n.role == role]

@@ -48,8 +48,10 @@ def online_access() -> bool:
 
 
 def model_folders() -> tuple[Path, ...]:
-    """Folders in which models are looked for besides the Hugging Face cache: the preference's and those that scenes
-    name."""
+    """Folders in which models are looked for besides the Hugging Face cache.
+
+    They are the preference's and those that scenes name.
+    """
     named = {Path(bpy.path.abspath(s.in2n.editor_folder)) for s in bpy.data.scenes if s.in2n.editor_folder}
     preferred = _folder("models")
     return (*((preferred,) if preferred else ()), *sorted(named))

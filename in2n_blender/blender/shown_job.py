@@ -91,7 +91,11 @@ class ShownJob:
         return f"{self.activity()} ({self.count()})" if self.count() and not self.cancelling else self.activity()
 
     def outcome(self, finished: str = "") -> str:
-        """How it ended, in one sentence. finished: the sentence for a job that came to its end."""
+        """How the job ended, in one sentence.
+
+        Args:
+            finished: The sentence for a job that came to its end; "": one made from its label.
+        """
         if self.error is None:
             return finished or f"{self.label}: done."
         if isinstance(self.error, Cancelled):

@@ -165,8 +165,10 @@ TRANSLATIONS = {"de": GERMAN}
 
 
 def attach() -> None:
+    """Give Blender the interface's translations."""
     bpy.app.translations.register(ADD_ON, TRANSLATIONS)
 
 
 def detach() -> None:
+    """Take the translations from Blender."""
     bpy.app.translations.unregister(ADD_ON)

@@ -19,8 +19,12 @@ from .settings import home_folder
 def new_workspace(capture_name: str, source: str) -> Path:
     """A folder for a capture that has none yet; nothing is created.
 
-    Beside a saved .blend it is `<blend name>.in2n`, and `<blend name>-2.in2n` and so on for further captures. A folder
-    that already holds this very capture (the same `source`, as in capture.json) is used again.
+    Beside a saved .blend it is `<blend name>.in2n`, and `<blend name>-2.in2n` and so on for further captures; else it
+    is in the home folder's scratch/. A folder beside the .blend that already holds this very capture is used again.
+
+    Args:
+        capture_name: The capture's.
+        source: The file or folder that it was imported from, as in capture.json.
     """
     taken = {folder for s in bpy.data.scenes for o in s.objects if o.in2n.role == "CAPTURE" and (folder := resolve(o))}
     if not bpy.data.filepath:
@@ -46,7 +50,12 @@ def _is_free_for(folder: Path, source: str) -> bool:
 
 
 def remember(capture, folder: Path) -> None:
-    """Store the workspace on the capture's Empty, relative to the .blend where that is possible."""
+    """Store the workspace on the capture's Empty, relative to the .blend where that is possible.
+
+    Args:
+        capture: The capture's Empty.
+        folder: The workspace.
+    """
     folder = Path(folder).resolve()
     capture.in2n.workspace_absolute = str(folder)
     beside = bpy.data.filepath and Path(bpy.data.filepath).resolve().parent in folder.parents
@@ -54,7 +63,14 @@ def remember(capture, folder: Path) -> None:
 
 
 def resolve(capture) -> Path | None:
-    """The workspace of a capture's Empty. A copy beside the .blend wins over where the folder was at first."""
+    """The workspace of a capture; a copy beside the .blend wins over where the folder was at first.
+
+    Args:
+        capture: The capture's Empty.
+
+    Returns:
+        The folder, there or not; None where none was chosen yet.
+    """
     stored = capture.in2n.workspace
     if not stored:
         return None
@@ -65,7 +81,12 @@ def resolve(capture) -> Path | None:
 
 
 def follow(source: Path, target: Path) -> None:
-    """Let every image that was loaded from a workspace know where the workspace has been moved to."""
+    """Let every image that was loaded from a workspace know where the workspace has been moved to.
+
+    Args:
+        source: Where it was.
+        target: Where it is.
+    """
     for image in bpy.data.images:
         if image.library is not None or not image.filepath:
             continue
@@ -112,15 +133,24 @@ def has_reconstruction(workspace: Workspace) -> bool:
 
 
 def reconstruction_step(folder: Path | None) -> str:
-    """What is to be done before the workspace has a reconstruction, as a poll says it; "" where it has one."""
+    """What is to be done before the workspace has a reconstruction, as a poll says it; "" where it has one.
+
+    Args:
+        folder: The workspace; None where there is no capture.
+    """
     if folder is None or not (Workspace(folder).reconstruction / "checkpoint.safetensors").exists():
         return "Reconstruct the capture first"
     return "" if has_reconstruction(Workspace(folder)) else "Finish the reconstruction first"
 
 
 def sync_edits(scene) -> None:
-    """Make the scene's list of edits what its workspace holds, keeping the selection. Changes nothing when it is so
-    already."""
+    """Make the scene's list of edits what its workspace holds, keeping the selection.
+
+    Nothing is changed where it is so already.
+
+    Args:
+        scene: The capture's.
+    """
     folder = workspace_of(scene)
     found = [(name, _instruction(Workspace(folder), name)) for name in Workspace(folder).edits()] if folder else []
     settings = scene.in2n
@@ -149,13 +179,16 @@ def _sync_all(*_) -> None:
 
 
 def attach() -> None:
-    """Keep the lists of edits true after Undo, Redo and opening a file: edits live in the workspace, not in the
-    .blend."""
+    """Keep the lists of edits true after Undo, Redo and opening a file.
+
+    Edits live in the workspace, not in the .blend.
+    """
     for handlers in _handlers():
         handlers.append(_sync_all)
 
 
 def detach() -> None:
+    """Keep them no more."""
     for handlers in _handlers():
         if _sync_all in handlers:
             handlers.remove(_sync_all)
@@ -166,6 +199,11 @@ def _handlers():
 
 
 def select_edit(scene, name: str) -> None:
-    """Make the named edit the active one; the newest when there is none of that name."""
+    """Make an edit the active one; the newest when there is none of that name.
+
+    Args:
+        scene: The capture's.
+        name: The edit's name.
+    """
     names = [edit.name for edit in scene.in2n.edits]
     scene.in2n.active_edit = names.index(name) if name in names else max(len(names) - 1, 0)

@@ -109,7 +109,11 @@ def _choose_view(scene, empty, pinhole) -> None:
 
 
 def summary(pinhole) -> str:
-    """What was imported, in one line."""
+    """What was imported, in one line.
+
+    Args:
+        pinhole: The imported `PinholeCapture`.
+    """
     sizes = {(v.camera.intrinsics.width, v.camera.intrinsics.height) for v in pinhole.views}
     size = "{} x {}".format(*next(iter(sizes))) if len(sizes) == 1 else f"{len(sizes)} different sizes"
     parts = [f"{len(pinhole.views)} photos ({size})"]
@@ -212,8 +216,10 @@ CLASSES = (IN2N_OT_import_capture, IN2N_OT_look_through, IN2N_OT_show_missing, I
 
 
 def attach() -> None:
+    """Add the import to File > Import."""
     bpy.types.TOPBAR_MT_file_import.append(_menu_entry)
 
 
 def detach() -> None:
+    """Take the import out of File > Import."""
     bpy.types.TOPBAR_MT_file_import.remove(_menu_entry)

@@ -81,7 +81,13 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
 
 
 def edit_name(instruction: str, workspace, taken=()) -> str:
-    """A folder name made from an instruction: its first words, numbered when that name is taken."""
+    """A folder name made from an instruction: its first words, numbered when that name is taken.
+
+    Args:
+        instruction: What to change.
+        workspace: Where the edit will lie.
+        taken: Names of edits that are about to be made.
+    """
     words = re.findall(r"[A-Za-z0-9]+", instruction)[:6]
     return edits.free_name(workspace, "-".join(words).lower()[:48].strip("-") or "edit", taken)
 

@@ -34,6 +34,13 @@ def poll_edit(cls, context) -> bool:
 def named_edit(scene, argument: str) -> tuple[Workspace, str]:
     """The workspace and the edit that an operator's argument means.
 
+    Args:
+        scene: The capture's.
+        argument: The edit's name; "": the one selected in the list.
+
+    Returns:
+        (The workspace, the edit's name).
+
     Raises:
         In2nError: "no_capture", "no_edit".
     """

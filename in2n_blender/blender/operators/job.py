@@ -31,6 +31,9 @@ class JobOperator:
     def prepare(self, context) -> tuple[list, Callable]:
         """What the job does, and what becomes of its result.
 
+        Args:
+            context: Blender's.
+
         Returns:
             Its steps: requests for the engine, and work for a thread, a callable that takes a Reporter and never
             touches Blender. And `finish(context, scene, capture, result)`, called in the main thread with what the last
@@ -43,12 +46,27 @@ class JobOperator:
         raise NotImplementedError
 
     def chosen(self, settings, *names: str) -> dict:
-        """The operator's own arguments of these names where they were given, else the scene's settings."""
+        """The operator's own arguments where they were given, else the scene's settings.
+
+        Args:
+            settings: The scene's.
+            *names: Which, by the name that both have.
+
+        Returns:
+            Name -> value.
+        """
         given = self.properties.is_property_set
         return {name: getattr(self if given(name) else settings, name) for name in names}
 
     def chosen_instruction(self, settings) -> str:
-        """Raises In2nError("empty_instruction")."""
+        """The instruction: the operator's own where it was given, else the scene's.
+
+        Args:
+            settings: The scene's.
+
+        Raises:
+            In2nError: "empty_instruction".
+        """
         instruction = self.chosen(settings, "instruction")["instruction"].strip()
         if not instruction:
             raise In2nError(
@@ -80,7 +98,15 @@ class JobOperator:
 
 
 def photos_first(capture, workspace) -> list[ImportCapture]:
-    """The request that brings the photos into the workspace, where they are not there yet."""
+    """The request that brings the photos into the workspace, where they are not there yet.
+
+    Args:
+        capture: The capture's Empty.
+        workspace: The capture's.
+
+    Returns:
+        One request, or none.
+    """
     if workspaces.has_photos(workspace):
         return []
     return [

@@ -67,8 +67,10 @@ CLASSES = (
 
 
 def attach() -> None:
+    """Let Blender find the presets that come with the add-on."""
     bpy.utils.register_preset_path(SHIPPED)
 
 
 def detach() -> None:
+    """Let Blender find them no more."""
     bpy.utils.unregister_preset_path(SHIPPED)

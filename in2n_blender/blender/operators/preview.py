@@ -73,7 +73,15 @@ def _finish(context, scene, capture, result) -> str:
 
 
 def photo_looked_through(scene, capture) -> str:
-    """The photo of the scene's camera, or the capture's first."""
+    """The name of the photo of the scene's camera, or of the capture's first.
+
+    Args:
+        scene: The capture's.
+        capture: The capture's Empty.
+
+    Raises:
+        In2nError: "no_cameras" where they were all deleted.
+    """
     cameras = children(capture, "CAMERA")
     if not cameras:
         raise In2nError("no_cameras", "The capture's cameras were deleted.", "Import the capture again.")

@@ -20,8 +20,17 @@ RESUMED_BY = {"reconstruct": "reconstruct", "edit": "edit", "render": "render_pa
 def arguments_again(request, properties, workspace: Workspace) -> dict:
     """The operator's arguments that make the request once more, but without starting over what is saved.
 
-    properties: names of the operator's arguments. workspace: where the job's is now; it may have been moved.
-    Raises In2nError when a camera path is not there any more.
+    Args:
+        request: The unfinished job's.
+        properties: Names of the operator's arguments.
+        workspace: Where the job's is now; it may have been moved.
+
+    Returns:
+        Argument -> value.
+
+    Raises:
+        In2nError: "missing_file", "bad_camera_path" for a camera path that is not there any more, or damaged;
+            "bad_name".
     """
     given = {
         name: getattr(request, name)

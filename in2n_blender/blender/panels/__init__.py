@@ -30,8 +30,10 @@ CLASSES = (
 
 
 def attach() -> None:
+    """Add the menu to the 3D view's Object menu."""
     bpy.types.VIEW3D_MT_object.append(menu_entry)
 
 
 def detach() -> None:
+    """Take the menu out of the Object menu."""
     bpy.types.VIEW3D_MT_object.remove(menu_entry)

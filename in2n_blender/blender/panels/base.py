@@ -18,7 +18,15 @@ class Panel:
     bl_category = "IN2N"
 
     def draw_running(self, context, *labels: str) -> bool:
-        """The running job if it is one of these; whether it is."""
+        """Draw the running job if it is one of these.
+
+        Args:
+            context: Blender's.
+            *labels: What the interface calls them.
+
+        Returns:
+            Whether it is.
+        """
         job = jobs.current()
         if not jobs.running() or job.label not in labels:
             return False
@@ -26,7 +34,15 @@ class Panel:
         return True
 
     def draw_outcome(self, context, *labels: str) -> bool:
-        """How the last job ended, if it was one of these; whether it is offered to be gone on with."""
+        """Draw how the last job ended, if it was one of these.
+
+        Args:
+            context: Blender's.
+            *labels: What the interface calls them.
+
+        Returns:
+            Whether one of them is offered to be gone on with.
+        """
         settings, job = context.scene.in2n, jobs.current()
         if settings.status and settings.status_of in labels and not jobs.running():
             failed = job is not None and job.failed
@@ -36,7 +52,15 @@ class Panel:
         return draw_offer(self.layout, context, *labels)
 
     def draw_needs(self, context, reconstruction: bool = False) -> bool:
-        """What is missing before this step can be taken, in one line; whether something is."""
+        """Draw what is missing before this step can be taken, in one line.
+
+        Args:
+            context: Blender's.
+            reconstruction: Whether the step needs one.
+
+        Returns:
+            Whether something is missing.
+        """
         reason = what_is_missing(context, reconstruction)
         if reason:
             column = self.layout.column()
@@ -46,7 +70,12 @@ class Panel:
 
 
 def what_is_missing(context, reconstruction: bool) -> str:
-    """The step that has to be taken first, or ""."""
+    """The step that has to be taken first, or "".
+
+    Args:
+        context: Blender's.
+        reconstruction: Whether a reconstruction is needed, beside a capture and the engine.
+    """
     if active_capture(context.scene) is None:
         return "Import a capture first."
     if engine.engine_python() is None:
@@ -57,7 +86,17 @@ def what_is_missing(context, reconstruction: bool) -> str:
 
 
 def draw_outdated(layout, context, workspace: Workspace, edit: str | None) -> bool:
-    """Why a result is not what would be made now, in one line; whether there is a reason."""
+    """Draw why a result is not what would be made now, in one line.
+
+    Args:
+        layout: Where to.
+        context: Blender's.
+        workspace: Whose result it is.
+        edit: The edit's name, or None for the reconstruction.
+
+    Returns:
+        Whether there is a reason.
+    """
     reason = outdated(workspace, edit)
     if reason:
         wrapped(layout, iface(reason), context, "ERROR")
@@ -65,12 +104,22 @@ def draw_outdated(layout, context, workspace: Workspace, edit: str | None) -> bo
 
 
 def is_reconstructed(scene) -> bool:
+    """Whether the scene's capture was reconstructed to the end.
+
+    Args:
+        scene: The capture's.
+    """
     folder = workspaces.workspace_of(scene)
     return folder is not None and workspaces.has_reconstruction(Workspace(folder))
 
 
 def draw_photo_chooser(layout, scene) -> None:
-    """The photo looked through, with buttons for the one before and after it."""
+    """Draw the photo looked through, with buttons for the one before and after it.
+
+    Args:
+        layout: Where to.
+        scene: Whose camera is looked through.
+    """
     row = layout.row(align=True)
     row.operator("in2n.look_through", text="", icon="TRIA_LEFT").direction = "PREVIOUS"
     shown = scene.camera.in2n.photo if scene.camera and scene.camera.in2n.role == "CAMERA" else ""

@@ -9,7 +9,14 @@ UNIT = 20  # pixels of a button's height, before the interface's scale
 
 
 def wrapped(layout, text: str, context, icon: str = "NONE") -> None:
-    """A text over as many lines as it needs; Blender's labels do not wrap."""
+    """Draw a text over as many lines as it needs; Blender's labels do not wrap.
+
+    Args:
+        layout: Where to.
+        text: One paragraph.
+        context: Blender's, for the region's width.
+        icon: Before the first line.
+    """
     scale = context.preferences.system.ui_scale
     width = max(context.region.width - (80 if icon != "NONE" else 60) * scale, 100 * scale)
     blf.size(0, bpy.context.preferences.ui_styles[0].widget.points * scale)
@@ -27,11 +34,30 @@ def wrapped(layout, text: str, context, icon: str = "NONE") -> None:
 
 
 def columns_of_pictures(context, columns: int, most: float = 100.0) -> float:
-    """The scale of pictures that fit so many times beside each other into a box of the sidebar."""
+    """The scale of pictures that fit beside each other into a box of the sidebar.
+
+    Args:
+        context: Blender's, for the region's width.
+        columns: How many pictures.
+        most: The largest scale.
+
+    Returns:
+        The scale for `template_icon`, in heights of a button.
+    """
     return min(max((context.region.width / context.preferences.system.ui_scale - 62) / UNIT / columns, 2), most)
 
 
 def big(layout, operator: str, **arguments):
+    """Draw an operator's button, higher than others.
+
+    Args:
+        layout: Where to.
+        operator: The operator's bl_idname.
+        **arguments: Those of `layout.operator`.
+
+    Returns:
+        The operator's properties.
+    """
     row = layout.row()
     row.scale_y = 1.4
     return row.operator(operator, **arguments)

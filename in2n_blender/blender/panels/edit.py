@@ -72,7 +72,12 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
 
 
 def draw_previews(context, layout) -> None:
-    """The pictures of the last preview, each over a button that takes its guidance over."""
+    """Draw the pictures of the last preview, each over a button that takes its guidance over.
+
+    Args:
+        context: Blender's.
+        layout: Where to.
+    """
     settings, folder = context.scene.in2n, workspaces.workspace_of(context.scene)
     if folder is None or not settings.preview:
         return

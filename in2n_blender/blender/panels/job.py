@@ -20,7 +20,12 @@ ELSEWHERE = ("Import", *RECONSTRUCT_JOBS, *EDIT_JOBS, *LIST_JOBS, *RESULT_JOBS)
 
 
 def draw_job(layout, context=None) -> None:
-    """The running job: what it does, how far it is, what it made last (where a context is given), and Cancel."""
+    """Draw the running job: what it does, how far it is, what it made last, and Cancel.
+
+    Args:
+        layout: Where to.
+        context: Blender's; None: without what it made last.
+    """
     job = jobs.current()
     if job is None or job.ended:
         return
@@ -39,7 +44,16 @@ def draw_job(layout, context=None) -> None:
 
 
 def draw_offer(layout, context, *labels: str) -> bool:
-    """The job that did not come to its end, if it was one of these, to be gone on with; whether there is one."""
+    """Draw the job that did not come to its end, if it was one of these, to be gone on with.
+
+    Args:
+        layout: Where to.
+        context: Blender's.
+        *labels: What the interface calls them.
+
+    Returns:
+        Whether there is one.
+    """
     left = None if jobs.running() else jobs.offered(context.scene)
     if left is None or left.label not in labels:
         return False

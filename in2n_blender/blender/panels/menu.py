@@ -28,5 +28,6 @@ class IN2N_MT_capture(bpy.types.Menu):
 
 
 def menu_entry(self, context):
+    """Draw the menu's entry in another menu."""
     self.layout.separator()
     self.layout.menu("IN2N_MT_capture")
