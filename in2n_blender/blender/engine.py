@@ -62,7 +62,11 @@ def _installed_python(home: Path, _second: int) -> Path | None:
 
 
 def required_python() -> Path:
-    """As `engine_python`. Raises In2nError("no_engine") when there is none."""
+    """As `engine_python`, for work that cannot do without it.
+
+    Raises:
+        In2nError: "no_engine" when there is none.
+    """
     python = engine_python()
     if python is None:
         raise In2nError("no_engine", "The engine is not installed.", "Install it in Preferences > Add-ons > IN2N.")
@@ -70,7 +74,11 @@ def required_python() -> Path:
 
 
 def future_python() -> Path:
-    """The Python that runs the engine, or will when it has been installed. Raises In2nError("wrong_python")."""
+    """The Python that runs the engine, or will when it has been installed.
+
+    Raises:
+        In2nError: "wrong_python".
+    """
     return engine_python() or environment.plan(("engine",), settings.home_folder()).python
 
 

@@ -148,11 +148,14 @@ def check_known(instruction: str, editor: str) -> None:
 
 
 def need_checkout(folder: str, what: str) -> None:
-    """Raise In2nError("no_checkout") where the package is installed without what only a checkout has.
+    """Check that the package has what only a checkout has, not an installed extension.
 
     Args:
         folder: Relative to the package.
         what: Its name in the sentence.
+
+    Raises:
+        In2nError: "no_checkout".
     """
     if not (PACKAGE / folder).is_dir():
         raise In2nError(

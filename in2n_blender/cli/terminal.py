@@ -38,7 +38,13 @@ class Interruption:
 
 
 class ProgressPrinter:
-    """Shows events: one line rewritten on a terminal, else a plain line every few seconds and for every new message."""
+    """Shows events: one line rewritten on a terminal, else a plain line every few seconds and for every new message.
+
+    Args:
+        stream: Where to; None: the process's stdout.
+        every: Seconds between two plain lines about the same stage.
+        clock: Tells the time, in seconds.
+    """
 
     def __init__(self, stream=None, every: float = 5.0, clock=time.monotonic):
         self._stream = stream or sys.stdout

@@ -20,7 +20,12 @@ class Pip(Installer):
     """The standard library's venv and pip: slower, and always there."""
 
     def make_environment(self) -> None:
-        """The virtual environment, with pip in it. Raises In2nError("no_venv"), Cancelled."""
+        """Make the virtual environment, with pip in it, unless it is there.
+
+        Raises:
+            In2nError: "no_venv".
+            Cancelled: Within a second of being cancelled.
+        """
         python = self.planned.python
         if runs([str(python), "-m", "pip", "--version"]):
             return

@@ -22,7 +22,12 @@ MOST_TEXT = 100_000  # characters of one text that are kept
 
 
 class EngineBug(Exception):
-    """A mistake in the engine. traceback: the worker's."""
+    """A mistake in the engine.
+
+    Args:
+        message: What went wrong.
+        traceback: The worker's.
+    """
 
     def __init__(self, message: str, traceback: str = ""):
         super().__init__(message)

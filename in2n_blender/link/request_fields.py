@@ -63,7 +63,11 @@ class Request:
     method: ClassVar[str]
 
     def check(self) -> None:
-        """Raise In2nError for what is wrong whatever the workspace holds: types, limits, choices, contradictions."""
+        """Check what can be told whatever the workspace holds: types, limits, choices, contradictions.
+
+        Raises:
+            In2nError: "bad_request", and the settings' own codes.
+        """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             _check_value(field, setting_of(type(self), field.name), value, _types(type(self)))

@@ -27,10 +27,11 @@ class Artifact:
 
 
 class Reporter:
-    """What a running job calls. `progress` also is where a job notices that it was cancelled.
+    """What a running job calls; `progress` and `check` also are where it notices that it was cancelled.
 
-    emit: receives Progress, Artifact and str (a log line). cancelled: polled at every call of `progress` and `check`.
-    Raises Cancelled from `progress` and `check`.
+    Args:
+        emit: Receives Progress, Artifact and str (a line of the log).
+        cancelled: Asked at every call of `progress` and `check`, which raise Cancelled where it says yes.
     """
 
     def __init__(
@@ -56,6 +57,11 @@ class Reporter:
         self._emit(Progress(done, total, unit, message, seconds_left))
 
     def check(self) -> None:
+        """Notice that the job was cancelled.
+
+        Raises:
+            Cancelled: Where it was.
+        """
         if self._cancelled():
             raise Cancelled()
 
@@ -72,6 +78,7 @@ class Reporter:
         self._emit(Artifact(kind, str(path)))
 
     def log(self, text: str) -> None:
+        """Add a line to the job's log."""
         self._emit(str(text))
 
 

@@ -25,7 +25,14 @@ ORIGINAL = "original"
 
 
 class Workspace:
-    """Paths of a workspace; nothing is created until something is written."""
+    """Paths of a workspace; nothing is created until something is written.
+
+    Args:
+        root: The folder, there or not.
+
+    Raises:
+        In2nError: "bad_path" for what is no path.
+    """
 
     def __init__(self, root: Path | str):
         self.root = absolute(root)

@@ -34,7 +34,15 @@ class Stages:
     """Stages in a fixed order, each with its settings and what it returned, kept in one JSON file.
 
     A stage is repeated when its own settings or those of a stage before it have changed.
-    results: stage name -> what it returned, with its "seconds" unless it gave its own.
+
+    Args:
+        file: Need not exist; it is written when a stage begins and when it is done.
+
+    Attributes:
+        results: Stage name -> what it returned, with its "seconds" unless it gave its own.
+
+    Raises:
+        In2nError: "bad_json" for a file that `Stages` did not write.
     """
 
     def __init__(self, file: Path | str):

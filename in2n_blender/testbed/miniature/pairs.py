@@ -31,7 +31,13 @@ INSTRUCTION_SHARE = {"snow": 12.0, "sunset": 8.0, "autumn": 2.0, "black and whit
 
 @dataclass
 class Batch:
-    """originals, edits: (batch, 3, size, size) float32 sRGB in [0, 1]; texts: the instruction of each."""
+    """Pairs to learn from.
+
+    Attributes:
+        originals: (batch, 3, size, size) float32, sRGB in [0, 1].
+        edits: The same shape, each original's edit.
+        texts: The instruction of each.
+    """
 
     originals: torch.Tensor
     edits: torch.Tensor
@@ -94,7 +100,12 @@ def write_photographs(folder: Path, longest_side: int = 512) -> Path:
 
 
 class RenderedPairs:
-    """The rendered views of a cache in memory as uint8, each (edits, 3, size, size): original first."""
+    """The rendered views of a cache in memory as uint8, each (edits, 3, size, size): original first.
+
+    Args:
+        cache: The folder of the rendered pairs.
+        held_out: Whether the scenes from HELD_OUT_FIRST on are read, else those before.
+    """
 
     def __init__(self, cache: Path, held_out: bool = False):
         self.cache, self.held_out = cache, held_out
@@ -150,7 +161,13 @@ def true_edit(rendered: RenderedPairs, view: int, instruction: Instruction) -> t
 
 
 class PairSampler:
-    """Draws training batches: every instruction, every kind of picture, random crops, flips, scales and tones."""
+    """Draws training batches: every instruction, every kind of picture, random crops, flips, scales and tones.
+
+    Args:
+        rendered: The rendered views.
+        photographs: (3, height, width) uint8 sRGB each.
+        seed: Of the random numbers.
+    """
 
     def __init__(self, rendered: RenderedPairs, photographs: list[torch.Tensor], seed: int):
         self.rendered, self.photographs = rendered, photographs
@@ -281,6 +298,11 @@ class BatchSource:
     """Training batches of both sizes, prepared on demand or, for a fast device, by threads ahead of it.
 
     A batch of the large size holds as many pixels as one of the small size.
+
+    Args:
+        sampler: Draws the batches.
+        config: Gives the sizes, and the share of the large one.
+        threads: How many prepare batches; 0: they are drawn on demand.
     """
 
     def __init__(self, sampler: PairSampler, config: TrainingConfig, threads: int):

@@ -21,10 +21,16 @@ Color = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Bricks:
-    """Rows of bricks, tiles, slabs or planks of uneven tones, multiplied onto a surface. Lengths in scene units.
+    """Rows of bricks, tiles, slabs or planks of uneven tones, multiplied onto a surface.
 
-    `width` along x, `height` along y of the object; of an `upright` wall, along its length and along z.
-    `offset`: by which part of its width every second row is moved.
+    Attributes:
+        width: Of one, along x of the object, or along an upright wall; in scene units.
+        height: Of one, along y of the object, or along z of an upright wall.
+        mortar: The width of the joints, in scene units.
+        upright: Whether the surface is a wall.
+        offset: By which part of its width every second row is moved.
+        tones: The darkest and the lightest one, factors of linear RGB.
+        mortar_tone: The joints', the same.
     """
 
     width: float
@@ -47,8 +53,14 @@ class Stripes:
 
 @dataclass(frozen=True)
 class Surface:
-    """A procedural surface: two tones mixed by noise of the given scale (features per unit), its roughness, its
-    pattern."""
+    """A procedural surface.
+
+    Attributes:
+        tones: Two, linear RGB, mixed by noise.
+        scale: Of the noise, in features per unit.
+        roughness: From 0 to 1.
+        pattern: What is laid on it, if anything.
+    """
 
     tones: tuple[Color, Color]
     scale: float = 4.0

@@ -38,8 +38,16 @@ class Shot:
 class CapturedScene:
     """What is built, how it is lit in daylight, and where its photos are taken from.
 
-    lens_mm: for a sensor of SENSOR_MM. samples: a pixel, for a clean picture after denoising.
-    light: applies a Lighting to the scene, sky included. sunset: daylight -> the light of the sunset edit.
+    Attributes:
+        name: The scene's.
+        surfaces: Name -> surface, for what is built.
+        build: Puts everything into the scene.
+        daylight: How it is lit as it is.
+        shots: Makes the shots.
+        lens_mm: The focal length for a sensor of SENSOR_MM.
+        samples: A pixel, for a clean picture after denoising.
+        light: Applies a Lighting to the scene, sky included.
+        sunset: Daylight -> the light of the sunset edit.
     """
 
     name: str

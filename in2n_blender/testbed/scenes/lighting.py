@@ -15,10 +15,18 @@ SUNSET_ELEVATION = math.radians(16.0)
 
 @dataclass(frozen=True)
 class Lighting:
-    """One sun and a sky whose colour goes from the horizon to the zenith. Angles in radians, colours linear RGB.
+    """One sun and a sky whose colour goes from the horizon to the zenith; colours are linear RGB.
 
-    `sun_strength` is the sun's irradiance in W/m^2 as Blender takes it, `sun_angle` its angular diameter. `clouds` in
-    [0, 1]: how much soft clouds of the horizon's brightness cover the sky.
+    Attributes:
+        sun_azimuth: In radians.
+        sun_elevation: Above the horizon, in radians.
+        sun_strength: The sun's irradiance in W/m^2, as Blender takes it.
+        sun_colour: The sun's.
+        sun_angle: Its angular diameter, in radians.
+        horizon: The sky's colour there.
+        zenith: The sky's colour there.
+        sky_strength: A factor of the sky's colours.
+        clouds: From 0 to 1, how much soft clouds of the horizon's brightness cover the sky.
     """
 
     sun_azimuth: float
