@@ -6,17 +6,15 @@ A render's latent is noised to a level and denoised by DDIM, conditioned on the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from ...models.catalogue import Model, unfit
 from ...scene.errors import In2nError
-from ...scene.reporting import Reporter
-from .editor import Editor, OriginalLatent
+from .editor import OriginalLatent
+from .latent_editor import LatentEditor, normal_noise
 from .reading import UnfitFiles, reading
 from .schedules import NoiseSchedule
 from .weights import encode_prompts, load_network
@@ -39,7 +37,7 @@ def guidance_weights(guidance_text: float, guidance_image: float) -> tuple[float
     return guidance_text, guidance_image - guidance_text, 1 - guidance_image
 
 
-class InstructPix2Pix(Editor):
+class InstructPix2Pix(LatentEditor):
     """An InstructPix2Pix checkpoint in the diffusers layout.
 
     The text encoder is in memory only while `prepare` runs. float16 on CUDA where the model allows it, float32
@@ -59,15 +57,14 @@ class InstructPix2Pix(Editor):
         Raises:
             In2nError: "editor_unfit" when the folder does not hold such a checkpoint as safetensors.
         """
-        self.model, self.folder, self.device = model, folder, device
-        self.unet_evaluations = 0
+        super().__init__(model, device)
+        self.folder = folder
         self.dtype = torch.float16 if device.type == "cuda" and model.half_precision else torch.float32
         self._load_networks()
         latent_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.multiple = latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         self.working_side = min(model.working_side, self._trained_side(latent_factor))
         self._prompt: torch.Tensor | None = None
-        self._report = Reporter()
         for network in (self.unet, self.vae):
             _before_every_layer(network, lambda: self._report.check())
 
@@ -79,129 +76,16 @@ class InstructPix2Pix(Editor):
                 self.folder, [phrase, ""], width if isinstance(width, int) else None, self.device, self.dtype
             )
 
+    @property
+    def _prepared(self) -> bool:
+        return self._prompt is not None
+
     @torch.no_grad()
     def encode_original(self, image: torch.Tensor) -> OriginalLatent:
         size = tuple(image.shape[-2:])
         return OriginalLatent(self._posterior(image).mode().float(), size)
 
-    def edit(
-        self,
-        render: torch.Tensor,
-        original: OriginalLatent | torch.Tensor,
-        *,
-        noise_level: float | Sequence[float],
-        generators: Sequence[torch.Generator],
-        guidance_text: float | None = None,
-        guidance_image: float | None = None,
-        steps: int | None = None,
-        report: Reporter | None = None,
-    ) -> torch.Tensor:
-        with self._reporting_to(report):
-            return self._edit(
-                render,
-                original,
-                noise_level,
-                generators,
-                self._guidance(guidance_text, guidance_image),
-                self.steps if steps is None else steps,
-            )
-
-    def distillation_loss(
-        self,
-        render: torch.Tensor,
-        original: OriginalLatent | torch.Tensor,
-        *,
-        noise_level: float,
-        generators: Sequence[torch.Generator],
-        guidance_text: float | None = None,
-        guidance_image: float | None = None,
-        report: Reporter | None = None,
-    ) -> torch.Tensor:
-        with self._reporting_to(report):
-            original = self._checked_original(original, render, generators)
-            latent = self._posterior(render).mean.float() * self.vae.config.scaling_factor
-            with torch.no_grad():
-                direction = self._distillation_direction(
-                    latent, original, noise_level, generators, self._guidance(guidance_text, guidance_image)
-                )
-        # The gradient of half the squared distance to a constant `latent - direction` is `direction`.
-        return (self._latent_metric() * (latent - (latent - direction).detach()) ** 2).mean() / 2
-
-    def _latent_metric(self) -> torch.Tensor | float:
-        """What a squared distance in each channel of the latent is worth, of mean 1."""
-        return 1.0
-
-    def _distillation_direction(
-        self, latent, original: OriginalLatent, noise_level: float, generators, guidance
-    ) -> torch.Tensor:
-        """w(t) (eps_guided - eps), of the latent's shape."""
-        count = len(latent)
-        timestep = int(self.schedule.timesteps(noise_level, 1)[0])
-        noise = _normal(latent.shape, generators, self.device)
-        noisy = self.schedule.add_noise(latent, noise, [noise_level] * count, [timestep] * count)
-        prediction = self._guided(noisy, torch.full((count,), timestep), original.latent.to(self.device), guidance)
-        _, predicted_noise = self.schedule.split(prediction, noisy, [timestep] * count)
-        return (1 - float(self.schedule.alphas_cumprod[timestep])) * (predicted_noise - noise)
-
-    @contextmanager
-    def _reporting_to(self, report: Reporter | None):
-        """What the networks' layers ask whether the job was cancelled."""
-        self._report = report or Reporter()
-        try:
-            yield
-        finally:
-            self._report = Reporter()
-
-    def _guidance(self, text: float | None, image: float | None) -> tuple[float, float]:
-        return self.guidance_text if text is None else text, self.guidance_image if image is None else image
-
-    def _checked_original(self, original, render: torch.Tensor, generators) -> OriginalLatent:
-        """The encoded originals. Raises ValueError where sizes or counts do not fit, or before `prepare`."""
-        size, count = tuple(render.shape[-2:]), len(render)
-        if self._prompt is None:
-            raise ValueError("prepare() comes before editing")
-        if len(generators) != count:
-            raise ValueError(f"{count} images, {len(generators)} generators")
-        if isinstance(original, torch.Tensor):
-            original = self.encode_original(original)
-        if original.image_size != size or len(original.latent) != count:
-            raise ValueError(f"originals {len(original.latent)} of {original.image_size}, renders {count} of {size}")
-        return original
-
-    @torch.no_grad()
-    def _edit(self, render, original, noise_level, generators, guidance, steps) -> torch.Tensor:
-        size, count = tuple(render.shape[-2:]), len(render)
-        levels = (
-            [float(noise_level)] * count
-            if isinstance(noise_level, (int, float))
-            else [float(level) for level in noise_level]
-        )
-        if len(levels) != count:
-            raise ValueError(f"{count} images, {len(levels)} noise levels")
-        original = self._checked_original(original, render, generators)
-
-        clean = self._sample_latent(render, generators)
-        noise = _normal(clean.shape, generators, self.device)
-        steps = min(len(self.schedule.timesteps(level, steps)) for level in levels)
-        timesteps = torch.from_numpy(np.stack([self.schedule.timesteps(level, steps) for level in levels]))
-        latent = self.schedule.add_noise(clean, noise, levels, timesteps[:, 0].tolist())
-        latent = self._denoise(latent, original.latent.to(self.device), timesteps, guidance)
-
-        image = self._decode(latent)
-        return self._working_size(size).leave(image, size).clamp(0, 1).to(render.device)
-
-    def _denoise(self, latent, condition, timesteps, guidance) -> torch.Tensor:
-        """DDIM over timesteps (batch, steps) from latent, shapes (batch, channels, height, width)."""
-        count, steps = timesteps.shape
-        for index in range(steps):
-            self._report.progress(index, steps, "step", "Editing")
-            now = timesteps[:, index]
-            then = [None] * count if index + 1 == steps else timesteps[:, index + 1].tolist()
-            latent = self.schedule.step(self._guided(latent, now, condition, guidance), latent, now.tolist(), then)
-        return latent
-
     def _guided(self, latent, now, condition, guidance) -> torch.Tensor:
-        """The network's prediction under both guidance scales, of latent's shape; now: (batch,) timesteps."""
         instruction, nothing = self._prompt
         branches = ((condition, instruction), (condition, nothing), (torch.zeros_like(condition), nothing))
         used = [(weight, *branch) for weight, branch in zip(guidance_weights(*guidance), branches) if weight]
@@ -222,15 +106,21 @@ class InstructPix2Pix(Editor):
         self.unet_evaluations += len(branches) * len(latent)
         return output.float().chunk(len(branches))
 
+    def _mean_latent(self, render: torch.Tensor) -> torch.Tensor:
+        return self._posterior(render).mean.float() * self.vae.config.scaling_factor
+
     def _sample_latent(self, render: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
         posterior = self._posterior(render)
         mean, deviation = posterior.mean.float(), posterior.std.float()
-        return (mean + deviation * _normal(mean.shape, generators, self.device)) * self.vae.config.scaling_factor
+        return (mean + deviation * normal_noise(mean.shape, generators, self.device)) * self.vae.config.scaling_factor
 
     def _posterior(self, image: torch.Tensor):
         working_size = self._working_size(tuple(image.shape[-2:]))
         image = working_size.enter(image.to(self.device, torch.float32))
         return self.vae.encode((image * 2 - 1).to(self.dtype)).latent_dist
+
+    def _decode_to_size(self, latent: torch.Tensor, condition: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return self._working_size(size).leave(self._decode(latent), size)
 
     def _decode(self, latent: torch.Tensor) -> torch.Tensor:
         return self.vae.decode((latent / self.vae.config.scaling_factor).to(self.dtype)).sample.float() / 2 + 0.5
@@ -257,11 +147,6 @@ class InstructPix2Pix(Editor):
 
     def _unfit(self, reason: str) -> In2nError:
         return unfit(self.name, reason)
-
-
-def _normal(shape, generators: Sequence[torch.Generator], device) -> torch.Tensor:
-    """Standard normal noise, each image's from its own CPU generator."""
-    return torch.stack([torch.randn(shape[1:], generator=generator) for generator in generators]).to(device)
 
 
 def _before_every_layer(network: torch.nn.Module, call) -> None:
