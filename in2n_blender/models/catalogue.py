@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..scene.errors import In2nError
+from .exact import ExactSettings, is_exact
 
 MINIATURE_FOLDER = Path(__file__).resolve().parents[1] / "engine" / "diffusion" / "miniature" / "weights"
 # Beside the weights of a model that was trained on a fixed list of instructions: the list, and its own defaults.
@@ -138,7 +139,7 @@ def find(name_or_folder: str) -> Model:
 
     Args:
         name_or_folder: "miniature", a name on the Hugging Face hub such as "timbrooks/instruct-pix2pix", or a folder
-            in the diffusers layout.
+            in the diffusers layout; "exact" for the instrument, which is not offered (see `models.exact`).
 
     Returns:
         The catalogue's entry, or one like InstructPix2Pix's for a folder or a model of the hub.
@@ -150,6 +151,8 @@ def find(name_or_folder: str) -> Model:
     named = next((model for model in MODELS if model.id == name_or_folder), None)
     if named is not None:
         return named
+    if is_exact(name_or_folder):
+        return _exact(ExactSettings.from_name(name_or_folder))
     folder = _existing_folder(name_or_folder)
     if folder is not None:
         return read_folder(folder, name_or_folder)
@@ -220,6 +223,22 @@ def _like_instruct_pix2pix(id: str, label: str, folder: Path | None) -> Model:
     description = "A model of InstructPix2Pix's kind"
     return replace(
         INSTRUCT_PIX2PIX, id=id, label=label, description=description, folder=folder, download_mb=0, licence=None
+    )
+
+
+def _exact(settings: ExactSettings) -> Model:
+    """An instrument to measure methods with. Guidance scales of 1 mean the instruction's branch alone."""
+    return Model(
+        id=settings.name,
+        label="Exact",
+        description="An instrument: its right answers, and how often it draws each, are known",
+        folder=None,
+        guidance_text=1.0,
+        guidance_image=1.0,
+        steps=20,
+        working_side=8,
+        half_precision=False,
+        memory_mb=1,
     )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from ...models import catalogue, hub
 from ...models.download import EDITOR_FILES, EDITOR_UNWANTED, download
+from ...models.exact import ExactSettings, is_exact
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from .editor import Editor
@@ -15,7 +16,8 @@ from .reading import UnfitFiles, check_layout, reading, stated_class
 
 
 def load_editor(name_or_folder: str, device: torch.device | str, report: Reporter | None = None) -> Editor:
-    """Load the bundled miniature, a model of the Hugging Face hub, or a folder in the diffusers layout.
+    """Load the bundled miniature, a model of the Hugging Face hub, a folder in the diffusers layout, or an exact
+    editor.
 
     Args:
         name_or_folder: as for `models.catalogue.find`. A hub model comes from the local cache; it is downloaded only
@@ -31,6 +33,11 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
         Cancelled.
     """
     model = catalogue.find(name_or_folder)
+    if is_exact(model.id):
+        # Here, because diffusers takes a second to import, as below.
+        from .exact import ExactEditor
+
+        return ExactEditor(ExactSettings.from_name(model.id), torch.device(device))
     folder = find_weights(model, report or Reporter())
 
     # Here, because diffusers and transformers take seconds to import: a model that is missing is refused at once.
