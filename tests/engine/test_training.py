@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from in2n_blender.engine.nerf import rendering
 from in2n_blender.engine.nerf.constants import FAR
 from in2n_blender.engine.nerf.dataset import SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.reconstruction import near_plane, start
@@ -152,7 +153,7 @@ def test_samples_are_jittered_by_the_trainer_and_by_it_alone(monkeypatch):
     assert calls[-1][1] is None and calls[-1][2] == 1.0 and torch.allclose(plainly, first, atol=4e-3)
 
 
-def test_jitter_moves_the_samples_of_every_ray_within_half_an_interval():
+def test_jitter_moves_the_samples_of_every_ray_within_half_an_interval(monkeypatch):
     model, generator = NerfModel(TINY), torch.Generator().manual_seed(0)
     bundle, _ = camera_bundle(ring()[0], SceneTransform.of(ring()), "cpu")
     still, again = model(bundle), model(bundle)
@@ -165,6 +166,11 @@ def test_jitter_moves_the_samples_of_every_ray_within_half_an_interval():
     assert -0.5 <= shifts.min() < -0.45 and 0.45 < shifts.max() <= 0.5 and abs(shifts.mean()) < 0.05
     assert len(shifts.unique()) > 300, "every ray by itself"
     assert first.proposal_bins.min() >= 0 and first.proposal_bins.max() <= 1
+    monkeypatch.setattr(
+        rendering, "uniform_bins", lambda rays, samples, device, jitter: uniform_bins(rays, samples, device)
+    )
+    assert torch.equal(model(bundle).bins, still.bins)
+    assert not torch.equal(model(bundle, generator).bins, still.bins), "the field's samples by themselves"
 
 
 def test_resampled_samples_lie_in_even_parts_of_the_weight_wherever_in_them_the_jitter_says():

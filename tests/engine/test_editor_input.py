@@ -1,0 +1,119 @@
+"""What InstructPix2Pix's network is given, evaluation by evaluation, and what guidance becomes without a choice."""
+
+import json
+
+import pytest
+import torch
+
+from in2n_blender.engine.diffusion.editor import noise_generator
+from in2n_blender.engine.diffusion.loading import load_editor
+from tests.engine.small_editor import small_editor_folder
+from tests.engine.test_instruct_pix2pix import picture
+
+INSTRUCTION = "make it snow"
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory):
+    made = load_editor(str(small_editor_folder(tmp_path_factory.mktemp("editor"))), "cpu")
+    made.prepare(INSTRUCTION)
+    made.working_side = 32
+    return made
+
+
+@pytest.fixture
+def evaluations(editor, monkeypatch):
+    """(latent, condition, timestep, prompt) of every evaluation of the network, whose prediction is 0."""
+    found, channels = [], editor.vae.config.latent_channels
+
+    class Network(torch.nn.Module):
+        config = editor.unet.config
+
+        def forward(self, inputs, timesteps, encoder_hidden_states, return_dict):
+            for index in range(len(inputs)):
+                latent, condition = inputs[index].split(channels)
+                found.append((latent, condition, int(timesteps[index]), encoder_hidden_states[index]))
+            return (torch.zeros_like(inputs[:, :channels]),)
+
+    monkeypatch.setattr(editor, "unet", Network())
+    return found
+
+
+def posterior(editor, image):
+    with torch.no_grad():
+        return editor.vae.encode(image * 2 - 1).latent_dist
+
+
+def alphas():
+    """Stable Diffusion's products of 1 - beta over its 1000 timesteps."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0)
+
+
+def test_the_renders_latent_is_noised_and_the_photos_conditions_unscaled(editor, evaluations):
+    """A sample of the render's posterior, scaled, goes in at the timestep of its level; beside it the photo's mode."""
+    render, photo = picture(1), picture(2)
+    edited = editor.edit(render, photo, noise_level=0.6, generators=[noise_generator(3, 4, 5)])
+    generator = noise_generator(3, 4, 5)
+    of_render, condition = posterior(editor, render), posterior(editor, photo).mode()[0]
+    sample = of_render.mean + of_render.std * torch.randn(of_render.mean.shape[1:], generator=generator)
+    noise = torch.randn(of_render.mean.shape[1:], generator=generator)
+    alpha = float(alphas()[599])
+    noisy = alpha**0.5 * 0.18215 * sample + (1 - alpha) ** 0.5 * noise
+
+    steps = [599 - 30 * index for index in range(20)]
+    assert [timestep for _, _, timestep, _ in evaluations] == [step for step in steps for _ in range(3)]
+    instruction, nothing = editor._prompt
+    assert not torch.equal(instruction, nothing)
+    for index in range(0, 60, 3):
+        with_both, with_photo, with_neither = evaluations[index : index + 3]
+        assert torch.equal(with_both[0], with_photo[0]) and torch.equal(with_both[0], with_neither[0])
+        assert torch.allclose(with_both[1], condition, atol=1e-5) and torch.equal(with_both[1], with_photo[1])
+        assert not with_neither[1].any() and condition.abs().max() > 0.01
+        assert torch.equal(with_both[3], instruction)
+        assert torch.equal(with_photo[3], nothing) and torch.equal(with_neither[3], nothing)
+    torch.testing.assert_close(evaluations[0][0], noisy[0], atol=1e-4, rtol=0)
+    # Noise that is predicted to be 0 leaves the latent divided by the signal that is in it.
+    clean = noisy / alpha**0.5 * float(alphas()[0]) ** 0.5
+    with torch.no_grad():
+        decoded = editor.vae.decode(clean / 0.18215).sample / 2 + 0.5
+    torch.testing.assert_close(edited, decoded.clamp(0, 1), atol=1e-3, rtol=0)
+
+
+def test_from_pure_noise_nothing_of_the_render_goes_in(editor, evaluations):
+    inputs = []
+    for seed in (1, 2):
+        evaluations.clear()
+        editor.edit(picture(seed), picture(3), noise_level=1.0, generators=[noise_generator(0, 0, 0)], steps=4)
+        inputs.append(evaluations[0][0])
+    assert torch.equal(*inputs) and 0.8 < float(inputs[0].std()) < 1.2
+
+
+def test_without_a_choice_the_models_own_guidance_counts(tmp_path):
+    folder = small_editor_folder(tmp_path)
+    (folder / "miniature.json").write_text(
+        json.dumps({"instructions": [{"phrases": [INSTRUCTION]}], "guidance_text": 2.0, "guidance_image": 1.25})
+    )
+    editor = load_editor(str(folder), "cpu")
+    editor.prepare(INSTRUCTION)
+
+    def edit(**guidance):
+        return editor.edit(
+            picture(1), picture(2), noise_level=0.9, generators=[noise_generator(0, 0, 0)], steps=2, **guidance
+        )
+
+    def gradient(**guidance):
+        render = picture(1).requires_grad_()
+        loss = editor.distillation_loss(
+            render, picture(2), noise_level=0.5, generators=[noise_generator(0, 0, 0)], **guidance
+        )
+        return torch.autograd.grad(loss, render)[0]
+
+    for result in (edit, gradient):
+        own = result()
+        assert torch.equal(own, result(guidance_text=2.0, guidance_image=1.25))
+        assert torch.equal(result(guidance_text=4.0), result(guidance_text=4.0, guidance_image=1.25))
+        assert torch.equal(result(guidance_image=0.0), result(guidance_text=2.0, guidance_image=0.0))
+        scale = own.abs().max()
+        for other in ({"guidance_text": 4.0}, {"guidance_image": 0.0}, {"guidance_text": 0.0}):
+            assert (result(**other) - own).abs().max() > 1e-3 * scale
