@@ -351,14 +351,15 @@ class Testbed(Request):
     )
     methods: list[str] = setting(
         "Methods",
-        "unedited, per-frame, one-time, score-distillation or iterative (default: all)",
+        "unedited, per-frame, one-time, score-distillation or iterative; with an exact editor also ceiling and own-mode"
+        " (default: all)",
         factory=list,
         metavar="NAME",
     )
     scenes: list[str] = setting("Scenes", "the scenes' names (default: all)", factory=list, metavar="NAME")
     instructions: list[str] = setting(
         "Instructions",
-        "of the miniature's (default: snow, sunset and gold)",
+        "of the miniature's (default: snow, sunset and gold); an exact editor needs none",
         factory=lambda: ["make it look like it snowed", "make it sunset", "make it gold"],
         metavar="TEXT",
     )
@@ -366,6 +367,9 @@ class Testbed(Request):
     guidance_text: float | None = _guidance("Text", "how strongly to follow the instruction (default: the model's)")
     guidance_image: float | None = _guidance("Image", "how strongly to keep the photo (default: the model's)")
     seed: int = _seed()
+    seeds: int = setting(
+        "Seeds", "how many edits differ in their seed alone, from that one upwards", 1, low=1, high=100,
+    )  # fmt: skip
     preset: str = _preset("draft")
     device: str = _device()
     steps: int | None = setting(

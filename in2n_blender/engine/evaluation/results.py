@@ -6,6 +6,7 @@ As tables for people and as JSON for programs.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ class Row:
         unet_evaluations, nerf_steps: of the edit alone, without the reconstruction, as all that follow.
         seconds, cpu_seconds: by the clock, and of all processor cores together.
         peak_memory_mb: of the process, or of the GPU where it ran on one.
+        seed: of the edit; None in a mean over several.
+        own_mode_psnr_db, one_mode_share: in dB and in [0, 1], with an exact editor (`answers.Agreement`); psnr_db, ssim
+            and lpips are then those of the one answer that the whole scene is nearest to.
+        psnr_spread_db: in a mean over several seeds, the standard deviation between their mean PSNRs.
     """
 
     method: str
@@ -45,6 +50,10 @@ class Row:
     seconds: float
     cpu_seconds: float | None = None
     peak_memory_mb: float | None = None
+    seed: int | None = None
+    own_mode_psnr_db: float | None = None
+    one_mode_share: float | None = None
+    psnr_spread_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,11 @@ COLUMNS = {
     "method": Column("method"),
     "scene": Column("scene"),
     "instruction": Column("instruction"),
+    "seed": Column("seed"),
     "psnr_db": Column("PSNR (dB)", _fixed(2)),
+    "psnr_spread_db": Column("spread (dB)", _fixed(2)),
+    "own_mode_psnr_db": Column("own mode (dB)", _fixed(2)),
+    "one_mode_share": Column("one mode", lambda share: f"{share:.1%}"),
     "ssim": Column("SSIM", _fixed(3)),
     "lpips": Column("LPIPS", _fixed(3)),
     "consistency": Column("consistency (dB)", _fixed(2)),
@@ -134,7 +147,7 @@ def write_results(rows: Sequence[Row], out: Path | str) -> Path:
 
 
 def mean_rows(rows: Sequence[Row]) -> list[Row]:
-    """One row a method: the mean over its scenes and instructions.
+    """One row a method: the mean over its scenes, instructions and seeds.
 
     Args:
         rows: of one or more methods.
@@ -142,19 +155,46 @@ def mean_rows(rows: Sequence[Row]) -> list[Row]:
     Returns:
         Rows in the order of the methods' first ones. A mean is over the rows that have a value; None where none has.
     """
-    methods = dict.fromkeys(row.method for row in rows)
-    return [_mean_row(method, [row for row in rows if row.method == method]) for method in methods]
+    return _means(rows, lambda row: (row.method, ALL, ALL))
 
 
-def _mean_row(method: str, rows: list[Row]) -> Row:
-    def mean(name: str):
-        values = [value for row in rows if (value := getattr(row, name)) is not None]
-        if not values:
-            return None
-        average = sum(values) / len(values)
-        return round(average) if name in ("unet_evaluations", "nerf_steps") else average
+def mean_over_seeds(rows: Sequence[Row]) -> list[Row]:
+    """One row a method, scene and instruction.
 
-    return Row(method, ALL, ALL, **{name: mean(name) for name in COLUMNS if name not in TEXT_COLUMNS})
+    Args:
+        rows: of one or more seeds.
+
+    Returns:
+        Rows in the order of the first ones of each, as `mean_rows`.
+    """
+    return _means(rows, lambda row: (row.method, row.scene, row.instruction))
+
+
+def seeds_of(rows: Sequence[Row]) -> list[int]:
+    """The seeds that rows are of, each once."""
+    return list(dict.fromkeys(row.seed for row in rows if row.seed is not None))
+
+
+def _means(rows: Sequence[Row], key: Callable[[Row], tuple[str, str, str]]) -> list[Row]:
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return [_mean_row(names, group) for names, group in groups.items()]
+
+
+def _mean_row(names: tuple[str, str, str], rows: list[Row]) -> Row:
+    values = {name: _mean(rows, name) for name in COLUMNS if name not in TEXT_COLUMNS}
+    for name in ("unet_evaluations", "nerf_steps"):
+        values[name] = values[name] if values[name] is None else round(values[name])
+    seeds = seeds_of(rows)
+    by_seed = [_mean([row for row in rows if row.seed == seed], "psnr_db") for seed in seeds]
+    spread = statistics.stdev(by_seed) if len(seeds) > 1 and None not in by_seed else None
+    return Row(*names, **{**values, "seed": None, "psnr_spread_db": spread})
+
+
+def _mean(rows: list[Row], name: str) -> float | None:
+    values = [value for row in rows if (value := getattr(row, name)) is not None]
+    return sum(values) / len(values) if values else None
 
 
 def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -162,6 +202,8 @@ def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     names = [name for name in COLUMNS if any(getattr(row, name) not in (None, "") for row in rows)] or list(
         TEXT_COLUMNS
     )
+    if len(seeds_of(rows)) < 2:
+        names = [name for name in names if name != "seed"]
 
     def shown(name: str, value) -> str:
         return "" if value is None else COLUMNS[name].form(value)

@@ -11,10 +11,13 @@ from pathlib import Path
 
 from ...link.process import PACKAGE_PARENT, blender_command
 from ...link.requests import Testbed
+from ...models.exact import is_exact
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 
 RENDER_MODULE = "in2n_blender.testbed.scenes.testbed"
+BUNDLED_CAPTURE = Path(__file__).resolve().parents[2] / "data" / "demo_capture"
+BUNDLED_SCENE = "island"
 SCENES_FOLDER = Path(__file__).resolve().parents[2] / "testbed" / "scenes"
 
 
@@ -28,7 +31,33 @@ def check_checkout() -> None:
         )
 
 
-def render_scene(scene: str, folder: Path, request: Testbed, report: Reporter) -> None:
+def scene_folder(scene: str, request: Testbed, report: Reporter) -> Path:
+    """The folder of a scene's pictures, rendered as far as the cache lacks them.
+
+    An exact editor knows its answers, so that no edit's truth is rendered for it, and the island's photos are those of
+    the bundled capture.
+
+    Args:
+        scene: its name.
+        request: the editor, the cache, which Python has Blender, and how large the pictures are.
+        report: told of every picture.
+
+    Returns:
+        A capture; with `truth/` where the editor is no exact one.
+
+    Raises:
+        In2nError: "no_blender".
+        Cancelled.
+    """
+    needs_truth = not is_exact(request.editor)
+    if scene == BUNDLED_SCENE and not needs_truth and not _sizes(request):
+        return BUNDLED_CAPTURE
+    folder = Path(request.cache) / scene
+    render_scene(scene, folder, request, report, "held-out" if needs_truth else "none")
+    return folder
+
+
+def render_scene(scene: str, folder: Path, request: Testbed, report: Reporter, truth: str) -> None:
     """Have Blender render what the cache lacks, in a process of its own.
 
     Args:
@@ -36,6 +65,7 @@ def render_scene(scene: str, folder: Path, request: Testbed, report: Reporter) -
         folder: of its pictures in the cache; the renderer's output goes to render.log there.
         request: which Python has Blender, and how large the pictures are.
         report: told of every picture.
+        truth: of which views the edits' truths are needed: "none" or "held-out".
 
     Raises:
         In2nError: "no_blender".
@@ -44,7 +74,7 @@ def render_scene(scene: str, folder: Path, request: Testbed, report: Reporter) -
     command = blender_command(
         request.blender_python or sys.executable,
         RENDER_MODULE,
-        ["--scene", scene, "--out", str(folder), "--truth", "held-out", *_sizes(request)],
+        ["--scene", scene, "--out", str(folder), "--truth", truth, *_sizes(request)],
     )
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "render.log", "ab") as log:

@@ -4,7 +4,7 @@
 
 renders the scenes into a cache, reconstructs each, edits it by every instruction with every method, and measures what
 the held-out cameras and a path of small steps see. Rows that DIR/result.json holds already are not computed again, and
-an edit that was stopped goes on from its checkpoint.
+an edit that was stopped goes on from its checkpoint. With an exact editor no truth is rendered: it knows its answers.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ...link.requests import Edit, ImportCapture, Reconstruct, Testbed
 from ...models.catalogue import Instruction
+from ...models.exact import FAMILY, is_exact
 from ...scene.camera import Camera
 from ...scene.camera_path import through_views
 from ...scene.errors import In2nError
@@ -26,24 +26,31 @@ from ...scene.reporting import Progress, Reporter
 from ...workspace.files import read_json, write_json
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
-from ..editing.baselines import EditedScene, run_method
+from ..editing.baselines import run_method
 from ..importing import normalise_capture
 from ..measure import CostMeter
 from ..nerf.reconstruction import reconstruct
 from ..nerf.scene import RenderedView, load_scene
-from ..output.sheets import contact_sheet
 from ..photos import load_images
 from ..pictures import save_srgb
+from .answers import (
+    CEILING,
+    OWN_MODE,
+    Agreement,
+    compare_with_answers,
+    edit_photos,
+    run_ceiling,
+)
 from .cases import EDITED, SCENES, Case, choose_cases
 from .clip_metrics import load_clip
 from .evaluate import find_truths, render_all
-from .results import RESULT_FILE, Row, markdown_table, mean_rows, table, write_results
-from .scene_rendering import check_checkout, render_scene
+from .results import RESULT_FILE, Row, mean_rows, table, write_results
+from .scene_rendering import check_checkout, scene_folder
 from .scoring import Scores, score_views
+from .testbed_pictures import picture, read_picture, truth_picture, write_agreement_sheet, write_sheet, write_tables
 
 # Consistency is measured on neighbouring frames of a long path, so that each sees nearly what the next one sees.
 PATH_FRAMES, SEQUENCE_FRAMES = 96, 24
-SHEET_CELL = 160
 
 
 @dataclass
@@ -68,6 +75,11 @@ class Bench:
     path: list[Camera]
     unedited: list[RenderedView]
 
+    @property
+    def cameras(self) -> list[Camera]:
+        """All that are measured, in the order of `unedited`."""
+        return [*self.held_out.values(), *self.path]
+
     def truth(self, instruction: Instruction) -> list[np.ndarray]:
         """What the held-out cameras should see after the edit.
 
@@ -79,7 +91,9 @@ class Bench:
         """
         if not instruction.rendered:
             return find_truths(None, instruction.text, (), self.photos)
-        return [_read(self.folder / "truth" / instruction.name / f"{Path(name).stem}.png") for name in self.held_out]
+        return [
+            read_picture(self.folder / "truth" / instruction.name / f"{Path(name).stem}.png") for name in self.held_out
+        ]
 
 
 def run_testbed(request: Testbed, report: Reporter) -> dict:
@@ -107,23 +121,15 @@ def run_testbed(request: Testbed, report: Reporter) -> dict:
         step = _within(report, f"{number + 1} of {len(missing)}, {case.scene}")
         if bench is None or bench.name != case.scene:
             bench = _prepare(case.scene, request, step)
-        rows.append(
-            _measure(
-                case,
-                bench,
-                request,
-                clip,
-                _within(
-                    report, f"{number + 1} of {len(missing)}, {case.scene}, {case.instruction.name}, {case.method}"
-                ),
-            )
-        )
+        step = _within(report, f"{number + 1} of {len(missing)}, {case.scene}, {case.instruction.name}, {case.method}")
+        rows.append(_measure(case, bench, request, clip, step))
         write_results(rows, out)
         report.log(table(rows[-1:]).splitlines()[-1])
     chosen = [row for case in cases if (row := case.row_of(rows))]
-    _write_tables(chosen, out)
+    write_tables(chosen, out)
     for scene in dict.fromkeys(case.scene for case in cases):
-        _write_sheet(scene, [case for case in cases if case.scene == scene], out, report)
+        sheet = write_agreement_sheet if is_exact(request.editor) else write_sheet
+        sheet(scene, [case for case in cases if case.scene == scene and not case.repeated], out, report)
     return {"rows": len(chosen), "table": table(chosen) + "\n\n" + table(mean_rows(chosen))}
 
 
@@ -132,7 +138,6 @@ def _rows_before(out: Path, request: Testbed) -> list[Row]:
     settings = {
         name: getattr(request, name)
         for name in (
-            "editor",
             "preset",
             "seed",
             "steps",
@@ -145,20 +150,21 @@ def _rows_before(out: Path, request: Testbed) -> list[Row]:
             "scene_views",
         )
     }
+    # Exact editors share their reconstructions, and their rows name the editor.
+    settings["editor"] = FAMILY if is_exact(request.editor) else request.editor
     if (out / RESULT_FILE).is_file():
         if read_json(out / "settings.json") != settings:
             raise In2nError(
                 "other_testbed", f"{out} holds results of other settings.", "Choose another folder with --out."
             )
-        return [Row(**row) for row in read_json(out / RESULT_FILE)["rows"]]
+        return [Row(**{"seed": request.seed, **row}) for row in read_json(out / RESULT_FILE)["rows"]]
     write_json(out / "settings.json", settings)
     return []
 
 
 def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
     """Render, import and reconstruct a scene, as far as that was not done before."""
-    folder = Path(request.cache) / scene
-    render_scene(scene, folder, request, report)
+    folder = scene_folder(scene, request, report)
     workspace = Workspace(Path(request.out) / "workspaces" / scene)
     if not workspace.capture_json.exists():
         normalise_capture(
@@ -177,113 +183,106 @@ def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
     capture, reconstruction = load_capture(workspace), load_scene(workspace, None, request.device)
     path = [frame.camera for frame in through_views(capture, PATH_FRAMES).frames[:SEQUENCE_FRAMES]]
     held_out = {view.name: view.camera for view in capture.held_out_views}
-    cameras = [*held_out.values(), *path]
-    unedited = render_all(reconstruction, cameras, "Rendering", report)
-    return Bench(
-        scene, folder, workspace, held_out, load_images(workspace, capture, capture.held_out_views), path, unedited
-    )
+    photos = load_images(workspace, capture, capture.held_out_views)
+    unedited = render_all(reconstruction, [*held_out.values(), *path], "Rendering", report)
+    return Bench(scene, folder, workspace, held_out, photos, path, unedited)
 
 
 def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter) -> Row:
-    edited = run_method(
-        case.method,
-        Edit(
-            workspace=str(bench.workspace.root),
-            name=case.edit_name,
-            instruction=case.instruction.text,
-            editor=request.editor,
-            guidance_text=request.guidance_text,
-            guidance_image=request.guidance_image,
-            seed=request.seed,
-            preset=request.preset,
-            device=request.device,
-            rounds=request.rounds,
-        ),
-        report,
+    out, count = Path(request.out), len(bench.held_out)
+    seen = _edit_and_render(case, bench, request, report)
+    views, frames = seen.views[:count], seen.views[count:]
+    for name, view in zip(bench.held_out, views):
+        save_srgb(picture(out, case, name), view.rgb_srgb)
+    agreed = None
+    if is_exact(request.editor):
+        agreed, truths = compare_with_answers(
+            request.editor, [view.rgb_srgb for view in views], bench.photos, each_own=case.method == OWN_MODE
+        )
+    else:
+        truths = bench.truth(case.instruction)
+        for name, truth in zip(bench.held_out, truths):
+            save_srgb(truth_picture(out, case.scene, case.instruction, name), torch.from_numpy(truth))
+    edited_caption = EDITED.get(case.instruction.name)
+    scores = score_views(
+        views,
+        bench.cameras[:count],
+        truths,
+        originals=bench.photos,
+        sequence=(frames, bench.path[: len(frames)]),
+        sequence_originals=[view.rgb_srgb for view in bench.unedited[count:]] if frames else None,
+        clip=clip,
+        note=report.log,
+        report=report,
+        captions=(SCENES[case.scene], f"{SCENES[case.scene]} {edited_caption}") if edited_caption else None,
     )
-    cameras = [*bench.held_out.values(), *bench.path]
+    return _row(case, seen, scores, agreed)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an edited scene looks like, and what that cost.
+
+    Attributes:
+        views: of the held-out cameras and, where there are such, along the path.
+        state: the edit's state.json.
+        evaluations: of the network.
+        cost: of rendering.
+    """
+
+    views: list[RenderedView]
+    state: dict
+    evaluations: int
+    cost: CostMeter
+
+
+def _edit_and_render(case: Case, bench: Bench, request: Testbed, report: Reporter) -> Seen:
+    job = Edit(
+        workspace=str(bench.workspace.root),
+        name=case.edit_name,
+        instruction=case.instruction.text,
+        editor=request.editor,
+        guidance_text=request.guidance_text,
+        guidance_image=request.guidance_image,
+        seed=case.seed,
+        preset=request.preset,
+        device=request.device,
+        rounds=request.rounds,
+    )
+    if case.method == OWN_MODE:
+        with CostMeter(request.device) as cost:
+            views, evaluations = edit_photos(job, bench.photos, bench.unedited, report)
+        return Seen(views, {}, evaluations, cost)
+    edited = run_ceiling(job, report) if case.method == CEILING else run_method(case.method, job, report)
     with CostMeter(request.device) as cost:
         # All methods are compared by the depth of the unedited scene: the edits of the testbed change no shapes.
         views = [
             RenderedView(view.rgb_srgb, unedited.alpha, unedited.depth)
-            for view, unedited in zip(render_all(edited, cameras, "Rendering", report), bench.unedited)
+            for view, unedited in zip(render_all(edited, bench.cameras, "Rendering", report), bench.unedited)
         ]
-    count = len(bench.held_out)
-    for name, view in zip(bench.held_out, views):
-        save_srgb(_picture(Path(request.out), case, name), view.rgb_srgb)
-    truths = bench.truth(case.instruction)
-    for name, truth in zip(bench.held_out, truths):
-        save_srgb(_truth_picture(Path(request.out), case.scene, case.instruction, name), torch.from_numpy(truth))
-    scores = score_views(
-        views[:count],
-        cameras[:count],
-        truths,
-        originals=bench.photos,
-        sequence=(views[count:], bench.path),
-        sequence_originals=[view.rgb_srgb for view in bench.unedited[count:]],
-        clip=clip,
-        note=report.log,
-        report=report,
-        captions=(SCENES[case.scene], f"{SCENES[case.scene]} {EDITED[case.instruction.name]}"),
-    )
-    return _row(case, edited, scores, cost)
+    return Seen(views, edited.state, edited.unet_evaluations, cost)
 
 
-def _row(case: Case, edited: EditedScene, scores: Scores, cost: CostMeter) -> Row:
+def _row(case: Case, seen: Seen, scores: Scores, agreed: Agreement | None) -> Row:
     """The costs are those of the edit and of rendering all measured frames.
 
     So a method that edits frames is charged for it.
     """
+    state, cost = seen.state, seen.cost
     return Row(
         case.method,
         case.scene,
         case.instruction.text,
         **dataclasses.asdict(scores),
-        unet_evaluations=edited.unet_evaluations,
-        nerf_steps=edited.state.get("step", 0),
-        seconds=round(edited.state.get("seconds", 0.0) + cost.seconds, 2),
-        cpu_seconds=round(edited.state.get("cpu_seconds", 0.0) + cost.cpu_seconds, 2),
-        peak_memory_mb=round(max(edited.state.get("peak_memory_mb", 0), cost.peak_memory_mb)),
+        unet_evaluations=seen.evaluations,
+        nerf_steps=state.get("step", 0),
+        seconds=round(state.get("seconds", 0.0) + cost.seconds, 2),
+        cpu_seconds=round(state.get("cpu_seconds", 0.0) + cost.cpu_seconds, 2),
+        peak_memory_mb=round(max(state.get("peak_memory_mb", 0), cost.peak_memory_mb)),
+        seed=case.seed,
+        own_mode_psnr_db=agreed and agreed.own_mode_psnr_db,
+        one_mode_share=agreed and agreed.one_mode_share,
     )
-
-
-# --- pictures of the results ---------------------------------------------------------------------------------------
-
-
-def _read(path: Path) -> np.ndarray:
-    """(height, width, 3) float32 sRGB in [0, 1]."""
-    return np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
-
-
-def _picture(out: Path, case: Case, view: str) -> Path:
-    return out / "pictures" / case.scene / case.edit_name / f"{Path(view).stem}.png"
-
-
-def _truth_picture(out: Path, scene: str, instruction: Instruction, view: str) -> Path:
-    return out / "pictures" / scene / f"{instruction.name} truth".replace(" ", "-") / f"{Path(view).stem}.png"
-
-
-def _write_tables(rows: list[Row], out: Path) -> None:
-    (out / "table.md").write_text(
-        markdown_table(mean_rows(rows)) + "\n\n" + markdown_table(rows) + "\n", encoding="utf-8"
-    )
-
-
-def _write_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> None:
-    """One held-out view: photo, truth and every method's, a row for each instruction; out/<scene>.png."""
-    workspace = Workspace(out / "workspaces" / scene)
-    capture = load_capture(workspace)
-    view = capture.held_out_views[0]
-    photo = load_images(workspace, capture, [view])[0]
-    rows = []
-    for instruction in dict.fromkeys(case.instruction for case in cases):
-        edits = [case for case in cases if case.instruction == instruction]
-        truth = _read(_truth_picture(out, scene, instruction, view.name))
-        label = f"{instruction.text}: photo, truth, {', '.join(case.method for case in edits)}"
-        rows.append((label, [photo, truth, *(_read(_picture(out, case, view.name)) for case in edits)]))
-    path = out / f"{scene}.png"
-    contact_sheet(rows, SHEET_CELL).save(path)
-    report.artifact("image", path)
 
 
 def _within(report: Reporter, prefix: str) -> Reporter:

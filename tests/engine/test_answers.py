@@ -1,0 +1,204 @@
+"""Scores against several right answers: the best one of a whole scene, each view's own, the share of pixels in one."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from in2n_blender.engine.editing.baselines import METHODS
+from in2n_blender.engine.evaluation import testbed
+from in2n_blender.engine.evaluation.answers import CEILING, OWN_MODE, agreement, compare_with_answers, load_exact
+from in2n_blender.engine.evaluation.cases import SCENES, Case, choose_cases
+from in2n_blender.engine.evaluation.results import Row, mean_over_seeds, mean_rows, table
+from in2n_blender.engine.evaluation.scene_rendering import BUNDLED_CAPTURE, scene_folder
+from in2n_blender.engine.evaluation.testbed import run_testbed
+from in2n_blender.engine.nerf import settings as nerf_settings
+from in2n_blender.link import requests
+from in2n_blender.scene.errors import In2nError
+from in2n_blender.scene.reporting import Reporter
+from in2n_blender.workspace.files import read_json
+from tests.engine.ball import TINY
+
+BLACK_GREY_WHITE = torch.tensor([0.0, 0.5, 1.0])[:, None, None, None].expand(3, 3, 16, 16)
+
+
+def flat(brightness, height=16, width=16):
+    return np.full((height, width, 3), brightness, np.float32)
+
+
+def psnr_of(error):
+    return -20 * np.log10(error)
+
+
+def test_the_scene_has_the_one_answer_that_is_best_on_all_views():
+    """Two views near white and one on black, which alone has the highest PSNR: white, by the mean, loses to black"""
+    found = agreement([flat(0.9), flat(0.95), flat(0.0)], [BLACK_GREY_WHITE] * 3)
+    assert found.mode == 0 and found.own_modes == (2, 2, 0), "equal images count as 100 dB"
+    assert found.own_mode_psnr_db == pytest.approx((psnr_of(0.1) + psnr_of(0.05) + 100) / 3, abs=1e-3)
+    assert agreement([flat(0.9), flat(0.95), flat(0.05)], [BLACK_GREY_WHITE] * 3).mode == 2
+
+
+def test_the_share_is_of_the_most_frequent_answer_over_all_views():
+    half = flat(0.9)
+    half[:, :8] = 0.45
+    found = agreement([flat(0.1), half], [BLACK_GREY_WHITE] * 2)
+    assert found.one_mode_share == pytest.approx(0.5), "256 pixels of black, 128 of grey, 128 of white"
+    assert agreement([flat(0.9), half], [BLACK_GREY_WHITE] * 2).one_mode_share == pytest.approx(0.75)
+    assert agreement([flat(0.9), flat(0.8)], [BLACK_GREY_WHITE] * 2).one_mode_share == 1
+
+
+def test_a_single_pixel_is_smoothed_over_its_block():
+    speck = flat(0.0)
+    speck[3, 3] = 1
+    assert agreement([speck], [BLACK_GREY_WHITE]).one_mode_share == 1
+
+
+def test_smaller_blocks_at_the_edge_count_by_their_pixels():
+    image = flat(0.0, 8, 11)
+    image[:, 8:] = 1
+    answers = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 8, 11)
+    assert agreement([image], [answers]).one_mode_share == pytest.approx(8 / 11)
+
+
+def test_what_looks_alike_under_all_answers_is_left_out():
+    """Black stays black under every tint: whichever answer it is nearest to says nothing"""
+    answers = BLACK_GREY_WHITE.clone()
+    answers[:, :, :8] = 0
+    image = flat(0.0)
+    image[8:, :8], image[8:, 8:] = 0.4, 0.9
+    assert agreement([image], [answers]).one_mode_share == pytest.approx(0.5)
+    assert agreement([flat(0.2)], [torch.zeros(3, 3, 16, 16)]).one_mode_share is None
+
+
+def test_views_that_do_not_fit_their_answers_are_refused():
+    for images, answers in (([], []), ([flat(0)], []), ([flat(0, 8, 8)], [BLACK_GREY_WHITE])):
+        with pytest.raises(ValueError):
+            agreement(images, answers)
+
+
+def test_views_are_compared_with_the_exact_editors_answers():
+    photos = [np.random.default_rng(seed).random((24, 24, 3), np.float32) for seed in range(3)]
+    editor = load_exact("exact:K=3", "cpu")
+    tinted = [editor.answers(torch.from_numpy(photo).permute(2, 0, 1)).permute(0, 2, 3, 1).numpy() for photo in photos]
+    found, truths = compare_with_answers("exact:K=3", [tinted[0][1], tinted[1][1], tinted[2][2]], photos)
+    assert found.mode == 1 and found.own_modes == (1, 1, 2) and found.one_mode_share == pytest.approx(2 / 3)
+    for truth, right in zip(truths, tinted):
+        np.testing.assert_allclose(truth, right[1])
+    _, own = compare_with_answers(
+        "exact:K=3", [right[2] for right in tinted[:2]] + [tinted[2][0]], photos, each_own=True
+    )
+    np.testing.assert_allclose(own[2], tinted[2][0])
+    with pytest.raises(In2nError) as refused:
+        load_exact("miniature", "cpu")
+    assert refused.value.code == "unknown_editor"
+
+
+# --- the testbed's cases and rows
+
+
+def request_for(out, **more):
+    settings = {"scenes": ["island"], "device": "cpu", "steps": 20, "rounds": 1, "editor": "exact:K=2,s=0.1", **more}
+    return requests.Testbed(out=str(out), cache=str(out / "cache"), **settings)
+
+
+def test_an_exact_editor_needs_no_instruction_and_has_two_more_methods(tmp_path):
+    cases = choose_cases(request_for(tmp_path, scenes=[], seeds=2, seed=5))
+    assert [case.method for case in cases[: len(METHODS) + 2]] == [*METHODS, CEILING, OWN_MODE]
+    assert {case.instruction.text for case in cases} == {"exact:K=2,s=0.1"} and {case.seed for case in cases} == {5, 6}
+    assert len(cases) == len(SCENES) * 2 * (len(METHODS) + 2) == len({(case.scene, case.edit_name) for case in cases})
+    assert choose_cases(request_for(tmp_path, seeds=1, seed=5))[0].edit_name == cases[0].edit_name
+    with pytest.raises(In2nError) as refused:
+        choose_cases(request_for(tmp_path, editor="miniature", methods=[CEILING]))
+    assert refused.value.code == "unknown_method"
+    with pytest.raises(In2nError) as refused:
+        choose_cases(request_for(tmp_path, editor="exact:K=99"))
+    assert refused.value.code == "unknown_editor"
+
+
+def test_a_case_is_its_row_of_the_same_seed():
+    case = Case("one-time", "island", choose_cases(requests.Testbed(out="o", cache="c"))[0].instruction, 3)
+    row = scored("one-time", 20.0, seed=2, instruction=case.instruction.text)
+    assert case.row_of([row]) is None
+    assert case.row_of([row, dataclasses.replace(row, seed=3, psnr_db=1.0)]).psnr_db == 1
+
+
+def test_the_island_needs_no_rendering_without_truths(tmp_path):
+    assert scene_folder("island", request_for(tmp_path, blender_python="no such"), Reporter()) == BUNDLED_CAPTURE
+    for more in ({"scene_size": 48}, {"editor": "miniature"}, {"scenes": ["street"]}):
+        request = request_for(tmp_path, blender_python=str(tmp_path / "no-such"), **more)
+        with pytest.raises(In2nError) as refused:
+            scene_folder(request.scenes[0], request, Reporter())
+        assert refused.value.code == "no_blender"
+
+
+def scored(method, psnr_db, seed=0, scene="island", instruction="x", **more):
+    names = ("ssim", "lpips", "consistency", "clip_direction", "clip_consistency", "clip_consistency_printed")
+    known = {**dict.fromkeys(names), "unet_evaluations": 4, "nerf_steps": 2, "seconds": 1.0, **more}
+    return Row(method, scene, instruction, psnr_db, **known, seed=seed)
+
+
+def test_a_mean_over_seeds_tells_how_far_they_differ():
+    rows = [scored("a", 20.0), scored("a", 30.0, scene="street"), scored("a", 24.0, 1), scored("a", 30.0, 1, "street")]
+    (mean,) = mean_rows(rows)
+    assert mean.psnr_db == 26 and mean.seed is None
+    assert mean.psnr_spread_db == pytest.approx(2**0.5), "25 and 27 are sqrt(2) around their mean"
+    island, street = mean_over_seeds(rows)
+    assert (island.scene, island.psnr_db, street.psnr_spread_db) == ("island", 22, 0)
+    assert mean_rows(rows[:2])[0].psnr_spread_db is None
+
+
+def test_seeds_are_shown_where_there_are_several():
+    assert "seed" not in table([scored("a", 1.0), scored("b", 2.0)])
+    shown = table([scored("a", 1.0, one_mode_share=0.9876), scored("a", 2.0, 1)])
+    assert "seed" in shown and "98.8%" in shown and "one mode" in shown
+
+
+# --- the testbed itself, small
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """(results folder, rows by method and seed) of the island with two answers"""
+    out = tmp_path_factory.mktemp("exact")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(nerf_settings.CPU, "draft", TINY)
+        patch.setattr(testbed, "SEQUENCE_FRAMES", 2)
+        run_testbed(request_for(out, methods=["unedited", "per-frame", "one-time", CEILING, OWN_MODE]), Reporter())
+        run_testbed(request_for(out, methods=[OWN_MODE], seeds=2), Reporter())
+    return out, {(row["method"], row["seed"]): row for row in read_json(out / "result.json")["rows"]}
+
+
+def test_rows_tell_agreement_from_its_lack(ran):
+    out, rows = ran
+    ceiling, own, frames = rows[CEILING, 0], rows[OWN_MODE, 0], rows["per-frame", 0]
+    assert set(rows) == {(name, 0) for name in ("unedited", "per-frame", "one-time", CEILING, OWN_MODE)} | {
+        (OWN_MODE, 1)
+    }
+    assert ceiling["one_mode_share"] > own["one_mode_share"] and ceiling["unet_evaluations"] == 0
+    assert own["psnr_db"] == pytest.approx(own["own_mode_psnr_db"]) and own["psnr_db"] > 28, "a spread of 0.1"
+    assert own["consistency"] is None and ceiling["consistency"] > 5
+    assert frames["own_mode_psnr_db"] > frames["psnr_db"], "its frames have different answers"
+    assert own["one_mode_share"] < 0.9 and rows["unedited", 0]["unet_evaluations"] == 0
+    assert own["unet_evaluations"] % 20 == 0 and own["nerf_steps"] == 0 < ceiling["nerf_steps"]
+
+
+def test_another_exact_editor_shares_the_folder(ran, monkeypatch):
+    out, rows = ran
+    monkeypatch.setitem(nerf_settings.CPU, "draft", TINY)
+    monkeypatch.setattr(testbed, "SEQUENCE_FRAMES", 2)
+    before = (out / "workspaces" / "island" / "reconstruction" / "checkpoint.safetensors").stat().st_mtime_ns
+    run_testbed(request_for(out, methods=[OWN_MODE], editor="exact:K=3,s=0.1"), Reporter())
+    found = read_json(out / "result.json")["rows"]
+    assert [row["instruction"] for row in found].count("exact:K=3,s=0.1") == 1 and len(found) == len(rows) + 1
+    after = (out / "workspaces" / "island" / "reconstruction" / "checkpoint.safetensors").stat().st_mtime_ns
+    assert before == after, "it is not reconstructed again"
+    with pytest.raises(In2nError) as refused:
+        run_testbed(request_for(out, methods=["unedited"], editor="miniature"), Reporter())
+    assert refused.value.code == "other_testbed"
+
+
+def test_a_table_and_a_sheet_are_written(ran):
+    out, _ = ran
+    assert (out / "island-exact-K-2-s-0.1.png").stat().st_size > 10_000
+    assert "own mode (dB)" in (out / "table.md").read_text()
