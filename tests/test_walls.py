@@ -54,6 +54,7 @@ STOREYS = {
 LATE = {
     ("", "blender.registration"): "the package is imported without Blender, too",
     ("__main__", "cli.main"): "a Python that is too old is told so before it reads the rest",
+    ("engine.diffusion.loading", "engine.diffusion.exact"): "diffusers takes seconds to import",
     ("engine.diffusion.loading", "engine.diffusion.instruct_pix2pix"): "diffusers takes seconds to import",
     ("engine.diffusion.loading", "engine.diffusion.miniature.editor"): "diffusers takes seconds to import",
     ("blender.command", "cli.main"): "Blender starts without the command line",
