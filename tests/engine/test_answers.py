@@ -8,9 +8,10 @@ import torch
 
 from in2n_blender.engine.editing.baselines import METHODS
 from in2n_blender.engine.evaluation import testbed
-from in2n_blender.engine.evaluation.answers import CEILING, OWN_MODE, agreement, compare_with_answers, load_exact
+from in2n_blender.engine.evaluation.answers import CEILING, OWN_MODE, compare_with_answers, load_exact, score_answers
+from in2n_blender.engine.evaluation.bars import find_bars
 from in2n_blender.engine.evaluation.cases import SCENES, Case, choose_cases
-from in2n_blender.engine.evaluation.results import Row, mean_over_seeds, mean_rows, table
+from in2n_blender.engine.evaluation.results import Row, mean_over_seeds, mean_rows, table, write_results
 from in2n_blender.engine.evaluation.scene_rendering import BUNDLED_CAPTURE, scene_folder
 from in2n_blender.engine.evaluation.testbed import run_testbed
 from in2n_blender.engine.nerf import settings as nerf_settings
@@ -33,32 +34,32 @@ def psnr_of(error):
 
 def test_the_scene_has_the_one_answer_that_is_best_on_all_views():
     """Two views near white and one on black, which alone has the highest PSNR: white, by the mean, loses to black"""
-    found = agreement([flat(0.9), flat(0.95), flat(0.0)], [BLACK_GREY_WHITE] * 3)
+    found = score_answers([flat(0.9), flat(0.95), flat(0.0)], [BLACK_GREY_WHITE] * 3)
     assert found.mode == 0 and found.own_modes == (2, 2, 0), "equal images count as 100 dB"
     assert found.own_mode_psnr_db == pytest.approx((psnr_of(0.1) + psnr_of(0.05) + 100) / 3, abs=1e-3)
-    assert agreement([flat(0.9), flat(0.95), flat(0.05)], [BLACK_GREY_WHITE] * 3).mode == 2
+    assert score_answers([flat(0.9), flat(0.95), flat(0.05)], [BLACK_GREY_WHITE] * 3).mode == 2
 
 
 def test_the_share_is_of_the_most_frequent_answer_over_all_views():
     half = flat(0.9)
     half[:, :8] = 0.45
-    found = agreement([flat(0.1), half], [BLACK_GREY_WHITE] * 2)
+    found = score_answers([flat(0.1), half], [BLACK_GREY_WHITE] * 2)
     assert found.one_mode_share == pytest.approx(0.5), "256 pixels of black, 128 of grey, 128 of white"
-    assert agreement([flat(0.9), half], [BLACK_GREY_WHITE] * 2).one_mode_share == pytest.approx(0.75)
-    assert agreement([flat(0.9), flat(0.8)], [BLACK_GREY_WHITE] * 2).one_mode_share == 1
+    assert score_answers([flat(0.9), half], [BLACK_GREY_WHITE] * 2).one_mode_share == pytest.approx(0.75)
+    assert score_answers([flat(0.9), flat(0.8)], [BLACK_GREY_WHITE] * 2).one_mode_share == 1
 
 
 def test_a_single_pixel_is_smoothed_over_its_block():
     speck = flat(0.0)
     speck[3, 3] = 1
-    assert agreement([speck], [BLACK_GREY_WHITE]).one_mode_share == 1
+    assert score_answers([speck], [BLACK_GREY_WHITE]).one_mode_share == 1
 
 
 def test_smaller_blocks_at_the_edge_count_by_their_pixels():
     image = flat(0.0, 8, 11)
     image[:, 8:] = 1
     answers = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 8, 11)
-    assert agreement([image], [answers]).one_mode_share == pytest.approx(8 / 11)
+    assert score_answers([image], [answers]).one_mode_share == pytest.approx(8 / 11)
 
 
 def test_what_looks_alike_under_all_answers_is_left_out():
@@ -67,14 +68,14 @@ def test_what_looks_alike_under_all_answers_is_left_out():
     answers[:, :, :8] = 0
     image = flat(0.0)
     image[8:, :8], image[8:, 8:] = 0.4, 0.9
-    assert agreement([image], [answers]).one_mode_share == pytest.approx(0.5)
-    assert agreement([flat(0.2)], [torch.zeros(3, 3, 16, 16)]).one_mode_share is None
+    assert score_answers([image], [answers]).one_mode_share == pytest.approx(0.5)
+    assert score_answers([flat(0.2)], [torch.zeros(3, 3, 16, 16)]).one_mode_share is None
 
 
 def test_views_that_do_not_fit_their_answers_are_refused():
     for images, answers in (([], []), ([flat(0)], []), ([flat(0, 8, 8)], [BLACK_GREY_WHITE])):
         with pytest.raises(ValueError):
-            agreement(images, answers)
+            score_answers(images, answers)
 
 
 def test_views_are_compared_with_the_exact_editors_answers():
@@ -152,6 +153,76 @@ def test_seeds_are_shown_where_there_are_several():
     assert "seed" not in table([scored("a", 1.0), scored("b", 2.0)])
     shown = table([scored("a", 1.0, one_mode_share=0.9876), scored("a", 2.0, 1)])
     assert "seed" in shown and "98.8%" in shown and "one mode" in shown
+
+
+# --- bars
+
+
+def exact_row(method, psnr_db, seed=0, editor="exact:K=4,s=0.12", **more):
+    return scored(method, psnr_db, seed, **{"instruction": editor, "one_mode_share": 0.99, **more})
+
+
+def held(rows):
+    return {bar.name.split(", ")[0]: (bar.value, bar.bar, bar.holds) for bar in find_bars(rows)}
+
+
+def test_psnr_is_held_as_a_mean_and_shares_and_evaluations_in_the_worst_run():
+    rows = [
+        exact_row("agreement", 31.0, one_mode_share=0.97, unet_evaluations=600),
+        exact_row("agreement", 33.5, 1, unet_evaluations=701),
+    ]
+    assert held(rows) == {
+        "PSNR of agreement (dB) at least": (32.25, 32, True),
+        "pixels of agreement in one mode at least": (0.97, 0.98, False),
+        "evaluations of agreement at most": (701, 700, False),
+    }
+
+
+@pytest.mark.parametrize("editor, bar", [("exact:K=8,s=0.05", 32), ("exact:K=8,s=0.25", 28), ("exact:K=4,s=0.4", None)])
+def test_the_bar_is_the_spreads(editor, bar):
+    found = held([exact_row("agreement", 30.0, editor=editor)]).get("PSNR of agreement (dB) at least")
+    assert found == (bar and (30, bar, bar < 30))
+
+
+def test_the_papers_order_is_held_where_it_was_measured():
+    rows = [
+        exact_row("faithful", 17.0, unet_evaluations=6000),
+        exact_row("one-time", 14.0),
+        exact_row("per-frame", 18.0),
+    ]
+    assert held(rows) == {
+        "PSNR of faithful (dB) above one-time's": (17, 14, True),
+        "PSNR of faithful (dB) above per-frame's": (17, 18, False),
+    }
+    both = held([*rows, exact_row("agreement", 33.0, unet_evaluations=640)])
+    assert both["evaluations of agreement at most a tenth of faithful's"] == (640, 600, False)
+
+
+def test_each_scene_and_editor_is_held_by_itself_and_only_exact_ones():
+    rows = [
+        exact_row("agreement", 33.0),
+        exact_row("agreement", 20.0, scene="street"),
+        exact_row("agreement", 29.0, editor="exact:K=4,s=0.25"),
+        scored("agreement", 20.0, instruction="make it gold"),
+    ]
+    found = {bar.name: bar.holds for bar in find_bars(rows) if bar.name.startswith("PSNR")}
+    assert found == {
+        "PSNR of agreement (dB) at least, island, exact:K=4,s=0.12": True,
+        "PSNR of agreement (dB) at least, street, exact:K=4,s=0.12": False,
+        "PSNR of agreement (dB) at least, island, exact:K=4,s=0.25": True,
+    }
+
+
+def test_bars_are_written_beside_the_rows(tmp_path):
+    rows = [exact_row("agreement", 33.0)]
+    written = read_json(write_results(rows, tmp_path, find_bars(rows)))
+    assert written["bars"][0] == {
+        "name": "PSNR of agreement (dB) at least, island, exact:K=4,s=0.12",
+        "value": 33.0,
+        "bar": 32.0,
+        "holds": True,
+    }
+    assert [row["psnr_db"] for row in written["rows"]] == [33.0]
 
 
 # --- the testbed itself, small

@@ -33,7 +33,7 @@ DISTINCT = 8 / 255
 
 
 @dataclass(frozen=True)
-class Agreement:
+class AnswerScores:
     """How far the views of a scene show one and the same answer.
 
     Attributes:
@@ -51,7 +51,7 @@ class Agreement:
     own_modes: tuple[int, ...]
 
 
-def agreement(images: Sequence[np.ndarray], answers: Sequence[torch.Tensor]) -> Agreement:
+def score_answers(images: Sequence[np.ndarray], answers: Sequence[torch.Tensor]) -> AnswerScores:
     """Measure how far views agree.
 
     Args:
@@ -74,7 +74,7 @@ def agreement(images: Sequence[np.ndarray], answers: Sequence[torch.Tensor]) -> 
             raise ValueError(f"an image is {tuple(image.shape)}, its answers {tuple(right.shape[1:])}")
         scores[view] = torch.tensor([min(psnr(image, answer), LARGEST_PSNR) for answer in right])
         pixels += _pixels_of_each(image, right)
-    return Agreement(
+    return AnswerScores(
         mode=int(scores.mean(0).argmax()),
         own_mode_psnr_db=float(scores.amax(1).mean()),
         one_mode_share=float(pixels.max() / pixels.sum()) if pixels.sum() else None,
@@ -84,7 +84,7 @@ def agreement(images: Sequence[np.ndarray], answers: Sequence[torch.Tensor]) -> 
 
 def compare_with_answers(
     editor: str, images: Sequence[np.ndarray], photos: Sequence[np.ndarray], each_own: bool = False
-) -> tuple[Agreement, list[np.ndarray]]:
+) -> tuple[AnswerScores, list[np.ndarray]]:
     """Compare views with the right answers of an exact editor.
 
     Args:
@@ -98,11 +98,11 @@ def compare_with_answers(
 
     Raises:
         In2nError: "unknown_editor" where it is no exact editor.
-        ValueError: As `agreement`.
+        ValueError: As `score_answers`.
     """
     exact = load_exact(editor, "cpu")
     answers = [exact.answers(torch.from_numpy(opaque(photo)).permute(2, 0, 1)) for photo in photos]
-    found = agreement(images, answers)
+    found = score_answers(images, answers)
     modes = found.own_modes if each_own else (found.mode,) * len(answers)
     return found, [right[mode].permute(1, 2, 0).numpy() for right, mode in zip(answers, modes)]
 

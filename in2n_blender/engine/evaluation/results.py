@@ -30,8 +30,8 @@ class Row:
         seconds, cpu_seconds: by the clock, and of all processor cores together.
         peak_memory_mb: of the process, or of the GPU where it ran on one.
         seed: of the edit; None in a mean over several.
-        own_mode_psnr_db, one_mode_share: in dB and in [0, 1], with an exact editor (`answers.Agreement`); psnr_db, ssim
-            and lpips are then those of the one answer that the whole scene is nearest to.
+        own_mode_psnr_db, one_mode_share: in dB and in [0, 1], with an exact editor (`answers.AnswerScores`); psnr_db,
+            ssim and lpips are then those of the one answer that the whole scene is nearest to.
         psnr_spread_db: in a mean over several seeds, the standard deviation between their mean PSNRs.
     """
 
@@ -128,11 +128,12 @@ def markdown_table(rows: Sequence[Row]) -> str:
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in cells)
 
 
-def write_results(rows: Sequence[Row], out: Path | str) -> Path:
+def write_results(rows: Sequence[Row], out: Path | str, bars: Sequence | None = None) -> Path:
     """Write {"rows": [...]} to out/result.json, atomically.
 
     Args:
         rows: all that the file is to hold.
+        bars: `bars.Bar`s, for "bars" in it.
         out: the folder; made where it is missing.
 
     Returns:
@@ -142,7 +143,8 @@ def write_results(rows: Sequence[Row], out: Path | str) -> Path:
         In2nError: "disk_full", "cannot_write".
     """
     path = Path(out) / RESULT_FILE
-    write_json(path, {"rows": [dataclasses.asdict(row) for row in rows]})
+    held = {"bars": [dataclasses.asdict(bar) for bar in bars]} if bars else {}
+    write_json(path, {"rows": [dataclasses.asdict(row) for row in rows], **held})
     return path
 
 

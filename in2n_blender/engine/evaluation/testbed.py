@@ -36,11 +36,12 @@ from ..pictures import save_srgb
 from .answers import (
     CEILING,
     OWN_MODE,
-    Agreement,
+    AnswerScores,
     compare_with_answers,
     edit_photos,
     run_ceiling,
 )
+from .bars import find_bars
 from .cases import EDITED, SCENES, Case, choose_cases
 from .clip_metrics import load_clip
 from .evaluate import find_truths, render_all
@@ -104,7 +105,7 @@ def run_testbed(request: Testbed, report: Reporter) -> dict:
         report: told of every step of every job, and asked whether the job was cancelled.
 
     Returns:
-        {"table": the rows and their means as text, "rows": their number}.
+        {"table": the rows, their means and the bars (`bars.find_bars`) as text, "rows": their number}.
 
     Raises:
         In2nError: "no_checkout", "unknown_method", "unknown_scene", "unknown_instruction", "no_blender",
@@ -127,10 +128,15 @@ def run_testbed(request: Testbed, report: Reporter) -> dict:
         report.log(table(rows[-1:]).splitlines()[-1])
     chosen = [row for case in cases if (row := case.row_of(rows))]
     write_tables(chosen, out)
+    bars = find_bars(rows)
+    if bars:
+        write_results(rows, out, bars)
     for scene in dict.fromkeys(case.scene for case in cases):
         sheet = write_agreement_sheet if is_exact(request.editor) else write_sheet
         sheet(scene, [case for case in cases if case.scene == scene and not case.repeated], out, report)
-    return {"rows": len(chosen), "table": table(chosen) + "\n\n" + table(mean_rows(chosen))}
+    lines = [f"{'holds' if bar.holds else 'FAILS'}  {bar.name}: {bar.value:.4g} ({bar.bar:.4g})" for bar in bars]
+    tables = [table(chosen), table(mean_rows(chosen)), *(["\n".join(lines)] if lines else [])]
+    return {"rows": len(chosen), "table": "\n\n".join(tables)}
 
 
 def _rows_before(out: Path, request: Testbed) -> list[Row]:
@@ -263,7 +269,7 @@ def _edit_and_render(case: Case, bench: Bench, request: Testbed, report: Reporte
     return Seen(views, edited.state, edited.unet_evaluations, cost)
 
 
-def _row(case: Case, seen: Seen, scores: Scores, agreed: Agreement | None) -> Row:
+def _row(case: Case, seen: Seen, scores: Scores, agreed: AnswerScores | None) -> Row:
     """The costs are those of the edit and of rendering all measured frames.
 
     So a method that edits frames is charged for it.
