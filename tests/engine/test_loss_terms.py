@@ -261,3 +261,12 @@ def test_a_patch_is_a_square_of_neighbouring_pixels_of_one_view(monkeypatch):
     own = trainer.dataset.rays(pixels).directions
     assert torch.equal(rendered.permute(0, 2, 3, 1).reshape(-1, 3), own)
     assert len(directions[0]) == len(own) + settings.rays // 2, "half a step's rays are single pixels at least"
+
+
+def test_lpips_is_the_packages_own_mean_over_patches_of_colours_from_minus_1_to_1():
+    loss = losses_module.PerceptualLoss(random_backbone=True)
+    assert not any(p.requires_grad for p in loss.parameters()) and not loss.network.training
+    rendered, target = torch.rand(2, 3, 3, PATCH_SIDE, PATCH_SIDE, generator=torch.Generator().manual_seed(0))
+    own = loss.network(2 * rendered - 1, 2 * target - 1)
+    assert own.shape == (3, 1, 1, 1) and torch.allclose(loss(rendered, target), own.mean())
+    assert loss(rendered, target).shape == () and not torch.allclose(own, own.mean(), rtol=1e-3)

@@ -357,3 +357,12 @@ def test_score_distillation_descends_the_editors_loss_on_whole_views(workspace, 
         assert seen[number] == pytest.approx(float(red) + 7, abs=1e-5)
     red = [float(call.render[0].mean()) for call in editor.distilled]
     assert np.mean(red[-4:]) > np.mean(red[:4]) + 0.1, "the scene turns red"
+
+
+def test_a_reconstruction_is_measured_on_the_held_out_view(workspace):
+    camera = look_at(ring(5)[HELD_OUT].position, size=SIZES[HELD_OUT])
+    photo = np.asarray(Image.open(workspace / "images" / f"{HELD_OUT}.png"), np.float64) / 255
+    tensors, state = read_checkpoint(Workspace(workspace).reconstruction)
+    shown = seen_by(workspace, model_weights(tensors), camera).permute(1, 2, 0).numpy()
+    assert state["psnr_db"] == pytest.approx(-10 * np.log10(((shown - photo) ** 2).mean()), abs=0.01)
+    assert state["step"] == SMALL.steps and state["settings"] == SMALL.to_json()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from in2n_blender.engine.nerf import rendering
+from in2n_blender.engine.nerf.compositing import ray_weights
 from in2n_blender.engine.nerf.constants import FAR
 from in2n_blender.engine.nerf.dataset import SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.reconstruction import near_plane, start
@@ -276,3 +277,30 @@ def test_a_reconstruction_begins_at_its_own_near_plane():
     assert wanted not in (0.05, 0.01, 0.4) and scene.model.near == trainer.model.near == state["near"] == wanted
     assert scene.model is trainer.model and (trainer.loss, trainer.learning_rate) == ("mse", 1.0)
     assert trainer.total_steps == TINY.steps and trainer.generator.initial_seed() == 3
+
+
+def test_weights_alpha_and_distance_of_a_known_ray():
+    """Half of the light is stopped by each of two intervals of length 2: 1/2 and 1/4 of it, 1/4 goes through."""
+    density = torch.tensor([[0.0, np.log(2) / 2, np.log(2) / 2]], dtype=torch.float32)
+    starts, ends = torch.tensor([[0.0, 1.0, 3.0]]), torch.tensor([[1.0, 3.0, 5.0]])
+    weights = ray_weights(starts, ends, density)
+    assert weights.tolist() == [pytest.approx([0.0, 0.5, 0.25])]
+    nothing = torch.zeros(1, 3)
+    rendered = rendering.Rendered(nothing, weights.sum(-1), nothing, nothing, starts, ends, weights, nothing, nothing)
+    # Half of 3/4 lies behind the first three quarters of the second interval.
+    assert rendered.distance.tolist() == pytest.approx([1.0 + 0.75 * 2])
+
+
+def test_a_models_colour_is_the_weighted_sum_of_its_samples():
+    torch.manual_seed(0)
+    model = NerfModel(TINY)
+    torch.nn.init.normal_(model.field.encoding.table, 1.0, 1.0)
+    bundle, _ = camera_bundle(ring()[0], SceneTransform.of(ring()), "cpu")
+    rendered = model(bundle)
+    samples = place_samples(bundle.origins, bundle.directions, rendered.bins, model.near)
+    density, color = model.field(samples.points, bundle.directions)
+    weights = ray_weights(samples.starts, samples.ends, density.view(-1, TINY.samples))
+    color = color.view(-1, TINY.samples, 3)
+    assert torch.allclose(rendered.color, (weights[..., None] * color).sum(1), atol=1e-5)
+    assert torch.allclose(rendered.alpha, weights.sum(1), atol=1e-5) and 0.1 < rendered.alpha.mean() <= 1
+    assert torch.equal(rendered.last_color, color[:, -1])
