@@ -22,7 +22,7 @@ from in2n_blender.engine.evaluation.metrics import sequence_consistency, ssim
 from in2n_blender.engine.evaluation.results import Row, markdown_table, mean_rows, table, write_results
 from in2n_blender.engine.evaluation.scoring import neighbour_order, score_sequence, score_views
 from in2n_blender.engine.measure import CostMeter, psnr
-from in2n_blender.engine.nerf.scene import load_scene
+from in2n_blender.engine.nerf.scene import RenderedView, load_scene
 from in2n_blender.link.requests import Evaluate
 from in2n_blender.scene.capture import View
 from in2n_blender.scene.errors import Cancelled, In2nError
@@ -410,3 +410,17 @@ def test_the_command_prints_the_table_and_writes_where_it_was_told(edited, tmp_p
     assert "reconstruction" in capsys.readouterr().out
     assert cli.main(["evaluate", str(edited), "--edit", "night", "--truth", str(tmp_path / "nowhere")]) == 2
     assert cli.main(["evaluate", str(edited), "--edit", "night", "--target-caption", "x"]) == 2
+
+
+def test_what_is_to_change_and_what_is_to_stay_are_scored_apart():
+    before = np.full((32, 32, 3), 0.5, np.float32)
+    truth, image = before.copy(), before.copy()
+    truth[:16] = 0.8
+    image[:16], image[16:] = 0.7, 0.51
+    depth = torch.ones(32, 32)
+    view, camera = RenderedView(torch.from_numpy(image), depth, depth), camera_at(0)
+    scores = score_views([view], [camera], [truth], originals=[before])
+    assert scores.psnr_edited_db == pytest.approx(20, abs=1e-3) and scores.psnr_kept_db == pytest.approx(40, abs=1e-3)
+    assert scores.ssim_kept > scores.ssim_edited
+    unedited = score_views([view], [camera], [before], originals=[before])
+    assert unedited.psnr_edited_db is None and unedited.psnr_kept_db == pytest.approx(unedited.psnr_db)

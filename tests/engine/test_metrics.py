@@ -8,11 +8,13 @@ import torch
 
 from in2n_blender.engine.evaluation import metrics
 from in2n_blender.engine.evaluation.metrics import (
+    edit_region,
     lpips,
     lpips_with,
     project,
     sequence_consistency,
     ssim,
+    ssim_map,
     warp_consistency,
 )
 from in2n_blender.engine.measure import psnr
@@ -162,3 +164,16 @@ def test_sequence_of_a_rigid_ball_is_consistent():
     assert sequence_consistency(views[:1], cameras[:1]) is None
     with pytest.raises(Cancelled):
         sequence_consistency(views, cameras, report=Reporter(cancelled=lambda: True))
+
+
+def test_the_edit_region_is_where_the_truth_is_another_than_the_photo():
+    before = np.full((8, 8, 3), 0.5, np.float32)
+    truth = before.copy()
+    truth[:4], truth[4:, :4, 0] = 0.6, 0.6
+    region = edit_region(before, truth)
+    assert region[:4].all() and not region[4:].any(), "0.1 in one channel is 0.033 in the mean"
+
+
+def test_the_map_of_ssim_has_its_mean_inside_the_border():
+    image, truth = np.random.default_rng(0).random((2, 24, 30, 3))
+    assert ssim_map(image, truth)[5:-5, 5:-5].mean() == pytest.approx(ssim(image, truth))

@@ -24,6 +24,8 @@ from .. import lpips_backbone
 DEPTH_TOLERANCE = 0.02
 # What equal images count as in a mean of PSNRs, in dB.
 LARGEST_PSNR = 100.0
+# What a photo's noise, and a renderer's, stays below.
+CHANGED = 0.04
 # Of a smaller image nothing is left at AlexNet's deepest features.
 LPIPS_SIDE = 31
 
@@ -44,12 +46,50 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
     Raises:
         ValueError: images smaller than the window.
     """
-    image, truth = np.asarray(image, np.float64), np.asarray(truth, np.float64)
-    return float(
-        structural_similarity(
-            image, truth, channel_axis=-1, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
+    return float(_structural_similarity(image, truth)[0])
+
+
+def ssim_map(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Structural similarity pixel by pixel; see `ssim`, which leaves out a border of half a window.
+
+    Args:
+        image: (height, width, 3) sRGB in [0, 1].
+        truth: of the same shape.
+
+    Returns:
+        (height, width, 3).
+
+    Raises:
+        ValueError: images smaller than the window.
+    """
+    return _structural_similarity(image, truth)[1]
+
+
+def _structural_similarity(image: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
+    return structural_similarity(
+        np.asarray(image, np.float64),
+        np.asarray(truth, np.float64),
+        channel_axis=-1,
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
     )
+
+
+def edit_region(before: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Where an edit has to change a view: where the truth differs from what was there.
+
+    Args:
+        before: (height, width, 3) sRGB in [0, 1], the unedited photo.
+        truth: of the same shape.
+
+    Returns:
+        (height, width), True where they differ by more than CHANGED, in the mean over the channels.
+    """
+    difference = np.abs(np.asarray(truth, np.float64)[..., :3] - np.asarray(before, np.float64)[..., :3])
+    return difference.mean(-1) > CHANGED
 
 
 def lpips(image: np.ndarray, truth: np.ndarray, note: Callable[[str], None] = lambda text: None) -> float | None:

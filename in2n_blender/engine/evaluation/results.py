@@ -32,6 +32,8 @@ class Row:
         seed: of the edit; None in a mean over several.
         own_mode_psnr_db, one_mode_share: in dB and in [0, 1], with an exact editor (`answers.AnswerScores`); psnr_db,
             ssim and lpips are then those of the one answer that the whole scene is nearest to.
+        psnr_edited_db, psnr_kept_db, ssim_edited, ssim_kept: against the truth, where it differs from the unedited
+            photo and where it does not (`metrics.edit_region`).
         psnr_spread_db: in a mean over several seeds, the standard deviation between their mean PSNRs.
     """
 
@@ -54,6 +56,10 @@ class Row:
     own_mode_psnr_db: float | None = None
     one_mode_share: float | None = None
     psnr_spread_db: float | None = None
+    psnr_edited_db: float | None = None
+    psnr_kept_db: float | None = None
+    ssim_edited: float | None = None
+    ssim_kept: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,10 @@ COLUMNS = {
     "one_mode_share": Column("one mode", lambda share: f"{share:.1%}"),
     "ssim": Column("SSIM", _fixed(3)),
     "lpips": Column("LPIPS", _fixed(3)),
+    "psnr_edited_db": Column("PSNR edited (dB)", _fixed(2)),
+    "psnr_kept_db": Column("PSNR kept (dB)", _fixed(2)),
+    "ssim_edited": Column("SSIM edited", _fixed(3)),
+    "ssim_kept": Column("SSIM kept", _fixed(3)),
     "consistency": Column("consistency (dB)", _fixed(2)),
     "clip_direction": Column("CLIP direction", _fixed(4)),
     "clip_consistency": Column("CLIP consistency", _fixed(4)),

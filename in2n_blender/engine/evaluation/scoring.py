@@ -11,8 +11,12 @@ from ...scene.camera import Camera
 from ...scene.camera_path import nearest_neighbour_order
 from ...scene.reporting import Reporter
 from ..measure import psnr
+from ..photos import opaque
 from .clip_metrics import Clip, direction_consistency, direction_consistency_printed, direction_similarity
-from .metrics import LARGEST_PSNR, lpips, sequence_consistency, ssim
+from .metrics import LARGEST_PSNR, edit_region, lpips, sequence_consistency, ssim, ssim_map
+
+# A region of a view counts from this share of its pixels on: of a few pixels a mean says nothing.
+SMALLEST_REGION = 0.01
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,10 @@ class Scores:
     psnr_db: float | None = None
     ssim: float | None = None
     lpips: float | None = None
+    psnr_edited_db: float | None = None
+    psnr_kept_db: float | None = None
+    ssim_edited: float | None = None
+    ssim_kept: float | None = None
     consistency: float | None = None
     clip_direction: float | None = None
     clip_consistency: float | None = None
@@ -48,7 +56,7 @@ def score_views(
         cameras: the held-out ones.
         truths: what each should look like, (height, width, 3) sRGB; None, as a whole or for a view, where nobody knows.
             The means are over the views with a truth; equal images count as LARGEST_PSNR.
-        originals: the unedited photos of the same cameras, for CLIP.
+        originals: the unedited photos of the same cameras, for CLIP and for where the truth is another than they are.
         sequence: rendered frames and cameras along a path of small steps, on which both consistencies are measured.
             Without a sequence the held-out views are taken instead, from neighbour to neighbour: they may be far apart
             and see little in common.
@@ -72,6 +80,7 @@ def score_views(
         sequence_originals = originals and [originals[i] for i in order]
     return Scores(
         **_against_truth(views, truths, note, report),
+        **_edited_and_kept(views, truths, originals, report),
         consistency=score_sequence(*sequence, report=report),
         **(_by_clip(clip, views, originals, captions, sequence[0], sequence_originals, note, report) if clip else {}),
     )
@@ -121,6 +130,23 @@ def _against_truth(views, truths, note, report: Reporter) -> dict:
         values["psnr_db"].append(min(psnr(image, truth), LARGEST_PSNR))
         values["ssim"].append(ssim(image, truth))
         values["lpips"].append(lpips(image, truth, note))
+    return {name: _mean(found) for name, found in values.items()}
+
+
+def _edited_and_kept(views, truths, originals, report: Reporter) -> dict:
+    """The scores against the truth where the edit has to change a view, and where it has to keep it."""
+    values: dict[str, list] = {}
+    for view, truth, original in zip(views, truths or (), originals or ()):
+        if truth is None:
+            continue
+        report.check()
+        image, truth = np.asarray(view.rgb_srgb), np.asarray(truth)
+        edited = edit_region(opaque(original), truth)
+        similarity = ssim_map(image, truth)
+        for name, where in (("edited", edited), ("kept", ~edited)):
+            if where.mean() >= SMALLEST_REGION:
+                values.setdefault(f"psnr_{name}_db", []).append(min(psnr(image[where], truth[where]), LARGEST_PSNR))
+                values.setdefault(f"ssim_{name}", []).append(float(similarity[where].mean()))
     return {name: _mean(found) for name, found in values.items()}
 
 
