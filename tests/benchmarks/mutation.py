@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,9 +211,13 @@ class Runner:
             log = os.open(self.log(mutant), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
             os.dup2(log, 1), os.dup2(log, 2)
             _replace_source(ENGINE / mutant.file, mutant.source)
-            pytest = sys.modules["pytest"]
             options = ["-q", "-x", "-p", "no:cacheprovider", "--basetemp", str(self._own(mutant))]
-            code = pytest.main([*options, *(str(test) for test in tests_of(mutant.file))])
+            for test in tests_of(mutant.file):  # one by one: the next one's imports are for the survivors alone
+                code = sys.modules["pytest"].main([*options, test])
+                if code:
+                    break
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(int(code))
 
@@ -275,6 +280,7 @@ def main() -> int:
     if unknown := set(given.files) - set(TESTS):
         parser.error(f"no tests are named for {', '.join(sorted(unknown))}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its forks end with it
     os.chdir(ROOT)
     given.out.mkdir(parents=True, exist_ok=True)
     python, results = tool_python(given.out / "tool"), Results(given.out / "results.jsonl")

@@ -16,11 +16,12 @@ from in2n_blender.engine.editing.dataset_update import DatasetUpdate
 from in2n_blender.engine.editing.schedule import Schedule
 from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.engine.nerf.checkpoint import model_weights, read_checkpoint
-from in2n_blender.engine.nerf.dataset import SceneTransform
+from in2n_blender.engine.nerf.dataset import SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.scene import Scene, load_scene
 from in2n_blender.link.requests import Edit, Reconstruct
+from in2n_blender.scene.camera import Camera
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled
 from in2n_blender.scene.reporting import Reporter
@@ -330,16 +331,28 @@ def test_per_frame_edits_the_unedited_render_from_pure_noise(workspace, editor):
 
 def test_score_distillation_descends_the_editors_loss_on_whole_views(workspace, editor, monkeypatch):
     monkeypatch.setattr(baselines, "DISTILLATION_RAYS", 1)  # 128 rays: about a third of each view
-    method, seen = watched(ScoreDistillation), []
+    method, seen, expected = watched(ScoreDistillation), [], []
     distil = ScoreDistillation._distil
 
     def recorded(self):
-        descend = self.trainer.descend
-        self.trainer.descend = lambda loss: seen.append(float(loss.detach())) or descend(loss)
-        regularisers = self.trainer.regularisers
-        self.trainer.regularisers = lambda rendered: 0 * regularisers(rendered) + 7.0
-        distil(self)
-        self.trainer.descend, self.trainer.regularisers = descend, regularisers
+        trainer, generator = self.trainer, torch.Generator()
+        generator.set_state(trainer.generator.get_state())
+        with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+            descend, regularisers = trainer.descend, trainer.regularisers
+            patch.setattr(trainer, "descend", lambda loss: seen.append(float(loss.detach())) or descend(loss))
+            patch.setattr(trainer, "regularisers", lambda rendered: 0 * regularisers(rendered) + 7.0)
+            small = [Camera(c.intrinsics.scaled_to(*size_of(c)), c.camera_to_world) for c in cameras()]
+            camera = small[self.schedule.view(trainer.step_count)]
+            bundle, _ = camera_bundle(camera, trainer.dataset.transform, "cpu")
+            rendered = trainer.model(bundle, generator)
+            expected.append(rendered.color + (1 - rendered.alpha)[:, None] * rendered.last_color)
+            with torch.enable_grad():
+                distil(self)
+
+    def size_of(camera):
+        width, height = camera.intrinsics.width, camera.intrinsics.height
+        shrink = (128 / (width * height)) ** 0.5
+        return round(width * shrink), round(height * shrink)
 
     monkeypatch.setattr(ScoreDistillation, "_distil", recorded)
     dataset_update.edit(request_for(workspace, "distilled", rounds=4), Reporter(), method)
@@ -350,6 +363,7 @@ def test_score_distillation_descends_the_editors_loss_on_whole_views(workspace, 
         view = schedule.view(number)
         height, width = call.render.shape[-2:]
         assert 100 < height * width < 160 and call.has_gradient
+        assert torch.allclose(call.render.flatten(1).T, expected[number], atol=1e-5)
         photo = torch.nn.functional.interpolate(photos[view][None], (height, width), mode="bilinear", antialias=True)
         assert torch.allclose(call.original, photo[0], atol=1e-5)
         assert call.noise == noise_of(7, view, number) and call.noise_level == schedule.uniform_level(number)
