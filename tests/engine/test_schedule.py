@@ -31,6 +31,13 @@ def test_falling_levels_go_from_the_top_through_four_tenths_of_the_range_spread_
         edited = number // 2
         top, bottom = 0.98 - 0.128 * edited, 0.98 - 0.128 * (edited + 1)
         assert bottom <= min(edit) < bottom + 0.002 and top - 0.002 < max(edit) <= top
+    single = [schedule_of("falling", seed=seed, rounds=1).noise_level(0) for seed in range(300)]
+    assert 0.596 <= min(single) < 0.6 and 0.976 < max(single) <= 0.98, "one round goes through all of it"
+
+
+def test_the_kind_of_noise_is_known_by_its_name_whichever_string_says_it():
+    read_from_a_file = "".join(["uni", "form"])
+    assert schedule_of(read_from_a_file).noise_level(0) == schedule_of("uniform").noise_level(0)
 
 
 @pytest.mark.parametrize(
