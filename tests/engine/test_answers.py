@@ -72,6 +72,13 @@ def test_what_looks_alike_under_all_answers_is_left_out():
     assert score_answers([flat(0.2)], [torch.zeros(3, 3, 16, 16)]).one_mode_share is None
 
 
+def test_answers_that_differ_visibly_are_told_apart_and_two_alike_are_not():
+    pair = torch.tensor([0.0, 0.1])[:, None, None, None].expand(2, 3, 16, 16)
+    assert score_answers([flat(0.02)], [pair]).one_mode_share == 1
+    twins = torch.tensor([0.0, 0.02, 1.0])[:, None, None, None].expand(3, 3, 16, 16)
+    assert score_answers([flat(0.9)], [twins]).one_mode_share is None, "whether it is the first or the second"
+
+
 def test_views_that_do_not_fit_their_answers_are_refused():
     for images, answers in (([], []), ([flat(0)], []), ([flat(0, 8, 8)], [BLACK_GREY_WHITE])):
         with pytest.raises(ValueError):

@@ -129,6 +129,27 @@ def test_the_rest_of_the_latent_becomes_blotches():
     torch.testing.assert_close(editor._decode_to_size(latent, original, (16, 16))[0], answer + 0.1)
 
 
+def test_blotches_have_no_edges():
+    editor, original = editor_of("exact:K=1,s=0.3"), photo(8, 16)
+    latent = block_means(editor.answers(original[0]))
+    latent[..., 1] += 0.4
+    blotches = editor._decode_to_size(latent, original, (8, 16))[0] - editor.answers(original[0])[0]
+    middle = 0.4 / 2 * (0.5 + 1 / 16)
+    torch.testing.assert_close(blotches[0, 0, [0, 8, 15]], torch.tensor([0.0, middle, 0.2]), atol=1e-5, rtol=0)
+
+
+def test_a_latent_between_two_answers_decodes_to_both_by_their_probability():
+    editor, original = editor_of("exact:K=2,s=0.5,pi=3/1"), photo(8, 8)
+    answers = editor.answers(original[0])
+    means = block_means(answers)
+    latent = (0.3 * means[0] + 0.7 * means[1])[None]
+    first = 1 / (1 + math.exp(math.log(1 / 3) + float((means[0] - means[1]).pow(2).sum()) * (0.49 - 0.09) / (2 * 0.25)))
+    expected = first * answers[0] + (1 - first) * answers[1]
+    rest = (latent - first * means[0] - (1 - first) * means[1])[0] / 2
+    assert 0.3 < first < 0.95
+    torch.testing.assert_close(editor._decode_to_size(latent, original, (8, 8))[0], expected + rest, atol=1e-5, rtol=0)
+
+
 def test_the_answers_are_the_photo_tinted():
     grey = torch.full((3, 8, 8), 0.4)
     answers = editor_of("exact:K=8").answers(grey)
@@ -198,6 +219,18 @@ def test_distillation_descends_to_an_answer():
     away = (latent - block_means(answer[None]))[0].mean()
     expected = (1 - alpha) ** 1.5 * math.sqrt(alpha) / (alpha * 0.01 + 1 - alpha) * away * 2 / (12 * 64)
     assert float(render.grad.mean()) / 50 == pytest.approx(float(expected), rel=0.1)
+
+
+def test_distillation_has_the_noise_that_was_added_taken_off():
+    """At the answer itself z_t = a mu + b n, so that eps_predicted - eps = (b^2 / v - 1) n"""
+    editor, original = editor_of("exact:K=1,s=0.4"), photo(8, 8)
+    render = editor.answers(original[0]).clone().requires_grad_()
+    editor.distillation_loss(render, original, noise_level=0.5, generators=[noise_generator(0, 0, 0)]).backward()
+    noise = torch.randn((3, 1, 1), generator=noise_generator(0, 0, 0))
+    alpha = float(editor.schedule.alphas_cumprod[499])
+    direction = (1 - alpha) * ((1 - alpha) / (alpha * 0.16 + 1 - alpha) - 1) * noise
+    expected = (direction / 3 * 2 / 64).expand(3, 8, 8)
+    torch.testing.assert_close(render.grad[0], expected, rtol=1e-3, atol=1e-7)
 
 
 def test_cancelling_stops_it():
