@@ -97,6 +97,9 @@ def test_views_are_compared_with_the_exact_editors_answers():
         "exact:K=3", [right[2] for right in tinted[:2]] + [tinted[2][0]], photos, each_own=True
     )
     np.testing.assert_allclose(own[2], tinted[2][0])
+    clear = np.concatenate([photos[0], np.zeros((24, 24, 1), np.float32)], 2)
+    _, white = compare_with_answers("exact:K=3", [tinted[0][1]], [clear])
+    assert white[0].std(axis=(0, 1)).max() < 1e-6, "what is clear is white in all photos"
     with pytest.raises(In2nError) as refused:
         load_exact("miniature", "cpu")
     assert refused.value.code == "unknown_editor"
