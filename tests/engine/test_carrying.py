@@ -1,0 +1,97 @@
+"""Carrying an edit through depth, on a painted ball whose depth and colours are known."""
+
+import numpy as np
+import torch
+
+from in2n_blender.engine.editing.carrying import Carried, SeenView, carry, carrying_order, visible
+from tests.engine.ball import look_at, ring, sphere_image
+
+SIZE = (72, 48)
+
+
+def big(position, target=(0, 0, 0)):
+    camera = look_at(position, target, SIZE)
+    k = camera.intrinsics
+    return type(camera)(type(k)(*SIZE, 90.0, 90.0, SIZE[0] / 2, SIZE[1] / 2), camera.camera_to_world)
+
+
+def ball_depth(camera, radius=0.6, wall=20.0):
+    """Along the camera's axis, to the ball or to a sphere far behind it."""
+    origins, directions = camera.rays()
+    length = np.linalg.norm(directions, axis=1)
+    unit = directions / length[:, None]
+    along = (origins * unit).sum(1)
+
+    def hit(r, sign):
+        root = along**2 - (origins**2).sum(1) + r * r
+        return np.where(root > 0, -along + sign * np.sqrt(root.clip(0)), np.inf)
+
+    distance = np.minimum(hit(radius, -1), hit(wall, 1))
+    shape = camera.intrinsics.height, camera.intrinsics.width
+    return torch.from_numpy((distance / length).reshape(shape)).float()
+
+
+def seen(camera, image=None):
+    image = sphere_image(camera) if image is None else image
+    return SeenView(camera, ball_depth(camera), torch.from_numpy(image).permute(2, 0, 1))
+
+
+def test_what_both_see_is_carried_and_right():
+    target, source = big((3, 0, 0.4)), big((2.8, 1.0, 0.4))
+    carried = carry(seen(target), [seen(source)])
+    truth = torch.from_numpy(sphere_image(target)).permute(2, 0, 1)
+    on_ball = ball_depth(target) < 10
+    both = carried.covered & on_ball
+    assert both.float().sum() > 0.6 * on_ball.float().sum()
+    error = (carried.image - truth).abs().amax(0)[both]
+    assert error.median() < 0.01 and error.quantile(0.9) < 0.03
+
+
+def test_the_far_side_is_not_seen():
+    """From opposite sides no part of the ball is common."""
+    target, source = big((3, 0, 0)), big((-3, 0, 0))
+    assert not (visible(seen(target), seen(source)) & (ball_depth(target) < 10)).any()
+
+
+def test_what_hides_behind_the_ball_takes_none_of_its_colour():
+    """The wall is seen beside the ball by one camera and hidden behind it for the other."""
+    target, source = big((3, 0, 0)), big((2.4, 1.8, 0))
+    red = np.zeros((SIZE[1], SIZE[0], 3), np.float32)
+    red[(ball_depth(source) < 10).numpy()] = [1, 0, 0]
+    carried = carry(seen(target), [seen(source, red)])
+    wall = carried.covered & (ball_depth(target) > 10)
+    assert wall.any() and carried.image[0][wall].max() < 0.6  # half a pixel at the ball's edge is blended
+
+
+def test_views_from_a_similar_direction_count_most():
+    target = big((3, 0, 0.4))
+    near, far = big((2.98, 0.3, 0.4)), big((2.2, 2.0, 0.4))
+    white, black = (np.full((SIZE[1], SIZE[0], 3), value, np.float32) for value in (1.0, 0.0))
+    carried = carry(seen(target), [seen(near, white), seen(far, black)])
+    both = visible(seen(target), seen(near)) & visible(seen(target), seen(far)) & (ball_depth(target) < 10)
+    assert both.any() and (carried.image[0][both] > 0.8).all()
+
+
+def test_where_nothing_was_carried_the_photo_is_recoloured_alike():
+    target = big((3, 0, 0))
+    photo = torch.from_numpy(sphere_image(target)).permute(2, 0, 1)
+    assert torch.equal(carry(seen(target), []).filled(photo), photo)
+    tint = torch.tensor([[0.7, 0.1, 0.0], [0.0, 0.4, 0.1], [0.2, 0.0, 0.3]])
+    edited = torch.einsum("ij,jhw->ihw", tint, photo) + 0.1
+    covered = torch.zeros(SIZE[::-1], dtype=torch.bool)
+    covered[:, 20:50] = True
+    filled = Carried(torch.where(covered, edited, 0.0), covered).filled(photo)
+    assert torch.equal(filled[:, covered], edited[:, covered])
+    assert (filled - edited).abs().max() < 0.03 < (photo - edited).abs().max()
+
+
+def test_views_follow_those_that_see_the_same():
+    cameras = [big(camera.position) for camera in ring(9)]
+    order, sources = carrying_order([SeenView(camera, ball_depth(camera)) for camera in cameras])
+    assert sorted(order) == list(range(9)) and sources[0] == []
+    for place, view in enumerate(order[1:], 1):
+        done = order[:place]
+        assert sources[place] and set(sources[place]) <= set(done)
+        steps = [min((view - other) % 9, (other - view) % 9) for other in done]
+        assert min(steps) == 1, "on a ring a neighbour is always edited before"
+        assert sources[place][0] in [other for other, step in zip(done, steps) if step == min(steps)]
