@@ -162,6 +162,7 @@ class In2nScene(bpy.types.PropertyGroup):
     preset: from_request(Reconstruct, "preset")
     device: from_request(Reconstruct, "device")
     seed: from_request(Edit, "seed")
+    editing_method: from_request(Edit, "editing_method")
     appearance: from_request(Reconstruct, "appearance")
     refine_cameras: from_request(Reconstruct, "refine_cameras")
 

@@ -92,6 +92,7 @@ _GERMAN_TEXTS = {
     "Refine Cameras": "Kameras verfeinern",
     "Device": "Gerät",
     "Seed": "Startwert",
+    "Method": "Verfahren",
     "Text": "Text",
     "Image": "Bild",
     "Text Guidance": "Textführung",

@@ -15,6 +15,7 @@ FLAGS = {  # of fields that are not called --field on the line; one without a da
     "workspace": ("workspace",),
     "source": ("capture",),
     "editor": ("--model", "--editor"),  # the second is what it was called once
+    "editing_method": ("--method",),
     "camera_path": ("--path",),
     "methods": ("--method",),
     "scenes": ("--scene",),

@@ -193,7 +193,8 @@ def edit_name(args) -> str:
         args: The parsed line of `edit` or `run`.
     """
     words = re.sub(r"[^a-z0-9]+", "-", args.instruction.lower()).strip("-")[:40].strip("-") or "edit"
-    names = "instruction editor guidance_text guidance_image seed rounds noise_schedule perceptual".split()
+    names = "instruction editor guidance_text guidance_image seed rounds".split()
+    names += "editing_method noise_schedule perceptual".split()
     settings = tuple(getattr(args, name) for name in names)
     parent = getattr(args, "parent", None)
     mark = hashlib.sha256(repr(settings + ((parent,) if parent else ())).encode()).hexdigest()

@@ -17,6 +17,7 @@ from ..scene.errors import In2nError
 from ..scene.presets import PRESETS
 from .request_fields import Request, bad_request, required, setting
 
+METHODS = ("iterative", "agreement", "faithful")  # of editing, the default first
 NOISE_SCHEDULES = ("falling", "uniform")
 PERCEPTUAL = ("auto", "off", "lpips", "lpips-or-random")
 MOST_SCALES = 8  # of one kind in a preview
@@ -150,10 +151,19 @@ class Edit(Request):
     rounds: int | None = setting(
         "Rounds", "how often every view is edited (default: the preset's)", None, low=1, high=10_000,
     )  # fmt: skip
-    noise_schedule: str = setting(
+    editing_method: str = setting(
+        "Method",
+        "iterative (dataset updates at falling noise levels), agreement (the edit is carried from view to view, then "
+        "updated: for models that answer differently every time), or faithful (the published dataset updates)",
+        METHODS[0],
+        choices=METHODS,
+        code="unknown_method",
+    )
+    noise_schedule: str | None = setting(
         "Noise Schedule",
-        "noise levels that fall round by round, or uniform ones as in the paper",
-        NOISE_SCHEDULES[0],
+        "noise levels of dataset updates that fall round by round, or uniform ones as in the paper (default: the "
+        "method's)",
+        None,
         choices=NOISE_SCHEDULES,
         code="unknown_noise_schedule",
     )

@@ -144,13 +144,15 @@ def test_an_edit_that_is_on_disk_is_gone_on_with_by_its_own_settings(reconstruct
         "noise_schedule": "uniform",
         "guidance_text": 2.0,
         "seed": 3,
+        "method": "faithful",
     }
     recording.answers(edit={"files": {"edits/snow/edit.json": json.dumps(record)}, "crash": True})
     for begin in (lambda: bpy.ops.in2n.edit(instruction="Make it snow", name="snow"), bpy.ops.in2n.resume):
         with pytest.raises(RuntimeError, match="stopped unexpectedly"):
             begin()
     asked = recording.asked[-1]
-    assert {**asked, **record} == asked and jobs.offered(scene).label == "Edit"
+    settings = {"editing_method" if key == "method" else key: value for key, value in record.items()}
+    assert asked["method"] == "edit" and {**asked, **settings} == asked and jobs.offered(scene).label == "Edit"
 
 
 def test_an_offer_can_be_dismissed(reconstructed, scene, recording):

@@ -328,7 +328,8 @@ def named(instruction="Make it SNOW, please!", **changes):
         "guidance_image": None,
         "seed": 0,
         "rounds": None,
-        "noise_schedule": "falling",
+        "editing_method": "iterative",
+        "noise_schedule": None,
         "perceptual": "auto",
         **changes,
     }
@@ -337,7 +338,7 @@ def named(instruction="Make it SNOW, please!", **changes):
 
 def test_edit_names_are_readable_valid_and_tell_edits_apart():
     assert named().startswith("make-it-snow-please-") and named() == named()
-    assert named(seed=1) != named() != named(guidance_text=7.5)
+    assert len({named(), named(seed=1), named(guidance_text=7.5), named(editing_method="agreement")}) == 4
     assert layout.safe_name(named("雪")) and layout.safe_name(named("x" * 500))
 
 

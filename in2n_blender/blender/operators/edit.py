@@ -38,6 +38,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
     seed: argument(Edit, "seed", left_out="the scene's seed")
     preset: argument(Edit, "preset", left_out="the scene's preset")
     device: argument(Edit, "device", left_out="the scene's device")
+    editing_method: argument(Edit, "editing_method", left_out="the scene's method")
     rounds: argument(Edit, "rounds")
     parent: argument(Edit, "parent")
     restart: argument(Edit, "restart")
@@ -67,7 +68,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             rounds=self.rounds or None,
             restart=self.restart,
             parent=self.parent or None,
-            **self.chosen(settings, "seed", "preset", "device"),
+            **self.chosen(settings, "seed", "preset", "device", "editing_method"),
         )
 
         instructions.remember(instruction)

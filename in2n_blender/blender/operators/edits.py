@@ -8,7 +8,7 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 from bpy.props import BoolProperty, StringProperty
 
-from ...link.requests import Edit
+from ...link.requests import METHODS, Edit
 from ...scene.errors import In2nError
 from ...workspace import edits
 from ...workspace.layout import Workspace
@@ -166,6 +166,8 @@ class IN2N_OT_use_edit_settings(_OnEdit, bpy.types.Operator):
 def _take_over(record: dict, settings) -> None:
     settings.instruction = str(record.get("instruction", settings.instruction))
     settings.seed = int(record.get("seed", settings.seed))
+    if record.get("method") in METHODS:
+        settings.editing_method = record["method"]
     if "guidance_text" in record and "guidance_image" in record:
         settings.use_default_guidance = False
         settings.guidance_text, settings.guidance_image = record["guidance_text"], record["guidance_image"]
@@ -220,6 +222,7 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
             raise _damaged(name)
         known = {field.name for field in dataclasses.fields(Edit)} - {"workspace", "name", "restart", "device"}
         recorded = {key: value for key, value in record.items() if key in known}
+        recorded["editing_method"] = record.get("method", METHODS[0])
         if self.beside:
             name = edits.free_name(workspace, name, jobs.edits_to_come(workspace.root))
         request = Edit(

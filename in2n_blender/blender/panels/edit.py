@@ -34,6 +34,7 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
         if settings.editor == "folder":
             column.prop(settings, "editor_folder")
         column.prop(settings, "seed")
+        column.prop(settings, "editing_method")
         self._draw_guidance(context, layout)
         layout.separator(factor=0.5)
         if not self.draw_running(context, *EDIT_JOBS):

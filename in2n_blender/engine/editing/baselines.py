@@ -20,6 +20,7 @@ from ..diffusion.loading import load_editor
 from ..nerf.dataset import camera_bundle
 from ..nerf.scene import RenderedView, Scene, load_scene
 from .dataset_update import DatasetUpdate, edit, only_checks, resized
+from .methods import METHODS as EDITING
 from .schedule import Schedule
 
 # Score distillation needs the gradient of a whole view, so it renders small ones, of about this many times the rays of
@@ -253,7 +254,7 @@ def _with_nerf(method: type[DatasetUpdate]):
 METHODS = {
     "unedited": unedited,
     "per-frame": per_frame,
-    **{method.name: _with_nerf(method) for method in (OneTimeUpdate, ScoreDistillation, DatasetUpdate)},
+    **{method.name: _with_nerf(method) for method in (OneTimeUpdate, ScoreDistillation, *EDITING.values())},
 }
 
 

@@ -72,7 +72,11 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     if request.perceptual != "auto":
         settings = replace(settings, perceptual=request.perceptual)
     schedule = method.Schedule(
-        len(images), request.rounds or settings.edit_rounds, settings.edit_rate, request.seed, request.noise_schedule
+        len(images),
+        request.rounds or method.default_rounds(settings),
+        settings.edit_rate,
+        request.seed,
+        request.noise_schedule or method.noise,
     )
     record = edit_record(request, editor, reconstruction[1], schedule, method.name)
     record["provenance"] = edit_provenance(workspace, editor, record).to_json()
@@ -109,7 +113,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     if found:
         trainer.restore(*found)
         dataset.restore(found[0].get("dataset"))
-        state.update({key: found[1][key] for key in (*COSTS, "edits_done")})
+        state.update({key: found[1][key] for key in (*COSTS, *method.progress) if key in found[1]})
     else:
         model.load_state_dict(model_weights((parent or reconstruction)[0]))
         write_json(successor.folder / "edit.json", record)
@@ -138,6 +142,13 @@ class DatasetUpdate:
 
     name = "iterative"
     Schedule = Schedule
+    noise = "falling"  # where the request names no schedule
+    progress = ("edits_done",)  # of state.json: what resuming goes on with
+
+    @staticmethod
+    def default_rounds(settings: NerfSettings) -> int:
+        """How often every view is edited where the request does not say."""
+        return settings.edit_rounds
 
     def __init__(
         self,
@@ -337,3 +348,10 @@ def only_checks(report: Reporter) -> Reporter:
 def _editing_sizes(settings: NerfSettings) -> dict:
     names = ("edit_rounds", "edit_rate", "edit_learning_rate", "rays", "perceptual", "patches")
     return {name: getattr(settings, name) for name in names}
+
+
+class Faithful(DatasetUpdate):
+    """The published algorithm, unchanged: every noise level is drawn uniformly."""
+
+    name = "faithful"
+    noise = "uniform"

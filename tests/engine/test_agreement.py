@@ -1,0 +1,211 @@
+"""The default method: with an editor that answers differently for every noise, all views come to one answer."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from in2n_blender.engine.diffusion.loading import load_editor
+from in2n_blender.engine.editing import agreement, dataset_update
+from in2n_blender.engine.editing.agreement import Agreement, AgreementSchedule, disagreement
+from in2n_blender.engine.editing.baselines import OneTimeUpdate
+from in2n_blender.engine.editing.carrying import Carried
+from in2n_blender.engine.editing.methods import METHODS, edit_by_method
+from in2n_blender.engine.nerf import settings as nerf_settings
+from in2n_blender.engine.nerf.checkpoint import read_checkpoint
+from in2n_blender.engine.nerf.reconstruction import reconstruct
+from in2n_blender.engine.nerf.training import SETTLING
+from in2n_blender.link.requests import METHODS as NAMES
+from in2n_blender.link.requests import Edit, Reconstruct
+from in2n_blender.scene.camera import Camera, Intrinsics
+from in2n_blender.scene.capture import PinholeCapture, View
+from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.layout import Workspace
+from tests.engine.ball import TINY, ring, sphere_image
+
+VIEWS = 10
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A tiny reconstruction of the painted ball, close enough together that neighbours see the same."""
+    root = tmp_path_factory.mktemp("agreement") / "ws"
+    (root / "images").mkdir(parents=True)
+    views = []
+    for index, small in enumerate(ring(VIEWS)):
+        camera = Camera(Intrinsics(48, 32, 60.0, 60.0, 24.0, 16.0), small.camera_to_world)
+        Image.fromarray((sphere_image(camera) * 255).astype(np.uint8)).save(root / "images" / f"{index}.png")
+        views.append(View(str(index), f"images/{index}.png", camera))
+    write_json(root / "capture.json", PinholeCapture("ball", "", "draft", tuple(views)).to_json())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(nerf_settings.CPU, "draft", TINY)
+        reconstruct(Reconstruct(workspace=str(root), preset="draft", device="cpu", steps=150), Reporter())
+    return root
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(nerf_settings.CPU, "draft", TINY)
+
+
+def request(workspace, name, editor="exact:K=4,s=0.05", **more):
+    more = {"seed": 3, "preset": "draft", "device": "cpu", **more}
+    return Edit(workspace=str(workspace), name=name, instruction="paint it", editor=editor, **more)
+
+
+def answers_of(workspace, name):
+    """Which answer each view of an edit's dataset is nearest to."""
+    found = []
+    for index in range(VIEWS):
+        photo = as_tensor(Workspace(workspace).images / f"{index}.png")
+        edited = as_tensor(Workspace(workspace).edit(name) / "dataset" / f"{index}.png")
+        truths = exact().answers(photo[None])[0]
+        found.append(int(((truths - edited) ** 2).mean((1, 2, 3)).argmin()))
+    return found
+
+
+def exact():
+    return load_editor("exact:K=4,s=0.05", torch.device("cpu"))
+
+
+def as_tensor(file):
+    return torch.from_numpy(np.asarray(Image.open(file).convert("RGB"), np.float32) / 255).permute(2, 0, 1)
+
+
+def test_every_method_that_can_be_asked_for_is_there(workspace):
+    assert set(METHODS) == set(NAMES)
+    for name in NAMES:
+        state = edit_by_method(request(workspace, f"by-{name}", rounds=1, editing_method=name), Reporter())
+        assert state["method"] == name and state["noise_schedule"] == ("uniform" if name == "faithful" else "falling")
+
+
+def test_all_views_come_to_one_answer(workspace):
+    state = dataset_update.edit(request(workspace, "agreed"), Reporter(), Agreement)
+    assert state["done"] and state["edits_done"] == 2 * VIEWS and state["method"] == "agreement"
+    assert len(set(answers_of(workspace, "agreed"))) == 1
+    dataset_update.edit(request(workspace, "once"), Reporter(), OneTimeUpdate)
+    assert len(set(answers_of(workspace, "once"))) > 1, "edited one by one they differ"
+
+
+def test_what_was_thrown_away_counts(workspace, monkeypatch):
+    """A tolerance that nothing meets: from every level once, then the lowest is taken as it is."""
+    monkeypatch.setattr(agreement, "TOLERANCE", -1.0)
+    state = dataset_update.edit(request(workspace, "strict"), Reporter(), Agreement)
+    tries = len(agreement.LEVELS) - 1
+    assert state["noise_level"] == agreement.LEVELS[-1]
+    assert state["unet_evaluations"] == agreement.MOST_STEPS * (2 * VIEWS + tries)
+
+
+class Recorded(Agreement):
+    """Notes what reaches the editor."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.calls = self.state.setdefault("calls", [])
+        editor_edit = self.editor.edit
+
+        def edit(render, original, **settings):
+            self.calls.append((render[0].clone(), original, settings))
+            return editor_edit(render, original, **settings)
+
+        self.editor.edit = edit
+
+    def save(self):
+        calls = self.state.pop("calls", None)
+        super().save()
+        if calls is not None:
+            self.state["calls"] = calls
+
+
+def test_what_reaches_the_editor(workspace):
+    state = dataset_update.edit(
+        request(workspace, "wired", guidance_text=5.0, guidance_image=2.0), Reporter(), Recorded
+    )
+    calls = state["calls"]
+    photos = [as_tensor(Workspace(workspace).images / f"{index}.png") for index in range(VIEWS)]
+    encoded = [exact().encode_original(photo[None]).latent for photo in photos]
+    views = [
+        next(i for i, latent in enumerate(encoded) if torch.allclose(latent, original.latent, atol=1e-6))
+        for _, original, _ in calls
+    ]
+    carried, updates = calls[:-VIEWS], calls[-VIEWS:]
+    assert sorted(set(views[: len(carried)])) == sorted(views[-VIEWS:]) == list(range(VIEWS)), "the original photos"
+    start, _, first = calls[0]
+    assert first["noise_level"] == 1.0 and torch.allclose(start, photos[views[0]], atol=1e-6)
+    assert all(settings["noise_level"] in agreement.LEVELS for _, _, settings in carried[1:])
+    for (begun, _, _), view in zip(carried[1:], views[1:]):
+        assert (begun - photos[view]).abs().mean() > 0.02, "it begins with what was carried, not with the photo"
+    levels = [settings["noise_level"] for _, _, settings in updates]
+    assert levels == sorted(levels, reverse=True) and levels[-1] == pytest.approx(agreement.LOWEST_UPDATE)
+    assert levels[0] == pytest.approx(min(state["noise_level"], agreement.HIGHEST_UPDATE))
+    assert all(s["guidance_text"] == 5.0 and s["guidance_image"] == 2.0 for _, _, s in calls)
+    draws = [settings["generators"][0].initial_seed() for _, _, settings in calls]
+    assert len(set(draws)) == len(draws), "every edit has noise of its own"
+
+
+def test_cancelled_at_any_moment_it_goes_on_to_the_same_result(workspace):
+    whole = dataset_update.edit(request(workspace, "whole"), Reporter(), Agreement)
+    stops = (3, 5, 4, 3)  # while views are carried, and while they are updated
+    for stop in stops:
+        seen = []
+
+        def cancelled(seen=seen, stop=stop):
+            return len(seen) >= stop
+
+        def emit(event, seen=seen):
+            if isinstance(event, Progress) and event.message.startswith(("Carrying", "Update")):
+                if event.message not in seen:
+                    seen.append(event.message)
+
+        with pytest.raises(Cancelled):
+            dataset_update.edit(request(workspace, "halved"), Reporter(emit, cancelled), Agreement)
+    resumed = dataset_update.edit(request(workspace, "halved"), Reporter(), Agreement)
+    assert resumed["weights"] == whole["weights"] and resumed["noise_level"] == whole["noise_level"]
+    tensors = [read_checkpoint(Workspace(workspace).edit(name))[0] for name in ("whole", "halved")]
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+
+
+def test_the_schedule_carries_once_and_updates_evenly():
+    schedule = AgreementSchedule(views=4, rounds=2, edit_rate=10, seed=0, noise="falling")
+    assert schedule.edits == 12 and schedule.steps == round(120 / (1 - SETTLING))
+    levels = [schedule.update_level(edit, 0.6) for edit in range(4, 12)]
+    assert levels[0] == 0.6 and levels[-1] == pytest.approx(0.05)
+    assert np.allclose(np.diff(levels), np.diff(levels)[0]) and np.diff(levels)[0] < 0
+
+
+def carried(image, covered=None):
+    return Carried(image, torch.ones(image.shape[1:], dtype=torch.bool) if covered is None else covered)
+
+
+def test_disagreement_tells_another_answer_from_noise():
+    photo = torch.full((3, 32, 48), 0.5)
+    red, blue = photo.clone(), photo.clone()
+    red[0] += 0.3
+    blue[2] += 0.3
+    noisy = red + 0.1 * torch.randn(red.shape, generator=torch.Generator().manual_seed(0))
+    assert disagreement(red, carried(red), photo) == 0
+    assert disagreement(noisy, carried(red), photo) < 0.1
+    assert disagreement(blue, carried(red), photo) == pytest.approx(2**0.5, abs=1e-3)
+    half = red.clone()
+    half[:, :, 24:] = blue[:, :, 24:]
+    assert disagreement(half, carried(red), photo) == pytest.approx(1.0, abs=1e-3), "where half of it differs"
+
+
+def test_where_too_little_was_carried_nothing_disagrees():
+    photo = torch.full((3, 32, 48), 0.5)
+    covered = torch.zeros(32, 48, dtype=torch.bool)
+    covered[:2] = True
+    assert disagreement(photo + 0.4, carried(photo + 0.1, covered), photo) == 0.0
+
+
+def test_an_editor_that_answers_no_numbers_is_named(workspace):
+    class Broken(Agreement):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.editor.edit = lambda render, *rest, **settings: render * float("nan")
+
+    with pytest.raises(In2nError) as raised:
+        dataset_update.edit(request(workspace, "broken"), Reporter(), Broken)
+    assert raised.value.code == "not_finite"
