@@ -361,8 +361,8 @@ class Testbed(Request):
     )
     methods: list[str] = setting(
         "Methods",
-        "unedited, per-frame, one-time, score-distillation or iterative; with an exact editor also ceiling and own-mode"
-        " (default: all)",
+        f"unedited, per-frame, one-time, score-distillation, {', '.join(METHODS)}; with an exact editor also"
+        " ceiling and own-mode (default: all)",
         factory=list,
         metavar="NAME",
     )

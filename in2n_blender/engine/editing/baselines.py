@@ -124,7 +124,7 @@ class ScoreDistillation(DatasetUpdate):
         )
         trainer.descend(loss + trainer.regularisers(rendered))
         if number % self.schedule.edit_rate == 0:
-            self.show(view, color[0].detach().permute(1, 2, 0))
+            self.show(view, color[0].detach().cpu().permute(1, 2, 0))
 
     def progress_message(self) -> str:
         return f"Distilling, noise {self.schedule.noise_level(self.trainer.step_count):.2f}"
