@@ -18,14 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from ..diffusion.editor import noise_generator
 from ..nerf.training import SETTLING
-from ..pictures import not_finite, save_srgb
+from ..photos import opaque
 from .carrying import Carried, SeenView, carry, carrying_order
-from .dataset_update import DatasetUpdate, only_checks
-from .schedule import Schedule
+from .dataset_update import DatasetUpdate
+from .schedule import PURE_NOISE, Schedule
 
-PURE_NOISE = 1.0
 LEVELS = (0.9, 0.75, 0.6, 0.45, 0.3, 0.2)
 LOWEST_UPDATE = 0.05
 HIGHEST_UPDATE = 0.6
@@ -64,6 +62,7 @@ class Agreement(DatasetUpdate):
     name = "agreement"
     Schedule = AgreementSchedule
     progress = ("edits_done", "noise_level")
+    first_draw = len(LEVELS)  # after those of the carrying
 
     @staticmethod
     def default_rounds(settings) -> int:
@@ -72,9 +71,7 @@ class Agreement(DatasetUpdate):
     def before_step(self) -> None:
         if self.state["edits_done"] < self.schedule.views:
             self.carry_all()
-        due = self.trainer.step_count // self.schedule.edit_rate
-        if due >= self.state["edits_done"] < self.schedule.edits:
-            self.update_next_view()
+        super().before_step()
 
     # --- carrying
 
@@ -87,7 +84,6 @@ class Agreement(DatasetUpdate):
         for number in range(self.state["edits_done"], len(order)):
             self.report_progress()
             self.carry_into(order[number], sources[number])
-            self.state["edits_done"] = number + 1
         self.views = []
 
     def _seen(self, view: int) -> SeenView:
@@ -102,64 +98,34 @@ class Agreement(DatasetUpdate):
             SeenView(self.views[i].camera, self.views[i].depth, self.current(i).permute(2, 0, 1)) for i in sources
         ]
         carried = carry(self.views[view], edited_views)
+        start = carried.filled(photo).permute(1, 2, 0)
         if not sources:
-            edited = self.edited(view, photo, PURE_NOISE, 0)
+            edited = self.edited(view, start, PURE_NOISE, 0)
         else:
-            edited = self._refined(view, photo, carried)
-        self.put(view, carried.filled(photo), edited)
+            edited = self._refined(view, start, photo, carried)
+        self.put(view, start, edited)
 
-    def _refined(self, view: int, photo: torch.Tensor, carried: Carried) -> torch.Tensor:
-        start, tried = carried.filled(photo), 0
+    def _refined(self, view: int, start: torch.Tensor, photo: torch.Tensor, carried: Carried) -> torch.Tensor:
+        tried = 0
         while True:
             level = self.state["noise_level"]
             edited = self.edited(view, start, level, tried)
-            if level == LEVELS[-1] or disagreement(edited, carried, photo) <= TOLERANCE:
+            if level == LEVELS[-1] or disagreement(edited.cpu().permute(2, 0, 1), carried, photo) <= TOLERANCE:
                 return edited
             tried += 1
             self.state["noise_level"] = LEVELS[LEVELS.index(level) + 1]
 
-    # --- updating
-
-    @torch.no_grad()
-    def update_next_view(self) -> None:
-        """As the published method, from a falling level."""
-        number = self.state["edits_done"]
-        view, edit_round = self.schedule.view(number), number // self.schedule.views
-        render = self.scene.render(self.trainer.dataset.cameras[view], self.report).rgb_srgb.permute(2, 0, 1)
-        level = self.schedule.update_level(number, min(self.state["noise_level"], HIGHEST_UPDATE))
-        edited = self.edited(view, render, level, len(LEVELS) + edit_round)
-        self.put(view, render, edited)
-        self.state["edits_done"] = number + 1
-
-    # --- both
-
     def current(self, view: int) -> torch.Tensor:
         """(height, width, 3) the view as the dataset has it, over white where it has alpha."""
-        image = self.trainer.dataset.image(view).cpu()
-        return image if image.shape[-1] == 3 else image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
+        return torch.from_numpy(opaque(self.trainer.dataset.image(view).cpu().numpy()))
 
-    def edited(self, view: int, start: torch.Tensor, level: float, draw: int) -> torch.Tensor:
-        """(3, height, width) an edit of `start`, noised to `level`; draw: which noise of the view's."""
-        edited = self.editor.edit(
-            start[None],
-            self.original(view),
-            noise_level=level,
-            generators=[noise_generator(self.schedule.seed, view, draw)],
-            steps=min(self.editor.steps, MOST_STEPS),
-            guidance_text=self.request.guidance_text,
-            guidance_image=self.request.guidance_image,
-            report=only_checks(self.report),
-        )[0].cpu()
-        if not torch.isfinite(edited).all():
-            raise not_finite(f"The edit of the photo {self.scene.capture.training_views[view].name}")
-        return edited
+    # --- updating: as the published method, from falling levels
 
-    def put(self, view: int, start: torch.Tensor, edited: torch.Tensor) -> None:
-        """An edit takes its view's place in the dataset, and is shown."""
-        start, edited = start.permute(1, 2, 0), edited.permute(1, 2, 0)
-        self.trainer.dataset.replace(view, self.as_photo(view, edited))
-        save_srgb(self.successor.folder / "dataset" / f"{self.scene.capture.training_views[view].name}.png", edited)
-        self.show(view, start, edited)
+    def noise_level(self, number: int) -> float:
+        return self.schedule.update_level(number, min(self.state["noise_level"], HIGHEST_UPDATE))
+
+    def denoising_steps(self) -> int:
+        return min(self.editor.steps, MOST_STEPS)
 
     def progress_message(self) -> str:
         done, views = self.state["edits_done"], self.schedule.views
@@ -167,8 +133,7 @@ class Agreement(DatasetUpdate):
             return f"Carrying the edit, view {done + 1} of {views}"
         if done >= self.schedule.edits:
             return "Settling"
-        level = self.schedule.update_level(done, min(self.state["noise_level"], HIGHEST_UPDATE))
-        return f"Update {done + 1 - views} of {self.schedule.edits - views}, noise {level:.2f}"
+        return f"Update {done + 1 - views} of {self.schedule.edits - views}, noise {self.noise_level(done):.2f}"
 
 
 def disagreement(edited: torch.Tensor, carried: Carried, photo: torch.Tensor) -> float:

@@ -21,12 +21,11 @@ from ..nerf.dataset import camera_bundle
 from ..nerf.scene import RenderedView, Scene, load_scene
 from .dataset_update import DatasetUpdate, edit, only_checks, resized
 from .methods import METHODS as EDITING
-from .schedule import Schedule
+from .schedule import PURE_NOISE, Schedule
 
 # Score distillation needs the gradient of a whole view, so it renders small ones, of about this many times the rays of
 # a step.
 DISTILLATION_RAYS = 4
-PURE_NOISE = 1.0
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,7 @@ class DatasetUpdate:
     name = "iterative"
     Schedule = Schedule
     noise = "falling"  # where the request names no schedule
+    first_draw = 0  # the number of a view's noise in the first round
     progress = ("edits_done",)  # of state.json: what resuming goes on with
 
     @staticmethod
@@ -209,25 +210,64 @@ class DatasetUpdate:
         """
         number = self.state["edits_done"]
         view, edit_round = self.schedule.view(number), number // self.schedule.views
-        camera = self.trainer.dataset.cameras[view]
-        render = self.scene.render(camera, self.report).rgb_srgb.permute(2, 0, 1)[None]
+        render = self.scene.render(self.trainer.dataset.cameras[view], self.report).rgb_srgb
+        edited = self.edited(view, render, self.noise_level(number), self.first_draw + edit_round)
+        self.put(view, render, edited)
+
+    def noise_level(self, number: int) -> float:
+        """From which level an edit of the schedule starts."""
+        return self.schedule.noise_level(number)
+
+    def edited(self, view: int, start: torch.Tensor, level: float, draw: int) -> torch.Tensor:
+        """An edit of a picture of a view, conditioned on the view's original photo.
+
+        Args:
+            view: Of the dataset.
+            start: (height, width, 3) sRGB in [0, 1], noised to `level`.
+            level: In (0, 1].
+            draw: Which noise of the view's.
+
+        Returns:
+            (height, width, 3) sRGB, on the editor's device.
+
+        Raises:
+            In2nError: "not_finite".
+            Cancelled.
+        """
         edited = self.editor.edit(
-            render,
+            start.permute(2, 0, 1)[None],
             self.original(view),
-            noise_level=self.schedule.noise_level(number),
-            generators=[noise_generator(self.schedule.seed, view, edit_round)],
-            steps=DENOISING_STEPS,
+            noise_level=level,
+            generators=[noise_generator(self.schedule.seed, view, draw)],
+            steps=self.denoising_steps(),
             guidance_text=self.request.guidance_text,
             guidance_image=self.request.guidance_image,
             report=only_checks(self.report),
         )[0].permute(1, 2, 0)
-        name = self.scene.capture.training_views[view].name
         if not torch.isfinite(edited).all():
-            raise not_finite(f"The edit of the photo {name}")
+            raise not_finite(f"The edit of the photo {self.scene.capture.training_views[view].name}")
+        return edited
+
+    def denoising_steps(self) -> int | None:
+        """Of one edit; None: the editor's own number."""
+        return DENOISING_STEPS
+
+    def put(self, view: int, start: torch.Tensor, edited: torch.Tensor) -> None:
+        """An edit takes its view's place in the dataset, counts as done, and is shown.
+
+        Args:
+            view: Of the dataset.
+            start: (height, width, 3) what was edited, on the CPU.
+            edited: (height, width, 3) sRGB in [0, 1].
+
+        Raises:
+            In2nError: "disk_full", "cannot_write".
+        """
         self.trainer.dataset.replace(view, self.as_photo(view, edited))
-        self.state["edits_done"] = number + 1
+        self.state["edits_done"] += 1
+        name = self.scene.capture.training_views[view].name
         save_srgb(self.successor.folder / "dataset" / f"{name}.png", edited.cpu())
-        self.show(view, render[0].permute(1, 2, 0), edited.cpu())
+        self.show(view, start, edited.cpu())
 
     def show(self, view: int, *images: torch.Tensor) -> None:
         """Photo, render and edit side by side in preview.png: what an artist wants to watch.
@@ -278,7 +318,7 @@ class DatasetUpdate:
         done = self.state["edits_done"]
         if done >= self.schedule.edits:
             return "Settling"
-        return f"Edit {done + 1} of {self.schedule.edits}, noise {self.schedule.noise_level(done):.2f}"
+        return f"Edit {done + 1} of {self.schedule.edits}, noise {self.noise_level(done):.2f}"
 
     def original(self, view: int) -> OriginalLatent:
         """A view's original photo as the editor conditions on it, encoded once and kept on the CPU.

@@ -9,6 +9,7 @@ import numpy as np
 from ..nerf.training import SETTLING
 
 NOISE_LEVELS = (0.02, 0.98)
+PURE_NOISE = 1.0
 # How far down its range "falling" goes. Lower levels keep what a render shows, half-way edits included.
 FALL = 0.4
 
