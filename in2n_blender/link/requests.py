@@ -174,6 +174,21 @@ class Edit(Request):
         choices=PERCEPTUAL,
         code="unknown_perceptual",
     )
+    region: str | None = setting(
+        "Region",
+        "file of a closed mesh (PLY), or of a box, an ellipsoid or a mesh (JSON), that limits where the edit acts, in "
+        "the coordinates of extracted meshes (default: it acts everywhere)",
+        None,
+        metavar="FILE",
+    )
+    soft_edge: float | None = setting(
+        "Soft Edge",
+        "width of the region's soft edge, inside of it, in the capture's units (default: what the file says)",
+        None,
+        low=0.0,
+        high=1e6,
+        metavar="W",
+    )
     restart: bool = _restart()
     parent: str | None = setting(
         "Build On", "an edit to build on (default: the unedited reconstruction)", None, metavar="NAME"

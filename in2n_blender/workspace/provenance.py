@@ -94,6 +94,7 @@ class Provenance:
         return (
             why_outdated(made, self.inputs, self.engine, parent)
             or ("Made with other weights of the model." if made.model != self.model else None)
+            or ("Made for another region." if made.settings.get("region") != self.settings.get("region") else None)
             or ("Made with other settings." if made.to_json() != self.to_json() else None)
         )
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from ...link.requests import Edit
 from ...scene.camera import Camera
 from ...scene.errors import In2nError
@@ -18,9 +20,11 @@ from ...scene.reporting import Reporter
 from ..diffusion.editor import Editor, noise_generator
 from ..diffusion.loading import load_editor
 from ..nerf.dataset import camera_bundle
+from ..nerf.regions import InsideTest
 from ..nerf.scene import RenderedView, Scene, load_scene
 from .dataset_update import DatasetUpdate, edit, only_checks, resized
 from .methods import METHODS as EDITING
+from .regions import asked_region, seen_inside
 from .schedule import PURE_NOISE, Schedule
 
 # Score distillation needs the gradient of a whole view, so it renders small ones, of about this many times the rays of
@@ -109,9 +113,13 @@ class ScoreDistillation(DatasetUpdate):
         view = self.schedule.view(number)
         camera = _with_pixels(trainer.dataset.cameras[view], DISTILLATION_RAYS * trainer.settings.rays)
         size = camera.intrinsics.height, camera.intrinsics.width
-        bundle, _ = camera_bundle(camera, trainer.dataset.transform, trainer.dataset.device)
+        bundle, cosine = camera_bundle(camera, trainer.dataset.transform, trainer.dataset.device)
         rendered = trainer.model(bundle, trainer.generator)
         color = self.scene.over_background(rendered).view(*size, 3).permute(2, 0, 1)[None]
+        if self.limit:  # elsewhere the editor sees the scene, and moves nothing
+            depth = rendered.distance.cpu() * cosine / trainer.dataset.transform.scale
+            shown = RenderedView(color, rendered.alpha.detach().cpu().view(size), depth.view(size))
+            color = torch.lerp(color.detach(), color, seen_inside(self.limit.inside, camera, shown).to(color.device))
         loss = self.editor.distillation_loss(
             color,
             resized(self.photo(view), size),
@@ -136,10 +144,12 @@ class PerFrameScene:
         scene: The reconstruction.
         editor: Prepared with the instruction.
         request: Its seed and guidance.
+        inside: The region that it is limited to, in capture coordinates; None: everywhere.
     """
 
-    def __init__(self, scene: Scene, editor: Editor, request: Edit):
+    def __init__(self, scene: Scene, editor: Editor, request: Edit, inside: InsideTest | None = None):
         self.scene, self.editor, self.request, self.frames = scene, editor, request, 0
+        self.inside = inside
 
     def render(self, camera: Camera, report: Reporter | None = None) -> RenderedView:
         """The edited frame, with the unedited scene's alpha and depth.
@@ -167,7 +177,11 @@ class PerFrameScene:
             report=only_checks(report),
         )
         self.frames += 1
-        return RenderedView(edited[0].permute(1, 2, 0), view.alpha, view.depth)
+        picture = edited[0].permute(1, 2, 0)
+        if self.inside:
+            mask = seen_inside(self.inside, camera, view).to(picture.device)[..., None]
+            picture = torch.lerp(view.rgb_srgb.to(picture.device), picture, mask)
+        return RenderedView(picture, view.alpha, view.depth)
 
 
 @dataclass
@@ -223,7 +237,9 @@ def per_frame(request: Edit, report: Reporter) -> EditedScene:
     scene = load_scene(request.workspace, None, request.device)
     editor = load_editor(request.editor, scene.device, report)
     editor.prepare(request.instruction)
-    return EditedScene(PerFrameScene(scene, editor, request), {}, editor)
+    region = asked_region(request)
+    inside = InsideTest(region, scene.device) if region else None
+    return EditedScene(PerFrameScene(scene, editor, request, inside), {}, editor)
 
 
 def unedited(request: Edit, report: Reporter) -> EditedScene:

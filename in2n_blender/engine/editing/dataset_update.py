@@ -21,15 +21,16 @@ from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, OriginalLatent, noise_generator
 from ..diffusion.loading import load_editor
 from ..measure import CostMeter
-from ..nerf.checkpoint import Saver, model_weights, save_checkpoint, weights_hash
+from ..nerf.checkpoint import Saver, limited_to, model_weights, save_checkpoint, weights_hash
 from ..nerf.dataset import training_rays
 from ..nerf.reconstruction import load_capture_and_images
-from ..nerf.scene import Scene, build_model
+from ..nerf.scene import LocalScene, RenderedView, Scene, build_model, scene_of
 from ..nerf.settings import NerfSettings, settings_for
 from ..nerf.training import Trainer
 from ..photos import opaque
 from ..pictures import not_finite, save_srgb
 from .lineage import checkpoint_to_go_on_from, edit_provenance, edit_record, read_ground
+from .regions import FILE, Limit, asked_region, region_record
 from .schedule import Schedule
 
 # Of all sittings together, in state.json; a cost before this sitting is added to, the largest memory kept.
@@ -61,6 +62,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     method = method or DatasetUpdate
     request.check()
     workspace, device = Workspace(request.workspace), pick_device(request.device)
+    region = asked_region(request)
     reconstruction, parent = read_ground(request, workspace)
     editor = load_editor(request.editor, device, report)
     editor.prepare(request.instruction)
@@ -78,7 +80,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
         request.seed,
         request.noise_schedule or method.noise,
     )
-    record = edit_record(request, editor, reconstruction[1], schedule, method.name)
+    record = edit_record(request, editor, reconstruction[1], schedule, method.name, region_record(region))
     record["provenance"] = edit_provenance(workspace, editor, record).to_json()
     folder = workspace.edit(request.name)
     settle(workspace, folder)
@@ -116,10 +118,17 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
         state.update({key: found[1][key] for key in (*COSTS, *method.progress) if key in found[1]})
     else:
         model.load_state_dict(model_weights((parent or reconstruction)[0]))
+        if region:
+            write_json(successor.folder / FILE, region.to_json())
         write_json(successor.folder / "edit.json", record)
+    scene, fixed = Scene(model, transform, capture, device, dataset.has_alpha), {}
+    if region:
+        ground = (parent or reconstruction)[0]
+        scene = LocalScene(model, scene_of(ground, state, capture, device), region)
+        fixed = limited_to(region, ground)
+    limit = Limit(region, scene, dataset.cameras, report) if region else None
     del reconstruction, parent, found
-    scene = Scene(model, transform, capture, device, dataset.has_alpha)
-    method(request, report, successor, editor, schedule, trainer, scene, images, state).run()
+    method(request, report, successor, editor, schedule, trainer, scene, images, state, limit, fixed).run()
     return state
 
 
@@ -138,6 +147,8 @@ class DatasetUpdate:
         scene: What the trainer trains, to be rendered.
         images: The original photos by training view, (height, width, 3 or 4) sRGB in [0, 1] each.
         state: What state.json says, with COSTS and "edits_done"; updated in place.
+        limit: To a region; None: the edit acts everywhere.
+        fixed: Tensors that its checkpoints hold beside those of the trainer.
     """
 
     name = "iterative"
@@ -162,9 +173,12 @@ class DatasetUpdate:
         scene: Scene,
         images: list[np.ndarray],
         state: dict,
+        limit: Limit | None = None,
+        fixed: dict[str, torch.Tensor] | None = None,
     ):
         self.request, self.report, self.successor, self.editor = request, report, successor, editor
         self.schedule, self.trainer, self.scene, self.images, self.state = schedule, trainer, scene, images, state
+        self.limit, self.fixed = limit, fixed or {}
         self.originals: dict[int, OriginalLatent] = {}
         self.cost, self.before = CostMeter(trainer.dataset.device), {key: state[key] for key in COSTS}
 
@@ -210,16 +224,33 @@ class DatasetUpdate:
         """
         number = self.state["edits_done"]
         view, edit_round = self.schedule.view(number), number // self.schedule.views
-        render = self.scene.render(self.trainer.dataset.cameras[view], self.report).rgb_srgb
+        render = self.rendered(view).rgb_srgb
         edited = self.edited(view, render, self.noise_level(number), self.first_draw + edit_round)
         self.put(view, render, edited)
+
+    def rendered(self, view: int) -> RenderedView:
+        """A view as the scene now shows it.
+
+        Args:
+            view: Of the dataset.
+
+        Returns:
+            Colours, alpha and depth on the CPU.
+
+        Raises:
+            Cancelled.
+        """
+        rendered = self.scene.render(self.trainer.dataset.cameras[view], self.report)
+        if self.limit:
+            self.limit.seen(view, rendered)
+        return rendered
 
     def noise_level(self, number: int) -> float:
         """From which level an edit of the schedule starts."""
         return self.schedule.noise_level(number)
 
     def edited(self, view: int, start: torch.Tensor, level: float, draw: int) -> torch.Tensor:
-        """An edit of a picture of a view, conditioned on the view's original photo.
+        """An edit of a picture of a view, conditioned on the view's original photo, which it is outside of a region.
 
         Args:
             view: Of the dataset.
@@ -246,7 +277,7 @@ class DatasetUpdate:
         )[0].permute(1, 2, 0)
         if not torch.isfinite(edited).all():
             raise not_finite(f"The edit of the photo {self.scene.capture.training_views[view].name}")
-        return edited
+        return self.limit.applied(view, edited, self.photo(view)) if self.limit else edited
 
     def denoising_steps(self) -> int | None:
         """Of one edit; None: the editor's own number."""
@@ -301,6 +332,7 @@ class DatasetUpdate:
             tensors = {k: v for k, v in tensors.items() if k.startswith("model.")}
         # The dataset goes into the checkpoint too: the files in dataset/ may be ahead of the model's last save.
         tensors["dataset"] = self.trainer.dataset.colors.cpu()
+        tensors.update(self.fixed)
         self.state.update(numbers, weights=weights_hash(tensors))
         save_checkpoint(self.successor.folder, tensors, self.state)
         self.successor.saved()

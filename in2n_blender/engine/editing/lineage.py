@@ -69,7 +69,14 @@ def read_ground(request: Edit, workspace: Workspace):
     return reconstruction, parent
 
 
-def edit_record(request: Edit, editor: Editor, reconstruction: dict, schedule: Schedule, method: str) -> dict:
+def edit_record(
+    request: Edit,
+    editor: Editor,
+    reconstruction: dict,
+    schedule: Schedule,
+    method: str,
+    region: dict | None = None,
+) -> dict:
     """edit.json without its provenance: every setting, with the editor's own where none was chosen.
 
     Args:
@@ -78,6 +85,7 @@ def edit_record(request: Edit, editor: Editor, reconstruction: dict, schedule: S
         reconstruction: The state of the reconstruction's checkpoint.
         schedule: Gives the rounds and the noise schedule.
         method: The method's name, as in `baselines.METHODS`.
+        region: What is noted of the region that limits the edit.
 
     Returns:
         The record, as JSON would give it back.
@@ -97,7 +105,7 @@ def edit_record(request: Edit, editor: Editor, reconstruction: dict, schedule: S
         "preset": request.preset,
         "parent": request.parent,
         "reconstruction": _last_versions_identity(reconstruction),
-        "region": None,
+        "region": region,
     }
     return json.loads(json.dumps(record))
 

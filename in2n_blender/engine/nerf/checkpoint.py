@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ...scene.errors import In2nError
+from ...scene.region import Region
 from ...workspace.files import atomic_path, write_json
 from ...workspace.hashes import hash_of_bytes
 from .constants import FAR
@@ -56,12 +58,13 @@ def weights_hash(tensors: dict[str, torch.Tensor]) -> str:
     """The content hash of what a scene is rendered from and built upon.
 
     Args:
-        tensors: A checkpoint's, on the CPU. Those of the model ("model.*") and an edit's photos ("dataset") count.
+        tensors: A checkpoint's, on the CPU. Those of the model ("model.*"), of what it is limited to and stands on
+            ("region.*", "ground.*") and an edit's photos ("dataset") count.
 
     Returns:
         As `hash_of_bytes` gives it, of names, types, shapes and values.
     """
-    chosen = {name: value.contiguous() for name, value in tensors.items() if name.startswith("model.")}
+    chosen = {name: value.contiguous() for name, value in scene_tensors(tensors).items()}
     if "dataset" in tensors:
         chosen["dataset"] = tensors["dataset"].contiguous()
     blocks = []
@@ -92,12 +95,13 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None
     try:
         with safe_open(path, "pt") as file:
             state = _state_of(file.metadata())
-            _check_shapes(file, NerfSettings.from_json(state.get("settings")))
+            _check_scene(file, NerfSettings.from_json(state.get("settings")))
             # Cloned: what safetensors returns lies in a memory map, over which Windows replaces no file.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
         for name, values in tensors.items():
             if values.is_floating_point() and not values.isfinite().all():
                 raise ValueError(f"{reprlib.repr(name)} holds numbers that are not finite")
+        _check_regions(tensors)
     except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
         raise bad_checkpoint(f"{path} cannot be read ({error}).") from None
     return tensors, state
@@ -164,20 +168,101 @@ _EDIT_STATE = {
 }
 
 
-def _check_shapes(file, settings: NerfSettings) -> None:
-    """Raise ValueError unless the model's tensors have the names, shapes and type that these settings give them.
+def _check_scene(file, settings: NerfSettings) -> None:
+    """Raise ValueError unless the tensors of the model, and of all that it stands on, have the names, shapes and type
+    that these settings give them.
 
     Before anything of their size is in memory.
     """
     with torch.device("meta"):
-        expected = {f"model.{name}": list(value.shape) for name, value in NerfModel(settings).state_dict().items()}
-    names = {name for name in file.keys() if name.startswith("model.")}
+        model = {f"model.{name}": list(value.shape) for name, value in NerfModel(settings).state_dict().items()}
+    names, expected, prefix = {name for name in file.keys() if name.startswith(SCENE)}, dict(model), ""
+    while any(name.startswith(f"{prefix}region.") for name in names):
+        expected |= {f"{prefix}{name}": None for name in REGION}
+        prefix += "ground."
+        expected |= {f"{prefix}{name}": shape for name, shape in model.items()}
     if names != expected.keys():
         raise ValueError(f"{reprlib.repr(min(names ^ expected.keys()))} is missing or unknown")
     for name, shape in expected.items():
         stored = file.get_slice(name)
-        if stored.get_shape() != shape or stored.get_dtype() != "F32":
+        if shape is not None and (stored.get_shape() != shape or stored.get_dtype() != "F32"):
             raise ValueError(f"“{name}” is {stored.get_dtype()} {stored.get_shape()}, not F32 {shape}")
+
+
+def _check_regions(tensors: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError for a region that is none."""
+    while "region.vertices" in tensors:
+        try:
+            region_of(tensors)
+        except In2nError as error:
+            raise ValueError(error.message) from None
+        tensors = ground_of(tensors)
+
+
+SCENE = ("model.", "region.", "ground.")  # how the names of tensors begin that a scene is rendered from
+REGION = ("region.vertices", "region.faces", "region.soft_edge")
+
+
+def scene_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a scene is rendered from.
+
+    Args:
+        tensors: A checkpoint's, by name.
+
+    Returns:
+        Those of the model ("model.*"), and of an edit that was limited to a region also that ("region.*") and the scene
+        that it stands on ("ground.*", the same again).
+    """
+    return {name: value for name, value in tensors.items() if name.startswith(SCENE)}
+
+
+def limited_to(region: Region, ground: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a checkpoint holds of an edit that is limited to a region, beside its own model.
+
+    It is enough to render the edit whatever becomes of what it was made from.
+
+    Args:
+        region: In capture coordinates.
+        ground: The checkpoint's tensors of the scene that shows outside of the region.
+
+    Returns:
+        By name, on the CPU.
+    """
+    arrays = region.vertices, region.faces, np.array(region.soft_edge)
+    return {
+        **{name: torch.from_numpy(array.copy()) for name, array in zip(REGION, arrays)},
+        **{f"ground.{name}": value for name, value in scene_tensors(ground).items()},
+    }
+
+
+def region_of(tensors: dict[str, torch.Tensor]) -> Region | None:
+    """What a checkpoint's edit is limited to.
+
+    Args:
+        tensors: The checkpoint's.
+
+    Returns:
+        In capture coordinates; None where it is not.
+
+    Raises:
+        In2nError: "bad_region".
+    """
+    if "region.vertices" not in tensors:
+        return None
+    vertices, faces, soft_edge = (tensors[name].numpy() for name in REGION)
+    return Region.of(vertices, faces, soft_edge.item() if soft_edge.size == 1 else None)
+
+
+def ground_of(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of the scene that shows outside of a checkpoint's region.
+
+    Args:
+        tensors: The checkpoint's.
+
+    Returns:
+        Under the names that they had in their own checkpoint.
+    """
+    return {name.removeprefix("ground."): value for name, value in tensors.items() if name.startswith("ground.")}
 
 
 def model_weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -51,6 +51,13 @@ class SceneTransform:
         farthest = np.linalg.norm(positions - center, axis=1).max()
         return SceneTransform(tuple(float(c) for c in center), float(1 / max(farthest, 1e-6)))
 
+    @property
+    def matrix(self) -> np.ndarray:
+        """(4, 4) float64, of points in capture coordinates."""
+        matrix = np.diag([self.scale] * 3 + [1.0])
+        matrix[:3, 3] = -self.scale * np.array(self.center)
+        return matrix
+
     def apply(self, points: torch.Tensor) -> torch.Tensor:
         """Points in normalised scene units.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -11,7 +12,7 @@ from torch import nn
 from .camera_refinement import CameraRefinement
 from .compositing import ray_weights
 from .field import ProposalField, RadianceField
-from .sampling import place_samples, resample, uniform_bins
+from .sampling import Samples, place_samples, resample, uniform_bins
 from .settings import NerfSettings
 
 
@@ -43,6 +44,17 @@ class RayBundle:
         """
         views = repeat(None) if self.views is None else self.views.split(rays)
         return [RayBundle(*part) for part in zip(self.origins.split(rays), self.directions.split(rays), views)]
+
+    def chosen(self, rays: torch.Tensor) -> RayBundle:
+        """Some of the rays.
+
+        Args:
+            rays: (rays,) bool.
+
+        Returns:
+            A bundle of its own.
+        """
+        return RayBundle(self.origins[rays], self.directions[rays], None if self.views is None else self.views[rays])
 
 
 @dataclass
@@ -104,27 +116,61 @@ class NerfModel(nn.Module):
         Returns:
             Colours, distances and weights of the rays, on their device.
         """
-        proposal_bins = uniform_bins(len(bundle), self.settings.proposal_samples, bundle.origins.device, jitter)
-        # The proposal only follows the field: what it has not learnt yet says nothing about a camera's pose.
-        coarse = place_samples(bundle.origins.detach(), bundle.directions.detach(), proposal_bins, self.near)
-        proposal_weights = ray_weights(coarse.starts, coarse.ends, self.proposal(coarse.points).view_as(coarse.starts))
-        weights = proposal_weights.detach()
-        bins = resample(proposal_bins, weights**anneal if anneal != 1 else weights, self.settings.samples, jitter)
-        fine = place_samples(bundle.origins, bundle.directions, bins, self.near)
-        density, color = self.field(fine.points, bundle.directions, bundle.views)
-        weights = ray_weights(fine.starts, fine.ends, density.view_as(fine.starts))
-        color = color.view(*weights.shape, 3)
-        return Rendered(
-            (weights[:, None] @ color)[:, 0],
-            weights.sum(-1).clamp(max=1),
-            color[:, -1],
-            bins,
-            fine.starts,
-            fine.ends,
-            weights,
-            proposal_bins,
-            proposal_weights,
+        return render_rays(
+            bundle,
+            self.settings,
+            self.near,
+            lambda samples: self.proposal(samples.points),
+            lambda samples: self.field(samples.points, bundle.directions, bundle.views),
+            jitter,
+            anneal,
         )
+
+
+def render_rays(
+    bundle: RayBundle,
+    settings: NerfSettings,
+    near: float,
+    proposal: Callable[[Samples], torch.Tensor],
+    field: Callable[[Samples], tuple[torch.Tensor, torch.Tensor]],
+    jitter: torch.Generator | None = None,
+    anneal: float = 1.0,
+) -> Rendered:
+    """Render rays through any proposal and field.
+
+    Args:
+        bundle: In normalised scene units.
+        settings: How many samples there are.
+        near: Where rays begin, in normalised scene units.
+        proposal: From samples to their densities (rays * samples,).
+        field: From samples to their densities (rays * samples,) and colours (rays * samples, 3).
+        jitter: As `NerfModel.forward` takes it.
+        anneal: Likewise.
+
+    Returns:
+        Colours, distances and weights of the rays, on their device.
+    """
+    proposal_bins = uniform_bins(len(bundle), settings.proposal_samples, bundle.origins.device, jitter)
+    # The proposal only follows the field: what it has not learnt yet says nothing about a camera's pose.
+    coarse = place_samples(bundle.origins.detach(), bundle.directions.detach(), proposal_bins, near)
+    proposal_weights = ray_weights(coarse.starts, coarse.ends, proposal(coarse).view_as(coarse.starts))
+    weights = proposal_weights.detach()
+    bins = resample(proposal_bins, weights**anneal if anneal != 1 else weights, settings.samples, jitter)
+    fine = place_samples(bundle.origins, bundle.directions, bins, near)
+    density, color = field(fine)
+    weights = ray_weights(fine.starts, fine.ends, density.view_as(fine.starts))
+    color = color.view(*weights.shape, 3)
+    return Rendered(
+        (weights[:, None] @ color)[:, 0],
+        weights.sum(-1).clamp(max=1),
+        color[:, -1],
+        bins,
+        fine.starts,
+        fine.ends,
+        weights,
+        proposal_bins,
+        proposal_weights,
+    )
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +12,18 @@ import torch
 from ...scene.camera import Camera
 from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
+from ...scene.region import Region
 from ...scene.reporting import Reporter
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ..device import pick_device
-from .checkpoint import model_weights, read_checkpoint
+from .checkpoint import ground_of, model_weights, read_checkpoint, region_of
 from .dataset import SceneTransform, camera_bundle
 from .kernels.launch import available
-from .ray_marching import march
-from .rendering import NerfModel
-from .sampling import to_unit_cube
+from .ray_marching import RenderedRays, march
+from .regions import InsideTest
+from .rendering import NerfModel, RayBundle, render_rays
+from .sampling import Samples, to_unit_cube
 from .settings import NerfSettings
 
 
@@ -79,12 +82,23 @@ class Scene:
         for part in bundle.split(chunk or rays_a_chunk(self.model.settings, self.device)):
             if report is not None:
                 report.check()
-            rendered = march(self.model, part) if available(self.device) else self.model(part)
+            rendered = self.rays(part)
             parts.append((self.over_background(rendered).cpu(), rendered.alpha.cpu(), rendered.distance.cpu()))
         color, alpha, distance = (torch.cat(values) for values in zip(*parts))
         shape = (camera.intrinsics.height, camera.intrinsics.width)
         depth = distance * cosine / self.transform.scale
         return RenderedView(color.clamp(0, 1).view(*shape, 3), alpha.view(shape), depth.view(shape))
+
+    def rays(self, bundle: RayBundle):
+        """Render rays without jitter and gradients.
+
+        Args:
+            bundle: In normalised scene units.
+
+        Returns:
+            `RenderedRays`, or a `Rendered`, on the scene's device.
+        """
+        return march(self.model, bundle) if available(self.device) else self.model(bundle)
 
     def over_background(self, rendered) -> torch.Tensor:
         """Rendered rays over white behind captures with alpha, else over the last sample's colour.
@@ -108,7 +122,7 @@ class Scene:
         Returns:
             (n,) per capture unit, on the CPU.
         """
-        return (self.model.field.density(self._in_unit_cube(points)) * self.transform.scale).cpu()
+        return (self.density_at(self._normalised(points)) * self.transform.scale).cpu()
 
     @torch.no_grad()
     def color(self, points: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
@@ -121,11 +135,48 @@ class Scene:
         Returns:
             (n, 3) sRGB in [0, 1], on the CPU.
         """
-        _, color = self.model.field(self._in_unit_cube(points), directions.to(self.device))
-        return color.cpu()
+        return self.field_at(self._normalised(points), directions.to(self.device))[1].cpu()
 
-    def _in_unit_cube(self, points: torch.Tensor) -> torch.Tensor:
-        return to_unit_cube(self.transform.apply(points.to(self.device)))
+    def _normalised(self, points: torch.Tensor) -> torch.Tensor:
+        return self.transform.apply(points.to(self.device))
+
+    def proposal_at(self, places: torch.Tensor) -> torch.Tensor:
+        """The proposal's density at places.
+
+        Args:
+            places: (n, 3) in normalised scene units, on the scene's device.
+
+        Returns:
+            (n,) per normalised scene unit.
+        """
+        return self.model.proposal(to_unit_cube(places))
+
+    def density_at(self, places: torch.Tensor) -> torch.Tensor:
+        """The density at places.
+
+        Args:
+            places: (n, 3) in normalised scene units, on the scene's device.
+
+        Returns:
+            (n,) per normalised scene unit.
+        """
+        return self.model.field.density(to_unit_cube(places))
+
+    def field_at(
+        self, places: torch.Tensor, directions: torch.Tensor, views: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Density and colour at places.
+
+        Args:
+            places: (n, 3) in normalised scene units, on the scene's device; n is a multiple of rays, the places on a
+                ray lie together.
+            directions: (rays, 3) of unit length.
+            views: (rays,) training views; None: the mean of their appearances.
+
+        Returns:
+            (n,) per normalised scene unit and (n, 3) sRGB.
+        """
+        return self.model.field(to_unit_cube(places), directions, views)
 
     def bounds(self) -> np.ndarray:
         """The box around what the photos show, within the uncontracted region.
@@ -158,6 +209,89 @@ class Scene:
             middle[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
             points.append(surface[middle.ravel() & (rendered.alpha.numpy().ravel() > 0.5)])
         return np.concatenate(points) if points else np.zeros((0, 3))
+
+
+class LocalScene(Scene):
+    """A scene that was edited in a region alone: the edited field within it, the unedited scene everywhere else.
+
+    Densities and colours are blended by the region's soft edge, in space, so that the unedited scene hides what is
+    behind it and the edited one stands where it stands. A ray that passes the region shows what it showed before.
+
+    Args:
+        model: The edited field and proposal, moved to the device.
+        ground: The unedited scene, of the same device, transform and capture.
+        region: In capture coordinates.
+    """
+
+    def __init__(self, model: NerfModel, ground: Scene, region: Region):
+        super().__init__(model, ground.transform, ground.capture, ground.device, ground.has_alpha)
+        self.ground = ground
+        self.inside = InsideTest(region.transformed(ground.transform.matrix), ground.device)
+
+    @torch.no_grad()
+    def rays(self, bundle: RayBundle):
+        """As `Scene.rays`; only rays that may meet the region are rendered through both fields."""
+        meets = self.inside.may_meet(bundle.origins, bundle.directions)
+        if not meets.any():
+            return self.ground.rays(bundle)
+        if meets.all():
+            return self._blended(bundle)
+        before, after = self.ground.rays(bundle.chosen(~meets)), self._blended(bundle.chosen(meets))
+        rays = {}
+        for name in ("color", "alpha", "distance", "last_color"):
+            one, other = getattr(before, name), getattr(after, name)
+            rays[name] = one.new_empty((len(bundle), *one.shape[1:]))
+            rays[name][~meets], rays[name][meets] = one, other
+        return RenderedRays(**rays)
+
+    def _blended(self, bundle: RayBundle):
+        def places(samples: Samples) -> torch.Tensor:
+            middles = (samples.starts + samples.ends)[..., None] / 2
+            return (bundle.origins[:, None] + bundle.directions[:, None] * middles).view(-1, 3)
+
+        return render_rays(
+            bundle,
+            self.model.settings,
+            self.model.near,
+            lambda samples: self.proposal_at(places(samples)),
+            lambda samples: self.field_at(places(samples), bundle.directions, bundle.views),
+        )
+
+    def proposal_at(self, places: torch.Tensor) -> torch.Tensor:
+        """As `Scene.proposal_at`."""
+        return self._density(places, self.ground.proposal_at, super().proposal_at)
+
+    def density_at(self, places: torch.Tensor) -> torch.Tensor:
+        """As `Scene.density_at`."""
+        return self._density(places, self.ground.density_at, super().density_at)
+
+    def _density(self, places: torch.Tensor, before: Callable, after: Callable) -> torch.Tensor:
+        density, (chosen, share) = before(places), self._inside(places)
+        if len(chosen):
+            density[chosen] = torch.lerp(density[chosen], after(places[chosen]), share)
+        return density
+
+    def field_at(
+        self, places: torch.Tensor, directions: torch.Tensor, views: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `Scene.field_at`. What shines is blended: a colour counts as much as there is of what has it."""
+        density, color = self.ground.field_at(places, directions, views)
+        chosen, share = self._inside(places)
+        if not len(chosen):
+            return density, color
+        ray = chosen // (len(places) // len(directions))
+        after, new_color = super().field_at(places[chosen], directions[ray], None if views is None else views[ray])
+        old, new = density[chosen] * (1 - share), after * share
+        density[chosen] = old + new
+        light = color[chosen] * old[:, None] + new_color * new[:, None]
+        color[chosen] = light / (old + new).clamp_min(torch.finfo(light.dtype).tiny)[:, None]
+        return density, color
+
+    def _inside(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The numbers of the places in the region, and how much of the edit each gets."""
+        share = self.inside.membership(places)
+        chosen = share.nonzero()[:, 0]
+        return chosen, share[chosen]
 
 
 # Rays of a view that are rendered at once at most: more bring no speed.
@@ -239,8 +373,24 @@ def load_scene(workspace: Workspace | str, edit: str | None, device: str = "auto
             f"{what} not been computed in {workspace.root}.",
             "Run the reconstruction (and the edit) first.",
         )
-    tensors, state = found
+    return scene_of(*found, load_capture(workspace), pick_device(device))
+
+
+def scene_of(tensors: dict[str, torch.Tensor], state: dict, capture: PinholeCapture, device: torch.device) -> Scene:
+    """The scene that a checkpoint holds.
+
+    Args:
+        tensors: As `read_checkpoint` returns them.
+        state: Likewise.
+        capture: What it was trained on.
+        device: What is rendered on.
+
+    Returns:
+        A `LocalScene` where an edit was limited to a region.
+    """
     model, transform = build_model(state)
     model.load_state_dict(model_weights(tensors))
-    capture = load_capture(workspace)
-    return Scene(model.eval(), transform, capture, pick_device(device), state["has_alpha"])
+    region = region_of(tensors)
+    if region is None:
+        return Scene(model.eval(), transform, capture, device, state["has_alpha"])
+    return LocalScene(model.eval(), scene_of(ground_of(tensors), state, capture, device), region)
