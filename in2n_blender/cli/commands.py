@@ -23,6 +23,7 @@ from ..link.requests import (
     Testbed,
 )
 from ..scene.errors import In2nError
+from ..workspace.hashes import file_hash
 from ..workspace.layout import ORIGINAL, Workspace
 from ..workspace.outputs import claim, made_by_us, record, refuse_foreign
 from .arguments import request_of
@@ -72,10 +73,11 @@ def edit_workspace(args, interruption) -> None:
         interruption: Says whether the user asked to stop.
 
     Raises:
-        In2nError: "bad_path", "no_workspace", and what the environment and the job raise.
+        In2nError: "bad_path", "missing_file", "no_workspace", and what the environment and the job raise.
         Cancelled: When the user asked to stop.
     """
-    one_job(request_of(Edit, args, workspace=_workspace(args), name=args.name or edit_name(args)), interruption)
+    place = {"workspace": _workspace(args), "name": args.name or edit_name(args), "region": region_file(args)}
+    one_job(request_of(Edit, args, **place), interruption)
 
 
 def preview_edit(args, interruption) -> None:
@@ -191,14 +193,34 @@ def edit_name(args) -> str:
 
     Args:
         args: The parsed line of `edit` or `run`.
+
+    Raises:
+        In2nError: "missing_file", "bad_path" for a region that is not there.
     """
     words = re.sub(r"[^a-z0-9]+", "-", args.instruction.lower()).strip("-")[:40].strip("-") or "edit"
     names = "instruction editor guidance_text guidance_image seed rounds".split()
     names += "editing_method noise_schedule perceptual".split()
     settings = tuple(getattr(args, name) for name in names)
-    parent = getattr(args, "parent", None)
-    mark = hashlib.sha256(repr(settings + ((parent,) if parent else ())).encode()).hexdigest()
+    parent, region = getattr(args, "parent", None), region_file(args)
+    more = ((parent,) if parent else ()) + ((file_hash(Path(region)), args.soft_edge) if region else ())
+    mark = hashlib.sha256(repr(settings + more).encode()).hexdigest()
     return f"{words}-{mark[:4]}"
+
+
+def region_file(args) -> str | None:
+    """The file of the region that limits an edit, absolute.
+
+    Args:
+        args: The parsed line of `edit` or `run`.
+
+    Returns:
+        None where the edit acts everywhere.
+
+    Raises:
+        In2nError: "missing_file", "bad_path".
+    """
+    region = getattr(args, "region", None)
+    return None if region is None else _file(region)
 
 
 def one_job(request: Request, interruption) -> None:
@@ -250,7 +272,7 @@ def _workspace(args) -> str:
 def _file(path: str) -> str:
     found = existing(path)
     if not found.is_file():
-        raise In2nError("bad_path", f"{found} is not a file.", "Give the file that Blender exported.")
+        raise In2nError("bad_path", f"{found} is not a file.", "Give the file itself, not its folder.")
     return str(found)
 
 

@@ -108,6 +108,28 @@ def test_the_parts_alone(engine, capture, tmp_path, capsys):
     assert layout.Workspace(place).mesh("snow", ".glb").exists()
 
 
+def test_an_edit_is_limited_to_the_region_of_a_file(engine, capture, tmp_path, capsys, monkeypatch):
+    place, region = str(tmp_path / "ws"), tmp_path / "region.json"
+    region.write_text('{"type": "box", "center": [0, 0, 0], "size": [1, 1, 1]}')
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["import", str(capture), "--out", place]) == 0 and cli.main(["reconstruct", place]) == 0
+    asked = []
+    monkeypatch.setattr(commands, "one_job", lambda request, interruption: asked.append(request))
+    line = ["edit", place, "--instruction", "make it snow", "--region", "region.json"]
+    assert cli.main(line) == 0 and cli.main([*line, "--soft-edge", "0.1"]) == 0
+    assert [request.region for request in asked] == [str(region)] * 2
+    assert [request.soft_edge for request in asked] == [None, 0.1]
+    region.write_text('{"type": "box", "center": [0, 0, 1], "size": [1, 1, 1]}')
+    assert cli.main(line) == 0 and cli.main(line[:-2]) == 0
+    assert len({request.name for request in asked}) == 4, "another region or edge is another edit"
+    capsys.readouterr()
+    for wrong in ("nothing.ply", str(tmp_path)):
+        assert cli.main([*line[:-1], wrong]) == 2
+        sentence_and_hint(capsys)
+    assert cli.main([*line[:-2], "--soft-edge", "0.1"]) == 2
+    assert "soft edge" in sentence_and_hint(capsys)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_ctrl_c_cancels_and_ends_the_worker(home, capture, tmp_path):
     script = (
@@ -331,6 +353,7 @@ def named(instruction="Make it SNOW, please!", **changes):
         "editing_method": "iterative",
         "noise_schedule": None,
         "perceptual": "auto",
+        "soft_edge": None,
         **changes,
     }
     return commands.edit_name(type("Arguments", (), {"instruction": instruction, **arguments}))
