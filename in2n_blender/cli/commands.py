@@ -217,9 +217,11 @@ def region_file(args) -> str | None:
         None where the edit acts everywhere.
 
     Raises:
-        In2nError: "missing_file", "bad_path".
+        In2nError: "missing_file", "bad_path", "no_region" for a soft edge of none.
     """
     region = getattr(args, "region", None)
+    if region is None and getattr(args, "soft_edge", None) is not None:
+        raise In2nError("no_region", "A soft edge is a region's, and there is none.", "Give --region, too.")
     return None if region is None else _file(region)
 
 

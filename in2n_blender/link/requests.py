@@ -197,8 +197,6 @@ class Edit(Request):
     def check(self) -> None:
         _check_instruction(self.instruction)
         super().check()
-        if self.soft_edge is not None and self.region is None:
-            raise In2nError("no_region", "A soft edge is a region's, and there is none.", "Give a region, too.")
         if self.parent is not None and self.parent == self.name:
             raise In2nError(
                 "own_parent", f"The edit “{self.name}” cannot build on itself.", "Give the new edit another name."
