@@ -7,6 +7,7 @@ from bpy.props import (
     BoolProperty,
     CollectionProperty,
     EnumProperty,
+    FloatProperty,
     FloatVectorProperty,
     IntProperty,
     IntVectorProperty,
@@ -36,6 +37,11 @@ ROLE_ITEMS = (
 
 def _is_capture(_self, candidate) -> bool:
     return candidate.in2n.role == "CAPTURE"
+
+
+def _may_be_region(scene_settings, candidate) -> bool:
+    scene = scene_settings.id_data
+    return candidate.type == "MESH" and candidate.in2n.role == "NONE" and scene.objects.get(candidate.name) == candidate
 
 
 class In2nObject(bpy.types.PropertyGroup):
@@ -180,6 +186,21 @@ class In2nScene(bpy.types.PropertyGroup):
         Edit, "guidance_text", default=INSTRUCT_PIX2PIX.guidance_text, soft_min=1.0, soft_max=15.0
     )
     guidance_image: from_request(Edit, "guidance_image", default=INSTRUCT_PIX2PIX.guidance_image, soft_max=3.0)
+
+    region: PointerProperty(
+        name="Region",
+        description="The object within which edits act: a box or any closed mesh; none: they act everywhere",
+        type=bpy.types.Object,
+        poll=_may_be_region,
+    )
+    soft_edge: FloatProperty(
+        name="Soft Edge",
+        description="Width of the region's soft edge, inside of it; 0: a hard edge",
+        default=0.0,
+        min=0.0,
+        soft_max=1.0,
+        subtype="DISTANCE",
+    )
 
     edits: CollectionProperty(name="Edits", description="The edits of the active capture's workspace", type=In2nEdit)
     active_edit: IntProperty(

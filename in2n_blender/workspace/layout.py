@@ -3,7 +3,8 @@
 <workspace>/
   capture.json  images/           the normalised capture
   reconstruction/                 checkpoint.safetensors, state.json, log.jsonl
-  edits/<name>/                   edit.json, dataset/, checkpoint.safetensors, state.json, log.jsonl
+  edits/<name>/                   edit.json, region.json, dataset/, checkpoint.safetensors, state.json, log.jsonl
+  regions/<hash>.json             regions that edits were asked for
   paths/<name>.json               camera paths
   renders/<edit>/<path>/0001.exr  0001.png
   meshes/<edit>.ply|glb|json
@@ -22,6 +23,7 @@ from ..scene.errors import In2nError
 from ..scene.names import is_plain
 
 ORIGINAL = "original"
+REGION_FILE = "region.json"  # what an edit is limited to, in its folder
 
 
 class Workspace:
@@ -72,6 +74,17 @@ class Workspace:
             In2nError: "bad_name".
         """
         return self.root / "edits" / safe_name(name)
+
+    def region(self, mark: str) -> Path:
+        """The file of a region that an edit is to be limited to.
+
+        Args:
+            mark: The region's hash.
+
+        Raises:
+            In2nError: "bad_name".
+        """
+        return self.root / "regions" / f"{safe_name(mark)}.json"
 
     def camera_path(self, name: str) -> Path:
         """The file of a camera path.

@@ -126,12 +126,14 @@ def test_an_unfinished_edit_is_offered_and_gone_on_with(reconstructed, scene, re
 
     recording.answers(edit={"files": {"edits/snow/edit.json": "{}"}})
     scene.in2n.seed = 9
+    bpy.ops.in2n.add_region()  # of the next edit, not of this one
     assert bpy.ops.in2n.resume() == {"FINISHED"}
     window(lambda: not jobs.busy())
     first, second = recording.asked
     assert first["restart"] and not second["restart"], "what was saved is not thrown away"
     assert {**first, "restart": None} == {**second, "restart": None}
     assert scene.in2n.use_default_guidance is False and jobs.offered(scene) is None
+    assert scene.in2n.region is not None
     with pytest.raises(RuntimeError, match="no job to go on with"):
         bpy.ops.in2n.resume()
 
@@ -183,6 +185,8 @@ def test_requests_become_arguments_again(imported, scene):
         "frame_step": 2,
         "device": "cpu",
     }
+    limited = Edit(workspace="w", name="snow", instruction="x", region="/before/it/was/moved/regions/ab12.json")
+    assert resume.arguments_again(limited, {"region"}, workspace) == {"region": str(workspace.region("ab12"))}
     request = Edit(workspace="w", name="snow", instruction="Make it snow", restart=True)
     assert resume.arguments_again(request, {"name", "instruction", "restart", "rounds"}, workspace) == {
         "name": "snow",

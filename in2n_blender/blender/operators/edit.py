@@ -9,7 +9,7 @@ import bpy
 from ...link.requests import Edit
 from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...workspace import edits
-from .. import compare, instructions, jobs, workspaces
+from .. import compare, instructions, jobs, regions, workspaces
 from ..request_properties import argument
 from .job import JobOperator
 from .polls import poll_capture, poll_engine, poll_queue, poll_reconstruction
@@ -39,6 +39,8 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
     preset: argument(Edit, "preset", left_out="the scene's preset")
     device: argument(Edit, "device", left_out="the scene's device")
     editing_method: argument(Edit, "editing_method", left_out="the scene's method")
+    region: argument(Edit, "region", left_out="the scene's region")
+    soft_edge: argument(Edit, "soft_edge", left_out="what the file says")
     rounds: argument(Edit, "rounds")
     parent: argument(Edit, "parent")
     restart: argument(Edit, "restart")
@@ -49,7 +51,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
 
     def prepare(self, context):
         settings = context.scene.in2n
-        _capture, workspace = workspaces.require(context.scene)
+        capture, workspace = workspaces.require(context.scene)
         instruction = self.chosen_instruction(settings)
         name = self.name or edit_name(instruction, workspace, jobs.edits_to_come(workspace.root))
 
@@ -66,6 +68,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             guidance_text=guidance("guidance_text"),
             guidance_image=guidance("guidance_image"),
             rounds=self.rounds or None,
+            **self._region(context.scene, capture, workspace),
             restart=self.restart,
             parent=self.parent or None,
             **self.chosen(settings, "seed", "preset", "device", "editing_method"),
@@ -79,6 +82,14 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             return f"Edited: “{name}” is ready."
 
         return [request], finish
+
+    def _region(self, scene, capture, workspace) -> dict:
+        """The fields that limit the edit: a file that was given, else the scene's region."""
+        given = self.properties.is_property_set
+        if given("region"):
+            return {"region": self.region or None, "soft_edge": self.soft_edge if given("soft_edge") else None}
+        file = regions.chosen_region(scene, capture, workspace)
+        return {"region": None if file is None else str(file)}
 
 
 def edit_name(instruction: str, workspace, taken=()) -> str:

@@ -37,6 +37,8 @@ def arguments_again(request, properties, workspace: Workspace) -> dict:
         for name in properties
         if name != "restart" and getattr(request, name, None) is not None
     }
+    if request.method == "edit" and request.region and not Path(request.region).is_file():
+        given["region"] = str(workspace.region(Path(request.region).stem))
     if request.method in ("render", "mesh"):
         given["edit"] = request.edit or ORIGINAL
     if request.method == "render":
@@ -69,12 +71,13 @@ class IN2N_OT_resume(bpy.types.Operator):
         settings = context.scene.in2n
         request = jobs.offered(context.scene).request
         operator = getattr(bpy.ops.in2n, RESUMED_BY[request.method])
-        default_guidance = settings.use_default_guidance
+        default_guidance, region = settings.use_default_guidance, settings.region
         try:
             workspace = workspaces.require(context.scene)[1]
             arguments = arguments_again(request, {p.identifier for p in operator.get_rna_type().properties}, workspace)
             if request.method == "edit":
                 settings.use_default_guidance = True  # a guidance that is not given is the editor's own
+                settings.region = None  # and without a region it acts everywhere
                 if (
                     request.name in workspace.edits()
                 ):  # its settings are on disk, those that the operator does not have too
@@ -85,7 +88,7 @@ class IN2N_OT_resume(bpy.types.Operator):
         except RuntimeError as error:  # what the operator reported
             self.report({"ERROR"}, str(error).removeprefix("Error: ").strip())
         finally:
-            settings.use_default_guidance = default_guidance
+            settings.use_default_guidance, settings.region = default_guidance, region
         return {"CANCELLED"}
 
 

@@ -35,6 +35,11 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
             column.prop(settings, "editor_folder")
         column.prop(settings, "seed")
         column.prop(settings, "editing_method")
+        row = column.row(align=True)
+        row.prop(settings, "region", icon="MESH_CUBE")
+        row.operator("in2n.add_region", text="", icon="ADD")
+        if settings.region is not None:
+            column.prop(settings, "soft_edge")
         self._draw_guidance(context, layout)
         layout.separator(factor=0.5)
         if not self.draw_running(context, *EDIT_JOBS):

@@ -15,7 +15,7 @@ from ...link.requests import Edit
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...workspace.files import write_json
-from ...workspace.layout import Workspace
+from ...workspace.layout import REGION_FILE, Workspace
 from ...workspace.successor import Successor, settle
 from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, OriginalLatent, noise_generator
@@ -30,7 +30,7 @@ from ..nerf.training import Trainer
 from ..photos import opaque
 from ..pictures import not_finite, save_srgb
 from .lineage import checkpoint_to_go_on_from, edit_provenance, edit_record, read_ground
-from .regions import FILE, Limit, asked_region, region_record
+from .regions import Limit, asked_region, region_record
 from .schedule import Schedule
 
 # Of all sittings together, in state.json; a cost before this sitting is added to, the largest memory kept.
@@ -119,7 +119,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     else:
         model.load_state_dict(model_weights((parent or reconstruction)[0]))
         if region:
-            write_json(successor.folder / FILE, region.to_json())
+            write_json(successor.folder / REGION_FILE, region.to_json())
         write_json(successor.folder / "edit.json", record)
     scene, fixed = Scene(model, transform, capture, device, dataset.has_alpha), {}
     if region:

@@ -13,10 +13,10 @@ from ...scene.camera import Camera
 from ...scene.readers.regions import read_region
 from ...scene.region import Region
 from ...scene.reporting import Reporter
+from ...workspace.layout import REGION_FILE
 from ..nerf.regions import InsideTest
 from ..nerf.scene import LocalScene, RenderedView
 
-FILE = "region.json"  # in an edit's folder
 OPAQUE = 0.5  # alpha from which on a pixel shows a surface
 
 
@@ -44,7 +44,7 @@ def region_record(region: Region | None) -> dict | None:
     Returns:
         "file", "hash" of the surface and its soft edge, and "soft_edge" in capture units; None without a region.
     """
-    return None if region is None else {"file": FILE, "hash": region.hash, "soft_edge": region.soft_edge}
+    return None if region is None else {"file": REGION_FILE, "hash": region.hash, "soft_edge": region.soft_edge}
 
 
 class Limit:

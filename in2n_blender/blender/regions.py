@@ -1,0 +1,143 @@
+"""Regions as objects of the scene: made round a capture, and written as the engine takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bmesh
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from ..scene.capture import PinholeCapture
+from ..scene.errors import In2nError
+from ..scene.region import ROUNDNESS, Region
+from ..workspace.files import write_json
+from ..workspace.layout import Workspace
+from .cameras import offset_of
+from .scene_state import children
+
+BOX, ELLIPSOID = "BOX", "ELLIPSOID"
+PART = 0.5  # of the capture's extent that a new region has
+EXTENT = (10, 90)  # percentiles of the points between which the capture's extent lies
+
+
+def chosen_region(scene, capture, workspace: Workspace) -> Path | None:
+    """The file of the region that the scene's edits are limited to, written anew.
+
+    Args:
+        scene: With the region and its soft edge, in scene units, among its settings.
+        capture: The capture's Empty.
+        workspace: The capture's; the file is made in it.
+
+    Returns:
+        The file; None where edits act everywhere.
+
+    Raises:
+        In2nError: "no_region" where the object is not in the scene any more, "bad_region" where it is no closed
+            surface, "bad_capture", "disk_full", "cannot_write".
+    """
+    chosen = scene.in2n.region
+    if chosen is None:
+        return None
+    if scene.objects.get(chosen.name) != chosen:
+        raise In2nError(
+            "no_region",
+            f"The region “{chosen.name}” is not in the scene any more.",
+            "Choose another region, or none.",
+        )
+    region = region_of(chosen, capture, workspace, scene.in2n.soft_edge)
+    file = workspace.region(region.hash)
+    if not file.is_file():
+        write_json(file, region.to_json())
+    return file
+
+
+def region_of(chosen, capture, workspace: Workspace, soft_edge: float) -> Region:
+    """An object's surface as it is shown, modifiers and all, in the coordinates of the workspace's capture.
+
+    Args:
+        chosen: A mesh object.
+        capture: The capture's Empty, whose place, turn and scale are taken out.
+        workspace: The capture's. Its photos may be relative to another offset than the Empty.
+        soft_edge: In scene units.
+
+    Returns:
+        The region, with its soft edge in capture units.
+
+    Raises:
+        In2nError: "bad_region", "bad_capture".
+    """
+    vertices, faces = _surface(chosen)
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    to_capture = np.linalg.inv(np.array(capture.evaluated_get(depsgraph).matrix_world, np.float64))
+    if workspace.capture_json.is_file():
+        to_capture[:3, 3] += offset_of(capture) - PinholeCapture.load(workspace.capture_json).offset
+    return Region.of(vertices, faces, soft_edge).transformed(to_capture)
+
+
+def _surface(chosen) -> tuple[np.ndarray, np.ndarray]:
+    """The vertices (n, 3) in world coordinates and triangles (m, 3) of an object."""
+    if chosen.mode == "EDIT":
+        chosen.update_from_editmode()
+    shown = chosen.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    mesh = shown.to_mesh()
+    try:
+        mesh.calc_loop_triangles()
+        vertices = np.zeros(3 * len(mesh.vertices), np.float32)
+        faces = np.zeros(3 * len(mesh.loop_triangles), np.int32)
+        mesh.vertices.foreach_get("co", vertices)
+        mesh.loop_triangles.foreach_get("vertices", faces)
+    finally:
+        shown.to_mesh_clear()
+    matrix = np.array(shown.matrix_world, np.float64)
+    points = vertices.reshape(-1, 3).astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+    return points, faces.reshape(-1, 3)
+
+
+def add_region(scene, capture, shape: str):
+    """Put a region round the middle of what a capture shows, as an object under its Empty, and let edits act there.
+
+    It is drawn as wires and never rendered.
+
+    Args:
+        scene: The capture's.
+        capture: The capture's Empty.
+        shape: BOX or ELLIPSOID.
+
+    Returns:
+        The object.
+    """
+    mesh = bpy.data.meshes.new("Region")
+    surface = bmesh.new()
+    if shape == BOX:
+        bmesh.ops.create_cube(surface, size=1.0)
+    else:
+        bmesh.ops.create_icosphere(surface, subdivisions=ROUNDNESS + 1, radius=0.5)
+    surface.to_mesh(mesh)
+    surface.free()
+    made = bpy.data.objects.new("Region", mesh)
+    made.display_type, made.hide_render = "WIRE", True
+    next(iter(capture.users_collection), scene.collection).objects.link(made)
+    made.parent = capture
+    center, size = _middle(capture)
+    made.matrix_local = Matrix.LocRotScale(center.tolist(), None, size.tolist())
+    scene.in2n.region = made
+    return made
+
+
+def _middle(capture) -> tuple[np.ndarray, np.ndarray]:
+    """(3,) the middle of what the capture shows and (3,) the size of a part of it, under the Empty."""
+    points = [np.zeros((0, 3), np.float32)]
+    for found in children(capture, "POINTS"):
+        places = np.zeros(3 * len(found.data.vertices), np.float32)
+        found.data.vertices.foreach_get("co", places)
+        points.append(places.reshape(-1, 3))
+    points = np.concatenate(points)
+    if len(points) < 10:  # no sparse points: the middle of the cameras
+        points = np.array([camera.matrix_local.translation for camera in children(capture, "CAMERA")]).reshape(-1, 3)
+    if len(points) < 2:
+        return np.zeros(3), np.ones(3)
+    low, high = np.percentile(points, EXTENT, axis=0)
+    extent = high - low
+    return (low + high) / 2, PART * np.maximum(extent, 0.1 * max(extent.max(), 1e-6))

@@ -1,0 +1,174 @@
+"""Regions in the scene: made, chosen, and handed to the engine in the capture's coordinates."""
+
+from pathlib import Path
+
+import bmesh
+import bpy
+import numpy as np
+import pytest
+from mathutils import Matrix
+from panel_reader import Read
+
+from in2n_blender.blender import panels, workspaces
+from in2n_blender.blender.cameras import set_offset
+from in2n_blender.blender.properties import _may_be_region
+from in2n_blender.scene.capture import pinhole_capture
+from in2n_blender.scene.readers import read as read_capture
+from in2n_blender.scene.readers.regions import read_region
+from in2n_blender.scene.region import Region, signed_volume
+from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.layout import Workspace
+
+
+@pytest.fixture
+def workspace(imported, scene, recording):
+    """A workspace that has been reconstructed, as far as Blender can tell."""
+    made = Workspace(scene.in2n.workspace)
+    made.reconstruction.mkdir(parents=True)
+    (made.reconstruction / "checkpoint.safetensors").touch()
+    write_json(made.reconstruction / "state.json", {"done": True})
+    return made
+
+
+def cube(name="Cube", size=1.0, closed=True):
+    mesh, surface = bpy.data.meshes.new(name), bmesh.new()
+    bmesh.ops.create_cube(surface, size=size)
+    if not closed:
+        surface.faces.ensure_lookup_table()
+        bmesh.ops.delete(surface, geom=[surface.faces[0]], context="FACES_ONLY")
+    surface.to_mesh(mesh)
+    surface.free()
+    made = bpy.data.objects.new(name, mesh)
+    bpy.context.scene.collection.objects.link(made)
+    return made
+
+
+def asked_region(recording) -> Region:
+    return read_region(recording.asked[-1]["region"])
+
+
+def test_an_added_region_is_a_wire_box_under_the_capture_and_chosen(imported, scene):
+    assert bpy.ops.in2n.add_region() == {"FINISHED"}
+    made = scene.in2n.region
+    assert made.parent == imported and made.display_type == "WIRE" and made.hide_render
+    assert bpy.context.view_layer.objects.active == made and bpy.context.selected_objects == [made]
+    assert len(made.data.polygons) == 6 and made.dimensions.length > 0.1
+    bpy.ops.in2n.add_region(shape="ELLIPSOID")
+    assert scene.in2n.region != made and len(scene.in2n.region.data.polygons) == 1280
+    distances = [vertex.co.length for vertex in scene.in2n.region.data.vertices]
+    assert min(distances) == pytest.approx(0.5, abs=1e-4) and max(distances) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_an_added_region_lies_round_the_middle_of_the_points(imported, scene):
+    points = bpy.data.meshes.new("points")
+    places = np.random.default_rng(0).uniform((-1, 0, 2), (3, 2, 3), (400, 3))
+    points.from_pydata(places.tolist(), [], [])
+    cloud = bpy.data.objects.new("points", points)
+    cloud.in2n.role, cloud.parent = "POINTS", imported
+    scene.collection.objects.link(cloud)
+    imported.matrix_world = Matrix.Translation((5, 0, 0)) @ Matrix.Scale(2, 4)
+    bpy.ops.in2n.add_region()
+    bpy.context.view_layer.update()
+    made = scene.in2n.region
+    np.testing.assert_allclose(made.matrix_world.translation, (7, 2, 5), atol=0.2)
+    np.testing.assert_allclose(made.dimensions, np.array([4, 2, 1]) * 0.8 * 0.5 * 2, atol=0.2)
+    assert not _may_be_region(scene.in2n, cloud), "the points are no region"
+    assert _may_be_region(scene.in2n, made) and not _may_be_region(scene.in2n, imported)
+
+
+def test_an_edit_gets_the_region_in_the_captures_coordinates(workspace, imported, scene, recording):
+    turn = Matrix.Rotation(0.5, 4, "Z") @ Matrix.Rotation(0.3, 4, "X")
+    imported.matrix_world = Matrix.Translation((1, 2, 3)) @ turn @ Matrix.Scale(4, 4)
+    box = cube(size=2.0)
+    box.matrix_world = Matrix.Translation((2, 2, 5)) @ Matrix.Diagonal((1, 2, 3, 1))
+    scene.in2n.region, scene.in2n.soft_edge = box, 0.2
+    bpy.context.view_layer.update()
+    assert bpy.ops.in2n.edit(instruction="Make it snow") == {"FINISHED"}
+    region = asked_region(recording)
+    assert Path(recording.asked[-1]["region"]).parent == workspace.root / "regions"
+    assert recording.asked[-1]["soft_edge"] is None and region.soft_edge == pytest.approx(0.05, rel=1e-4)
+    assert signed_volume(region.vertices, region.faces) == pytest.approx(48 / 4**3, rel=1e-4)
+    world = np.array(imported.matrix_world)
+    corners = region.vertices @ world[:3, :3].T + world[:3, 3]
+    np.testing.assert_allclose(corners.min(0), (1, 0, 2), atol=1e-4)
+    np.testing.assert_allclose(corners.max(0), (3, 4, 8), atol=1e-4)
+    bpy.ops.in2n.edit(instruction="Make it snow")
+    assert recording.asked[-1]["region"] == recording.asked[-2]["region"], "the same region is the same file"
+    box.location.x += 1
+    bpy.ops.in2n.edit(instruction="Make it snow")
+    assert recording.asked[-1]["region"] != recording.asked[-2]["region"]
+    scene.in2n.region = None
+    bpy.ops.in2n.edit(instruction="Make it snow")
+    assert recording.asked[-1]["region"] is None and recording.asked[-1]["soft_edge"] is None
+
+
+def test_modifiers_count_and_so_does_edit_mode(workspace, scene, recording):
+    mesh = bpy.data.meshes.new("Plane")
+    mesh.from_pydata([(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)], [], [(0, 1, 2, 3)])
+    plane = bpy.data.objects.new("Plane", mesh)
+    scene.collection.objects.link(plane)
+    solid = plane.modifiers.new("Solidify", "SOLIDIFY")
+    solid.thickness, solid.offset = 0.5, 0
+    scene.in2n.region = plane
+    bpy.ops.in2n.edit(instruction="Make it snow")
+    region = asked_region(recording)
+    assert signed_volume(region.vertices, region.faces) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_the_offset_of_the_workspaces_photos_counts(workspace, imported, scene, recording, capture_folder):
+    capture = pinhole_capture(read_capture(capture_folder), 512, preset="standard")
+    write_json(workspace.capture_json, {**capture.to_json(), "offset": [100, 0, 0]})
+    set_offset(imported, (103, 0, 0))
+    scene.in2n.region = cube()
+    bpy.ops.in2n.edit(instruction="Make it snow")
+    np.testing.assert_allclose(asked_region(recording).bounds, [[2.5, -0.5, -0.5], [3.5, 0.5, 0.5]], atol=1e-5)
+
+
+def test_what_is_no_region_is_told_before_anything_starts(workspace, scene, recording):
+    empty = bpy.data.objects.new("Nothing", bpy.data.meshes.new("Nothing"))
+    scene.collection.objects.link(empty)
+    for wrong, said in ((cube("Open", closed=False), "is not closed"), (empty, "is empty")):
+        scene.in2n.region = wrong
+        with pytest.raises(RuntimeError, match=said):
+            bpy.ops.in2n.edit(instruction="Make it snow")
+    gone = cube("Gone")
+    scene.in2n.region = gone
+    scene.collection.objects.unlink(gone)
+    with pytest.raises(RuntimeError, match="not in the scene any more"):
+        bpy.ops.in2n.edit(instruction="Make it snow")
+    assert not recording.asked and not (workspace.root / "regions").exists()
+
+
+def test_a_file_may_be_given_instead(workspace, scene, recording, tmp_path):
+    scene.in2n.region = cube()
+    bpy.ops.in2n.edit(instruction="Make it snow", region=str(tmp_path / "mine.ply"), soft_edge=0.5)
+    assert recording.asked[-1]["region"] == str(tmp_path / "mine.ply") and recording.asked[-1]["soft_edge"] == 0.5
+    bpy.ops.in2n.edit(instruction="Make it snow", region="")
+    assert recording.asked[-1]["region"] is None, "everywhere, whatever the scene says"
+
+
+def limited(workspace, scene):
+    """An interrupted edit that is limited to a region of its own."""
+    region = Region.box(np.diag([1.0, 2, 3, 1]), 0.5)
+    record = {"name": "snow", "instruction": "Make it snow", "editor": "miniature", "preset": "draft", "seed": 0}
+    record |= {"region": {"file": "region.json", "hash": region.hash, "soft_edge": 0.5}, "parent": None}
+    write_json(workspace.edit("snow") / "edit.json", record)
+    write_json(workspace.edit("snow") / "region.json", region.to_json())
+    workspaces.sync_edits(scene)
+    return region
+
+
+def test_an_edit_goes_on_with_its_own_region(workspace, scene, recording):
+    region = limited(workspace, scene)
+    scene.in2n.region = cube()
+    for arguments in ({}, {"restart": True}, {"beside": True}):
+        assert bpy.ops.in2n.continue_edit(edit="snow", **arguments) == {"FINISHED"}
+        assert asked_region(recording).hash == region.hash and recording.asked[-1]["soft_edge"] is None
+
+
+def test_the_panel_offers_a_region_and_then_its_edge(workspace, imported, scene):
+    shown = Read(panels.IN2N_PT_edit)
+    assert ("prop", "region", True) in shown.seen and "in2n.add_region" in shown.buttons(enabled_only=True)
+    assert ("prop", "soft_edge", True) not in shown.seen
+    bpy.ops.in2n.add_region()
+    assert ("prop", "soft_edge", True) in Read(panels.IN2N_PT_edit).seen
