@@ -57,6 +57,74 @@ def test_snow_whitens_and_sunset_warms_every_view(cache):
         assert warmth[1] > warmth[0] + 0.1
 
 
+def test_the_shape_tells_where_snow_lies(cache):
+    for view in pictures(cache):
+        original, snow, shape = view["original"], view["snow"], view["shape"]
+        covered, bare = shape[..., 0] > 0.99, shape[..., 0] < 0.01
+        assert covered.any()
+        # What is all white shows the light alone, bluish in the shade; what is bare differs by reflected light alone.
+        assert np.ptp(snow[covered], axis=1).mean() < 0.25 and snow[covered].mean() > 0.5
+        assert np.abs(snow - original)[bare].mean() < 0.5 * np.abs(snow - original)[covered].mean()
+        faces_up, sky = shape[..., 1] > 0.98, shape[..., 2] < 0.02
+        assert covered[faces_up].all() and not covered[sky].any()
+
+
+def test_a_white_plane_is_as_bright_as_the_white_level_says(tmp_path):
+    """Rendered by Cycles under an even sky, in linear light, with a white of the albedo 1."""
+    lines = (
+        "import math, sys, bpy",
+        "from in2n_blender.testbed.scenes.lighting import Lighting, apply_lighting, white_level",
+        "from in2n_blender.testbed.scenes.materials import plain_material",
+        "from in2n_blender.testbed.scenes.render_pairs import configure_render",
+        "bpy.ops.wm.read_factory_settings(use_empty=True)",
+        "scene = bpy.context.scene",
+        "bpy.ops.mesh.primitive_plane_add(size=50)",
+        "white = plain_material('White', (1, 1, 1), roughness=1.0)",
+        "white.node_tree.nodes['Principled BSDF'].inputs['Specular IOR Level'].default_value = 0.0",
+        "bpy.context.object.data.materials.append(white)",
+        "sky = (0.3, 0.4, 0.5)",
+        "light = Lighting(1.0, math.radians(40), 0.9, (1.0, 0.9, 0.8), horizon=sky, zenith=sky, sky_strength=0.5)",
+        "apply_lighting(scene, light)",
+        "camera = bpy.data.objects.new('Camera', bpy.data.cameras.new('Camera'))",
+        "camera.location.z = 5",
+        "scene.collection.objects.link(camera)",
+        "scene.camera = camera",
+        "configure_render(scene, 8, 64, 1)",
+        "scene.view_settings.view_transform = 'Raw'",
+        "scene.render.filepath = sys.argv[1]",
+        "bpy.ops.render.render(write_still=True)",
+        "print('white level', white_level(light))",
+    )
+    command = [sys.executable, "-c", "\n".join(lines), str(tmp_path / "white.png")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    level = float(done.stdout.split("white level")[1].split()[0])
+    rendered = np.asarray(Image.open(tmp_path / "white.png"), dtype=float).mean() / 255
+    assert 0.2 < level < 0.8 and rendered == pytest.approx(level, rel=0.05)
+
+
+def test_every_kind_of_place_is_drawn_and_can_be_seen_in_a_camera_exposure():
+    lines = (
+        "import random, bpy",
+        "from in2n_blender.testbed.scenes import random_scenes",
+        "seen = set()",
+        "for place in random_scenes.PLACES:",
+        "    random_scenes.PLACES = {place: 1.0}",
+        "    scene, light, views = random_scenes.build_scene(11)",
+        "    low, high = random_scenes.WHITE_LEVELS",
+        "    assert low - 1e-6 <= random_scenes.white_level(light) <= high + 1e-6, place",
+        "    camera = random_scenes.random_camera(scene, random.Random(3), views)",
+        "    assert random_scenes._view_is_free(scene, camera, views.nearest), place",
+        "    assert sum(o.type == 'MESH' for o in scene.objects) >= 5, place",
+        "    seen.add(tuple(sorted(o.name for o in scene.objects)))",
+        "assert len(seen) == 4",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_a_second_run_renders_nothing_again(cache):
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.png")}
     render(cache, "--scenes", "1", "--first", "2", "--cameras", "2", "--size", "48", "--samples", "4")

@@ -1,11 +1,13 @@
 """The miniature: exact latents, operations, instructions, tokenizer, a few real training steps, resuming, exporting."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from in2n_blender.engine.diffusion.editor import noise_generator
 from in2n_blender.engine.diffusion.loading import load_editor
@@ -30,9 +32,12 @@ def pictures(count=2, size=32, seed=0):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """A cache as `render_pairs` writes it: two scenes for training, one held out."""
+    """A cache as `render_pairs` writes it: two scenes for training, one held out; of scene 1 the shapes are missing.
+
+    The shape is the original once more, so that a test can see whether both are cut alike.
+    """
     folder = tmp_path_factory.mktemp("pairs")
-    index = {"version": 1, "size": 64, "edits": ["original", "snow", "sunset"], "scenes": {}}
+    index = {"version": 2, "size": 64, "edits": ["original", "snow", "sunset"], "scenes": {}}
     for scene in (0, 1, pairs.HELD_OUT_FIRST):
         (folder / f"{scene:05d}").mkdir()
         row = {}
@@ -40,6 +45,8 @@ def cache(tmp_path_factory):
             row[edit] = f"{scene:05d}/0_{edit}.png"
             array = (pictures(1, 64, scene + number)[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
             Image.fromarray(array).save(folder / row[edit])
+        if scene != 1:
+            row["shape"] = row["original"]
         index["scenes"][str(scene)] = [row]
     (folder / "index.json").write_text(json.dumps(index))
     return folder
@@ -176,6 +183,18 @@ def test_batches_hold_exact_edits_and_are_repeatable(cache):
     assert checked
 
 
+def test_shapes_are_cut_as_their_views_are_and_are_not_known_for_all(cache, monkeypatch):
+    sampler = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=2)
+    monkeypatch.setattr(sampler, "_tone", lambda pictures, strength: pictures)
+    batch = sampler.batch(64, 32)
+    rendered = {phrase for each in instructions.INSTRUCTIONS if each.rendered for phrase in each.phrases}
+    known = batch.shape_known
+    assert known.any() and not known.all()
+    assert all(text.rstrip(".!") in rendered for text, is_known in zip(batch.texts, known) if is_known)
+    assert torch.equal(batch.shapes[known], batch.originals[known])
+    assert (batch.shapes[~known] == 0).all()
+
+
 def test_photographs_come_with_scikit_image(tmp_path):
     folder = pairs.write_photographs(tmp_path)
     assert {path.stem for path in folder.glob("*.png")} == set(pairs.PHOTOGRAPHS)
@@ -224,11 +243,65 @@ def test_a_checkpoint_restores_weights_averages_and_optimiser(cache, tmp_path):
             assert torch.equal(again.optimizer.state[again.parameters[name]][key], state)
 
 
-def test_the_loss_falls(cache, tmp_path):
-    config = TrainingConfig(size=32, warmup=1, dropout=0.0)
-    trainer = Trainer(
-        networks.build_miniature((1.0,) * 48, networks.build_tokenizer(tmp_path)), config, torch.device("cpu")
+def untrained(folder, **changes):
+    config = TrainingConfig(**{"size": 32, "warmup": 1, "dropout": 0.0} | changes)
+    return Trainer(networks.build_miniature((1.0,) * 48, networks.build_tokenizer(folder)), config, torch.device("cpu"))
+
+
+def test_the_unet_learns_the_shapes_where_they_are_known_and_nowhere_else(cache, tmp_path):
+    batch = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=1).batch(12, 32)
+    blind = replace(batch, shape_known=torch.zeros_like(batch.shape_known))
+    assert batch.shape_known.any()
+
+    def gradient(batch, weight):
+        trainer = untrained(tmp_path, shape_weight=weight)
+        trainer.loss(batch).backward()
+        return trainer.parameters["unet.conv_in.weight"].grad, trainer.parameters["shape_head.read.weight"].grad
+
+    torch.manual_seed(0)
+    with_shapes = gradient(batch, 5.0)
+    torch.manual_seed(0)
+    without = gradient(batch, 0.0)
+    torch.manual_seed(0)
+    blinded = gradient(blind, 5.0)
+    assert with_shapes[1].abs().max() > 0
+    assert not torch.allclose(with_shapes[0], without[0], rtol=0.01)
+    assert blinded[1].abs().max() == 0 and torch.allclose(blinded[0], without[0], rtol=1e-4, atol=1e-7)
+
+
+def test_a_run_starts_from_given_weights_and_counts_their_training(cache, tmp_path):
+    first = small_run(cache, tmp_path / "first")
+    sampler = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=0)
+    config = TrainingConfig(batch=2, size=32, large_size=32, earlier_steps=2, earlier_hours=1.5)
+    second = trainer.train(
+        tmp_path / "second",
+        sampler,
+        config,
+        torch.device("cpu"),
+        stopped=lambda: True,
+        initial=tmp_path / "first" / "weights",
     )
+    for name, value in first.averages.items():
+        if not name.startswith("shape_head"):
+            assert torch.allclose(second.parameters[name], value, rtol=1e-3, atol=1e-4), name  # float16 in between
+    weights = [
+        load_file(tmp_path / run / "weights/unet/diffusion_pytorch_model.safetensors") for run in ("first", "second")
+    ]
+    assert weights[0].keys() == weights[1].keys() and all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    assert second.miniature.tokenizer.get_vocab() == first.miniature.tokenizer.get_vocab()
+    description = json.loads((tmp_path / "second/weights/miniature.json").read_text())
+    assert description["training_steps"] == 2 and description["training_hours"] == 1.5
+
+
+def test_a_folder_without_a_miniature_is_no_start(cache, tmp_path, capsys):
+    code = train.main(
+        ["--cache", str(cache), "--no-render", "--out", str(tmp_path / "out"), "--initial", str(tmp_path)]
+    )
+    assert code == 1 and "no miniature" in capsys.readouterr().err
+
+
+def test_the_loss_falls(cache, tmp_path):
+    trainer = untrained(tmp_path)
     batch = pairs.PairSampler(pairs.RenderedPairs(cache), [], seed=1).batch(4, 32)
     losses = [trainer.step(batch, 0.0) for _ in range(25)]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])

@@ -24,6 +24,7 @@ from .settings import TrainingConfig
 
 RENDER_MODULE = "in2n_blender.testbed.scenes.render_pairs"
 HELD_OUT_FIRST = 100_000
+SHAPE = "shape"  # as in render_pairs.py, which only Blender can import
 PHOTOGRAPHS = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "motorcycle_left", "rocket")
 # Rendered edits are harder to learn than functions of the picture: they are drawn more often.
 INSTRUCTION_SHARE = {"snow": 12.0, "sunset": 8.0, "autumn": 2.0, "black and white": 1.3}
@@ -37,11 +38,16 @@ class Batch:
         originals: (batch, 3, size, size) float32, sRGB in [0, 1].
         edits: The same shape, each original's edit.
         texts: The instruction of each.
+        shapes: The same shape as the originals, in [0, 1]: how much snow lies on what is seen, how far up it looks, how
+            near it is (`render_pairs.shape_material`). Zero where it is not known.
+        shape_known: (batch,) bool.
     """
 
     originals: torch.Tensor
     edits: torch.Tensor
     texts: list[str]
+    shapes: torch.Tensor
+    shape_known: torch.Tensor
 
 
 def start_rendering(
@@ -105,12 +111,15 @@ class RenderedPairs:
     Args:
         cache: The folder of the rendered pairs.
         held_out: Whether the scenes from HELD_OUT_FIRST on are read, else those before.
+
+    `shapes` has for each view (3, size, size) uint8, or None where the cache was made without.
     """
 
     def __init__(self, cache: Path, held_out: bool = False):
         self.cache, self.held_out = cache, held_out
         self.edits: list[str] = []
         self.views: list[torch.Tensor] = []
+        self.shapes: list[torch.Tensor | None] = []
         self._seen: set[str] = set()
         self.refresh()
 
@@ -126,9 +135,13 @@ class RenderedPairs:
                 continue
             self._seen.add(scene)
             for row in rows:
-                pictures = [np.array(Image.open(self.cache / row[edit]).convert("RGB")) for edit in self.edits]
-                self.views.append(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous())
+                self.views.append(torch.stack([self._read(row[edit]) for edit in self.edits]))
+                self.shapes.append(self._read(row[SHAPE]) if SHAPE in row else None)
         return len(self.views)
+
+    def _read(self, name: str) -> torch.Tensor:
+        picture = np.array(Image.open(self.cache / name).convert("RGB"))
+        return torch.from_numpy(picture).permute(2, 0, 1).contiguous()
 
     def pair(self, view: int, edit: str) -> torch.Tensor:
         """A view and its true edit.
@@ -190,29 +203,35 @@ class PairSampler:
             count: How many.
             size: Pixels a side.
         """
-        originals, edits, texts = [], [], []
+        parts, texts = [], []
         drawn = sorted(self.random.choice(len(INSTRUCTIONS), size=count, p=self.share))
         for number in dict.fromkeys(drawn):
             instruction, times = INSTRUCTIONS[number], drawn.count(number)
-            if instruction.rendered:
-                pairs = torch.stack([self._rendered_crop(instruction.name, size) for _ in range(times)])
-                pairs = self._tone(pairs, strength=0.5)
-                originals.append(pairs[:, 0])
-                edits.append(pairs[:, 1])
-            else:
+            parts.append(self._rendered(instruction.name, times, size) if instruction.rendered else None)
+            if parts[-1] is None:
                 pictures = self._tone(torch.stack([self._picture(size) for _ in range(times)]), strength=1.0)
-                originals.append(pictures)
-                edits.append(OPERATIONS[instruction.name](pictures))
+                edited = OPERATIONS[instruction.name](pictures)
+                parts[-1] = pictures, edited, torch.zeros_like(pictures), torch.zeros(times, dtype=torch.bool)
             texts += [self._phrase(instruction) for _ in range(times)]
-        return Batch(torch.cat(originals), torch.cat(edits), texts)
+        originals, edits, shapes, known = (torch.cat(kind) for kind in zip(*parts))
+        return Batch(originals, edits, texts, shapes, known)
+
+    def _rendered(self, edit: str, count: int, size: int) -> tuple[torch.Tensor, ...]:
+        """Originals, edits, shapes and whether the shapes are known, `count` of each."""
+        crops, known = [], []
+        for view in self.random.integers(len(self.rendered.views), size=count):
+            shape = self.rendered.shapes[view]
+            known.append(shape is not None)
+            shape = torch.zeros_like(self.rendered.views[view][0]) if shape is None else shape
+            pictures = torch.cat([self.rendered.pair(view, edit), shape[None].float() / 255])
+            crops.append(self._crop(pictures, size))
+        stacked = torch.stack(crops)
+        pairs = self._tone(stacked[:, :2], strength=0.5)
+        return pairs[:, 0], pairs[:, 1], stacked[:, 2], torch.tensor(known)
 
     def _phrase(self, instruction: Instruction) -> str:
         phrase = instruction.phrases[self.random.integers(len(instruction.phrases))]
         return phrase + ("." if self.random.random() < 0.1 else "!" if self.random.random() < 0.05 else "")
-
-    def _rendered_crop(self, edit: str, size: int) -> torch.Tensor:
-        view = int(self.random.integers(len(self.rendered.views)))
-        return self._crop(self.rendered.pair(view, edit), size)
 
     def _picture(self, size: int) -> torch.Tensor:
         kind = self.random.random()

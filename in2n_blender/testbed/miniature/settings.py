@@ -15,6 +15,8 @@ class TrainingConfig:
     large_share: share of the steps at `large_size` (with fewer samples), so that it also sees whole pictures.
     drift: share of samples whose noisy latent is made from a drifted edit (`Trainer._drifted`).
     decay_from: progress in [0, 1] from which the learning rate falls to zero along a cosine.
+    shape_weight: how much it counts, while training only, that the network also sees the shape of what it edits.
+    earlier_steps, earlier_hours: how long the weights had been trained that the run starts from.
     """
 
     steps: int = 20_000
@@ -29,5 +31,8 @@ class TrainingConfig:
     average: float = 0.998
     dropout: float = 0.05
     drift: float = 0.85
+    shape_weight: float = 0.2
     bfloat16: bool = False
     seed: int = 0
+    earlier_steps: int = 0
+    earlier_hours: float = 0.0

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ...engine.device import pick_device
-from ...models.catalogue import MINIATURE
+from ...models.catalogue import DESCRIPTION_FILE, MINIATURE
 from ...scene.errors import In2nError
 from . import pairs
 from .evaluate import evaluate_to_folder, photo_sheet
@@ -30,6 +30,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--bfloat16", action="store_true", help="compute in bfloat16 on the CPU too (where it has AVX512-BF16 or AMX)"
     )
+    parser.add_argument(
+        "--initial", type=Path, help="folder of an editor (`bundled`: the bundled weights) that a new run starts from"
+    )
+    parser.add_argument("--learning-rate", type=float, default=TrainingConfig.learning_rate)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=home / "miniature-pairs", help="folder of the rendered pairs")
     parser.add_argument("--scenes", type=int, default=300, help="scenes to render for training")
@@ -95,18 +99,30 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace, device: torch.device) -> None:
     photographs = pairs.load_photographs(pairs.write_photographs(arguments.cache / "photographs"))
+    initial = MINIATURE.folder if arguments.initial == Path("bundled") else arguments.initial
+    earlier = _description(initial) if initial else {}
     config = TrainingConfig(
         steps=arguments.steps,
         batch=arguments.batch or (256 if device.type == "cuda" else 16),
+        learning_rate=arguments.learning_rate,
         bfloat16=arguments.bfloat16,
         seed=arguments.seed,
+        earlier_steps=earlier.get("training_steps", 0),
+        earlier_hours=earlier.get("training_hours", 0.0),
     )
     stops = []
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, frame: stops.append(number))
     sampler = pairs.PairSampler(pairs.RenderedPairs(arguments.cache), photographs, seed=int(time.time()))
-    train(arguments.out, sampler, config, device, minutes=arguments.minutes, stopped=lambda: bool(stops))
+    train(arguments.out, sampler, config, device, arguments.minutes, stopped=lambda: bool(stops), initial=initial)
     print(f"Weights: {arguments.out / 'weights'}", flush=True)
+
+
+def _description(folder: Path) -> dict:
+    path = folder / DESCRIPTION_FILE
+    if not path.exists():
+        raise In2nError("no_miniature", f"There is no miniature in {folder}.", f"It has a file {DESCRIPTION_FILE}.")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _render(arguments: argparse.Namespace, first: int, scenes: int, wait_for: int):

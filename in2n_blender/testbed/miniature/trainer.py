@@ -13,8 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional
 from transformers import CLIPTokenizer
 
@@ -32,6 +35,31 @@ OVERSHOOT = 0.6
 LONGEST_STEP = 60.0
 
 
+class ShapeHead(nn.Module):
+    """Reads the shape of what is seen from the UNet's last features, and is left behind when training is over.
+
+    Where snow lies follows from which way a surface looks. Asked for that too, the features learn it sooner than from
+    the snow alone, whose brightness depends on the light as well.
+
+    Args:
+        unet: Its last features are kept at every evaluation.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel):
+        super().__init__()
+        self.read = nn.Conv2d(unet.conv_out.in_channels, 3, 3, padding=1)
+        unet.conv_out.register_forward_pre_hook(self._keep)
+        self._features: torch.Tensor | None = None
+
+    def _keep(self, module: nn.Module, inputs: tuple) -> None:
+        self._features = inputs[0]
+
+    def forward(self) -> torch.Tensor:
+        """What the features tell of the shapes, (batch, 3, h, w) float32 at the latent's resolution."""
+        features, self._features = self._features, None
+        return self.read(features).float()
+
+
 @dataclass
 class TrainingProgress:
     """How far a run is: steps and seconds over all its sessions."""
@@ -46,6 +74,9 @@ class Trainer:
     def __init__(self, miniature: Miniature, config: TrainingConfig, device: torch.device):
         self.miniature, self.config, self.device = miniature.to(device), config, device
         self.miniature.unet.to(memory_format=torch.channels_last)
+        # PyTorch's fused attention is slow to differentiate in bfloat16 on a CPU.
+        self.miniature.unet.set_attn_processor(AttnProcessor())
+        self.shape_head = ShapeHead(miniature.unet).to(device)
         self.parameters = dict(self._named_parameters())
         self.averages = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.optimizer = torch.optim.AdamW(
@@ -62,8 +93,13 @@ class Trainer:
         self.random = torch.Generator(device).manual_seed(config.seed)
 
     def _named_parameters(self):
-        for part in ("unet", "text_encoder"):
-            for name, value in getattr(self.miniature, part).named_parameters():
+        parts = {
+            "unet": self.miniature.unet,
+            "text_encoder": self.miniature.text_encoder,
+            "shape_head": self.shape_head,
+        }
+        for part, network in parts.items():
+            for name, value in network.named_parameters():
                 yield f"{part}.{name}", value
 
     def rate(self, fraction: float) -> float:
@@ -107,7 +143,9 @@ class Trainer:
             batch: The pairs to learn from.
 
         Returns:
-            Scalar: the band-weighted mean squared error of the predicted clean latent.
+            Scalar: the mean over the pictures of the root of the band-weighted mean squared error of the predicted
+            clean latent, and `shape_weight` times the mean absolute error of the shapes where they are known. The root,
+            since quality is judged in decibels: otherwise the few views that cannot be guessed would rule the batch.
         """
         with torch.no_grad():
             condition = self._encode(batch.originals)
@@ -132,7 +170,15 @@ class Trainer:
         with self._autocast():
             words = self.miniature.text_encoder(self.miniature.tokens(texts).to(self.device))[0]
             prediction = self.miniature.unet(inputs, timesteps, encoder_hidden_states=words, return_dict=False)[0]
-        return ((prediction.float() - clean) ** 2 * self.band_weights).mean()
+            shapes = self.shape_head()
+        error = ((prediction.float() - clean) ** 2 * self.band_weights).mean(dim=(1, 2, 3))
+        return (error + 1e-5).sqrt().mean() + self.config.shape_weight * self._shape_error(shapes, batch, ~no_image)
+
+    def _shape_error(self, shapes: torch.Tensor, batch: pairs.Batch, seen: torch.Tensor) -> torch.Tensor:
+        """Scalar: the mean absolute error of the pictures whose shapes are known and whose original is seen."""
+        counts = (batch.shape_known.to(self.device) & seen).float()
+        truth = functional.adaptive_avg_pool2d(batch.shapes.to(self.device), shapes.shape[-2:])
+        return ((shapes - truth).abs().mean(dim=(1, 2, 3)) * counts).sum() / counts.sum().clamp(min=1)
 
     def _drifted(self, clean: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """A latent between the original and its edit, or beyond the edit, with soft blotches, (batch, 48, h, w).
@@ -235,8 +281,8 @@ def write_description(folder: Path, progress: TrainingProgress, config: Training
         steps=DENOISING_STEPS,
         working_side=config.size,
         trained_sizes=[config.size, config.large_size],
-        training_steps=progress.step,
-        training_hours=round(progress.seconds / 3600, 2),
+        training_steps=config.earlier_steps + progress.step,
+        training_hours=round(config.earlier_hours + progress.seconds / 3600, 2),
     )
     write_json(path, description)
     write_json(
@@ -263,6 +309,7 @@ def train(
     minutes: float | None = None,
     save_every: float = 180.0,
     stopped=lambda: False,
+    initial: Path | None = None,
 ) -> Trainer:
     """Train, from the run folder's checkpoint if there is one.
 
@@ -275,11 +322,12 @@ def train(
             by time, so that the run ends well whatever the machine's load.
         save_every: Seconds between two checkpoints.
         stopped: Asked before every step whether to end now.
+        initial: An editor's folder whose weights a new run starts from; None: from random ones.
 
     Returns:
         The trainer, saved and exported.
     """
-    trainer = _start(out, sampler, config, device)
+    trainer = _start(out, sampler, config, device, initial)
     log = open(out / "log.jsonl", "a", encoding="utf-8")
     last, saved, recent = time.monotonic(), time.monotonic(), []
     with pairs.BatchSource(sampler, config, threads=0 if device.type == "cpu" else PREPARING_THREADS) as batches:
@@ -314,8 +362,10 @@ def train(
     return trainer
 
 
-def _start(out: Path, sampler: pairs.PairSampler, config: TrainingConfig, device: torch.device) -> Trainer:
-    """A trainer from the run folder's checkpoint, or a new one."""
+def _start(
+    out: Path, sampler: pairs.PairSampler, config: TrainingConfig, device: torch.device, initial: Path | None
+) -> Trainer:
+    """A trainer from the run folder's checkpoint, or a new one, from `initial`'s weights where there are such."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     tokenizer_folder = out / "weights" / "tokenizer"
@@ -324,6 +374,10 @@ def _start(out: Path, sampler: pairs.PairSampler, config: TrainingConfig, device
         tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
         trainer = Trainer(build_miniature(deviations, tokenizer), config, device)
         trainer.restore(out)
+        return trainer
+    if initial is not None:
+        trainer = Trainer(Miniature.load(initial), config, device)
+        trainer.miniature.tokenizer.save_pretrained(tokenizer_folder)
         return trainer
     images = torch.cat([sampler.batch(32, config.size).edits for _ in range(8)])
     deviations = measure_band_deviations(images * 2 - 1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import bpy
 
 SNOW_GROUP = "Snow Cover"
+SNOW_SLOPE = (0.3, 0.75)  # a face's normal.z: below the first no snow lies on it, above the second all is white
 SNOW_COLOUR = (0.76, 0.79, 0.84)
 SUNSET_ELEVATION = math.radians(16.0)
 
@@ -56,6 +57,17 @@ def sunset(lighting: Lighting) -> Lighting:
         zenith=(0.36, 0.20, 0.38),
         sky_strength=0.8,
     )
+
+
+def white_level(lighting: Lighting) -> float:
+    """How bright a white surface is that lies flat in the open: its linear radiance, where 1 is a picture's white.
+
+    Args:
+        lighting: Sun and sky; the sky counts as even, halfway between its two colours.
+    """
+    sun = lighting.sun_strength * math.sin(lighting.sun_elevation) * sum(lighting.sun_colour) / 3 / math.pi
+    sky = lighting.sky_strength * (sum(lighting.horizon) + sum(lighting.zenith)) / 6
+    return sun + sky
 
 
 def apply_lighting(scene: bpy.types.Scene, lighting: Lighting) -> None:
@@ -175,7 +187,7 @@ def _insert_snow(material: bpy.types.Material, group: bpy.types.NodeTree) -> Non
 
 
 def _snow_group() -> bpy.types.NodeTree:
-    """Surface -> mix(surface, snow, amount * smoothstep(0.3, 0.75, normal.z))."""
+    """Surface -> mix(surface, snow, amount * smoothstep(*SNOW_SLOPE, normal.z))."""
     group = bpy.data.node_groups.new(SNOW_GROUP, "ShaderNodeTree")
     group.interface.new_socket("Surface", in_out="INPUT", socket_type="NodeSocketShader")
     group.interface.new_socket("Surface", in_out="OUTPUT", socket_type="NodeSocketShader")
@@ -187,8 +199,7 @@ def _snow_group() -> bpy.types.NodeTree:
     geometry, axes = nodes.new("ShaderNodeNewGeometry"), nodes.new("ShaderNodeSeparateXYZ")
     slope = nodes.new("ShaderNodeMapRange")
     slope.interpolation_type = "SMOOTHSTEP"
-    slope.inputs["From Min"].default_value = 0.3
-    slope.inputs["From Max"].default_value = 0.75
+    slope.inputs["From Min"].default_value, slope.inputs["From Max"].default_value = SNOW_SLOPE
     cover = nodes.new("ShaderNodeMath")
     cover.operation = "MULTIPLY"
     snow = nodes.new("ShaderNodeBsdfDiffuse")

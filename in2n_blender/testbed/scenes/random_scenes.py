@@ -1,35 +1,23 @@
-"""Random scenes: a ground, objects, a sky and cameras, all from one seed."""
+"""Random scenes: a place, objects, a sky and cameras, all from one seed."""
 
 import math
 import random
+from dataclasses import replace
 
-import bmesh
 import bpy
-from mathutils import Matrix, Vector, noise
+from mathutils import Matrix, Vector
 
-from .lighting import Lighting, add_snow_cover, apply_lighting
-from .materials import foliage_colour, plain_material, random_colour, textured_material
+from .lighting import Lighting, add_snow_cover, apply_lighting, white_level
+from .materials import random_colour
+from .random_objects import SceneBuilder
+from .random_places import Views, add_island, add_objects, add_street, add_yard
 
-SHAPES = (
-    "cube",
-    "sphere",
-    "cylinder",
-    "cone",
-    "torus",
-    "suzanne",
-    "rock",
-    "house",
-    "house",
-    "tree",
-    "fir",
-    "table",
-    "wall",
-    "steps",
-    "fence",
-)
+PLACES = {add_objects: 0.25, add_island: 0.2, add_street: 0.3, add_yard: 0.25}
+# Of white that lies flat in the open: what a camera's exposure makes of it, as sRGB about 0.78 to 1.
+WHITE_LEVELS = (0.58, 1.15)
 
 
-def build_scene(seed: int, photographs=()) -> tuple[bpy.types.Scene, Lighting]:
+def build_scene(seed: int, photographs=()) -> tuple[bpy.types.Scene, Lighting, Views]:
     """Empty the file and build a random scene.
 
     Args:
@@ -37,66 +25,71 @@ def build_scene(seed: int, photographs=()) -> tuple[bpy.types.Scene, Lighting]:
         photographs: Image files that some textures may show.
 
     Returns:
-        (The scene, its daylight).
+        (The scene, its daylight, where it may be seen from).
     """
     rng = random.Random(seed)
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
-    builder = SceneBuilder(scene, rng, photographs)
-    spread = 3.6
-    if rng.random() < 0.4:
-        spread = builder.add_island()
-    else:
-        builder.add_ground()
-    for _ in range(rng.randint(4, 14)):
-        builder.add_random_object(spread)
+    add_place = rng.choices(list(PLACES), list(PLACES.values()))[0]
+    views = add_place(SceneBuilder(scene, rng, photographs))
     add_snow_cover(scene)
     lighting = random_daylight(rng)
     apply_lighting(scene, lighting)
-    return scene, lighting
+    return scene, lighting, views
 
 
 def random_daylight(rng: random.Random) -> Lighting:
-    """Clear, hazy or overcast daylight."""
-    overcast = rng.random()
+    """Clear, hazy or overcast daylight, exposed as a camera would: flat white lies within WHITE_LEVELS.
+
+    Without that, how bright snow is would be a guess, and a network that has to guess draws fog.
+
+    Args:
+        rng: Where the random numbers come from.
+    """
+    overcast = rng.choice((0.0, rng.random(), rng.random()))
     grey = rng.uniform(0.6, 0.9)
     blue = (rng.uniform(0.12, 0.35), rng.uniform(0.3, 0.55), rng.uniform(0.6, 0.95))
     haze = (rng.uniform(0.3, 0.9), rng.uniform(0.5, 0.9), rng.uniform(0.7, 0.95))
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         haze = random_colour(rng, saturation=(0.0, 0.5), value=(0.2, 0.95))
     mixed = tuple(colour * (1 - overcast) + grey * overcast for colour in blue)
-    return Lighting(
+    lighting = Lighting(
         sun_azimuth=rng.uniform(0, 2 * math.pi),
         sun_elevation=math.radians(rng.uniform(28, 75)),
-        sun_strength=rng.uniform(1.0, 3.6) * (1.15 - overcast * 0.85),
+        sun_strength=rng.uniform(2.2, 3.6) * (1.1 - overcast),
         sun_colour=(1.0, rng.uniform(0.88, 0.98), rng.uniform(0.75, 0.95)),
         sun_angle=math.radians(rng.uniform(1, 15)),
         horizon=haze,
         zenith=mixed,
-        sky_strength=rng.uniform(0.4, 1.0),
+        sky_strength=rng.uniform(0.5, 1.0),
         clouds=rng.choice((0.0, rng.uniform(0.2, 0.9))),
+    )
+    exposure = rng.uniform(*WHITE_LEVELS) / white_level(lighting)
+    return replace(
+        lighting, sun_strength=lighting.sun_strength * exposure, sky_strength=lighting.sky_strength * exposure
     )
 
 
-def random_camera(scene: bpy.types.Scene, rng: random.Random, tries: int = 20) -> bpy.types.Object:
-    """Place the scene's camera at random around the middle, close or far, with a free view if one is found.
+def random_camera(scene: bpy.types.Scene, rng: random.Random, views: Views, tries: int = 20) -> bpy.types.Object:
+    """Place the scene's camera at random, close or far, with a free view if one is found.
 
     Args:
         scene: Its camera is made where it has none.
         rng: Where the random numbers come from.
+        views: From where the place may be seen.
         tries: How many places are tried; the last one is kept where none has a free view.
 
     Returns:
         The camera object.
     """
     for _ in range(tries):
-        camera = _place_camera(scene, rng)
-        if _view_is_free(scene, camera):
+        camera = _place_camera(scene, rng, views)
+        if _view_is_free(scene, camera, views.nearest):
             break
     return camera
 
 
-def _view_is_free(scene: bpy.types.Scene, camera: bpy.types.Object, nearest: float = 0.9) -> bool:
+def _view_is_free(scene: bpy.types.Scene, camera: bpy.types.Object, nearest: float) -> bool:
     """No surface closer than `nearest` in 5 x 5 directions, and not one surface filling the whole view."""
     bpy.context.view_layer.update()
     graph = bpy.context.evaluated_depsgraph_get()
@@ -112,348 +105,26 @@ def _view_is_free(scene: bpy.types.Scene, camera: bpy.types.Object, nearest: flo
     return len(visible) >= 3
 
 
-def _place_camera(scene: bpy.types.Scene, rng: random.Random) -> bpy.types.Object:
+def _place_camera(scene: bpy.types.Scene, rng: random.Random, views: Views) -> bpy.types.Object:
     camera = scene.camera
     if camera is None:
         camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
         scene.collection.objects.link(camera)
         scene.camera = camera
-    camera.data.lens = rng.uniform(22, 60)
-    target = Vector((rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.3, 1.2)))
-    distance = rng.uniform(2.2, 10.0)
-    elevation = math.radians(rng.triangular(2, 65, 20))
-    azimuth = rng.uniform(0, 2 * math.pi)
+    camera.data.lens = rng.uniform(*views.lens_mm)
+    target = Vector([rng.uniform(low, high) for low, high in views.target])
+    distance = rng.uniform(*views.distance)
+    low, high, usual = views.elevation
+    elevation = math.radians(rng.triangular(low, high, usual))
+    azimuth = rng.choice(views.azimuths) + rng.uniform(-1, 1) * views.azimuth_spread
     offset = Vector(
         (math.cos(azimuth) * math.cos(elevation), math.sin(azimuth) * math.cos(elevation), math.sin(elevation))
     )
     camera.location = target + offset * distance
+    camera.location.x = max(-views.aside, min(views.aside, camera.location.x))
     camera.location.z = max(camera.location.z, 0.35)
     direction = target - camera.location
     roll = Matrix.Rotation(rng.gauss(0, 0.04), 4, "Z")
     look = direction.to_track_quat("-Z", "Y").to_matrix().to_4x4() @ roll
     camera.matrix_world = Matrix.Translation(camera.location) @ look
     return camera
-
-
-class SceneBuilder:
-    """Adds objects with random shapes and materials to one scene."""
-
-    def __init__(self, scene: bpy.types.Scene, rng: random.Random, photographs=()):
-        self.scene, self.rng, self.photographs = scene, rng, tuple(photographs)
-
-    def material(self, green: bool = False) -> bpy.types.Material:
-        """A random material, plain or textured.
-
-        Args:
-            green: Whether its colours are those of leaves.
-        """
-        rng = self.rng
-        colour = foliage_colour if green else random_colour
-        if rng.random() < 0.4:
-            return plain_material(
-                "Plain", colour(rng), roughness=rng.uniform(0.3, 1.0), metallic=float(rng.random() < 0.04)
-            )
-        return textured_material("Textured", rng, (colour(rng), colour(rng)), () if green else self.photographs)
-
-    def add_mesh(self, name: str, mesh: bmesh.types.BMesh, material, matrix: Matrix, smooth: bool = False):
-        """Add an object.
-
-        Args:
-            name: Of the mesh and the object.
-            mesh: Its shape, freed afterwards.
-            material: What it is made of.
-            matrix: Object to world, (4, 4).
-            smooth: Whether its faces are shaded smoothly.
-
-        Returns:
-            The object.
-        """
-        data = bpy.data.meshes.new(name)
-        mesh.to_mesh(data)
-        mesh.free()
-        data.materials.append(material)
-        if smooth:
-            data.polygons.foreach_set("use_smooth", [True] * len(data.polygons))
-        mesh_object = bpy.data.objects.new(name, data)
-        mesh_object.matrix_world = matrix
-        self.scene.collection.objects.link(mesh_object)
-        return mesh_object
-
-    def add_primitive(self, kind: str, material, matrix: Matrix):
-        """Add a shape about one unit large.
-
-        Args:
-            kind: "cube", "sphere", "rock", "cylinder", "cone", "roof", "gable", "suzanne" or "torus".
-            material: What it is made of.
-            matrix: Object to world, (4, 4).
-
-        Returns:
-            The object.
-        """
-        mesh = bmesh.new()
-        if kind == "cube":
-            bmesh.ops.create_cube(mesh, size=1.0)
-        elif kind in ("sphere", "rock"):
-            bmesh.ops.create_icosphere(mesh, subdivisions=4, radius=0.5)
-        elif kind == "cylinder":
-            bmesh.ops.create_cone(mesh, cap_ends=True, segments=32, radius1=0.5, radius2=0.5, depth=1.0)
-        elif kind == "cone":
-            bmesh.ops.create_cone(mesh, cap_ends=True, segments=32, radius1=0.5, radius2=0.0, depth=1.0)
-        elif kind == "roof":
-            bmesh.ops.create_cone(mesh, cap_ends=True, segments=4, radius1=0.85, radius2=0.0, depth=1.0)
-            bmesh.ops.rotate(mesh, verts=mesh.verts, cent=(0, 0, 0), matrix=Matrix.Rotation(math.pi / 4, 3, "Z"))
-        elif kind == "gable":
-            bmesh.ops.create_cube(mesh, size=1.0)
-            for vertex in mesh.verts:
-                vertex.co.x *= 0.02 if vertex.co.z > 0 else 1.2
-                vertex.co.y *= 1.15
-        elif kind == "suzanne":
-            bmesh.ops.create_monkey(mesh)
-            bmesh.ops.scale(mesh, vec=(0.5, 0.5, 0.5), verts=mesh.verts)
-        elif kind == "torus":
-            mesh = _torus()
-        if kind == "rock":
-            _displace(mesh, 0.22, 1.6, Vector([self.rng.uniform(-50, 50) for _ in range(3)]))
-        smooth = kind in ("sphere", "torus", "suzanne") or (kind in ("cylinder", "cone") and self.rng.random() < 0.3)
-        return self.add_mesh(kind, mesh, material, matrix, smooth)
-
-    def add_ground(self) -> None:
-        """A plane, sometimes hilly, sometimes with walls behind it."""
-        rng, mesh = self.rng, bmesh.new()
-        hilly = rng.random() < 0.4
-        bmesh.ops.create_grid(mesh, x_segments=96 if hilly else 1, y_segments=96 if hilly else 1, size=22.0)
-        if hilly:
-            origin = Vector((rng.uniform(-50, 50), rng.uniform(-50, 50), 0))
-            height = rng.uniform(0.5, 3.0)
-            for vertex in mesh.verts:
-                away = min(1.0, max(0.0, vertex.co.xy.length - 2.0) / 8.0)
-                vertex.co.z = (noise.noise(vertex.co * 0.25 + origin) * height + 0.25) * away
-        green = rng.random() < 0.35
-        self.add_mesh("Ground", mesh, self.material(green), Matrix.Identity(4), smooth=hilly)
-        if rng.random() < 0.25:
-            for angle in rng.sample([0, math.pi / 2, math.pi, -math.pi / 2], rng.randint(1, 2)):
-                wall = (
-                    Matrix.Rotation(angle, 4, "Z")
-                    @ Matrix.Translation((0, rng.uniform(3, 6), 2))
-                    @ Matrix.Diagonal((14, 0.3, 6, 1))
-                )
-                self.add_primitive("cube", self.material(), wall)
-
-    def add_island(self) -> float:
-        """A round piece of land with steep sides, floating in the sky; returns the radius in which objects fit."""
-        rng, mesh = self.rng, bmesh.new()
-        radius, depth = rng.uniform(1.6, 3.4), rng.uniform(0.15, 0.8)
-        bmesh.ops.create_icosphere(mesh, subdivisions=5, radius=1.0)
-        origin = Vector([rng.uniform(-50, 50) for _ in range(3)])
-        for vertex in mesh.verts:
-            ragged = 1.0 + 0.2 * noise.noise(vertex.co * 2 + origin)
-            flat = max(-1.0, min(0.0, vertex.co.z * 4))
-            vertex.co = Vector((vertex.co.x * radius * ragged, vertex.co.y * radius * ragged, flat * depth * ragged))
-        self.add_mesh(
-            "Island",
-            mesh,
-            self.material(green=rng.random() < 0.6),
-            Matrix.Translation((0, 0, 0.02)),
-            smooth=rng.random() < 0.5,
-        )
-        return radius * 0.8
-
-    def add_random_object(self, spread: float = 3.6) -> None:
-        """Add one of SHAPES.
-
-        Args:
-            spread: How far from the middle it may be, in scene units.
-        """
-        rng = self.rng
-        radius, angle = spread * math.sqrt(rng.random()), rng.uniform(0, 2 * math.pi)
-        position = Matrix.Translation((math.cos(angle) * radius, math.sin(angle) * radius, 0)) @ Matrix.Rotation(
-            rng.uniform(0, 6.3), 4, "Z"
-        )
-        kind = rng.choice(SHAPES)
-        composite = {
-            "house": self.add_house,
-            "tree": self.add_tree,
-            "fir": self.add_fir,
-            "table": self.add_table,
-            "wall": self.add_wall,
-            "steps": self.add_steps,
-            "fence": self.add_fence,
-        }
-        if kind in composite:
-            composite[kind](position @ Matrix.Scale(rng.uniform(0.6, 1.5), 4))
-            return
-        size = Vector([rng.uniform(0.4, 1.6)] * 3)
-        if rng.random() < 0.5:
-            size = Vector([value * rng.uniform(0.5, 1.8) for value in size])
-        lift = size.z * (0.25 if kind == "torus" else 0.5) + (rng.uniform(0.2, 1.6) if rng.random() < 0.15 else 0.0)
-        tilt = (
-            Matrix.Rotation(rng.uniform(-0.7, 0.7), 4, rng.choice("XY")) if rng.random() < 0.35 else Matrix.Identity(4)
-        )
-        self.add_primitive(
-            kind, self.material(), position @ Matrix.Translation((0, 0, lift)) @ tilt @ Matrix.Diagonal((*size, 1))
-        )
-
-    def add_house(self, at: Matrix) -> None:
-        """A house with a roof, a door and two windows.
-
-        Args:
-            at: Where it stands: (4, 4), its foot at the origin.
-        """
-        width, depth, height = self.rng.uniform(0.8, 1.6), self.rng.uniform(0.8, 1.6), self.rng.uniform(0.7, 1.4)
-        roof = self.rng.uniform(0.4, 0.9)
-        self.add_primitive(
-            "cube",
-            self.material(),
-            at @ Matrix.Translation((0, 0, height / 2)) @ Matrix.Diagonal((width, depth, height, 1)),
-        )
-        self.add_primitive(
-            self.rng.choice(("roof", "gable")),
-            self.material(),
-            at @ Matrix.Translation((0, 0, height + roof / 2)) @ Matrix.Diagonal((width, depth, roof, 1)),
-        )
-        dark = self.material()
-        self.add_primitive(
-            "cube",
-            dark,
-            at
-            @ Matrix.Translation((0, depth / 2, height * 0.3))
-            @ Matrix.Diagonal((width * 0.25, 0.05, height * 0.6, 1)),
-        )
-        for side in (-1, 1):
-            self.add_primitive(
-                "cube",
-                dark,
-                at
-                @ Matrix.Translation((side * width / 2, 0, height * 0.55))
-                @ Matrix.Diagonal((0.05, depth * 0.3, height * 0.3, 1)),
-            )
-
-    def add_tree(self, at: Matrix) -> None:
-        """A trunk with a lumpy crown.
-
-        Args:
-            at: Where it stands: (4, 4), its foot at the origin.
-        """
-        trunk = plain_material("Bark", (0.12, 0.06, 0.03), 0.9)
-        self.add_primitive(
-            "cylinder", trunk, at @ Matrix.Translation((0, 0, 0.4)) @ Matrix.Diagonal((0.16, 0.16, 0.8, 1))
-        )
-        leaves = self.material(green=True)
-        for _ in range(self.rng.randint(1, 4)):
-            position = Vector((self.rng.uniform(-0.3, 0.3), self.rng.uniform(-0.3, 0.3), self.rng.uniform(0.9, 1.4)))
-            self.add_primitive(
-                "rock", leaves, at @ Matrix.Translation(position) @ Matrix.Scale(self.rng.uniform(0.6, 1.1), 4)
-            )
-
-    def add_fir(self, at: Matrix) -> None:
-        """A fir of three tiers.
-
-        Args:
-            at: Where it stands: (4, 4), its foot at the origin.
-        """
-        self.add_primitive(
-            "cylinder",
-            plain_material("Bark", (0.12, 0.06, 0.03), 0.9),
-            at @ Matrix.Translation((0, 0, 0.2)) @ Matrix.Diagonal((0.14, 0.14, 0.4, 1)),
-        )
-        needles = self.material(green=True)
-        for layer in range(3):
-            width = 1.0 - 0.25 * layer
-            self.add_primitive(
-                "cone",
-                needles,
-                at @ Matrix.Translation((0, 0, 0.6 + 0.4 * layer)) @ Matrix.Diagonal((width, width, 0.7, 1)),
-            )
-
-    def add_table(self, at: Matrix) -> None:
-        """A table with up to three things on it.
-
-        Args:
-            at: Where it stands: (4, 4), its feet at the origin's height.
-        """
-        wood = self.material()
-        self.add_primitive("cube", wood, at @ Matrix.Translation((0, 0, 0.75)) @ Matrix.Diagonal((1.5, 0.9, 0.08, 1)))
-        for x in (-0.65, 0.65):
-            for y in (-0.35, 0.35):
-                self.add_primitive(
-                    "cube", wood, at @ Matrix.Translation((x, y, 0.36)) @ Matrix.Diagonal((0.09, 0.09, 0.72, 1))
-                )
-        for _ in range(self.rng.randint(0, 3)):
-            top = Vector((self.rng.uniform(-0.5, 0.5), self.rng.uniform(-0.3, 0.3), 0.94))
-            kind = self.rng.choice(("cube", "sphere", "cylinder", "cone", "suzanne"))
-            self.add_primitive(kind, self.material(), at @ Matrix.Translation(top) @ Matrix.Scale(0.3, 4))
-
-    def add_wall(self, at: Matrix) -> None:
-        """A piece of wall along x.
-
-        Args:
-            at: Where it stands: (4, 4), its foot at the origin.
-        """
-        height = self.rng.uniform(0.3, 1.5)
-        self.add_primitive(
-            "cube",
-            self.material(),
-            at @ Matrix.Translation((0, 0, height / 2)) @ Matrix.Diagonal((self.rng.uniform(1, 3), 0.2, height, 1)),
-        )
-
-    def add_fence(self, at: Matrix) -> None:
-        """A fence of posts and two rails along x.
-
-        Args:
-            at: Where it stands: (4, 4), its foot at the origin.
-        """
-        wood, posts = self.material(), self.rng.randint(3, 9)
-        for post in range(posts):
-            self.add_primitive(
-                "cube",
-                wood,
-                at @ Matrix.Translation((0.28 * (post - posts / 2), 0, 0.25)) @ Matrix.Diagonal((0.08, 0.05, 0.5, 1)),
-            )
-        for height in (0.18, 0.38):
-            self.add_primitive(
-                "cube",
-                wood,
-                at @ Matrix.Translation((-0.14, 0, height)) @ Matrix.Diagonal((0.28 * posts, 0.03, 0.06, 1)),
-            )
-
-    def add_steps(self, at: Matrix) -> None:
-        """Three to six steps that rise along y.
-
-        Args:
-            at: Where they stand: (4, 4), the first one's foot at the origin.
-        """
-        stone = self.material()
-        for step in range(self.rng.randint(3, 6)):
-            height = 0.18 * (step + 1)
-            self.add_primitive(
-                "cube",
-                stone,
-                at @ Matrix.Translation((0, 0.3 * step, height / 2)) @ Matrix.Diagonal((1.2, 0.3, height, 1)),
-            )
-
-
-def _torus(major: float = 0.45, minor: float = 0.17, around: int = 32, across: int = 14) -> bmesh.types.BMesh:
-    mesh = bmesh.new()
-    rings = []
-    for i in range(around):
-        angle = 2 * math.pi * i / around
-        ring = []
-        for j in range(across):
-            turn = 2 * math.pi * j / across
-            distance = major + minor * math.cos(turn)
-            ring.append(
-                mesh.verts.new((distance * math.cos(angle), distance * math.sin(angle), minor * math.sin(turn)))
-            )
-        rings.append(ring)
-    for i, ring in enumerate(rings):
-        after = rings[(i + 1) % around]
-        for j in range(across):
-            k = (j + 1) % across
-            mesh.faces.new((ring[j], after[j], after[k], ring[k]))
-    bmesh.ops.recalc_face_normals(mesh, faces=mesh.faces)
-    return mesh
-
-
-def _displace(mesh: bmesh.types.BMesh, strength: float, frequency: float, origin: Vector) -> None:
-    for vertex in mesh.verts:
-        vertex.co *= 1.0 + strength * noise.noise(vertex.co * 2 * frequency + origin)

@@ -14,11 +14,15 @@ from pathlib import Path
 
 import bpy
 
-from .lighting import apply_lighting, set_snow, sunset
+from ...blender import compat
+from .builder import Nodes
+from .lighting import SNOW_SLOPE, apply_lighting, set_snow, sunset
 from .random_scenes import build_scene, random_camera
 
 EDITS = ("original", "snow", "sunset")
-VERSION = 1
+SHAPE = "shape"  # of what is seen, for the auxiliary targets; `pairs.py` reads it by this name
+SHAPE_SAMPLES = 4
+VERSION = 2
 
 
 def configure_render(scene: bpy.types.Scene, size: int, samples: int, threads: int) -> None:
@@ -69,25 +73,55 @@ def render_scene(
     Returns:
         For each view: edit -> its file, relative to the folder's parent.
     """
-    scene, daylight = build_scene(seed, photographs)
+    scene, daylight, views = build_scene(seed, photographs)
     configure_render(scene, size, samples, threads)
-    poses = _poses(scene, seed, cameras)
+    poses = _poses(scene, seed, cameras, views)
     folder.mkdir(parents=True, exist_ok=True)
     for edit in EDITS:
         apply_lighting(scene, sunset(daylight) if edit == "sunset" else daylight)
         set_snow(1.0 if edit == "snow" else 0.0)
-        for number, (matrix, lens) in enumerate(poses):
-            scene.camera.matrix_world, scene.camera.data.lens = matrix, lens
-            scene.render.filepath = str(folder / f"{number}_{edit}.png")
-            bpy.ops.render.render(write_still=True)
-    return [{edit: f"{folder.name}/{number}_{edit}.png" for edit in EDITS} for number in range(cameras)]
+        _render_views(scene, poses, folder, edit)
+    scene.cycles.samples, scene.cycles.use_denoising = SHAPE_SAMPLES, False
+    bpy.context.view_layer.material_override = shape_material()
+    scene.world.node_tree.nodes["Background"].inputs["Strength"].default_value = 0.0
+    scene.view_settings.view_transform = "Raw"
+    _render_views(scene, poses, folder, SHAPE)
+    return [{name: f"{folder.name}/{number}_{name}.png" for name in (*EDITS, SHAPE)} for number in range(cameras)]
 
 
-def _poses(scene: bpy.types.Scene, seed: int, cameras: int) -> list[tuple]:
+def _render_views(scene: bpy.types.Scene, poses: list[tuple], folder: Path, name: str) -> None:
+    for number, (matrix, lens) in enumerate(poses):
+        scene.camera.matrix_world, scene.camera.data.lens = matrix, lens
+        scene.render.filepath = str(folder / f"{number}_{name}.png")
+        bpy.ops.render.render(write_still=True)
+
+
+def shape_material() -> bpy.types.Material:
+    """What a network that paints snow has to see: a material that shines in the colours of the surface's shape.
+
+    Red: how much snow the snow edit lays on it. Green: 0.5 + 0.5 * normal.z. Blue: nearness, 1 / (1 + depth / 4). The
+    sky is black, since in a world without light only this material shines.
+    """
+    material = bpy.data.materials.new("Shape")
+    tree = compat.material_nodes(material)
+    tree.nodes.clear()
+    nodes = Nodes(tree)
+    geometry = nodes.add("ShaderNodeNewGeometry")
+    up = nodes.add("ShaderNodeSeparateXYZ", {0: geometry.outputs["Normal"]}).outputs[2]
+    depth = nodes.add("ShaderNodeCameraData").outputs["View Z Depth"]
+    nearness = nodes.math("DIVIDE", 1.0, nodes.math("ADD", 1.0, nodes.math("MULTIPLY", depth, 0.25)))
+    halved = nodes.math("ADD", 0.5, nodes.math("MULTIPLY", up, 0.5))
+    colour = nodes.add("ShaderNodeCombineColor", {0: nodes.ramp(up, *SNOW_SLOPE), 1: halved, 2: nearness}).outputs[0]
+    shine = nodes.add("ShaderNodeEmission", {"Color": colour})
+    nodes.add("ShaderNodeOutputMaterial", {"Surface": shine.outputs[0]})
+    return material
+
+
+def _poses(scene: bpy.types.Scene, seed: int, cameras: int, views) -> list[tuple]:
     rng = random.Random(f"cameras {seed}")
     poses = []
     for _ in range(cameras):
-        camera = random_camera(scene, rng)
+        camera = random_camera(scene, rng, views)
         poses.append((camera.matrix_world.copy(), camera.data.lens))
     return poses
 
