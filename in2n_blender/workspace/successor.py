@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from .files import write_error
+from .files import TEMPORARY, write_error
 from .layout import Workspace
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -52,8 +53,9 @@ class Successor:
         aside = earlier_folder(self._workspace, self._final, self._keep)
         try:
             if not self._keep and aside.exists():  # what lies there was done; what it was replaced by never was
-                os.rename(self._final, spoilt := aside.with_name(f".{aside.name}"))
-                shutil.rmtree(spoilt, ignore_errors=True)
+                shutil.rmtree(_spoilt(aside), ignore_errors=True)
+                os.rename(self._final, _spoilt(aside))
+                shutil.rmtree(_spoilt(aside), ignore_errors=True)
             else:
                 aside.parent.mkdir(parents=True, exist_ok=True)
                 os.rename(self._final, aside)
@@ -67,7 +69,8 @@ class Successor:
     def done(self) -> None:
         """The result is whole: what the user said should be replaced goes."""
         replaced = earlier_folder(self._workspace, self._final, keep=False)
-        shutil.rmtree(replaced, ignore_errors=True)
+        for folder in (replaced, _spoilt(replaced)):
+            shutil.rmtree(folder, ignore_errors=True)
         for folder in (
             replaced.parent,
             self._workspace.root / "earlier" / "replaced",
@@ -78,10 +81,10 @@ class Successor:
 
 
 def settle(workspace: Workspace, final: Path) -> None:
-    """After a kill between the two renames, let the new result take its place.
+    """After a kill: between the two renames, the new result takes its place; files that are not whole go.
 
     Args:
-        workspace: Whose result it is.
+        workspace: Whose result it is, with no other process at work on it.
         final: The result's folder.
 
     Raises:
@@ -93,6 +96,14 @@ def settle(workspace: Workspace, final: Path) -> None:
             os.rename(making, final)
         except OSError as error:
             raise write_error(final, error) from error
+    for unfinished in final.rglob(f"{TEMPORARY}*"):
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+def _spoilt(aside: Path) -> Path:
+    """Where a result goes, to be removed, that replaced another and was itself replaced before it was done."""
+    return aside.with_name(f".{aside.name}")
 
 
 def making_folder(workspace: Workspace, final: Path) -> Path:

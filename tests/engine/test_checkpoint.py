@@ -7,12 +7,14 @@ import random
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from in2n_blender.engine.nerf import checkpoint
 from in2n_blender.engine.nerf import scene as scene_module
 from in2n_blender.engine.nerf.checkpoint import Saver, read_checkpoint, save_checkpoint
 from in2n_blender.engine.nerf.dataset import RayDataset, SceneTransform
@@ -352,3 +354,34 @@ def test_a_save_that_fails_hides_no_earlier_error():
     with pytest.raises(ZeroDivisionError) as raised, Saver(save):
         _ = 1 / 0
     assert "the disk is full" in "".join(raised.value.__notes__)
+
+
+def saves_of(monkeypatch, pieces, cost=0.0):
+    """The work, in seconds, that was unsaved at each save between pieces of work as long as these."""
+    clock, unsaved, saved = [0.0], [], []
+
+    def save():
+        saved.append(unsaved[-1])
+        unsaved[-1] = 0.0
+        clock[0] += cost
+
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    unsaved.append(0.0)
+    saver = Saver(save)
+    for piece in pieces:
+        clock[0] += piece
+        unsaved[-1] += piece
+        saver.maybe()
+    return saved
+
+
+def test_at_most_half_a_minute_of_work_is_unsaved(monkeypatch):
+    assert 20 < max(saves_of(monkeypatch, [0.1] * 2000)) <= 30
+    assert max(saves_of(monkeypatch, [12.0] + [0.3] * 500)) <= 30, "soon after the first step, which compiles"
+    views_between_steps = saves_of(monkeypatch, ([14.0] + [0.2] * 10) * 20)
+    assert max(views_between_steps) <= 30 and len(views_between_steps) <= 20
+    assert saves_of(monkeypatch, [40.0] * 5) == [40.0] * 5, "each piece, where it is longer"
+
+
+def test_saving_takes_a_fifth_of_the_time_at_most(monkeypatch):
+    assert min(saves_of(monkeypatch, [0.5] * 2000, cost=20.0)[1:]) >= 79

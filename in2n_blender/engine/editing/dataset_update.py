@@ -6,6 +6,9 @@ editor, conditioned on the *original* photo, and the result takes the view's pla
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +24,7 @@ from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, OriginalLatent, noise_generator
 from ..diffusion.loading import load_editor
 from ..measure import CostMeter
-from ..nerf.checkpoint import Saver, limited_to, model_weights, save_checkpoint, weights_hash
+from ..nerf.checkpoint import Saver, limited_to, model_weights, save_checkpoint, settle_state, weights_hash
 from ..nerf.dataset import training_rays
 from ..nerf.reconstruction import load_capture_and_images
 from ..nerf.scene import LocalScene, RenderedView, Scene, build_model, scene_of
@@ -86,6 +89,8 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     settle(workspace, folder)
     found = checkpoint_to_go_on_from(workspace, record, request.restart)
     if found and found[1]["done"]:
+        settle_state(folder, found[1])
+        Successor(workspace, folder, anew=False, keep=False).done()
         return found[1]
 
     dataset = training_rays(capture, images, device)
@@ -180,6 +185,7 @@ class DatasetUpdate:
         self.schedule, self.trainer, self.scene, self.images, self.state = schedule, trainer, scene, images, state
         self.limit, self.fixed = limit, fixed or {}
         self.originals: dict[int, OriginalLatent] = {}
+        self.saver = Saver(self.save)
         self.cost, self.before = CostMeter(trainer.dataset.device), {key: state[key] for key in COSTS}
 
     def run(self) -> None:
@@ -192,18 +198,41 @@ class DatasetUpdate:
             Cancelled: After saving.
         """
         with self.cost:
-            with Saver(self.save) as saver:
+            with self.saver, self.back_to_the_last_whole_edit():
                 while self.trainer.step_count < self.schedule.steps:
                     self.report_progress()
                     # An edit comes before the NeRF step, so that no training graph is alive beside the diffusion
                     # network.
                     self.before_step()
+                    self.mark()
                     self.step()
-                    saver.maybe()
+                    self.mark()
+                    self.saver.maybe()
             self.state["done"] = True
             self.save()
             self.successor.done()
         self.report.artifact("checkpoint", self.successor.folder / "checkpoint.safetensors")
+
+    def mark(self) -> None:
+        """Where work that fails or is cancelled goes back to: now."""
+        progress = {key: self.state[key] for key in self.progress if key in self.state}
+        self._marked = copy.deepcopy(progress), self.editor.unet_evaluations
+
+    @contextmanager
+    def back_to_the_last_whole_edit(self) -> Iterator[None]:
+        """Around the loop: what a half-done edit changed in `state` and counted is as before it when the block fails.
+
+        The edit is then done again with the same levels and noise.
+        """
+        self.mark()
+        try:
+            yield
+        except BaseException:
+            progress, self.editor.unet_evaluations = self._marked
+            for key in self.progress:
+                self.state.pop(key, None)
+            self.state.update(progress)
+            raise
 
     def before_step(self) -> None:
         """Edit the next view where one is due: every `edit_rate` steps, until the schedule has no more."""
@@ -284,7 +313,9 @@ class DatasetUpdate:
         return DENOISING_STEPS
 
     def put(self, view: int, start: torch.Tensor, edited: torch.Tensor) -> None:
-        """An edit takes its view's place in the dataset, counts as done, and is shown.
+        """An edit takes its view's place in the dataset, counts as done, is shown, and saved if it is time.
+
+        What the next edit depends on is in `state`, under the names in `progress`, by then.
 
         Args:
             view: Of the dataset.
@@ -294,11 +325,13 @@ class DatasetUpdate:
         Raises:
             In2nError: "disk_full", "cannot_write".
         """
-        self.trainer.dataset.replace(view, self.as_photo(view, edited))
-        self.state["edits_done"] += 1
         name = self.scene.capture.training_views[view].name
         save_srgb(self.successor.folder / "dataset" / f"{name}.png", edited.cpu())
+        self.trainer.dataset.replace(view, self.as_photo(view, edited))
+        self.state["edits_done"] += 1
+        self.mark()
         self.show(view, start, edited.cpu())
+        self.saver.maybe()
 
     def show(self, view: int, *images: torch.Tensor) -> None:
         """Photo, render and edit side by side in preview.png: what an artist wants to watch.

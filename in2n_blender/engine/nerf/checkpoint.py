@@ -15,11 +15,15 @@ from safetensors.torch import save_file
 
 from ...scene.errors import In2nError
 from ...scene.region import Region
-from ...workspace.files import atomic_path, write_json
+from ...workspace.files import atomic_path, read_json, write_json
 from ...workspace.hashes import hash_of_bytes
 from .constants import FAR
 from .rendering import NerfModel
 from .settings import NerfSettings
+
+MOST_UNSAVED = 25.0  # seconds of work that a kill may cost: 30 with what comes between the clock and the disk
+WORK_FOR_A_SAVE = 4  # times as long as a save takes is worked before the next one
+FORGETTING = 0.9  # of how long a piece of work took, with every shorter one after it
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], state: dict) -> None:
@@ -43,6 +47,24 @@ def save_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], state: dict)
     with atomic_path(folder / "checkpoint.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"state": text})
     write_json(folder / "state.json", state)
+
+
+def settle_state(folder: Path, state: dict) -> None:
+    """After a kill between the two files of a save, let state.json say what the checkpoint says.
+
+    Args:
+        folder: Where both are.
+        state: The checkpoint's.
+
+    Raises:
+        In2nError: "disk_full", "cannot_write".
+    """
+    try:
+        noted = read_json(folder / "state.json")
+    except In2nError:
+        noted = None
+    if noted != state:
+        write_json(folder / "state.json", state)
 
 
 def diverged() -> In2nError:
@@ -294,11 +316,13 @@ class Saver:
 
     Args:
         save: Called without arguments.
-        seconds: The time between two saves by `maybe`.
+        seconds: The most work, in seconds, that may be unsaved; it is only more where a single piece of work between
+            two calls of `maybe` takes longer, or where saving itself takes a fifth of the time.
     """
 
-    def __init__(self, save: Callable[[], object], seconds: float = 60):
+    def __init__(self, save: Callable[[], object], seconds: float = MOST_UNSAVED):
         self._save, self._seconds, self._last = save, seconds, time.monotonic()
+        self._asked, self._piece, self._cost = self._last, 0.0, 0.0
 
     def __enter__(self) -> Saver:
         return self
@@ -312,11 +336,16 @@ class Saver:
             error.add_note(f"Saving failed, too: {type(failure).__name__}: {failure}")
 
     def maybe(self) -> None:
-        """Save if the last save is long enough ago."""
-        if time.monotonic() - self._last > self._seconds:
+        """Save if one more piece of work as long as the last ones would leave too much unsaved."""
+        now = time.monotonic()
+        self._piece = max(now - self._asked, FORGETTING * self._piece)
+        self._asked = now
+        if now + self._piece - self._last > max(self._seconds, WORK_FOR_A_SAVE * self._cost):
             self.now()
 
     def now(self) -> None:
         """Save."""
+        began = time.monotonic()
         self._save()
-        self._last = time.monotonic()
+        self._last = self._asked = time.monotonic()
+        self._cost = self._last - began

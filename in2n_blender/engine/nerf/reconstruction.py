@@ -25,7 +25,7 @@ from ..device import describe_device, pick_device
 from ..measure import psnr
 from ..photos import Photos, opaque
 from ..pictures import save_srgb
-from .checkpoint import Saver, diverged, read_checkpoint, save_checkpoint, weights_hash
+from .checkpoint import Saver, diverged, read_checkpoint, save_checkpoint, settle_state, weights_hash
 from .dataset import SceneTransform, training_rays
 from .scene import Scene, build_model
 from .settings import NerfSettings, settings_for, with_options
@@ -112,6 +112,8 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
         report.log(f"{reason} The reconstruction starts anew; the earlier one is kept in the folder “earlier”.")
         found = None
     if found and found[1]["done"]:
+        settle_state(workspace.reconstruction, found[1])
+        Successor(workspace, workspace.reconstruction, anew=False, keep=not request.restart).done()
         return found[1]
 
     trainer, scene, state = start(capture, images, settings, request.seed, device, report)
@@ -203,7 +205,11 @@ def _train(
         save_checkpoint(successor.folder, tensors, state)
         successor.saved()
 
-    preview = Saver(lambda: _preview(scene, successor.folder, report), seconds=15)
+    def show() -> None:
+        if _preview(scene, successor.folder, report):
+            report.artifact("image", successor.folder / "preview.png")
+
+    preview = Saver(show, seconds=15)
     with Saver(save) as saver:
         for _ in range(trainer.step_count, trainer.total_steps):
             report.progress(trainer.step_count, trainer.total_steps, "step", "Reconstructing")
@@ -213,9 +219,11 @@ def _train(
         report.progress(trainer.total_steps, trainer.total_steps, "step", "Measuring the held-out views")
         state["psnr_db"] = held_out_psnr(scene, workspace, report)
     state["done"] = True
+    drawn = _preview(scene, successor.folder, report)  # before the save, after which nothing is made up for any more
     save()
     successor.done()
-    _preview(scene, successor.folder, report)
+    if drawn:
+        report.artifact("image", successor.folder / "preview.png")
     report.artifact("checkpoint", successor.folder / "checkpoint.safetensors")
 
 
@@ -246,7 +254,8 @@ def held_out_psnr(scene: Scene, workspace: Workspace, report: Reporter) -> float
     return round(mean, 3) if math.isfinite(mean) else None
 
 
-def _preview(scene: Scene, folder: Path, report: Reporter) -> None:
+def _preview(scene: Scene, folder: Path, report: Reporter) -> bool:
+    """A small picture of the scene in preview.png; whether there was place for it."""
     view = (scene.capture.held_out_views or scene.capture.views)[0]
     k = view.camera.intrinsics
     shrink = min(1.0, 192 / max(k.width, k.height))
@@ -257,8 +266,8 @@ def _preview(scene: Scene, folder: Path, report: Reporter) -> None:
         save_srgb(folder / "preview.png", scene.render(camera, report).rgb_srgb)
     except In2nError as error:  # a picture is not worth a reconstruction
         report.log(error.message)
-        return
-    report.artifact("image", folder / "preview.png")
+        return False
+    return True
 
 
 def capture_fingerprint(capture: PinholeCapture) -> str:

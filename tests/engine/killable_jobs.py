@@ -1,0 +1,139 @@
+"""A process whose jobs can be killed: at a numbered point on their way, or from outside. Not imported by tests.
+
+It reads one order a line from stdin and answers each with one line:
+
+    {"method": "edit", "params": {…}, "kill_at": 17 or null, "cancel_at": 170 or null, "journal": file}
+        ->   {"killed": bool, "error": text}
+
+Each job runs in a process of its own, forked where that is safe (torch is imported once then) and else spawned. A point
+is an event of the job's reporter, a half-written checkpoint, and each side of every renaming of a file. The job kills
+its own process there with SIGKILL: nothing is cleaned up or flushed. The journal gets a line for each point: its name,
+how often the job asked by then whether it was cancelled (`cancel_at` counts these), and the seconds on the clock by
+which it decides when to save. That clock is made up: EVENT_SECONDS for every
+report of progress, so that a few steps are minutes of work.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from in2n_blender.engine.editing import agreement, baselines, dataset_update, methods  # noqa: F401 (loaded before forks)
+from in2n_blender.engine.nerf import checkpoint, reconstruction  # noqa: F401
+from in2n_blender.engine.nerf import settings as nerf_settings
+from in2n_blender.engine.worker import JOBS
+from in2n_blender.link.requests import from_params
+from in2n_blender.scene.errors import Cancelled
+from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.workspace import files, successor
+from tests.engine.ball import TINY, ring, sphere_image, trained_on
+
+EVENT_SECONDS = 4.0
+THREADS = {"reconstruct": 2, "edit": 1}  # two where it costs least: more wait for each other on a busy machine
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # of Windows: TerminateProcess
+
+
+class Way:
+    """The points that a job passes."""
+
+    def __init__(self, order: dict):
+        self.journal = open(order["journal"], "a", encoding="utf-8")
+        self.kill_at, self.cancel_at = order.get("kill_at"), order.get("cancel_at")
+        self.passed, self.asked, self.now = 0, 0, 0.0
+
+    def is_cancelled(self) -> bool:
+        self.asked += 1
+        return self.asked - 1 == self.cancel_at
+
+    def point(self, name: str) -> None:
+        self.journal.write(json.dumps([name, self.asked, self.now]) + "\n")
+        self.journal.flush()
+        if self.passed == self.kill_at:
+            os.kill(os.getpid(), KILL)
+        self.passed += 1
+
+    def reported(self, event) -> None:
+        if isinstance(event, Progress):
+            self.now += EVENT_SECONDS
+        self.point(f"{type(event).__name__} {getattr(event, 'message', '')}")
+
+    def renaming(self, real):
+        """A way to rename a file or folder, with a point on each side of it."""
+
+        def rename(source, target) -> None:
+            self.point(f"before {Path(target).name}")
+            real(source, target)
+            self.point(f"after {Path(target).name}")
+
+        return rename
+
+    def save_file(self, tensors, path, metadata, real=checkpoint.save_file) -> None:
+        real(tensors, path, metadata=metadata)
+        whole = Path(path).read_bytes()
+        Path(path).write_bytes(whole[: len(whole) // 2])
+        self.point("half a checkpoint")
+        Path(path).write_bytes(whole)
+
+
+def run(order: dict) -> None:
+    """The job of an order, on tiny settings, on its way."""
+    nerf_settings.CPU["draft"] = replace(TINY, edit_rate=3, rays=64)
+    way = Way(order)
+    torch.set_num_threads(THREADS[order["method"]])
+    files.os = SimpleNamespace(**{**vars(os), "replace": way.renaming(os.replace)})
+    successor.os = SimpleNamespace(**{**vars(os), "rename": way.renaming(os.rename)})
+    files._sync = lambda path: None  # against power cuts, which a kill is none of
+    checkpoint.save_file = way.save_file
+    checkpoint.time = SimpleNamespace(monotonic=lambda: way.now)
+    module, name = JOBS[order["method"]].split(":")
+    job = getattr(importlib.import_module(module, "in2n_blender.engine"), name)
+    job(from_params(order["method"], order["params"]), Reporter(way.reported, way.is_cancelled))
+
+
+def warm_up() -> None:
+    """Load what takes seconds, before forks. On one thread: threads of a pool would be missing in a fork."""
+    torch.set_num_threads(1)
+    cameras = ring(2)
+    trainer, scene = trained_on(cameras, [sphere_image(camera) for camera in cameras], steps=1)
+    scene.render(cameras[0])
+
+
+def alone(order: dict) -> int:
+    try:
+        with suppress(Cancelled):
+            run(order)
+        return 0
+    except BaseException:
+        Path(order["journal"] + ".error").write_text(traceback.format_exc(), encoding="utf-8")
+        return 1
+
+
+def answer(order: dict) -> dict:
+    if sys.platform == "linux":
+        child = os.fork()
+        if child == 0:
+            os._exit(alone(order))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    else:
+        code = subprocess.run(
+            [sys.executable, "-m", __spec__.name, json.dumps(order)], stdin=subprocess.DEVNULL
+        ).returncode
+    error = Path(order["journal"] + ".error")
+    return {"killed": code not in (0, 1), "error": error.read_text(encoding="utf-8") if error.is_file() else ""}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        os._exit(alone(json.loads(sys.argv[1])))
+    warm_up()
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
