@@ -387,6 +387,33 @@ def test_evaluation_writes_its_bars_and_a_sheet(cache, tmp_path, monkeypatch):
     assert Image.open(tmp_path / "sheet.png").size[0] == 64 * 11
 
 
+def test_a_capture_is_scored_against_its_truth_and_beside_the_unedited_photos(tmp_path, monkeypatch):
+    """The editor is replaced by one that brightens by 0.1: of the snow's truth that is right, of the sunset's not."""
+
+    class Brighter:
+        def prepare(self, text):
+            pass
+
+        def edit(self, render, original, **_):
+            return original + 0.1
+
+    with pytest.raises(In2nError, match="truth"):
+        evaluate.evaluate_capture(tmp_path, tmp_path, torch.device("cpu"))
+    images = pictures(2, 32) * 0.8
+    for folder, offset in (("images", 0.0), ("truth/snow", 0.1), ("truth/sunset", 0.2)):
+        (tmp_path / folder).mkdir(parents=True)
+        for number, image in enumerate(images):
+            array = ((image + offset).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+            Image.fromarray(array).save(tmp_path / folder / f"test_{number:03d}.png")
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "truth" / "snow" / "train_000.png")
+    monkeypatch.setattr(evaluate, "load_editor", lambda *_: Brighter())
+    snow, sunset = evaluate.evaluate_capture(tmp_path, tmp_path, torch.device("cpu"))
+    assert snow["views"] == sunset["views"] == 2
+    assert snow["psnr_db"] > 45 and snow["unedited_psnr_db"] == pytest.approx(20, abs=0.2)
+    assert sunset["psnr_db"] == pytest.approx(20, abs=0.3)
+    assert sunset["unedited_psnr_db"] == pytest.approx(13.98, abs=0.2)
+
+
 # --- the weights in the repository
 
 bundled = pytest.mark.skipif(not (catalogue.MINIATURE.folder / "unet").is_dir(), reason="no bundled weights")

@@ -163,6 +163,46 @@ def evaluate_to_folder(weights: Path, cache: Path, out: Path, device: torch.devi
     return result
 
 
+def evaluate_capture(weights: Path, folder: Path, device: torch.device) -> list[dict]:
+    """Edit a capture's held-out photos one by one, as an editing method does first, and compare them with the truth.
+
+    Args:
+        weights: The editor's folder, in the diffusers layout.
+        folder: As `testbed.scenes.testbed` renders it: images/NAME.png, and truth/EDIT/NAME.png for some of them.
+        device: Where the editor runs.
+
+    Returns:
+        For each rendered edit that has truths: instruction, views, psnr_db, and unedited_psnr_db, of the photos
+        themselves.
+
+    Raises:
+        In2nError: "no_truth" where there is none.
+    """
+    truths = {each: sorted((folder / "truth" / each.name).glob("test_*[0-9].png")) for each in INSTRUCTIONS}
+    truths = {each: paths for each, paths in truths.items() if paths}
+    if not truths:
+        raise In2nError("no_truth", f"There is no edit's truth in {folder}.", "Render it: `testbed --truth held-out`.")
+    editor, rows = load_editor(str(weights), device), []
+    for instruction, paths in truths.items():
+        originals = torch.stack([_read(folder / "images" / path.name) for path in paths])
+        truth = torch.stack([_read(path) for path in paths])
+        editor.prepare(instruction.text)
+        edited = editor.edit(
+            originals,
+            originals,
+            noise_level=1.0,
+            generators=[noise_generator(0, view, 0) for view in range(len(originals))],
+        ).cpu()
+        scores = {"psnr_db": psnr_db(edited, truth), "unedited_psnr_db": psnr_db(originals, truth)}
+        means = {name: round(float(values.mean()), 2) for name, values in scores.items()}
+        rows.append({"instruction": instruction.text, "views": len(paths), **means})
+    return rows
+
+
+def _read(path: Path) -> torch.Tensor:
+    return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).float() / 255
+
+
 def photo_sheet(
     weights: Path, folder: Path, device: torch.device, count: int = SHEET_VIEWS, side: int = 160
 ) -> Image.Image:
