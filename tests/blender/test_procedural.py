@@ -1,6 +1,7 @@
 """Procedural scenes: repeatable, edits that change light and material only, and the testbed's captures and truth."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("bpy")
+from mathutils import Vector
+
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.readers import read as read_capture
-from in2n_blender.testbed.scenes import testbed
+from in2n_blender.testbed.scenes import captured_scene, reshaping, testbed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -160,7 +163,7 @@ TINY = ("--size", "32", "--samples", "4", "--views", "6")
 def tiny_testbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("testbed")
     progress = render_testbed(folder, *TINY, "--truth", "held-out")
-    assert [line["done"] for line in progress] == list(range(1, 13)) and progress[-1]["total"] == 12
+    assert [line["done"] for line in progress] == list(range(1, 15)) and progress[-1]["total"] == 14
     return folder
 
 
@@ -191,6 +194,101 @@ def test_a_second_run_of_the_testbed_renders_only_what_is_missing(tiny_testbed):
     render_testbed(tiny_testbed, *TINY, "--truth", "held-out")
     after = {path: path.stat().st_mtime_ns for path in tiny_testbed.rglob("*.p*")}
     assert after.pop(missing) and after == before
+
+
+@pytest.fixture(scope="module")
+def reshaped(tiny_testbed, tmp_path_factory):
+    """The same folder with the pictures of more edits, of training views too"""
+    folder = tmp_path_factory.mktemp("reshaped") / "scene"
+    shutil.copytree(tiny_testbed, folder)
+    edits = ("--edit", "night", "--edit", "winter-night", "--edit", "dunes")
+    render_testbed(folder, *TINY, "--truth", "all", *edits)
+    return folder
+
+
+def picture(folder: Path, kind: str, name: str) -> np.ndarray:
+    return np.asarray(Image.open(folder / kind / f"{name}.png"), float) / 255
+
+
+def test_truths_of_all_views_are_rendered_for_every_edit_that_is_asked_for(reshaped):
+    names = {frame.photo.stem for frame in read_capture(reshaped).frames}
+    for edit in ("night", "winter-night", "dunes"):
+        assert {path.stem for path in (reshaped / "truth" / edit).iterdir()} == names and len(names) == 8
+    assert {path.stem for path in (reshaped / "depth" / "dunes").iterdir()} == names
+    assert not (reshaped / "depth" / "night").exists(), "light moves nothing"
+    assert len(list((reshaped / "truth" / "snow").iterdir())) == 2, "only what was asked for"
+
+
+def test_night_is_dark_and_snow_shows_in_it(reshaped):
+    for frame in read_capture(reshaped).frames:
+        day, night, winter = (
+            picture(reshaped, kind, frame.photo.stem) for kind in ("images", "truth/night", "truth/winter-night")
+        )
+        assert night.mean() < 0.55 * day.mean() and night[..., 2].mean() > night[..., 0].mean()
+        assert winter.mean() > 1.15 * night.mean()
+
+
+def test_depths_are_where_rays_meet_the_scene(tiny_testbed):
+    """The capture's points were found by Blender's own rays: none is seen in front of the depths, some are on them"""
+    capture, on = read_capture(tiny_testbed), 0
+    for frame in (frame for frame in capture.frames if frame.held_out):
+        depth, k = np.load(tiny_testbed / "depth" / "before" / f"{frame.photo.stem}.npy"), frame.lens.intrinsics
+        pose = np.asarray(frame.camera_to_world)
+        x, y, z = ((capture.points - pose[:3, 3]) @ pose[:3, :3] * (1, -1, -1)).T
+        column, row = np.floor(k.fx * x / z + k.cx), np.floor(k.fy * y / z + k.cy)
+        seen = (z > 0) & (column >= 1) & (row >= 1) & (column < k.width - 1) & (row < k.height - 1)
+        column, row, z = column[seen].astype(int), row[seen].astype(int), z[seen]
+        # A point lies anywhere in its pixel, so that it may be on what the pixel beside it shows.
+        around = np.stack([depth[row + i, column + j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
+        known = (around > 0).all(0)
+        assert (z[known] > 0.97 * around.min(0)[known]).mean() > 0.98 and known.sum() > 100
+        on += (np.abs(depth[row, column] / z - 1)[known] < 0.02).sum()
+    assert on > 300
+
+
+def test_a_cover_lies_on_what_looks_up_and_things_come_and_go(reshaped):
+    nearer = []
+    for frame in read_capture(reshaped).frames:
+        before, after = (np.load(reshaped / "depth" / edit / f"{frame.photo.stem}.npy") for edit in ("before", "dunes"))
+        both = (before > 0) & (after > 0)
+        nearer.append((after[both] < before[both] * 0.995).mean())
+        assert (
+            np.abs(
+                picture(reshaped, "truth/dunes", frame.photo.stem) - picture(reshaped, "images", frame.photo.stem)
+            ).mean()
+            > 0.05
+        )
+    assert min(nearer) > 0.2
+
+
+@pytest.mark.parametrize("edit", reshaping.SHAPES)
+def test_a_reshaped_scene_is_put_back(edit):
+    scene = captured_scene.build_scene(testbed.SCENES["courtyard"])
+    visible = lambda: {thing.name for thing in scene.objects if not thing.hide_render}
+    before, down = visible(), Vector((0, 0, -1))
+    height = lambda: [reshaping.surface_tree(scene).ray_cast(Vector((x, -1.3, 9)), down)[0].z for x in (0, 1, 2)]
+    low = height()
+    captured_scene.apply_edit(scene, testbed.SCENES["courtyard"], edit)
+    assert before - visible() and visible() - before, "some are gone, others are new"
+    thickness = reshaping.OF_SCENES["courtyard"][edit].thickness
+    assert all(0.3 * thickness < b - a < 1.6 * thickness for a, b in zip(low, height()))
+    captured_scene.apply_edit(scene, testbed.SCENES["courtyard"], "night")
+    assert visible() == before and height() == low and len(scene.objects) == len(before)
+
+
+@pytest.mark.parametrize("name", testbed.SCENES)
+def test_every_scene_has_every_shape_of_the_surfaces_that_it_has(name):
+    assert tuple(reshaping.OF_SCENES[name]) == reshaping.SHAPES
+    for shape in reshaping.OF_SCENES[name].values():
+        assert set(shape.gone) <= set(testbed.SCENES[name].surfaces) and shape.gone and shape.new
+
+
+def test_two_scenes_in_one_process_have_a_sun_each():
+    first, second = (captured_scene.build_scene(testbed.SCENES["street"]) for _ in range(2))
+    for scene in (first, second, second):
+        captured_scene.apply_edit(scene, testbed.SCENES["street"], "sunset")
+        suns = [thing for thing in scene.objects if thing.type == "LIGHT"]
+        assert len(suns) == 1 and suns[0].data.color[2] < 0.2
 
 
 def test_pictures_of_other_settings_are_not_mixed(tiny_testbed):

@@ -1,6 +1,6 @@
 """A scene with its light and its cameras, and how it becomes a capture: photos, transforms.json and points.
 
-Both edits act on the scene, so their truth is what the same cameras see afterwards.
+All edits act on the scene, so their truth is what the same cameras see afterwards.
 """
 
 from __future__ import annotations
@@ -19,10 +19,27 @@ from mathutils import Matrix, Vector
 from . import lighting
 from .builder import Builder, Surface
 from .lighting import Lighting
+from .reshaping import SHAPES, put_back, reshape, surface_tree
 
 SEED = 7
 SENSOR_MM = 36.0
-EDITS = ("snow", "sunset")
+
+
+@dataclass(frozen=True)
+class Look:
+    """An edit that changes no shape: another light, and how much snow lies, from 0 to 1."""
+
+    light: Callable[[Lighting], Lighting] | None = None
+    snow: float = 0.0
+
+
+LOOKS = {
+    "snow": Look(snow=1.0),
+    "sunset": Look(lighting.sunset),
+    "night": Look(lighting.night),
+    "winter-night": Look(lighting.night, 1.0),
+}
+EDITS = (*LOOKS, *SHAPES)
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ class CapturedScene:
         lens_mm: The focal length for a sensor of SENSOR_MM.
         samples: A pixel, for a clean picture after denoising.
         light: Applies a Lighting to the scene, sky included.
-        sunset: Daylight -> the light of the sunset edit.
+        other_light: From the light of an edit to that of this scene's own sky.
     """
 
     name: str
@@ -58,7 +75,7 @@ class CapturedScene:
     lens_mm: float
     samples: int = 32
     light: Callable[[bpy.types.Scene, Lighting], None] = lighting.apply_lighting
-    sunset: Callable[[Lighting], Lighting] = lighting.sunset
+    other_light: Callable[[Lighting], Lighting] = lambda light: light
 
     def focal_length(self, size: int) -> float:
         """The focal length of square photos: size * lens / sensor.
@@ -134,8 +151,12 @@ def apply_edit(scene: bpy.types.Scene, captured: CapturedScene, edit: str | None
     """
     if edit is not None and edit not in EDITS:
         raise ValueError(f"edit must be one of {', '.join(EDITS)}, not {edit!r}")
-    captured.light(scene, captured.sunset(captured.daylight) if edit == "sunset" else captured.daylight)
-    lighting.set_snow(1.0 if edit == "snow" else 0.0)
+    look = LOOKS.get(edit, Look())
+    captured.light(scene, captured.other_light(look.light(captured.daylight)) if look.light else captured.daylight)
+    lighting.set_snow(look.snow)
+    put_back(scene)
+    if edit in SHAPES:
+        reshape(scene, captured.name, edit)
 
 
 def set_up_render(
@@ -195,6 +216,46 @@ def render_shots(
                 bpy.ops.render.render(write_still=True, scene=scene.name)
                 os.replace(target.with_suffix(".part.png"), target)
             report(shot)
+
+
+def save_depths(
+    scene, shots: list[Shot], folder: Path, size: int, focal: float, report: Callable[[Shot], None] = lambda shot: None
+) -> None:
+    """How far away what every pixel's middle shows is, as one .npy file a shot; a shot whose file is there is kept.
+
+    Each is (size, size) float32, along the camera's axis in scene units; 0 where there is the sky.
+
+    Args:
+        scene: As `build_scene` or `apply_edit` left it.
+        shots: From where.
+        folder: Where the files go, by the shots' names; made where it is missing.
+        size: Pixels a side.
+        focal: The focal length in pixels.
+        report: Called after each shot, kept ones included.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    surfaces = None
+    for shot in shots:
+        target = folder / f"{shot.name}.npy"
+        if not target.exists():
+            surfaces = surfaces or surface_tree(scene)
+            with open(target.with_suffix(".part"), "wb") as file:
+                np.save(file, _depth(surfaces, shot, size, focal), allow_pickle=False)
+            os.replace(target.with_suffix(".part"), target)
+        report(shot)
+
+
+def _depth(surfaces, shot: Shot, size: int, focal: float) -> np.ndarray:
+    origin, turn = shot.camera_to_world.translation, shot.camera_to_world.to_3x3()
+    forward = turn @ Vector((0, 0, -1))
+    depth = np.zeros((size, size), np.float32)
+    for row in range(size):
+        for column in range(size):
+            ray = Vector(((column + 0.5 - size / 2) / focal, -(row + 0.5 - size / 2) / focal, -1.0))
+            hit = surfaces.ray_cast(origin, turn @ ray)[0]
+            if hit is not None:
+                depth[row, column] = (hit - origin).dot(forward)
+    return depth
 
 
 def transforms(shots: list[Shot], size: int, focal: float) -> dict:

@@ -12,7 +12,7 @@ from mathutils import Matrix, Vector, noise
 
 from .builder import Bricks, Builder, Nodes, srgb, two_tone
 from .captured_scene import CapturedScene, Shot, look_from
-from .lighting import Lighting, apply_lighting, sunset
+from .lighting import Lighting, apply_lighting
 
 LOOK_AT = Vector((0.0, 0.0, 0.22))
 ISLAND_RADIUS = 1.5
@@ -300,11 +300,10 @@ def _light(scene: bpy.types.Scene, lighting: Lighting) -> None:
     scene.world = world
 
 
-def _sunset(daylight: Lighting) -> Lighting:
-    """Sunset as in the miniature's scenes; the backdrop's camera-facing colours are as bright as its sky."""
-    low = sunset(daylight)
-    dimmed = [tuple(low.sky_strength * c for c in colour) for colour in (low.horizon, low.zenith)]
-    return replace(low, horizon=dimmed[0], zenith=dimmed[1], sky_strength=1.0)
+def _backdrop(light: Lighting) -> Lighting:
+    """Another light than daylight; the backdrop's camera-facing colours are as bright as its sky."""
+    dimmed = [tuple(light.sky_strength * c for c in colour) for colour in (light.horizon, light.zenith)]
+    return replace(light, horizon=dimmed[0], zenith=dimmed[1], sky_strength=1.0)
 
 
 def shots() -> list[Shot]:
@@ -325,5 +324,5 @@ def shots() -> list[Shot]:
 
 
 ISLAND = CapturedScene(
-    "island", SURFACES, build_island, DAYLIGHT, shots, lens_mm=42.0, samples=64, light=_light, sunset=_sunset
+    "island", SURFACES, build_island, DAYLIGHT, shots, lens_mm=42.0, samples=64, light=_light, other_light=_backdrop
 )

@@ -1,6 +1,6 @@
-"""Sky and sun of a procedural scene, and the edits that Blender renders: snow on upward faces, sunset light.
+"""Sky and sun of a procedural scene, and the edits that Blender renders: snow on upward faces, other light.
 
-Both edits act on the scene, not on the picture, so the true edit of every view is a render of one and the same scene.
+They act on the scene, not on the picture, so the true edit of every view is a render of one and the same scene.
 """
 
 import math
@@ -70,8 +70,25 @@ def white_level(lighting: Lighting) -> float:
     return sun + sky
 
 
+def night(lighting: Lighting) -> Lighting:
+    """The same place by moonlight, from where the sun was.
+
+    Args:
+        lighting: The daylight.
+    """
+    # Clouds take half of their brightness from the sun's colour, so that it is the colour that is dim.
+    return replace(
+        lighting,
+        sun_strength=4.0,
+        sun_colour=(0.10, 0.14, 0.24),
+        horizon=(0.05, 0.08, 0.17),
+        zenith=(0.015, 0.025, 0.07),
+        sky_strength=0.8,
+    )
+
+
 def apply_lighting(scene: bpy.types.Scene, lighting: Lighting) -> None:
-    """Light the scene: its world, and its object "Sun", which is made where it is missing.
+    """Light the scene: its world, and its sun, which is made where it is missing.
 
     Args:
         scene: What is lit.
@@ -82,7 +99,8 @@ def apply_lighting(scene: bpy.types.Scene, lighting: Lighting) -> None:
 
 
 def _apply_sun(scene: bpy.types.Scene, lighting: Lighting) -> None:
-    sun = scene.objects.get("Sun")
+    # By its kind, because Blender calls another scene's "Sun.001".
+    sun = next((thing for thing in scene.objects if thing.type == "LIGHT"), None)
     if sun is None:
         sun = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
         scene.collection.objects.link(sun)

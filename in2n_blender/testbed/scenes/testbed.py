@@ -1,11 +1,12 @@
 """Render a scene of the testbed as a capture, and the truth of its edits.
 
-    python -m in2n_blender.testbed.scenes.testbed --scene island|courtyard|street --out DIR [--truth none|held-out|all]
+    python -m in2n_blender.testbed.scenes.testbed --scene island|courtyard|street --out DIR
+        [--truth none|held-out|all] [--edit NAME ...]
 
 writes DIR/transforms.json (nerfstudio's form, with train and test filenames), DIR/images/*.png and DIR/points.ply; with
---truth held-out or all also DIR/truth/snow/*.png and DIR/truth/sunset/*.png: what the same cameras see of the edited
-scene. The island's photos are the bundled demo capture's, unless --render-photos asks to render them anew, as the
-bundled ones were:
+--truth held-out or all also DIR/truth/<edit>/*.png: what the same cameras see of the edited scene, and how far away, in
+DIR/depth/<edit>/*.npy for edits that change a shape and DIR/depth/before/*.npy for the others. The island's photos are
+the bundled demo capture's, unless --render-photos asks to render them anew, as the bundled ones were:
 
     python -m in2n_blender.testbed.scenes.testbed --scene island --render-photos --out DIR
 
@@ -20,18 +21,21 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...scene.errors import In2nError
 from .captured_scene import (
     EDITS,
+    SHAPES,
     CapturedScene,
     Shot,
     apply_edit,
     build_scene,
     ply,
     render_shots,
+    save_depths,
     set_up_render,
     sparse_points,
     transforms,
@@ -43,6 +47,8 @@ from .street import STREET
 
 SCENES = {scene.name: scene for scene in (ISLAND, COURTYARD, STREET)}
 TRUTHS = ("none", "held-out", "all")
+USUAL_EDITS = ("snow", "sunset")
+BEFORE = "before"
 BUNDLED = Path(__file__).resolve().parents[2] / "data" / "demo_capture"
 BUNDLED_SIZE = 160
 POINTS = 2000
@@ -95,14 +101,17 @@ def _evenly(items: list, count: int) -> list:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def render_testbed(out: Path, settings: Settings, truth: str = "none", threads: int = 0) -> None:
-    """Make the capture in a folder, and the truth of its edits.
+def render_testbed(
+    out: Path, settings: Settings, truth: str = "none", threads: int = 0, edits: Sequence[str] = USUAL_EDITS
+) -> None:
+    """Make the capture in a folder, and the truth of edits.
 
     Args:
         out: the folder; pictures that are there are kept.
         settings: how the pictures are to look.
         truth: of which views: "none", "held-out" or "all".
         threads: of the renderer; 0: all.
+        edits: some of EDITS.
 
     Raises:
         In2nError: "bad_views", "other_pictures".
@@ -111,7 +120,9 @@ def render_testbed(out: Path, settings: Settings, truth: str = "none", threads: 
     shots = choose_shots(captured, settings.views)
     edited = {"none": [], "held-out": [s for s in shots if s.held_out], "all": shots}[truth]
     _claim(out, settings)
-    report = _progress(len(shots) + len(EDITS) * len(edited))
+    edits = tuple(edits) if edited else ()
+    shapes = [edit for edit in edits if edit in SHAPES]
+    report = _progress(len(shots) + (len(edits) + bool(edits) + len(shapes)) * len(edited))
     images = out / "images"
     if settings.bundled_photos:
         _copy_bundled(images, shots)
@@ -126,15 +137,17 @@ def render_testbed(out: Path, settings: Settings, truth: str = "none", threads: 
             write(out / "points.ply", ply(*sparse_points(scene, shots, images, settings.size, focal, POINTS)))
     if not (out / "transforms.json").exists():
         write(out / "transforms.json", transforms(shots, settings.size, focal))
-    for edit in EDITS if edited else ():
+    for edit in edits:
         apply_edit(scene, captured, edit)
-        render_shots(
-            scene,
-            camera,
-            edited,
-            out / "truth" / edit,
-            lambda shot, edit=edit: report(f"truth/{edit}/{shot.name}.png"),
-        )
+        folder = f"truth/{edit}"
+        render_shots(scene, camera, edited, out / folder, lambda shot, to=folder: report(f"{to}/{shot.name}.png"))
+    for edit in (BEFORE, *shapes) if edits else ():
+        folder = f"depth/{edit}"
+        kept = all((out / folder / f"{shot.name}.npy").exists() for shot in edited)
+        if not kept:  # to cover a scene takes some seconds
+            apply_edit(scene, captured, None if edit == BEFORE else edit)
+        depths_of = lambda shot, to=folder: report(f"{to}/{shot.name}.npy")
+        save_depths(scene, edited, out / folder, settings.size, focal, depths_of)
 
 
 def _claim(out: Path, settings: Settings) -> None:
@@ -185,6 +198,13 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--truth", choices=TRUTHS, default="none", help="which views to render of each edit (default: %(default)s)"
     )
+    parser.add_argument(
+        "--edit",
+        dest="edits",
+        action="append",
+        choices=EDITS,
+        help=f"which edits' truths; several times for several (default: {' and '.join(USUAL_EDITS)})",
+    )
     parser.add_argument("--size", type=int, default=BUNDLED_SIZE, help="pixels a side (default: %(default)s)")
     parser.add_argument("--samples", type=int, help="Cycles samples a pixel (default: the scene's own)")
     parser.add_argument(
@@ -196,7 +216,7 @@ def main(argv: list[str]) -> None:
     bundled = given.scene == ISLAND.name and given.size == BUNDLED_SIZE and not given.render_photos
     settings = Settings(given.scene, given.size, given.samples or SCENES[given.scene].samples, given.views, bundled)
     try:
-        render_testbed(given.out, settings, given.truth, given.threads)
+        render_testbed(given.out, settings, given.truth, given.threads, given.edits or USUAL_EDITS)
     except In2nError as error:
         sys.exit(str(error))
 
