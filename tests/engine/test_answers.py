@@ -16,7 +16,7 @@ from in2n_blender.engine.evaluation.scene_rendering import BUNDLED_CAPTURE, scen
 from in2n_blender.engine.evaluation.testbed import run_testbed
 from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.link import requests
-from in2n_blender.scene.errors import In2nError
+from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Reporter
 from in2n_blender.workspace.files import read_json
 from tests.engine.ball import TINY
@@ -194,6 +194,45 @@ def test_the_bar_is_the_spreads(editor, bar):
     assert found == (bar and (30, bar, bar < 30))
 
 
+def test_where_shapes_change_agreement_is_above_its_rivals_in_the_edit_region():
+    editor = "exact:answers=shapes,K=3,s=0.12"
+    rows = [
+        exact_row("agreement", 20.0, editor=editor, psnr_edited_db=19.0),
+        exact_row("agreement", 20.0, 1, editor=editor, psnr_edited_db=21.0),
+        exact_row("faithful", 25.0, editor=editor, psnr_edited_db=20.5, unet_evaluations=90),
+        exact_row("one-time", 12.0, editor=editor, psnr_edited_db=12.0),
+    ]
+    assert held(rows) == {
+        "pixels of agreement in one mode at least": (0.99, 0.98, True),
+        "evaluations of agreement at most": (4, 700, True),
+        "evaluations of agreement at most a tenth of faithful's": (4, 9, True),
+        "PSNR of agreement in the edit region (dB) above faithful's": (20, 20.5, False),
+        "PSNR of agreement in the edit region (dB) above one-time's": (20, 12, True),
+        "PSNR of faithful (dB) above one-time's": (25, 12, True),
+    }
+    assert not any(
+        "edit region" in name for name in held([exact_row("agreement", 20.0, psnr_edited_db=19.0), *rows[2:]])
+    )
+
+
+def test_a_learned_editor_holds_agreement_to_the_best_other_method():
+    rows = [
+        scored("unedited", 20.0, ssim=0.9, consistency=40.0),
+        scored("agreement", 15.0, ssim=0.7, consistency=30.0),
+        scored("one-time", 15.5, ssim=0.6, consistency=35.0),
+        scored("unedited", 9.0, ssim=0.4, consistency=40.0, scene="street"),
+        scored("agreement", 19.0, ssim=0.5, consistency=32.0, scene="street"),
+        scored("one-time", 15.0, ssim=0.55, consistency=20.0, scene="street"),
+    ]
+    assert held(rows) == {
+        "mean PSNR of agreement (dB) at least the best other's": (17, 15.25, True),
+        "mean SSIM of agreement at least the best other's": (pytest.approx(0.6), pytest.approx(0.575), True),
+        "PSNR of agreement above the best other's": (-0.5, -0.3, False),
+        "consistency of agreement (dB) at least the best of those that reach the edit": (31, 27.5, True),
+    }
+    assert held(rows[2:3] + rows[5:]) == held(rows[:2]) == {}
+
+
 def test_the_papers_order_is_held_where_it_was_measured():
     rows = [
         exact_row("faithful", 17.0, unet_evaluations=6000),
@@ -213,6 +252,7 @@ def test_each_scene_and_editor_is_held_by_itself_and_only_exact_ones():
         exact_row("agreement", 33.0),
         exact_row("agreement", 20.0, scene="street"),
         exact_row("agreement", 29.0, editor="exact:K=4,s=0.25"),
+        exact_row("agreement", 29.0, editor="exact:answers=rendered,K=4,s=0.12"),
         scored("agreement", 20.0, instruction="make it gold"),
     ]
     found = {bar.name: bar.holds for bar in find_bars(rows) if bar.name.startswith("PSNR")}
@@ -221,6 +261,15 @@ def test_each_scene_and_editor_is_held_by_itself_and_only_exact_ones():
         "PSNR of agreement (dB) at least, street, exact:K=4,s=0.12": False,
         "PSNR of agreement (dB) at least, island, exact:K=4,s=0.25": True,
     }
+
+
+def test_means_are_over_the_scenes_of_one_editor():
+    rows = [exact_row("a", 20.0), exact_row("a", 30.0, scene="street"), exact_row("a", 10.0, editor="exact:K=8,s=0.12")]
+    assert [(row.instruction, row.psnr_db) for row in mean_rows([*rows, scored("a", 1.0), scored("a", 2.0)])] == [
+        ("exact:K=4,s=0.12", 25),
+        ("exact:K=8,s=0.12", 10),
+        ("all", 1.5),
+    ]
 
 
 def test_bars_are_written_beside_the_rows(tmp_path):
@@ -280,6 +329,44 @@ def test_another_exact_editor_shares_the_folder(ran, monkeypatch):
 
 
 def test_a_table_and_a_sheet_are_written(ran):
-    out, _ = ran
+    out, rows = ran
     assert (out / "island-exact-K-2-s-0.1.png").stat().st_size > 10_000
-    assert "own mode (dB)" in (out / "table.md").read_text()
+    written = (out / "table.md").read_text()
+    assert "own mode (dB)" in written and written.count("| ceiling | island |") > 0, "though the last run was another"
+    assert all(f"| {method} |" in written for method, _ in rows)
+
+
+def test_a_run_that_is_stopped_keeps_its_rows_and_bars_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setitem(nerf_settings.CPU, "draft", TINY)
+    monkeypatch.setattr(testbed, "SEQUENCE_FRAMES", 2)
+    request, measured = request_for(tmp_path, methods=["faithful", "per-frame", OWN_MODE]), []
+
+    def measure_some(case, *given):
+        if len(measured) == 2:
+            raise Cancelled
+        measured.append(case.method)
+        return real(case, *given)
+
+    real = testbed._measure
+    monkeypatch.setattr(testbed, "_measure", measure_some)
+    with pytest.raises(Cancelled):
+        run_testbed(request, Reporter())
+    before = read_json(tmp_path / "result.json")
+    assert [row["method"] for row in before["rows"]] == measured == ["faithful", "per-frame"]
+    assert [bar["name"].partition(",")[0] for bar in before["bars"]] == ["PSNR of faithful (dB) above per-frame's"]
+    assert "per-frame" in (tmp_path / "table.md").read_text()
+
+    measured.clear()
+    run_testbed(request, Reporter())
+    after = read_json(tmp_path / "result.json")
+    assert measured == [OWN_MODE] and after["rows"][:2] == before["rows"] and len(after["rows"]) == 3
+
+
+def test_settings_are_kept_from_before_the_first_row(tmp_path):
+    asked = iter(range(3))
+    with pytest.raises(Cancelled):
+        run_testbed(request_for(tmp_path), Reporter(cancelled=lambda: next(asked, None) is None))
+    assert not (tmp_path / "result.json").exists()
+    with pytest.raises(In2nError) as refused:
+        run_testbed(request_for(tmp_path, steps=21), Reporter())
+    assert refused.value.code == "other_testbed", "its workspaces were made with the earlier ones"

@@ -137,6 +137,19 @@ def test_scores_are_means_over_the_views_with_a_truth():
     assert scores.lpips is not None or len(notes) == 1, "said once, not for every view"
 
 
+def test_lpips_is_split_between_what_an_edit_changes_and_what_it_keeps(monkeypatch):
+    views, cameras = ball_views([0.0])
+    original = views[0].rgb_srgb.numpy()
+    truth, where = original.copy(), np.zeros((60, 80), bool)
+    where[:, :30] = True
+    truth[where] = 0.2 * original[where]
+    monkeypatch.setattr(scoring, "lpips", lambda *given: 0.3)
+    monkeypatch.setattr(scoring, "lpips_map", lambda *given: np.where(where, 0.75, 0.25))
+    scores = score_views(views, cameras, [truth], originals=[original])
+    assert (scores.lpips, scores.lpips_edited) == (0.3, pytest.approx(0.75))
+    assert scores.lpips_kept == pytest.approx(0.25)
+
+
 def test_equal_images_are_a_number_and_no_truth_is_none():
     views, cameras = ball_views([0.0, 0.1])
     assert score_views(views, cameras, [view.rgb_srgb.numpy() for view in views]).psnr_db == 100.0

@@ -10,6 +10,8 @@ from in2n_blender.engine.evaluation import metrics
 from in2n_blender.engine.evaluation.metrics import (
     edit_region,
     lpips,
+    lpips_map,
+    lpips_map_with,
     lpips_with,
     project,
     sequence_consistency,
@@ -90,6 +92,28 @@ def test_lpips_by_the_real_package_on_its_random_backbone():
     image = np.random.default_rng(0).random((64, 64, 3))
     assert lpips_with(network, image, image) == pytest.approx(0.0, abs=1e-6)
     assert 0 < lpips_with(network, image, image * 0.9) < lpips_with(network, image, 1 - image)
+
+
+def test_the_map_of_lpips_shows_where_images_differ():
+    from lpips import LPIPS
+
+    torch.manual_seed(0)
+    network = LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
+    image = np.random.default_rng(0).random((64, 96, 3))
+    changed = image.copy()
+    changed[:, :20] = 0
+    found = lpips_map_with(network, image, changed)
+    assert found.shape == (64, 96) and found.min() >= 0
+    assert found[:, :20].mean() > 5 * found[:, 70:].mean()
+    assert lpips_map_with(network, image, image).max() == pytest.approx(0, abs=1e-6)
+    # Enlarged distances have nearly the mean of those that they were enlarged from.
+    assert found.mean() == pytest.approx(lpips_with(network, image, changed), rel=0.15)
+    assert lpips_with(network, image, changed) > 0, "the network measures whole images as before"
+
+
+def test_the_map_of_lpips_says_too_why_there_is_none():
+    notes = []
+    assert lpips_map(np.zeros((30, 64, 3)), np.ones((30, 64, 3)), notes.append) is None and "31 pixels" in notes[0]
 
 
 def test_project_is_the_inverse_of_rays():

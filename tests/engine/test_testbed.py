@@ -10,6 +10,7 @@ from PIL import Image
 
 from in2n_blender.engine.editing.baselines import METHODS
 from in2n_blender.engine.evaluation import scene_rendering, testbed
+from in2n_blender.engine.evaluation.answers import CEILING, OWN_MODE
 from in2n_blender.engine.evaluation.cases import EDITED, SCENES
 from in2n_blender.engine.evaluation.testbed import run_testbed
 from in2n_blender.engine.nerf import settings as nerf_settings
@@ -82,6 +83,57 @@ def test_truth_is_rendered_or_computed_from_the_photo(ran):
     assert snow.shape == gold.shape == photo.shape
     assert snow.min(axis=2).mean() > 1.2 * photo.min(axis=2).mean(), "whiter"
     assert (gold[..., 0] >= gold[..., 2]).mean() > 0.99
+
+
+def test_geometry_is_measured_where_the_renderer_noted_depths(ran):
+    out, cache, _, _ = ran
+    rows = json.loads((out / "result.json").read_text())["rows"]
+    assert len(list((cache / "courtyard" / "depth" / "before").iterdir())) == 2
+    for row in rows:
+        known = [row[name] is not None for name in ("depth_error", "depth_within")]
+        assert known == [row["method"] != "per-frame"] * 2, "single pictures have no geometry"
+        assert row["depth_error_moved"] is None, "these edits move nothing"
+        assert row["depth_error"] is None or 0 < row["depth_error"] < 3 and 0 < row["depth_within"] < 1
+    assert {row["chamfer_percent"] for row in rows if row["method"] == "unedited"} != {None}
+    assert all(row["psnr_kept_db"] is not None for row in rows if row["instruction"].endswith("snowed"))
+
+
+@pytest.fixture(scope="module")
+def reshaped(ran, tmp_path_factory):
+    """(results folder, rows by method) of an exact editor whose answers have other shapes"""
+    _, cache, _, _ = ran
+    out, copy = tmp_path_factory.mktemp("shapes"), tmp_path_factory.mktemp("copied") / "cache"
+    shutil.copytree(cache, copy)
+    methods = ["unedited", "per-frame", "one-time", CEILING, OWN_MODE]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(nerf_settings.CPU, "draft", TINY)
+        patch.setattr(testbed, "SEQUENCE_FRAMES", 3)
+        run_testbed(request_for(out, copy, editor="exact:answers=shapes,K=2,s=0.1", methods=methods), Reporter())
+    return out, {row["method"]: row for row in json.loads((out / "result.json").read_text())["rows"]}
+
+
+def test_answers_of_another_shape_are_rendered_for_all_views_and_drawn(reshaped):
+    out, rows = reshaped
+    assert {row["instruction"] for row in rows.values()} == {"exact:answers=shapes,K=2,s=0.1"}, "without a folder"
+    own = rows[OWN_MODE]
+    assert own["psnr_db"] == own["own_mode_psnr_db"] > 25 and own["depth_error"] is None
+    assert rows[CEILING]["unet_evaluations"] == 0 and rows[CEILING]["one_mode_share"] > 0.5
+    assert rows["one-time"]["unet_evaluations"] == 6 * 20
+    assert rows["per-frame"]["own_mode_psnr_db"] > 20, "it draws whole answers of the held-out views"
+    assert rows["per-frame"]["consistency"] is None, "there are no answers between them"
+    assert rows["unedited"]["psnr_edited_db"] < rows["unedited"]["psnr_kept_db"]
+
+
+def test_a_moved_surface_is_measured_by_itself(reshaped):
+    _, rows = reshaped
+    for method in ("unedited", "one-time", CEILING):
+        assert rows[method]["depth_error_moved"] > 0 and rows[method]["chamfer_percent"] is not None
+
+
+def test_the_sheet_shows_the_answers_too(reshaped):
+    out, _ = reshaped
+    (sheet,) = out.glob("courtyard-exact*.png")
+    assert Image.open(sheet).height > 8 * 160, "a photo, two answers and five methods"
 
 
 def test_sheets_are_written(ran):

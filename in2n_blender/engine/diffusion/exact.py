@@ -1,6 +1,6 @@
 """An editor whose distribution is known exactly: the instrument that shows whether a method makes views agree.
 
-A view has K right answers T_1 ... T_K, which are functions of its original photo and agree in 3D. Latents E(x) are the
+A view has K right answers T_1 ... T_K, which its original photo tells and which agree in 3D. Latents E(x) are the
 means of 8x8 blocks in [-1, 1], and the editor draws from
 
     p(z | view) = sum_k pi_k N(E(T_k), s^2 I).

@@ -12,6 +12,7 @@ from ...models.exact import ExactSettings, is_exact
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from .editor import Editor
+from .picture_answers import Pictures
 from .reading import UnfitFiles, check_layout, reading, stated_class
 
 
@@ -29,7 +30,7 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
         An editor whose `prepare` was not called yet.
 
     Raises:
-        In2nError: "unknown_editor", "editor_missing", "editor_unfit", "no_network".
+        In2nError: "unknown_editor", "editor_missing", "editor_unfit", "no_network", "missing_truth".
         Cancelled.
     """
     model = catalogue.find(name_or_folder)
@@ -37,7 +38,8 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
         # Here, because diffusers takes a second to import, as below.
         from .exact import ExactEditor
 
-        return ExactEditor(ExactSettings.from_name(model.id), torch.device(device))
+        settings = ExactSettings.from_name(model.id)
+        return ExactEditor(settings, torch.device(device), Pictures.of(settings) if settings.pictures else None)
     folder = find_weights(model, report or Reporter())
 
     # Here, because diffusers and transformers take seconds to import: a model that is missing is refused at once.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...link.requests import Testbed
 from ...models.catalogue import MINIATURE, Instruction
@@ -103,6 +103,6 @@ def choose_cases(request: Testbed) -> list[Case]:
 def _instructions(request: Testbed) -> list[Instruction]:
     """Only edits with a right answer are measured here. Raises In2nError("unknown_instruction", "unknown_editor")."""
     if is_exact(request.editor):
-        settings = ExactSettings.from_name(request.editor)
+        settings = replace(ExactSettings.from_name(request.editor), folder="")  # each scene's own
         return [Instruction(re.sub("[^A-Za-z0-9.]+", " ", settings.name), (settings.name,))]
     return [MINIATURE.find_instruction(text)[0] for text in request.instructions]

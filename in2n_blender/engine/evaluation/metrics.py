@@ -5,6 +5,7 @@ Images are sRGB in [0, 1], float32 (height, width, 3), as numpy arrays or CPU te
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable
@@ -106,17 +107,25 @@ def lpips(image: np.ndarray, truth: np.ndarray, note: Callable[[str], None] = la
         0 for equal images. None where AlexNet's trained weights are neither on disk nor can be downloaded (with a
         random backbone the number would mean nothing), and for images with a side below LPIPS_SIDE.
     """
-    if min(np.shape(image)[:2]) < LPIPS_SIDE:
-        note(f"LPIPS is not measured: it needs images of at least {LPIPS_SIDE} pixels.")
-        return None
-    network = _lpips_network()
-    if network is None:
-        note(
-            "LPIPS is not measured: AlexNet's weights are not on disk and cannot be downloaded "
-            f"({hub.ALLOW_DOWNLOAD}=1 allows it)."
-        )
-        return None
-    return lpips_with(network, image, truth)
+    network = _measuring_network(image, note)
+    return network and lpips_with(network, image, truth)
+
+
+def lpips_map(
+    image: np.ndarray, truth: np.ndarray, note: Callable[[str], None] = lambda text: None
+) -> np.ndarray | None:
+    """LPIPS pixel by pixel; see `lpips`, which is nearly its mean: each layer's distances are enlarged to the image.
+
+    Args:
+        image: (height, width, 3) sRGB in [0, 1].
+        truth: of the same shape.
+        note: receives one line on why it is not measured.
+
+    Returns:
+        (height, width); None as for `lpips`.
+    """
+    network = _measuring_network(image, note)
+    return network and lpips_map_with(network, image, truth)
 
 
 def lpips_with(network: torch.nn.Module, image: np.ndarray, truth: np.ndarray) -> float:
@@ -130,12 +139,42 @@ def lpips_with(network: torch.nn.Module, image: np.ndarray, truth: np.ndarray) -
     Returns:
         0 for equal images.
     """
-
-    def as_batch(array: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(np.asarray(array, np.float32)).permute(2, 0, 1)[None]
-
     with torch.no_grad():
-        return float(network(as_batch(image), as_batch(truth), normalize=True))
+        return float(network(_as_batch(image), _as_batch(truth), normalize=True))
+
+
+def lpips_map_with(network: torch.nn.Module, image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """LPIPS pixel by pixel by a given network.
+
+    Args:
+        network: an `lpips.LPIPS` on the CPU; left as it is.
+        image: (height, width, 3) sRGB in [0, 1], each side at least LPIPS_SIDE.
+        truth: of the same shape.
+
+    Returns:
+        (height, width), 0 where the images are equal.
+    """
+    spatial = copy.copy(network)  # with the same weights
+    spatial.spatial = True
+    with torch.no_grad():
+        return spatial(_as_batch(image), _as_batch(truth), normalize=True)[0, 0].numpy()
+
+
+def _as_batch(image: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(np.asarray(image, np.float32)).permute(2, 0, 1)[None]
+
+
+def _measuring_network(image: np.ndarray, note: Callable[[str], None]) -> torch.nn.Module | None:
+    if min(np.shape(image)[:2]) < LPIPS_SIDE:
+        note(f"LPIPS is not measured: it needs images of at least {LPIPS_SIDE} pixels.")
+        return None
+    network = _lpips_network()
+    if network is None:
+        note(
+            "LPIPS is not measured: AlexNet's weights are not on disk and cannot be downloaded "
+            f"({hub.ALLOW_DOWNLOAD}=1 allows it)."
+        )
+    return network
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...models.exact import is_exact
 from ...workspace.files import write_json
 
 RESULT_FILE = "result.json"
@@ -32,8 +33,10 @@ class Row:
         seed: of the edit; None in a mean over several.
         own_mode_psnr_db, one_mode_share: in dB and in [0, 1], with an exact editor (`answers.AnswerScores`); psnr_db,
             ssim and lpips are then those of the one answer that the whole scene is nearest to.
-        psnr_edited_db, psnr_kept_db, ssim_edited, ssim_kept: against the truth, where it differs from the unedited
-            photo and where it does not (`metrics.edit_region`).
+        psnr_edited_db, psnr_kept_db, ssim_edited, ssim_kept, lpips_edited, lpips_kept: against the truth, where it
+            differs from the unedited photo and where it does not (`metrics.edit_region`).
+        depth_error, depth_within, depth_error_moved, chamfer_percent: against Blender's own geometry
+            (`geometry.Geometry`).
         psnr_spread_db: in a mean over several seeds, the standard deviation between their mean PSNRs.
     """
 
@@ -60,6 +63,12 @@ class Row:
     psnr_kept_db: float | None = None
     ssim_edited: float | None = None
     ssim_kept: float | None = None
+    lpips_edited: float | None = None
+    lpips_kept: float | None = None
+    depth_error: float | None = None
+    depth_within: float | None = None
+    depth_error_moved: float | None = None
+    chamfer_percent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,12 @@ COLUMNS = {
     "psnr_kept_db": Column("PSNR kept (dB)", _fixed(2)),
     "ssim_edited": Column("SSIM edited", _fixed(3)),
     "ssim_kept": Column("SSIM kept", _fixed(3)),
+    "lpips_edited": Column("LPIPS edited", _fixed(3)),
+    "lpips_kept": Column("LPIPS kept", _fixed(3)),
+    "depth_error": Column("depth AbsRel", _fixed(3)),
+    "depth_within": Column("depth d < 1.25", lambda share: f"{share:.1%}"),
+    "depth_error_moved": Column("AbsRel moved", _fixed(3)),
+    "chamfer_percent": Column("Chamfer (%)", _fixed(2)),
     "consistency": Column("consistency (dB)", _fixed(2)),
     "clip_direction": Column("CLIP direction", _fixed(4)),
     "clip_consistency": Column("CLIP consistency", _fixed(4)),
@@ -143,7 +158,7 @@ def write_results(rows: Sequence[Row], out: Path | str, bars: Sequence | None = 
 
     Args:
         rows: all that the file is to hold.
-        bars: `bars.Bar`s, for "bars" in it.
+        bars: `bars.Bar`s, for "bars" in it; None: it has none.
         out: the folder; made where it is missing.
 
     Returns:
@@ -153,13 +168,13 @@ def write_results(rows: Sequence[Row], out: Path | str, bars: Sequence | None = 
         In2nError: "disk_full", "cannot_write".
     """
     path = Path(out) / RESULT_FILE
-    held = {"bars": [dataclasses.asdict(bar) for bar in bars]} if bars else {}
+    held = {} if bars is None else {"bars": [dataclasses.asdict(bar) for bar in bars]}
     write_json(path, {"rows": [dataclasses.asdict(row) for row in rows], **held})
     return path
 
 
 def mean_rows(rows: Sequence[Row]) -> list[Row]:
-    """One row a method: the mean over its scenes, instructions and seeds.
+    """One row a method: the mean over its scenes, instructions and seeds; with exact editors one for each of these.
 
     Args:
         rows: of one or more methods.
@@ -167,7 +182,7 @@ def mean_rows(rows: Sequence[Row]) -> list[Row]:
     Returns:
         Rows in the order of the methods' first ones. A mean is over the rows that have a value; None where none has.
     """
-    return _means(rows, lambda row: (row.method, ALL, ALL))
+    return _means(rows, lambda row: (row.method, ALL, row.instruction if is_exact(row.instruction) else ALL))
 
 
 def mean_over_seeds(rows: Sequence[Row]) -> list[Row]:

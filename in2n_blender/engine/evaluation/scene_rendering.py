@@ -7,11 +7,12 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...link.process import PACKAGE_PARENT, blender_command
 from ...link.requests import Testbed
-from ...models.exact import is_exact
+from ...models.exact import ExactSettings, is_exact
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 
@@ -34,8 +35,8 @@ def check_checkout() -> None:
 def scene_folder(scene: str, request: Testbed, report: Reporter) -> Path:
     """The folder of a scene's pictures, rendered as far as the cache lacks them.
 
-    An exact editor knows its answers, so that no edit's truth is rendered for it, and the island's photos are those of
-    the bundled capture.
+    Tints an exact editor computes, so that no edit's truth is rendered for them, and the island's photos are those of
+    the bundled capture. Where its answers are pictures, they are rendered for all views.
 
     Args:
         scene: its name.
@@ -43,21 +44,31 @@ def scene_folder(scene: str, request: Testbed, report: Reporter) -> Path:
         report: told of every picture.
 
     Returns:
-        A capture; with `truth/` where the editor is no exact one.
+        A capture; with `truth/` and `depth/` where the right answers are rendered.
 
     Raises:
         In2nError: "no_blender".
         Cancelled.
     """
-    needs_truth = not is_exact(request.editor)
-    if scene == BUNDLED_SCENE and not needs_truth and not _sizes(request):
+    truth, edits = _truths(request)
+    if scene == BUNDLED_SCENE and truth == "none" and not _sizes(request):
         return BUNDLED_CAPTURE
     folder = Path(request.cache) / scene
-    render_scene(scene, folder, request, report, "held-out" if needs_truth else "none")
+    render_scene(scene, folder, request, report, truth, edits)
     return folder
 
 
-def render_scene(scene: str, folder: Path, request: Testbed, report: Reporter, truth: str) -> None:
+def _truths(request: Testbed) -> tuple[str, tuple[str, ...]]:
+    """Of which views the truths are needed, and of which edits; (): of the miniature's."""
+    if not is_exact(request.editor):
+        return "held-out", ()
+    pictures = ExactSettings.from_name(request.editor).pictures
+    return ("all", pictures) if pictures else ("none", ())
+
+
+def render_scene(
+    scene: str, folder: Path, request: Testbed, report: Reporter, truth: str, edits: Sequence[str] = ()
+) -> None:
     """Have Blender render what the cache lacks, in a process of its own.
 
     Args:
@@ -65,7 +76,8 @@ def render_scene(scene: str, folder: Path, request: Testbed, report: Reporter, t
         folder: of its pictures in the cache; the renderer's output goes to render.log there.
         request: which Python has Blender, and how large the pictures are.
         report: told of every picture.
-        truth: of which views the edits' truths are needed: "none" or "held-out".
+        truth: of which views the edits' truths are needed: "none", "held-out" or "all".
+        edits: which edits; (): those that Blender renders for the miniature.
 
     Raises:
         In2nError: "no_blender".
@@ -74,7 +86,11 @@ def render_scene(scene: str, folder: Path, request: Testbed, report: Reporter, t
     command = blender_command(
         request.blender_python or sys.executable,
         RENDER_MODULE,
-        ["--scene", scene, "--out", str(folder), "--truth", truth, *_sizes(request)],
+        [
+            *("--scene", scene, "--out", str(folder), "--truth", truth),
+            *(text for edit in edits for text in ("--edit", edit)),
+            *_sizes(request),
+        ],
     )
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "render.log", "ab") as log:

@@ -13,7 +13,7 @@ from ...scene.reporting import Reporter
 from ..measure import psnr
 from ..photos import opaque
 from .clip_metrics import Clip, direction_consistency, direction_consistency_printed, direction_similarity
-from .metrics import LARGEST_PSNR, edit_region, lpips, sequence_consistency, ssim, ssim_map
+from .metrics import LARGEST_PSNR, edit_region, lpips, lpips_map, sequence_consistency, ssim, ssim_map
 
 # A region of a view counts from this share of its pixels on: of a few pixels a mean says nothing.
 SMALLEST_REGION = 0.01
@@ -30,6 +30,8 @@ class Scores:
     psnr_kept_db: float | None = None
     ssim_edited: float | None = None
     ssim_kept: float | None = None
+    lpips_edited: float | None = None
+    lpips_kept: float | None = None
     consistency: float | None = None
     clip_direction: float | None = None
     clip_consistency: float | None = None
@@ -80,7 +82,7 @@ def score_views(
         sequence_originals = originals and [originals[i] for i in order]
     return Scores(
         **_against_truth(views, truths, note, report),
-        **_edited_and_kept(views, truths, originals, report),
+        **_edited_and_kept(views, truths, originals, note, report),
         consistency=score_sequence(*sequence, report=report),
         **(_by_clip(clip, views, originals, captions, sequence[0], sequence_originals, note, report) if clip else {}),
     )
@@ -133,7 +135,7 @@ def _against_truth(views, truths, note, report: Reporter) -> dict:
     return {name: _mean(found) for name, found in values.items()}
 
 
-def _edited_and_kept(views, truths, originals, report: Reporter) -> dict:
+def _edited_and_kept(views, truths, originals, note, report: Reporter) -> dict:
     """The scores against the truth where the edit has to change a view, and where it has to keep it."""
     values: dict[str, list] = {}
     for view, truth, original in zip(views, truths or (), originals or ()):
@@ -142,11 +144,12 @@ def _edited_and_kept(views, truths, originals, report: Reporter) -> dict:
         report.check()
         image, truth = np.asarray(view.rgb_srgb), np.asarray(truth)
         edited = edit_region(opaque(original), truth)
-        similarity = ssim_map(image, truth)
+        similarity, distance = ssim_map(image, truth), lpips_map(image, truth, note)
         for name, where in (("edited", edited), ("kept", ~edited)):
             if where.mean() >= SMALLEST_REGION:
                 values.setdefault(f"psnr_{name}_db", []).append(min(psnr(image[where], truth[where]), LARGEST_PSNR))
                 values.setdefault(f"ssim_{name}", []).append(float(similarity[where].mean()))
+                values.setdefault(f"lpips_{name}", []).append(distance if distance is None else distance[where].mean())
     return {name: _mean(found) for name, found in values.items()}
 
 

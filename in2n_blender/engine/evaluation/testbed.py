@@ -4,13 +4,14 @@
 
 renders the scenes into a cache, reconstructs each, edits it by every instruction with every method, and measures what
 the held-out cameras and a path of small steps see. Rows that DIR/result.json holds already are not computed again, and
-an edit that was stopped goes on from its checkpoint. With an exact editor no truth is rendered: it knows its answers.
+an edit that was stopped goes on from its checkpoint. With an exact editor that tints no truth is rendered: it knows its
+answers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 
 from ...link.requests import Edit, ImportCapture, Reconstruct, Testbed
 from ...models.catalogue import Instruction
-from ...models.exact import FAMILY, is_exact
+from ...models.exact import FAMILY, SHAPES, ExactSettings, is_exact
 from ...scene.camera import Camera
 from ...scene.camera_path import through_views
 from ...scene.errors import In2nError
@@ -26,11 +27,11 @@ from ...scene.reporting import Progress, Reporter
 from ...workspace.files import read_json, write_json
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
-from ..editing.baselines import run_method
+from ..editing.baselines import PerFrameScene, run_method
 from ..importing import normalise_capture
 from ..measure import CostMeter
 from ..nerf.reconstruction import reconstruct
-from ..nerf.scene import RenderedView, load_scene
+from ..nerf.scene import RenderedView, Scene, load_scene
 from ..photos import load_images
 from ..pictures import save_srgb
 from .answers import (
@@ -45,6 +46,7 @@ from .bars import find_bars
 from .cases import EDITED, SCENES, Case, choose_cases
 from .clip_metrics import load_clip
 from .evaluate import find_truths, render_all
+from .geometry import Geometry, chamfer_percent, depth_scores, read_depths
 from .results import RESULT_FILE, Row, mean_rows, table, write_results
 from .scene_rendering import check_checkout, scene_folder
 from .scoring import Scores, score_views
@@ -52,6 +54,8 @@ from .testbed_pictures import picture, read_picture, truth_picture, write_agreem
 
 # Consistency is measured on neighbouring frames of a long path, so that each sees nearly what the next one sees.
 PATH_FRAMES, SEQUENCE_FRAMES = 96, 24
+# What the renderer calls the geometry of the scene as it is.
+BEFORE = "before"
 
 
 @dataclass
@@ -61,8 +65,10 @@ class Bench:
     Attributes:
         name: the scene's.
         folder: its pictures in the cache.
+        editor: the name of what edits it; an exact one's says where the scene's answers are.
         workspace: with its reconstruction.
-        held_out: the cameras of the held-out views, by the views' names.
+        training: the cameras of the training views, by the views' names.
+        held_out: those of the held-out views.
         photos: of the held-out views, (height, width, 3) sRGB in [0, 1] each.
         path: cameras a small step apart.
         unedited: what `held_out` and then `path` see of the reconstruction.
@@ -70,7 +76,9 @@ class Bench:
 
     name: str
     folder: Path
+    editor: str
     workspace: Workspace
+    training: dict[str, Camera]
     held_out: dict[str, Camera]
     photos: list[np.ndarray]
     path: list[Camera]
@@ -95,6 +103,20 @@ class Bench:
         return [
             read_picture(self.folder / "truth" / instruction.name / f"{Path(name).stem}.png") for name in self.held_out
         ]
+
+    def depths(self, edit: str) -> dict[str, np.ndarray]:
+        """Blender's depths of all views where they were rendered, and photos are as large as they were rendered.
+
+        Args:
+            edit: one that changes shapes, or BEFORE.
+
+        Returns:
+            View -> (height, width) along the camera's axis; 0: the sky.
+        """
+        cameras = self.training | self.held_out
+        found = read_depths(self.folder / "depth" / edit, list(cameras))
+        sizes = {name: (cameras[name].intrinsics.height, cameras[name].intrinsics.width) for name in found}
+        return {name: depth for name, depth in found.items() if depth.shape == sizes[name]}
 
 
 def run_testbed(request: Testbed, report: Reporter) -> dict:
@@ -124,16 +146,19 @@ def run_testbed(request: Testbed, report: Reporter) -> dict:
             bench = _prepare(case.scene, request, step)
         step = _within(report, f"{number + 1} of {len(missing)}, {case.scene}, {case.instruction.name}, {case.method}")
         rows.append(_measure(case, bench, request, clip, step))
-        write_results(rows, out)
+        write_results(rows, out, find_bars(rows))
+        write_tables(rows, out)
         report.log(table(rows[-1:]).splitlines()[-1])
-    chosen = [row for case in cases if (row := case.row_of(rows))]
-    write_tables(chosen, out)
-    bars = find_bars(rows)
-    if bars:
-        write_results(rows, out, bars)
+    chosen, bars = [row for case in cases if (row := case.row_of(rows))], find_bars(rows)
+    write_results(rows, out, bars)
+    write_tables(rows, out)
     for scene in dict.fromkeys(case.scene for case in cases):
-        sheet = write_agreement_sheet if is_exact(request.editor) else write_sheet
-        sheet(scene, [case for case in cases if case.scene == scene and not case.repeated], out, report)
+        shown = [case for case in cases if case.scene == scene and not case.repeated]
+        if is_exact(request.editor):
+            edits = ExactSettings.from_name(request.editor).pictures
+            write_agreement_sheet(scene, shown, out, report, Path(request.cache) / scene / "truth", edits)
+        else:
+            write_sheet(scene, shown, out, report)
     lines = [f"{'holds' if bar.holds else 'FAILS'}  {bar.name}: {bar.value:.4g} ({bar.bar:.4g})" for bar in bars]
     tables = [table(chosen), table(mean_rows(chosen)), *(["\n".join(lines)] if lines else [])]
     return {"rows": len(chosen), "table": "\n\n".join(tables)}
@@ -158,14 +183,13 @@ def _rows_before(out: Path, request: Testbed) -> list[Row]:
     }
     # Exact editors share their reconstructions, and their rows name the editor.
     settings["editor"] = FAMILY if is_exact(request.editor) else request.editor
-    if (out / RESULT_FILE).is_file():
-        if read_json(out / "settings.json") != settings:
-            raise In2nError(
-                "other_testbed", f"{out} holds results of other settings.", "Choose another folder with --out."
-            )
-        return [Row(**{"seed": request.seed, **row}) for row in read_json(out / RESULT_FILE)["rows"]]
-    write_json(out / "settings.json", settings)
-    return []
+    noted = out / "settings.json"
+    if noted.is_file() and read_json(noted) != settings:
+        raise In2nError("other_testbed", f"{out} holds results of other settings.", "Choose another folder with --out.")
+    write_json(noted, settings)
+    if not (out / RESULT_FILE).is_file():
+        return []
+    return [Row(**{"seed": request.seed, **row}) for row in read_json(out / RESULT_FILE)["rows"]]
 
 
 def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
@@ -188,10 +212,15 @@ def _prepare(scene: str, request: Testbed, report: Reporter) -> Bench:
     )
     capture, reconstruction = load_capture(workspace), load_scene(workspace, None, request.device)
     path = [frame.camera for frame in through_views(capture, PATH_FRAMES).frames[:SEQUENCE_FRAMES]]
-    held_out = {view.name: view.camera for view in capture.held_out_views}
+    training, held_out = (
+        {view.name: view.camera for view in views} for views in (capture.training_views, capture.held_out_views)
+    )
     photos = load_images(workspace, capture, capture.held_out_views)
     unedited = render_all(reconstruction, [*held_out.values(), *path], "Rendering", report)
-    return Bench(scene, folder, workspace, held_out, photos, path, unedited)
+    editor = request.editor
+    if is_exact(editor):
+        editor = ExactSettings.from_name(editor).within(folder).name
+    return Bench(scene, folder, editor, workspace, training, held_out, photos, path, unedited)
 
 
 def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter) -> Row:
@@ -200,11 +229,13 @@ def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter)
     views, frames = seen.views[:count], seen.views[count:]
     for name, view in zip(bench.held_out, views):
         save_srgb(picture(out, case, name), view.rgb_srgb)
-    agreed = None
-    if is_exact(request.editor):
+    agreed, shape = None, BEFORE
+    if is_exact(bench.editor):
         agreed, truths = compare_with_answers(
-            request.editor, [view.rgb_srgb for view in views], bench.photos, each_own=case.method == OWN_MODE
+            bench.editor, [view.rgb_srgb for view in views], bench.photos, each_own=case.method == OWN_MODE
         )
+        settings = ExactSettings.from_name(bench.editor)
+        shape = settings.pictures[agreed.mode] if settings.family == SHAPES else BEFORE
     else:
         truths = bench.truth(case.instruction)
         for name, truth in zip(bench.held_out, truths):
@@ -222,7 +253,21 @@ def _measure(case: Case, bench: Bench, request: Testbed, clip, report: Reporter)
         report=report,
         captions=(SCENES[case.scene], f"{SCENES[case.scene]} {edited_caption}") if edited_caption else None,
     )
-    return _row(case, seen, scores, agreed)
+    return _row(case, seen, scores, _geometry(seen, bench, shape, report), agreed)
+
+
+def _geometry(seen: Seen, bench: Bench, shape: str, report: Reporter) -> Geometry:
+    """Against Blender's geometry of an edit, as far as that was rendered and the method has one of its own."""
+    if seen.scene is None:
+        return Geometry()
+    before, after = bench.depths(BEFORE), bench.depths(shape)
+    compared = [(depth, after[name], before[name]) for name, depth in zip(bench.held_out, seen.depths) if name in after]
+    if not compared:
+        return Geometry()
+    return Geometry(
+        *depth_scores(*zip(*compared)),
+        chamfer_percent(seen.scene, after, bench.training | bench.held_out, _quiet(report)),
+    )
 
 
 @dataclass(frozen=True)
@@ -230,16 +275,21 @@ class Seen:
     """What an edited scene looks like, and what that cost.
 
     Attributes:
-        views: of the held-out cameras and, where there are such, along the path.
+        views: of the held-out cameras and, where there are such, along the path, with the depths by which their
+            consistency is measured.
         state: the edit's state.json.
         evaluations: of the network.
         cost: of rendering.
+        scene: whose geometry it is; None for single pictures, which have none.
+        depths: of the scene, in the order of `views`.
     """
 
     views: list[RenderedView]
     state: dict
     evaluations: int
     cost: CostMeter
+    scene: Scene | None = None
+    depths: list[np.ndarray] = field(default_factory=list)
 
 
 def _edit_and_render(case: Case, bench: Bench, request: Testbed, report: Reporter) -> Seen:
@@ -247,7 +297,7 @@ def _edit_and_render(case: Case, bench: Bench, request: Testbed, report: Reporte
         workspace=str(bench.workspace.root),
         name=case.edit_name,
         instruction=case.instruction.text,
-        editor=request.editor,
+        editor=bench.editor,
         guidance_text=request.guidance_text,
         guidance_image=request.guidance_image,
         seed=case.seed,
@@ -260,16 +310,23 @@ def _edit_and_render(case: Case, bench: Bench, request: Testbed, report: Reporte
             views, evaluations = edit_photos(job, bench.photos, bench.unedited, report)
         return Seen(views, {}, evaluations, cost)
     edited = run_ceiling(job, report) if case.method == CEILING else run_method(case.method, job, report)
+    cameras, pictures = bench.cameras, is_exact(bench.editor) and ExactSettings.from_name(bench.editor).pictures
+    if pictures and isinstance(edited.scene, PerFrameScene):
+        cameras = cameras[: len(bench.held_out)]  # there are no answers between the views
     with CostMeter(request.device) as cost:
-        # All methods are compared by the depth of the unedited scene: the edits of the testbed change no shapes.
-        views = [
-            RenderedView(view.rgb_srgb, unedited.alpha, unedited.depth)
-            for view, unedited in zip(render_all(edited, bench.cameras, "Rendering", report), bench.unedited)
+        views = render_all(edited, cameras, "Rendering", report)
+    depths = [np.asarray(view.depth) for view in views]
+    if pictures and ExactSettings.from_name(bench.editor).family == SHAPES:
+        measured = views
+    else:  # where an edit changes no shapes, all methods are compared by the depth of the unedited scene
+        measured = [
+            RenderedView(view.rgb_srgb, before.alpha, before.depth) for view, before in zip(views, bench.unedited)
         ]
-    return Seen(views, edited.state, edited.unet_evaluations, cost)
+    scene = edited.scene if isinstance(edited.scene, Scene) else None
+    return Seen(measured, edited.state, edited.unet_evaluations, cost, scene, depths)
 
 
-def _row(case: Case, seen: Seen, scores: Scores, agreed: AnswerScores | None) -> Row:
+def _row(case: Case, seen: Seen, scores: Scores, geometry: Geometry, agreed: AnswerScores | None) -> Row:
     """The costs are those of the edit and of rendering all measured frames.
 
     So a method that edits frames is charged for it.
@@ -280,6 +337,7 @@ def _row(case: Case, seen: Seen, scores: Scores, agreed: AnswerScores | None) ->
         case.scene,
         case.instruction.text,
         **dataclasses.asdict(scores),
+        **dataclasses.asdict(geometry),
         unet_evaluations=seen.evaluations,
         nerf_steps=state.get("step", 0),
         seconds=round(state.get("seconds", 0.0) + cost.seconds, 2),
@@ -289,6 +347,11 @@ def _row(case: Case, seen: Seen, scores: Scores, agreed: AnswerScores | None) ->
         own_mode_psnr_db=agreed and agreed.own_mode_psnr_db,
         one_mode_share=agreed and agreed.one_mode_share,
     )
+
+
+def _quiet(report: Reporter) -> Reporter:
+    """A reporter for what takes a moment: it cancels, and says nothing."""
+    return Reporter(cancelled=report.is_cancelled)
 
 
 def _within(report: Reporter, prefix: str) -> Reporter:

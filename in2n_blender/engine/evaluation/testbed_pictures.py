@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,9 @@ def write_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> N
     report.artifact("image", path)
 
 
-def write_agreement_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> None:
+def write_agreement_sheet(
+    scene: str, cases: list[Case], out: Path, report: Reporter, truth: Path | None = None, edits: Sequence[str] = ()
+) -> None:
     """Some held-out views beside each other, a row for each method: whether they agree; out/<scene>-<editor>.png.
 
     Args:
@@ -104,6 +107,8 @@ def write_agreement_sheet(scene: str, cases: list[Case], out: Path, report: Repo
         cases: of the scene, with one instruction.
         out: the testbed's folder, with their pictures.
         report: told of the sheet.
+        truth: the folder of the right answers' pictures, where they are pictures.
+        edits: those that are right answers; each has a row, too.
     """
     workspace = Workspace(out / "workspaces" / scene)
     capture = load_capture(workspace)
@@ -111,6 +116,8 @@ def write_agreement_sheet(scene: str, cases: list[Case], out: Path, report: Repo
     shown = min(SHEET_VIEWS, len(held_out))
     views = [held_out[i * len(held_out) // shown] for i in range(shown)]
     rows = [("photo", [opaque(photo) for photo in load_images(workspace, capture, views)])]
+    for edit in edits:
+        rows.append((f"answer: {edit}", [read_picture(truth / edit / f"{Path(view.name).stem}.png") for view in views]))
     rows += [(case.method, [read_picture(picture(out, case, view.name)) for view in views]) for case in cases]
     path = out / f"{scene}-{cases[0].instruction.name}.png".replace(" ", "-")
     contact_sheet(rows, SHEET_CELL).save(path)
