@@ -11,7 +11,15 @@ from in2n_blender.engine.evaluation import testbed
 from in2n_blender.engine.evaluation.answers import CEILING, OWN_MODE, compare_with_answers, load_exact, score_answers
 from in2n_blender.engine.evaluation.bars import find_bars
 from in2n_blender.engine.evaluation.cases import SCENES, Case, choose_cases
-from in2n_blender.engine.evaluation.results import Row, mean_over_seeds, mean_rows, table, write_results
+from in2n_blender.engine.evaluation.results import (
+    Row,
+    markdown_table,
+    mean_over_seeds,
+    mean_rows,
+    table,
+    tables,
+    write_results,
+)
 from in2n_blender.engine.evaluation.scene_rendering import BUNDLED_CAPTURE, scene_folder
 from in2n_blender.engine.evaluation.testbed import run_testbed
 from in2n_blender.engine.nerf import settings as nerf_settings
@@ -156,13 +164,25 @@ def test_a_mean_over_seeds_tells_how_far_they_differ():
     assert mean.psnr_spread_db == pytest.approx(2**0.5), "25 and 27 are sqrt(2) around their mean"
     island, street = mean_over_seeds(rows)
     assert (island.scene, island.psnr_db, street.psnr_spread_db) == ("island", 22, 0)
-    assert mean_rows(rows[:2])[0].psnr_spread_db is None
+    assert (mean.seeds, island.seeds) == (2, 2) and "seeds" in table([mean])
+    assert mean_rows(rows[:2])[0].psnr_spread_db is mean_rows(rows[:2])[0].seeds is None
 
 
 def test_seeds_are_shown_where_there_are_several():
     assert "seed" not in table([scored("a", 1.0), scored("b", 2.0)])
     shown = table([scored("a", 1.0, one_mode_share=0.9876), scored("a", 2.0, 1)])
     assert "seed" in shown and "98.8%" in shown and "one mode" in shown
+
+
+def test_the_edit_region_and_the_geometry_have_a_table_of_their_own():
+    row = scored("a", 20.0, psnr_edited_db=19.25, depth_within=0.875)
+    main, details = tables([row])
+    assert "19.25" not in main and "20.00" in main and "20.00" not in details
+    assert details.split()[:2] == ["method", "scene"] and "19.25" in details and "87.5%" in details
+    assert markdown_table([row], details=True).count("\n") == 2
+    assert (
+        tables([scored("a", 20.0)]) == [table([scored("a", 20.0)])] and markdown_table([scored("a", 1.0)], True) == ""
+    )
 
 
 # --- bars

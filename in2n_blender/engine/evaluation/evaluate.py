@@ -23,7 +23,7 @@ from ..nerf.scene import RenderedView, Scene, load_scene
 from ..output.sheets import contact_sheet, spread
 from ..photos import UnreadablePhoto, decode, load_images, opaque
 from .clip_metrics import DEFAULT_CLIP, load_clip
-from .results import Row, table, write_results
+from .results import Row, tables, write_results
 from .scoring import Scores, score_views
 
 UNEDITED = "reconstruction"
@@ -97,7 +97,7 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
         report.artifact(
             "image", write_sheet(Path(request.out), row.instruction, photos, pictures, truths if request.edit else None)
         )
-    return {"rows": [dataclasses.asdict(row)], "table": table([row]), "notes": notes}
+    return {"rows": [dataclasses.asdict(row)], "table": "\n\n".join(tables([row])), "notes": notes}
 
 
 def _held_out_views(scene: Scene) -> tuple[View, ...]:

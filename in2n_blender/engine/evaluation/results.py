@@ -6,6 +6,7 @@ As tables for people and as JSON for programs.
 from __future__ import annotations
 
 import dataclasses
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Row:
         seconds, cpu_seconds: by the clock, and of all processor cores together.
         peak_memory_mb: of the process, or of the GPU where it ran on one.
         seed: of the edit; None in a mean over several.
+        seeds: how many a mean is over, where these are several.
         own_mode_psnr_db, one_mode_share: in dB and in [0, 1], with an exact editor (`answers.AnswerScores`); psnr_db,
             ssim and lpips are then those of the one answer that the whole scene is nearest to.
         psnr_edited_db, psnr_kept_db, ssim_edited, ssim_kept, lpips_edited, lpips_kept: against the truth, where it
@@ -69,6 +71,7 @@ class Row:
     depth_within: float | None = None
     depth_error_moved: float | None = None
     chamfer_percent: float | None = None
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ COLUMNS = {
     "scene": Column("scene"),
     "instruction": Column("instruction"),
     "seed": Column("seed"),
+    "seeds": Column("seeds"),
     "psnr_db": Column("PSNR (dB)", _fixed(2)),
     "psnr_spread_db": Column("spread (dB)", _fixed(2)),
     "own_mode_psnr_db": Column("own mode (dB)", _fixed(2)),
@@ -115,18 +119,23 @@ COLUMNS = {
     "peak_memory_mb": Column("peak memory (MB)", _fixed(0)),
 }
 TEXT_COLUMNS = ("method", "scene", "instruction")
+# In a table of their own, since one of all columns is too wide to be read.
+DETAILS = tuple(name for name in COLUMNS if re.search("_edited|_kept|depth_|chamfer_", name))
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Row], details: bool = False) -> str:
     """Aligned text for a terminal, numbers to the right.
 
     Args:
         rows: in their order; columns that no row has a value for are left out.
+        details: show the edit region, the rest of the views and the geometry, in place of all else.
 
     Returns:
-        Lines of titles, of dashes, and one for each row.
+        Lines of titles, of dashes, and one for each row; "" without any details.
     """
-    names, cells = _cells(rows)
+    names, cells = _cells(rows, details)
+    if not names:
+        return ""
     widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
     aligned = [
         [
@@ -139,16 +148,31 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in aligned)
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
-    """The same table as GitHub's Markdown.
+def tables(rows: Sequence[Row]) -> list[str]:
+    """`table`, and that of the details where there are some.
 
     Args:
         rows: as for `table`.
 
     Returns:
-        Lines of titles, of alignments, and one for each row.
+        One or two tables.
     """
-    names, cells = _cells(rows)
+    return [text for text in (table(rows), table(rows, details=True)) if text]
+
+
+def markdown_table(rows: Sequence[Row], details: bool = False) -> str:
+    """The same table as GitHub's Markdown.
+
+    Args:
+        rows: as for `table`.
+        details: as for `table`.
+
+    Returns:
+        Lines of titles, of alignments, and one for each row; "" without any details.
+    """
+    names, cells = _cells(rows, details)
+    if not names:
+        return ""
     cells.insert(1, ["---" if name in TEXT_COLUMNS else "--:" for name in names])
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in cells)
 
@@ -210,13 +234,14 @@ def _means(rows: Sequence[Row], key: Callable[[Row], tuple[str, str, str]]) -> l
 
 
 def _mean_row(names: tuple[str, str, str], rows: list[Row]) -> Row:
-    values = {name: _mean(rows, name) for name in COLUMNS if name not in TEXT_COLUMNS}
+    values = {name: _mean(rows, name) for name in COLUMNS if name not in (*TEXT_COLUMNS, "seed", "seeds")}
     for name in ("unet_evaluations", "nerf_steps"):
         values[name] = values[name] if values[name] is None else round(values[name])
     seeds = seeds_of(rows)
     by_seed = [_mean([row for row in rows if row.seed == seed], "psnr_db") for seed in seeds]
     spread = statistics.stdev(by_seed) if len(seeds) > 1 and None not in by_seed else None
-    return Row(*names, **{**values, "seed": None, "psnr_spread_db": spread})
+    several = len(seeds) if len(seeds) > 1 else None
+    return Row(*names, **{**values, "seeds": several, "psnr_spread_db": spread})
 
 
 def _mean(rows: list[Row], name: str) -> float | None:
@@ -224,11 +249,13 @@ def _mean(rows: list[Row], name: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """The names of the columns to show, and the lines of text, titles first."""
-    names = [name for name in COLUMNS if any(getattr(row, name) not in (None, "") for row in rows)] or list(
-        TEXT_COLUMNS
-    )
+def _cells(rows: Sequence[Row], details: bool) -> tuple[list[str], list[list[str]]]:
+    """The names of the columns to show, and the lines of text, titles first; of no columns without any details."""
+    known = [name for name in COLUMNS if any(getattr(row, name) not in (None, "") for row in rows)]
+    if details and not set(known) & set(DETAILS):
+        return [], []
+    of_row = (*TEXT_COLUMNS, "seed", "seeds")
+    names = [name for name in known if name in of_row or (name in DETAILS) == details] or list(TEXT_COLUMNS)
     if len(seeds_of(rows)) < 2:
         names = [name for name in names if name != "seed"]
 

@@ -47,7 +47,7 @@ from .cases import EDITED, SCENES, Case, choose_cases
 from .clip_metrics import load_clip
 from .evaluate import find_truths, render_all
 from .geometry import Geometry, chamfer_percent, depth_scores, read_depths
-from .results import RESULT_FILE, Row, mean_rows, table, write_results
+from .results import RESULT_FILE, Row, mean_rows, table, tables, write_results
 from .scene_rendering import check_checkout, scene_folder
 from .scoring import Scores, score_views
 from .testbed_pictures import picture, read_picture, truth_picture, write_agreement_sheet, write_sheet, write_tables
@@ -160,8 +160,8 @@ def run_testbed(request: Testbed, report: Reporter) -> dict:
         else:
             write_sheet(scene, shown, out, report)
     lines = [f"{'holds' if bar.holds else 'FAILS'}  {bar.name}: {bar.value:.4g} ({bar.bar:.4g})" for bar in bars]
-    tables = [table(chosen), table(mean_rows(chosen)), *(["\n".join(lines)] if lines else [])]
-    return {"rows": len(chosen), "table": "\n\n".join(tables)}
+    texts = [*tables(chosen), *tables(mean_rows(chosen)), *(["\n".join(lines)] if lines else [])]
+    return {"rows": len(chosen), "table": "\n\n".join(texts)}
 
 
 def _rows_before(out: Path, request: Testbed) -> list[Row]:

@@ -65,12 +65,15 @@ def truth_picture(out: Path, scene: str, instruction: Instruction, view: str) ->
 def write_tables(rows: list[Row], out: Path) -> None:
     """Write out/table.md: each method's mean, where there are several seeds the means over these, and all rows.
 
+    Each in two tables where there are details.
+
     Args:
         rows: what was measured.
         out: the testbed's folder.
     """
-    tables = [mean_rows(rows), *([mean_over_seeds(rows)] if len(seeds_of(rows)) > 1 else []), rows]
-    (out / "table.md").write_text("\n\n".join(map(markdown_table, tables)) + "\n", encoding="utf-8")
+    parts = [mean_rows(rows), *([mean_over_seeds(rows)] if len(seeds_of(rows)) > 1 else []), rows]
+    texts = [markdown_table(part, details) for part in parts for details in (False, True)]
+    (out / "table.md").write_text("\n\n".join(filter(None, texts)) + "\n", encoding="utf-8")
 
 
 def write_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> None:
