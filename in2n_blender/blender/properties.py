@@ -225,6 +225,11 @@ class In2nScene(bpy.types.PropertyGroup):
         description="The folder of the guidance previews that the sidebar shows, in the workspace's previews",
         options={"HIDDEN"},
     )
+    key_view: StringProperty(
+        name="Key View",
+        description="The picture of a preview that the edit begins with, in the workspace's previews",
+        options={"HIDDEN"},
+    )
     mesh_resolution: from_request(ExtractMesh, "resolution")
     status: StringProperty(
         name="Status", description="How the last job ended", options={"HIDDEN"}, update=_remember_whose_status

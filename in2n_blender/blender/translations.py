@@ -24,6 +24,7 @@ _GERMAN_TEXTS = {
     "Instructions": "Anweisungen",
     "Capture (IN2N)": "Aufnahme (IN2N)",
     # sentences
+    "Begins with this picture": "Beginnt mit diesem Bild",
     "Import a capture first.": "Zuerst eine Aufnahme importieren.",
     "Install the engine first.": "Zuerst die Engine installieren.",
     "Reconstruct the capture first.": "Zuerst die Aufnahme rekonstruieren.",

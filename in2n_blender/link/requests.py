@@ -18,6 +18,7 @@ from ..scene.presets import PRESETS
 from .request_fields import Request, bad_request, required, setting
 
 METHODS = ("iterative", "agreement", "faithful")  # of editing, the default first
+CARRYING = "agreement"  # the method that carries an edit from view to view
 NOISE_SCHEDULES = ("falling", "uniform")
 PERCEPTUAL = ("auto", "off", "lpips", "lpips-or-random")
 MOST_SCALES = 8  # of one kind in a preview
@@ -159,6 +160,13 @@ class Edit(Request):
         choices=METHODS,
         code="unknown_method",
     )
+    key_view: str | None = setting(
+        "Key View",
+        "with the method agreement, the picture that says what the edit looks like, of a preview or named as the "
+        "photo that it shows (default: the model draws one)",
+        None,
+        metavar="PICTURE",
+    )
     noise_schedule: str | None = setting(
         "Noise Schedule",
         "noise levels of dataset updates that fall round by round, or uniform ones as in the paper (default: the "
@@ -200,6 +208,12 @@ class Edit(Request):
         if self.parent is not None and self.parent == self.name:
             raise In2nError(
                 "own_parent", f"The edit “{self.name}” cannot build on itself.", "Give the new edit another name."
+            )
+        if self.key_view is not None and self.editing_method != CARRYING:
+            raise In2nError(
+                "no_key_views",
+                f"The method “{self.editing_method}” has no key view.",
+                f"Choose the method “{CARRYING}”, or leave the picture out.",
             )
 
 

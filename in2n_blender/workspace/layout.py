@@ -3,7 +3,8 @@
 <workspace>/
   capture.json  images/           the normalised capture
   reconstruction/                 checkpoint.safetensors, state.json, log.jsonl
-  edits/<name>/                   edit.json, region.json, dataset/, checkpoint.safetensors, state.json, log.jsonl
+  edits/<name>/                   edit.json, region.json, key_view.png, dataset/, checkpoint.safetensors, state.json,
+                                  log.jsonl
   regions/<hash>.json             regions that edits were asked for
   paths/<name>.json               camera paths
   renders/<edit>/<path>/0001.exr  0001.png
@@ -24,6 +25,7 @@ from ..scene.names import is_plain
 
 ORIGINAL = "original"
 REGION_FILE = "region.json"  # what an edit is limited to, in its folder
+KEY_VIEW = "key_view.png"  # in an edit's folder: the picture that the user chose for it
 
 
 class Workspace:

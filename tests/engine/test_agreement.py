@@ -7,7 +7,7 @@ from PIL import Image
 
 from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.engine.editing import agreement, dataset_update
-from in2n_blender.engine.editing.agreement import Agreement, AgreementSchedule, disagreement
+from in2n_blender.engine.editing.agreement import Agreement, AgreementSchedule, Parts, disagreement, tells
 from in2n_blender.engine.editing.baselines import OneTimeUpdate
 from in2n_blender.engine.editing.carrying import Carried
 from in2n_blender.engine.editing.methods import METHODS, edit_by_method
@@ -83,19 +83,19 @@ def test_every_method_that_can_be_asked_for_is_there(workspace):
 
 def test_all_views_come_to_one_answer(workspace):
     state = dataset_update.edit(request(workspace, "agreed"), Reporter(), Agreement)
-    assert state["done"] and state["edits_done"] == 2 * VIEWS and state["method"] == "agreement"
+    assert state["done"] and state["edits_done"] == state["carried"] + VIEWS and state["method"] == "agreement"
     assert len(set(answers_of(workspace, "agreed"))) == 1
     dataset_update.edit(request(workspace, "once"), Reporter(), OneTimeUpdate)
     assert len(set(answers_of(workspace, "once"))) > 1, "edited one by one they differ"
 
 
 def test_what_was_thrown_away_counts(workspace, monkeypatch):
-    """A tolerance that nothing meets: from every level once, then the lowest is taken as it is."""
+    """A tolerance that nothing meets: every view is tried from every level, and each try is an evaluation."""
     monkeypatch.setattr(agreement, "TOLERANCE", -1.0)
-    state = dataset_update.edit(request(workspace, "strict"), Reporter(), Agreement)
-    tries = len(agreement.LEVELS) - 1
-    assert state["noise_level"] == agreement.LEVELS[-1]
-    assert state["unet_evaluations"] == agreement.MOST_STEPS * (2 * VIEWS + tries)
+    monkeypatch.setattr(Agreement, "parts", Parts(key_views=1, leave_out=False))
+    state = dataset_update.edit(request(workspace, "strict"), Reporter(), Recorded)
+    assert state["unet_evaluations"] == agreement.MOST_STEPS * len(state["calls"])
+    assert len(state["calls"]) > 3 * VIEWS and state["carried"] == VIEWS
 
 
 class Recorded(Agreement):
@@ -132,10 +132,12 @@ def test_what_reaches_the_editor(workspace):
     ]
     carried, updates = calls[:-VIEWS], calls[-VIEWS:]
     assert sorted(set(views[: len(carried)])) == sorted(views[-VIEWS:]) == list(range(VIEWS)), "the original photos"
-    start, _, first = calls[0]
-    assert first["noise_level"] == 1.0 and torch.allclose(start, photos[views[0]], atol=1e-6)
-    assert all(settings["noise_level"] in agreement.LEVELS for _, _, settings in carried[1:])
-    for (begun, _, _), view in zip(carried[1:], views[1:]):
+    probed = 1 + agreement.PROBES
+    for (start, _, settings), view in zip(calls[:probed], views):
+        assert view == views[0], "whether the model always answers the same"
+        assert settings["noise_level"] == 1.0 and torch.allclose(start, photos[view], atol=1e-6)
+    assert all(settings["noise_level"] in agreement.LEVELS for _, _, settings in carried[probed:])
+    for (begun, _, _), view in zip(carried[probed:], views[probed:]):
         assert (begun - photos[view]).abs().mean() > 0.02, "it begins with what was carried, not with the photo"
     levels = [settings["noise_level"] for _, _, settings in updates]
     assert levels == sorted(levels, reverse=True) and levels[-1] == pytest.approx(agreement.LOWEST_UPDATE)
@@ -169,10 +171,81 @@ def test_cancelled_at_any_moment_it_goes_on_to_the_same_result(workspace):
 
 def test_the_schedule_carries_once_and_updates_evenly():
     schedule = AgreementSchedule(views=4, rounds=2, edit_rate=10, seed=0, noise="falling")
-    assert schedule.edits == 12 and schedule.steps == round(120 / (1 - SETTLING))
-    levels = [schedule.update_level(edit, 0.6) for edit in range(4, 12)]
-    assert levels[0] == 0.6 and levels[-1] == pytest.approx(0.05)
-    assert np.allclose(np.diff(levels), np.diff(levels)[0]) and np.diff(levels)[0] < 0
+    assert schedule.edits == 8 and schedule.steps == round(120 / (1 - SETTLING))
+    for found in (0.6, 0.75):
+        levels = [schedule.update_level(edit, found) for edit in range(8)]
+        assert levels[0] == 0.6 and levels[-1] == pytest.approx(0.05)
+        assert np.allclose(np.diff(levels), np.diff(levels)[0]) and np.diff(levels)[0] < 0
+    assert {schedule.update_level(edit, 1.0) for edit in range(8)} == {1.0}, "a model that needs no start gets none"
+    due = [next(step for step in range(200) if schedule.is_due(edit, step)) for edit in range(8)]
+    assert due == [40, 50, 60, 70, 80, 90, 100, 110], "after as many steps as a round has"
+    assert not schedule.is_due(8, 10_000)
+
+
+class Steady:
+    """An editor's `edit` that always gives the same answer, the first, but for the calls that are named."""
+
+    def __init__(self, other_at=()):
+        self.calls, self.other_at = [], other_at
+
+    def __call__(self, render, original, *, noise_level, **settings):
+        self.calls.append(noise_level)
+        answers = exact().answers(original.latent[0])
+        return answers[1 if len(self.calls) - 1 in self.other_at else 0][None]
+
+
+def steadily(workspace, name, steady, rounds=1):
+    class Method(Agreement):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.editor.edit = steady
+
+    lines = []
+    state = dataset_update.edit(
+        request(workspace, name, rounds=rounds),
+        Reporter(lambda event: lines.append(event) if isinstance(event, str) else None),
+        Method,
+    )
+    return state, lines
+
+
+def test_a_model_that_always_answers_the_same_is_always_asked_from_pure_noise(workspace):
+    steady = Steady()
+    state, _ = steadily(workspace, "steady", steady)
+    assert state["noise_level"] == 1.0 and set(steady.calls) == {1.0}
+    assert len(steady.calls) == 2 * VIEWS + agreement.PROBES, "the first view was probed, and is not edited again"
+    assert answers_of(workspace, "steady") == [0] * VIEWS
+
+
+def test_one_that_only_seemed_to_is_carried_after_all(workspace):
+    """Probed it answered the same; the fourth view would be another."""
+    fourth = agreement.PROBES + 3
+    state, _ = steadily(workspace, "seemed", Steady(other_at=(fourth,)))
+    assert state["noise_level"] == agreement.LEVELS[1]
+    assert answers_of(workspace, "seemed") == [0] * VIEWS
+
+
+def test_an_update_that_shows_something_else_is_left_out(workspace, monkeypatch):
+    for leave_out in (True, False):
+        monkeypatch.setattr(Agreement, "parts", Parts(leave_out=leave_out))
+        probed = 1  # another answer: so that updates start from what is shown
+        update = agreement.PROBES + VIEWS + 4
+        name = f"left-out-{leave_out}"
+        state, _ = steadily(workspace, name, Steady(other_at=(probed, update)))
+        shown = answers_of(workspace, name)
+        assert sorted(shown) == ([0] * VIEWS if leave_out else [0] * (VIEWS - 1) + [1])
+        assert state["left_out"] == (1 if leave_out else 0)
+
+
+def test_rounds_end_when_the_views_agree(workspace, monkeypatch):
+    monkeypatch.setattr(agreement, "CONVERGED", 0.5)
+    state, lines = steadily(workspace, "converged", Steady(other_at=(1,)), rounds=4)
+    assert state["converged_rounds"] == 1 and state["edits_done"] == 2 * VIEWS and state["rounds"] == 4
+    assert state["step"] == state["total_steps"] == round(2 * VIEWS * TINY.edit_rate / (1 - SETTLING))
+    assert "Converged after 1 round." in lines
+    monkeypatch.setattr(Agreement, "parts", Parts(stop=False))
+    state, lines = steadily(workspace, "not-stopped", Steady(other_at=(1,)), rounds=4)
+    assert state["converged_rounds"] is None and state["edits_done"] == 5 * VIEWS and not lines
 
 
 def carried(image, covered=None):
@@ -196,8 +269,12 @@ def test_disagreement_tells_another_answer_from_noise():
 def test_where_too_little_was_carried_nothing_disagrees():
     photo = torch.full((3, 32, 48), 0.5)
     covered = torch.zeros(32, 48, dtype=torch.bool)
-    covered[:2] = True
+    covered[0, :30] = True
+    assert not tells(carried(photo + 0.1, covered))
     assert disagreement(photo + 0.4, carried(photo + 0.1, covered), photo) == 0.0
+    covered[:2] = True
+    assert tells(carried(photo + 0.1, covered))
+    assert disagreement(photo + 0.4, carried(photo + 0.1, covered), photo) == pytest.approx(3.0, abs=1e-3)
 
 
 def test_an_editor_that_answers_no_numbers_is_named(workspace):

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from in2n_blender.engine.editing.carrying import Carried, SeenView, carry, carrying_order, visible
+from in2n_blender.engine.editing.carrying import Carried, SeenView, carry, visible
+from in2n_blender.engine.editing.carrying_plan import Visibility, choose_key_views, plan_carrying
 from tests.engine.ball import look_at, ring, sphere_image
 
 SIZE = (72, 48)
@@ -85,13 +86,43 @@ def test_where_nothing_was_carried_the_photo_is_recoloured_alike():
     assert (filled - edited).abs().max() < 0.03 < (photo - edited).abs().max()
 
 
-def test_views_follow_those_that_see_the_same():
-    cameras = [big(camera.position) for camera in ring(9)]
-    order, sources = carrying_order([SeenView(camera, ball_depth(camera)) for camera in cameras])
-    assert sorted(order) == list(range(9)) and sources[0] == []
-    for place, view in enumerate(order[1:], 1):
-        done = order[:place]
-        assert sources[place] and set(sources[place]) <= set(done)
-        steps = [min((view - other) % 9, (other - view) % 9) for other in done]
+def ring_of_views(count):
+    cameras = [big(camera.position) for camera in ring(count)]
+    return [SeenView(camera, ball_depth(camera)) for camera in cameras]
+
+
+def test_every_view_is_planned_once_and_follows_those_that_see_the_same():
+    plan = plan_carrying(ring_of_views(9), most_keys=1)
+    assert sorted(edit.view for edit in plan) == list(range(9)) and plan[0].sources == ()
+    assert not any(edit.again for edit in plan), "one key view has none to agree with"
+    for place, edit in enumerate(plan[1:], 1):
+        done = [earlier.view for earlier in plan[:place]]
+        assert edit.sources and set(edit.sources) <= set(done)
+        steps = [min((edit.view - other) % 9, (other - edit.view) % 9) for other in done]
         assert min(steps) == 1, "on a ring a neighbour is always edited before"
-        assert sources[place][0] in [other for other, step in zip(done, steps) if step == min(steps)]
+        assert edit.sources[0] in [other for other, step in zip(done, steps) if step == min(steps)]
+
+
+def test_key_views_cover_the_scene_and_are_edited_again_from_each_other():
+    views = ring_of_views(16)
+    visibility = Visibility(views)
+    keys = choose_key_views(visibility, most=4)
+    covered = lambda by: sum(float(visibility.covered(i, by).float().mean()) for i in range(16))
+    assert len(set(keys)) == 4
+    assert covered(keys) > covered(list(range(keys[0], keys[0] + 4))), "more than neighbours would"
+    for place, key in enumerate(keys[1:], 1):
+        assert visibility.covered(key, keys[:place]).float().mean() >= 0.3, "each sees something of those before it"
+    plan = plan_carrying(views, most_keys=4)
+    assert [edit.view for edit in plan[:8]] == keys * 2
+    assert [edit.again for edit in plan] == [False] * 4 + [True] * 4 + [False] * 12
+    assert all(set(edit.sources) <= set(keys) - {edit.view} for edit in plan[4:8])
+    assert sorted(edit.view for edit in plan[8:]) == sorted(set(range(16)) - set(keys))
+    assert plan_carrying(views, first=6, most_keys=4)[0].view == 6
+    assert not any(edit.again for edit in plan_carrying(views, most_keys=4, again=False))
+
+
+def test_views_that_share_nothing_are_planned_too():
+    away = big((3, 0, 0))
+    apart = [SeenView(away, torch.full(SIZE[::-1], 5.0)), SeenView(big((-3, 0, 0)), torch.full(SIZE[::-1], 1.0))]
+    plan = plan_carrying(apart)
+    assert sorted({edit.view for edit in plan}) == [0, 1]

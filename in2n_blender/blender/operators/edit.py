@@ -6,10 +6,10 @@ import re
 
 import bpy
 
-from ...link.requests import Edit
+from ...link.requests import CARRYING, Edit
 from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...workspace import edits
-from .. import compare, instructions, jobs, regions, workspaces
+from .. import compare, instructions, jobs, key_view, regions, workspaces
 from ..request_properties import argument
 from .job import JobOperator
 from .polls import poll_capture, poll_engine, poll_queue, poll_reconstruction
@@ -41,6 +41,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
     editing_method: argument(Edit, "editing_method", left_out="the scene's method")
     region: argument(Edit, "region", left_out="the scene's region")
     soft_edge: argument(Edit, "soft_edge", left_out="what the file says")
+    key_view: argument(Edit, "key_view", left_out="the preview that was chosen")
     rounds: argument(Edit, "rounds")
     parent: argument(Edit, "parent")
     restart: argument(Edit, "restart")
@@ -60,6 +61,8 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
                 return None
             return self.chosen(settings, which)[which]
 
+        method = self.chosen(settings, "editing_method")["editing_method"]
+        preview = key_view.chosen(context.scene) if method == CARRYING and not self.instruction else None
         request = Edit(
             workspace=str(workspace.root),
             name=name,
@@ -71,6 +74,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             **self._region(context.scene, capture, workspace),
             restart=self.restart,
             parent=self.parent or None,
+            key_view=self.key_view or (str(preview) if preview else None),
             **self.chosen(settings, "seed", "preset", "device", "editing_method"),
         )
 

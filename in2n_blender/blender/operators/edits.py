@@ -11,7 +11,7 @@ from bpy.props import BoolProperty, StringProperty
 from ...link.requests import METHODS, Edit
 from ...scene.errors import In2nError
 from ...workspace import edits
-from ...workspace.layout import REGION_FILE, Workspace
+from ...workspace.layout import KEY_VIEW, REGION_FILE, Workspace
 from .. import compare, edit_list, jobs, workspaces
 from ..request_properties import argument
 from ..scene_state import active_edit
@@ -225,6 +225,8 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
         recorded["editing_method"] = record.get("method", METHODS[0])
         if record.get("region"):
             recorded["region"] = str(workspace.edit(name) / REGION_FILE)
+        if "key_view" in recorded:
+            recorded["key_view"] = str(workspace.edit(name) / KEY_VIEW)
         if self.beside:
             name = edits.free_name(workspace, name, jobs.edits_to_come(workspace.root))
         request = Edit(

@@ -6,8 +6,9 @@ import re
 
 import bpy
 from bpy.app.translations import pgettext_tip as tip
+from bpy.props import StringProperty
 
-from ...link.requests import Edit, PreviewGrid
+from ...link.requests import CARRYING, Edit, PreviewGrid
 from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...scene.errors import In2nError
 from .. import instructions, workspaces
@@ -125,4 +126,26 @@ class IN2N_OT_use_guidance(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (IN2N_OT_preview, IN2N_OT_use_guidance)
+class IN2N_OT_use_picture(bpy.types.Operator):
+    """Edit the scene so that it looks like this picture: the edit begins with it and carries it to the other photos"""
+
+    bl_idname = "in2n.use_picture"
+    bl_label = "Use This Picture"
+    bl_options = {"REGISTER", "UNDO"}
+
+    file: StringProperty(
+        name="File", description="The picture, in the folder of the previews shown; left out: none", default=""
+    )
+    guidance_text: from_request(Edit, "guidance_text", default=INSTRUCT_PIX2PIX.guidance_text)
+    guidance_image: from_request(Edit, "guidance_image", default=INSTRUCT_PIX2PIX.guidance_image)
+
+    def execute(self, context):
+        settings = context.scene.in2n
+        settings.key_view = f"{settings.preview}/{self.file}" if self.file else ""
+        if not self.file:
+            return {"FINISHED"}
+        settings.editing_method = CARRYING
+        return bpy.ops.in2n.use_guidance(guidance_text=self.guidance_text, guidance_image=self.guidance_image)
+
+
+CLASSES = (IN2N_OT_preview, IN2N_OT_use_guidance, IN2N_OT_use_picture)

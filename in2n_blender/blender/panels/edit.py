@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 from bpy.app.translations import pgettext_iface as iface
 
-from .. import instructions, jobs, pictures, workspaces
+from .. import instructions, jobs, key_view, pictures, workspaces
 from .base import Panel, draw_photo_chooser
 from .drawing import big, columns_of_pictures, fields, wrapped
 from .job import EDIT_JOBS
@@ -40,6 +40,7 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
         row.operator("in2n.add_region", text="", icon="ADD")
         if settings.region is not None:
             column.prop(settings, "soft_edge")
+        self._draw_key_view(context, column)
         self._draw_guidance(context, layout)
         layout.separator(factor=0.5)
         if not self.draw_running(context, *EDIT_JOBS):
@@ -49,6 +50,15 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
         column = layout.column()
         column.enabled = bool(settings.instruction.strip())
         big(column, "in2n.edit", text="Edit Next" if jobs.running() else "Start Edit", icon="BRUSH_DATA")
+
+    def _draw_key_view(self, context, layout) -> None:
+        picture = key_view.chosen(context.scene)
+        if picture is None:
+            return
+        row = layout.row()
+        row.template_icon(pictures.icon(picture), scale=3)
+        row.label(text="Begins with this picture")
+        row.operator("in2n.use_picture", text="", icon="X").file = ""
 
     def _draw_guidance(self, context, layout) -> None:
         settings = context.scene.in2n
@@ -131,5 +141,9 @@ def _draw_preview(column, settings, folder: Path, cell: dict, scale: float) -> N
         and abs(settings.guidance_text - text) < 1e-3
         and abs(settings.guidance_image - image) < 1e-3
     )
-    button = column.operator("in2n.use_guidance", text=f"{text:g} · {image:g}", translate=False, depress=chosen)
+    row = column.row(align=True)
+    button = row.operator("in2n.use_guidance", text=f"{text:g} · {image:g}", translate=False, depress=chosen)
     button.guidance_text, button.guidance_image = text, image
+    picked = settings.key_view == f"{folder.name}/{cell['file']}"
+    button = row.operator("in2n.use_picture", text="", icon="PINNED" if picked else "UNPINNED", depress=picked)
+    button.guidance_text, button.guidance_image, button.file = text, image, "" if picked else cell["file"]

@@ -1,146 +1,351 @@
 """Agreement first, then dataset updates: many different 2D edits become one 3D edit.
 
 A 2D model answers differently for every noise: one view comes back red, the next one blue, and dataset updates that
-begin at high noise levels average them to patchwork. Here the first view alone is edited from pure noise. Its picture
-is carried through the scene's depth into the next view (`carrying`), refined there from a middle noise level,
-conditioned on that view's *original* photo, and so on from view to view: the carried colours say which answer it is,
-and the model makes it sharp. Then the NeRF is trained on all of them, and one round of dataset updates (Haque et al.
-2023) at falling levels averages what still differs and takes up what has changed its shape.
+begin at high noise levels average them to patchwork. Here the first key view alone is edited from pure noise, or the
+user gives its edit. Its picture is carried through the scene's depth into the next view (`carrying`), refined there
+from a middle noise level, conditioned on that view's *original* photo, and so on from view to view: the carried colours
+say which answer it is, and the model makes it sharp. Key views are made consistent among themselves before the others
+follow (`carrying_plan`). Then the NeRF is trained on all of them, and dataset updates (Haque et al. 2023) at falling
+levels average what still differs and take up what has changed its shape: they render the edited scene as it forms.
 
 The level from which a view is refined is found, not set: the highest one at which the refined view still agrees, where
-something was carried into it, with what was carried. A model whose answers lie close together needs a lower one.
+something was carried into it, with what was carried. A model whose answers lie close together needs a lower one. One
+that gives the same answer to one photo several times agrees even from pure noise, and is spared its own edits as a
+start: every edit of an edit repeats its mistakes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional
 
+from ...scene.camera import Camera
 from ..nerf.training import SETTLING
 from ..photos import opaque
-from .carrying import Carried, SeenView, carry, carrying_order
-from .dataset_update import DatasetUpdate
+from .carrying import MOST_SOURCES, Carried, Recolouring, SeenView, carry
+from .carrying_plan import PlannedEdit, plan_carrying
+from .dataset_update import DatasetUpdate, resized
 from .schedule import PURE_NOISE, Schedule
 
-LEVELS = (0.9, 0.75, 0.6, 0.45, 0.3, 0.2)
+LEVELS = (PURE_NOISE, 0.75, 0.6, 0.45, 0.3, 0.2)
+PROBES = 2  # further draws of one view, by which it is seen whether the model always answers the same
+AGAIN = 0.5  # of that level, for a key view that is edited again
 LOWEST_UPDATE = 0.05
 HIGHEST_UPDATE = 0.6
 MOST_STEPS = 8  # denoising steps of an edit: more change little from a middle level, and each costs an evaluation
 # A refined view agrees when it differs, in the mean colours of coarse cells, by at most this share of what the edit
-# changed.
+# changed; and views have converged when they do so by at most that share.
 TOLERANCE = 0.25
-CELLS = 4  # along the longer side
-LEAST_COVERED = 0.1  # share of a view below which what was carried tells nothing
+CONVERGED = 0.05
+CLEAR = 0.5  # disagreement of a model that answered the same several times: less is its unsteadiness
+FAILURES = 2  # views that do not agree at a level before a lower one is taken for all
+CELLS = 4  # along the longer side, fewer where they would be smaller than
+SMALLEST_CELL = 32  # pixels a side
+MOST_ENLARGED = 1.25  # up to which a key view of the user's is not sharpened
+BLOCK = 8  # pixels a side of what one value of a latent draws
+LEAST_COVERED = 0.02  # share of a view below which what was carried tells nothing
+LEAST_OF_CELL = 0.1  # of the best covered cell; cells with less tell nothing
+UNTOLD = 0.3  # the level, at most, of a view into which too little was carried to tell
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of the method, each of which can be left out to see what it is worth.
+
+    Attributes:
+        carry: Views begin with what edited views show of their surfaces; else with their photos.
+        find_level: The level is found; else it is HIGHEST_UPDATE.
+        key_views: How many key views there are, at most.
+        again: Key views are edited again, from all the others of them.
+        leave_out: An update that shows something else than the edited scene is left out.
+        stop: Rounds end when renders and edits agree.
+    """
+
+    carry: bool = True
+    find_level: bool = True
+    key_views: int = 1
+    again: bool = False
+    leave_out: bool = True
+    stop: bool = True
 
 
 @dataclass(frozen=True)
 class AgreementSchedule(Schedule):
-    """Every view is carried into once, before the first NeRF step, and then updated in each round.
-
-    The NeRF trains as long on what was carried as it does on one round of updates.
-    """
-
-    @property
-    def edits(self) -> int:
-        return self.views * (1 + self.rounds)
+    """The updates. Before them the NeRF trains as long on what was carried as it does on one round of them."""
 
     @property
     def steps(self) -> int:
-        return max(1, round(self.edits * self.edit_rate / (1 - SETTLING)))
+        return max(1, round(self.views * (1 + self.rounds) * self.edit_rate / (1 - SETTLING)))
+
+    def is_due(self, edit: int, step: int) -> bool:
+        return edit < self.edits and step // self.edit_rate - self.views >= edit
 
     def update_level(self, edit: int, highest: float) -> float:
-        """From which level an update starts: from `highest` down to LOWEST_UPDATE, evenly over all updates."""
-        position = (edit - self.views) / max(self.edits - self.views - 1, 1)
-        return highest + (LOWEST_UPDATE - highest) * position
+        """From which level an update starts.
+
+        Args:
+            edit: Counted from 0.
+            highest: The level at which the model agrees with itself.
+
+        Returns:
+            From `highest` (at most HIGHEST_UPDATE) down to LOWEST_UPDATE, evenly over all updates. Always from pure
+            noise where the model agrees with itself from there.
+        """
+        if highest == PURE_NOISE:
+            return PURE_NOISE
+        highest = min(highest, HIGHEST_UPDATE)
+        return highest + (LOWEST_UPDATE - highest) * edit / max(self.edits - 1, 1)
 
 
 class Agreement(DatasetUpdate):
-    """The method. state: "noise_level" is the level from which views are refined, the highest that agreed."""
+    """The method.
+
+    state: "carried", how many edits came before the first update; "noise_level", from which views are refined, the
+    highest that agreed, and "failed", how many views since then did not agree at it; "disagreements", of each update
+    with what it started from, and "left_out", how many updates were; "converged_rounds", after how many rounds the
+    views agreed, None where the rounds ran out.
+    """
 
     name = "agreement"
     Schedule = AgreementSchedule
-    progress = ("edits_done", "noise_level")
-    first_draw = len(LEVELS)  # after those of the carrying
+    progress = ("edits_done", "carried", "noise_level", "failed", "left_out", "disagreements", "converged_rounds")
+    first_draw = len(LEVELS) + 1 + PROBES  # after those of the carrying
+    parts = Parts()
+    probed: dict[int, torch.Tensor] = {}  # the first edit of the view that was probed
 
     @staticmethod
     def default_rounds(settings) -> int:
         return 1
 
+    def run(self) -> None:
+        defaults = {
+            "carried": None,
+            "noise_level": None if self.parts.find_level else HIGHEST_UPDATE,
+            "failed": 0,
+            "left_out": 0,
+            "disagreements": [],
+            "converged_rounds": None,
+        }
+        for name, value in defaults.items():
+            self.state.setdefault(name, value)
+        self._end_after(self.state["converged_rounds"])
+        super().run()
+
     def before_step(self) -> None:
-        if self.state["edits_done"] < self.schedule.views:
+        if self.state["carried"] is None:
             self.carry_all()
-        super().before_step()
+        if self.schedule.is_due(self.edit_number, self.trainer.step_count):
+            self.edit_next_view()
+
+    @property
+    def edit_number(self) -> int:
+        return self.state["edits_done"] - self.state["carried"]
 
     # --- carrying
 
     @torch.no_grad()
     def carry_all(self) -> None:
         """Edit the views that are left, each beginning with what the views before it show of its surfaces."""
-        self.state.setdefault("noise_level", LEVELS[0])
-        self.views = [self._seen(view) for view in range(self.schedule.views)]
-        order, sources = carrying_order(self.views)
-        for number in range(self.state["edits_done"], len(order)):
-            self.report_progress()
-            self.carry_into(order[number], sources[number])
+        cameras = list(self.trainer.dataset.cameras)
+        if self.key_picture and self._key_view() == len(cameras):
+            cameras.append(_of_size(self.key_picture.view.camera, self.key_picture.image.shape[:2]))
+        self.views = []
+        for number, camera in enumerate(cameras):
+            self.report.progress(number, len(cameras), "view", "Looking at the views")
+            self.views.append(SeenView(camera, self.scene.render(camera, self.report).depth))
+        first = self._key_view() if self.key_picture else None
+        plan = plan_carrying(self.views, first, self.parts.key_views, self.parts.again)
+        if self.state["noise_level"] is None:
+            self._probe(next(edit.view for edit in plan if edit.view < self.schedule.views))
+        for number in range(self.state["edits_done"], len(plan)):
+            message = f"Carrying the edit, {number + 1} of {len(plan)}"
+            self.report.progress(self.trainer.step_count, self.schedule.steps, "step", message)
+            self.done_views = [edit.view for edit in plan[:number]]
+            self.carry_into(plan[number])
+        self.state["carried"] = len(plan)
         self.views = []
 
-    def _seen(self, view: int) -> SeenView:
-        self.report.progress(view, self.schedule.views, "view", "Looking at the views")
-        camera = self.trainer.dataset.cameras[view]
-        return SeenView(camera, self.scene.render(camera, self.report).depth)
+    def _key_view(self) -> int:
+        """Which view the user's picture is of; the number of views, where it is of one that is held out."""
+        names = [view.name for view in self.scene.capture.training_views]
+        name = self.key_picture.view.name
+        return names.index(name) if name in names else len(names)
 
-    def carry_into(self, view: int, sources: list[int]) -> None:
-        """Edit one view: from pure noise where nothing was carried into it, else from the found level."""
+    def _probe(self, view: int) -> None:
+        """Several edits of one photo from pure noise: where they are all the same, the level begins there."""
+        photo = self.photo(view)
+        draws = [0, *range(len(LEVELS) + 1, self.first_draw)]
+        first, *others = (self.edited(view, photo, PURE_NOISE, draw).cpu() for draw in draws)
+        chw = lambda image: image.permute(2, 0, 1)
+        same = all(disagreement(chw(other), _whole(chw(first)), chw(photo)) <= TOLERANCE for other in others)
+        self.state["noise_level"] = LEVELS[0] if same else LEVELS[1]
+        self.probed = {view: first}
+
+    def carry_into(self, planned: PlannedEdit) -> None:
+        """Edit one view: from pure noise where nothing was carried into it, else from the found level.
+
+        Args:
+            planned: Which, and what to carry into it.
+        """
+        view = planned.view
+        if self.key_picture and view == self._key_view():
+            self._put_key_picture(view, planned.again)
+            return
         photo = self.photo(view).permute(2, 0, 1)
         edited_views = [
-            SeenView(self.views[i].camera, self.views[i].depth, self.current(i).permute(2, 0, 1)) for i in sources
+            SeenView(self.views[i].camera, self.views[i].depth, self.current(i).permute(2, 0, 1))
+            for i in (planned.sources if self.parts.carry else ())
         ]
         carried = carry(self.views[view], edited_views)
         start = carried.filled(photo).permute(1, 2, 0)
-        if not sources:
-            edited = self.edited(view, start, PURE_NOISE, 0)
+        if not self.done_views:
+            edited = self.probed[view] if view in self.probed else self.edited(view, start, PURE_NOISE, 0)
+        elif not tells(carried) and self.parts.carry and self.state["noise_level"] < PURE_NOISE:
+            start = self._recoloured(photo).permute(1, 2, 0)
+            edited = self.edited(view, start, min(UNTOLD, self.state["noise_level"]), 0)
+        elif planned.again:
+            edited = self.edited(view, start, AGAIN * self.state["noise_level"], len(LEVELS))
         else:
             edited = self._refined(view, start, photo, carried)
         self.put(view, start, edited)
 
     def _refined(self, view: int, start: torch.Tensor, photo: torch.Tensor, carried: Carried) -> torch.Tensor:
-        tried = 0
-        while True:
-            level = self.state["noise_level"]
-            edited = self.edited(view, start, level, tried)
-            if level == LEVELS[-1] or disagreement(edited.cpu().permute(2, 0, 1), carried, photo) <= TOLERANCE:
-                return edited
-            tried += 1
-            self.state["noise_level"] = LEVELS[LEVELS.index(level) + 1]
+        """From the level that is found so far, or the next lower one at which the view agrees with what was carried.
+
+        What is found is lowered when a second view does not agree: the first may be an unlucky draw.
+        """
+        levels = [level for level in LEVELS if level <= self.state["noise_level"]]
+        for level in levels:
+            edited = self.edited(view, start, level, LEVELS.index(level))
+            difference = disagreement(self._within_region(view, edited), carried, photo)
+            if difference <= (CLEAR if level == PURE_NOISE else TOLERANCE) or not self.parts.find_level:
+                break
+        if level < levels[0]:
+            self.state["failed"] += 1
+            if self.state["failed"] == FAILURES or levels[0] == PURE_NOISE:
+                self.state.update(noise_level=levels[1], failed=0)
+        return edited
+
+    def _recoloured(self, photo: torch.Tensor) -> torch.Tensor:
+        """A photo with its colours changed as those of the edited views were: what is known where none is seen."""
+        views = [view for view in dict.fromkeys(self.done_views) if view < self.schedule.views][-MOST_SOURCES:]
+        flat = lambda images: torch.cat([image.reshape(-1, 3) for image in images]).T
+        if not views:
+            return photo
+        return Recolouring.fitted(flat([self.photo(i) for i in views]), flat([self.current(i) for i in views]))(photo)
+
+    def _within_region(self, view: int, edited: torch.Tensor) -> torch.Tensor:
+        """An edit (height, width, 3) as it will be put: (3, height, width) on the CPU."""
+        limited = self.limit.applied(view, edited, self.photo(view)) if self.limit else edited
+        return limited.cpu().permute(2, 0, 1)
+
+    def _put_key_picture(self, view: int, again: bool) -> None:
+        """The user's picture becomes its view as it is. One that is smaller than its photo gets the photo's detail."""
+        if view == self.schedule.views or again:
+            self.state["edits_done"] += 1
+            return
+        photo = self.photo(view)
+        picture = torch.from_numpy(self.key_picture.image)
+        start = resized(picture, photo.shape[:2])[0].permute(1, 2, 0).clamp(0, 1)
+        enlarged = photo.shape[0] > MOST_ENLARGED * picture.shape[0]
+        self.put(view, photo, self.edited(view, start, LEVELS[-1], 0) if enlarged else start)
 
     def current(self, view: int) -> torch.Tensor:
-        """(height, width, 3) the view as the dataset has it, over white where it has alpha."""
+        """A view as the dataset has it; the user's picture where that is of a view that is held out.
+
+        Args:
+            view: Of the dataset.
+
+        Returns:
+            (height, width, 3) over white where it has alpha, sRGB in [0, 1], on the CPU.
+        """
+        if view == self.schedule.views:
+            return torch.from_numpy(self.key_picture.image)
         return torch.from_numpy(opaque(self.trainer.dataset.image(view).cpu().numpy()))
 
     # --- updating: as the published method, from falling levels
 
     def noise_level(self, number: int) -> float:
-        return self.schedule.update_level(number, min(self.state["noise_level"], HIGHEST_UPDATE))
+        return self.schedule.update_level(number, self.state["noise_level"])
 
     def denoising_steps(self) -> int:
         return min(self.editor.steps, MOST_STEPS)
 
+    def edit_next_view(self) -> None:
+        """As the published method; a view that the user chose the picture of stays as it is."""
+        view = self.schedule.view(self.edit_number)
+        if self.key_picture and view == self._key_view():
+            self.state["edits_done"] += 1
+            self.state["disagreements"].append(0.0)
+        else:
+            super().edit_next_view()
+        views = self.schedule.views
+        if self.parts.stop and self.edit_number % views == 0 and self.edit_number < self.schedule.edits:
+            if sum(self.state["disagreements"][-views:]) / views <= CONVERGED:
+                self._end_after(self.edit_number // views)
+
+    def put_update(self, view: int, render: torch.Tensor, edited: torch.Tensor) -> None:
+        """Put an update in its view's place, unless it is another answer than the scene's.
+
+        Args:
+            view: Of the dataset.
+            render: (height, width, 3) what was edited, on the CPU; takes the view's place where the update does not.
+            edited: (height, width, 3) sRGB in [0, 1].
+        """
+        photo = self.photo(view).permute(2, 0, 1)
+        difference = disagreement(self._within_region(view, edited), _whole(render.permute(2, 0, 1)), photo)
+        self.state["disagreements"].append(round(difference, 6))
+        if self.parts.leave_out and difference > TOLERANCE and not self.state["noise_level"] == PURE_NOISE:
+            self.state["left_out"] += 1
+            edited = render
+        self.put(view, render, edited)
+
+    def _end_after(self, rounds: int | None) -> None:
+        """The rounds end earlier than was asked for, and the NeRF settles."""
+        if rounds is None:
+            return
+        self.state["converged_rounds"] = rounds
+        self.schedule = replace(self.schedule, rounds=rounds)
+        self.trainer.total_steps = self.schedule.steps
+        self.report.log(f"Converged after {rounds} round{'s' if rounds > 1 else ''}.")
+
     def progress_message(self) -> str:
-        done, views = self.state["edits_done"], self.schedule.views
-        if done < views:
-            return f"Carrying the edit, view {done + 1} of {views}"
+        if self.state["carried"] is None:
+            return "Carrying the edit"
+        done = self.edit_number
         if done >= self.schedule.edits:
             return "Settling"
-        return f"Update {done + 1 - views} of {self.schedule.edits - views}, noise {self.noise_level(done):.2f}"
+        return f"Update {done + 1} of {self.schedule.edits}, noise {self.noise_level(done):.2f}"
+
+
+def _whole(image: torch.Tensor) -> Carried:
+    """A picture (3, height, width) as if all of it had been carried."""
+    return Carried(image, torch.ones(image.shape[1:], dtype=torch.bool))
+
+
+def _of_size(camera: Camera, size: tuple[int, int]) -> Camera:
+    """The camera with images of (height, width) pixels."""
+    height, width = size
+    return Camera(camera.intrinsics.scaled_to(width, height), camera.camera_to_world)
+
+
+def tells(carried: Carried) -> bool:
+    """Whether enough was carried into a view to tell what answer it is to show.
+
+    Args:
+        carried: What it begins with.
+    """
+    return bool(carried.covered.float().mean() >= LEAST_COVERED)
 
 
 def disagreement(edited: torch.Tensor, carried: Carried, photo: torch.Tensor) -> float:
     """How far a refined view is from what was carried into it, as a share of what the edit changed.
 
-    Root mean squares over the mean colours of coarse cells, of the pixels that were carried into: noise that differs
-    from place to place averages away, another answer does not.
+    Root mean squares over the mean colours of coarse cells, of the pixels that were carried into: another answer
+    differs all over a cell. What differs from place to place inside a cell is noise; its part in the square of a mean,
+    the variance over the number of BLOCKs, is taken off.
 
     Args:
         edited: (3, height, width) the refined view.
@@ -150,14 +355,19 @@ def disagreement(edited: torch.Tensor, carried: Carried, photo: torch.Tensor) ->
     Returns:
         0 where both are the same or too little was carried to tell; about 1 for another answer.
     """
-    height, width = carried.covered.shape
-    if carried.covered.float().mean() < LEAST_COVERED:
+    if not tells(carried):
         return 0.0
-    cells = max(1, round(CELLS * height / max(height, width))), max(1, round(CELLS * width / max(height, width)))
+    height, width = carried.covered.shape
+    side = max(max(height, width) / CELLS, SMALLEST_CELL)
+    cells = max(1, round(height / side)), max(1, round(width / side))
     covered = carried.covered.float()[None]
     weight = functional.adaptive_avg_pool2d(covered, cells)
-    means = lambda image: functional.adaptive_avg_pool2d(image * covered, cells) / weight.clamp_min(1e-6)
-    enough = weight >= LEAST_COVERED
-    square = lambda a, b: float((((means(a) - means(b)) ** 2) * enough).sum())
-    change = square(carried.image, photo)
-    return (square(edited, carried.image) / change) ** 0.5 if change > 0 else 0.0
+    mean = lambda image: functional.adaptive_avg_pool2d(image * covered, cells) / weight.clamp_min(1e-6)
+    enough = weight >= LEAST_OF_CELL * weight.max()
+    blocks = (weight * height * width / (cells[0] * cells[1] * BLOCK**2)).clamp_min(1)
+    difference = edited - carried.image
+    offset, square = mean(difference), mean(difference**2)
+    noise = (square - offset**2) / blocks
+    change = ((mean(carried.image) - mean(photo)) ** 2 * enough).sum()
+    other = ((offset**2 - noise) * enough).sum().clamp_min(0)
+    return float((other / change) ** 0.5) if change > 0 else 0.0

@@ -20,8 +20,6 @@ DEPTH_TOLERANCE = 0.03
 HALF_ANGLE = 0.1
 MOST_SOURCES = 8  # views that are carried from; more add blur, not pixels
 TO_IDENTITY = 1e-3  # how much the change of colour is drawn to none, as a share of the pixels
-ORDER_SIDE = 32  # pixels on the longer side of the depths by which views are put in order
-NEIGHBOURS = 40  # views nearest to a view that may see what it sees
 
 
 @dataclass(frozen=True)
@@ -73,14 +71,44 @@ class Carried:
         """
         if not self.covered.any():
             return photo
-        one = torch.ones_like(photo[:1])
-        before = torch.cat([photo, one])[:, self.covered].double()
-        after = (self.image - photo)[:, self.covered].double()
-        scale = before.shape[1]
-        ridge = TO_IDENTITY * scale * torch.eye(4, dtype=torch.float64)
-        change = torch.linalg.solve(before @ before.T + ridge, before @ after.T).T.float()
-        recoloured = (photo + torch.einsum("ij,jhw->ihw", change, torch.cat([photo, one]))).clamp(0, 1)
-        return torch.where(self.covered, self.image, recoloured)
+        change = Recolouring.fitted(photo[:, self.covered], self.image[:, self.covered])
+        return torch.where(self.covered, self.image, change(photo))
+
+
+@dataclass(frozen=True)
+class Recolouring:
+    """How an edit changes colours, as far as that is one affine map of them.
+
+    Attributes:
+        change: (3, 4) from red, green, blue and one to what is added.
+    """
+
+    change: torch.Tensor
+
+    @staticmethod
+    def fitted(before: torch.Tensor, after: torch.Tensor) -> Recolouring:
+        """The map that fits best, by least squares, drawn a little to the identity.
+
+        Args:
+            before: (3, pixels) sRGB in [0, 1].
+            after: The same pixels, edited.
+        """
+        given = torch.cat([before, torch.ones_like(before[:1])]).double()
+        ridge = TO_IDENTITY * given.shape[1] * torch.eye(4, dtype=torch.float64)
+        wanted = given @ (after - before).double().T
+        return Recolouring(torch.linalg.solve(given @ given.T + ridge, wanted).T.float())
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        """The image recoloured.
+
+        Args:
+            image: (3, height, width) sRGB in [0, 1].
+
+        Returns:
+            Of the same shape and range.
+        """
+        given = torch.cat([image, torch.ones_like(image[:1])])
+        return (image + torch.einsum("ij,jhw->ihw", self.change, given)).clamp(0, 1)
 
 
 def carry(target: SeenView, sources: list[SeenView]) -> Carried:
@@ -111,46 +139,16 @@ def carry(target: SeenView, sources: list[SeenView]) -> Carried:
 
 
 def visible(target: SeenView, source: SeenView) -> torch.Tensor:
-    """(height, width) bool: which of the target's pixels show a surface that the source sees too."""
-    return _correspondence(target, source)[1]
-
-
-def carrying_order(views: list[SeenView]) -> tuple[list[int], list[list[int]]]:
-    """In which order views are edited, so that each sees as much as possible of what is edited already.
+    """Which of the target's pixels show a surface that the source sees too.
 
     Args:
-        views: All views of the dataset.
+        target: A view with its depth.
+        source: Another one.
 
     Returns:
-        The order: first the view whose surfaces the others see most, then always the one that the views before it cover
-        most. And for each view of the order the views before it from which to carry, the most useful first.
+        (height, width) bool.
     """
-    small = [view.scaled(ORDER_SIDE) for view in views]
-    near = _neighbours(views)
-    masks = {(i, j): visible(small[i], small[j]) for i in range(len(views)) for j in near[i] if i != j}
-    share = {pair: float(mask.float().mean()) for pair, mask in masks.items()}
-    seen = [sum(share.get((j, i), 0.0) for j in range(len(views))) for i in range(len(views))]
-    order = [max(range(len(views)), key=lambda i: (seen[i], -i))]
-    covered = {
-        i: masks.get((i, order[0]), torch.zeros_like(small[i].depth, dtype=torch.bool)) for i in range(len(views))
-    }
-    sources: list[list[int]] = [[]]
-    while len(order) < len(views):
-        left = [i for i in range(len(views)) if i not in order]
-        following = max(left, key=lambda i: (float(covered[i].float().mean()), -i))
-        useful = sorted((j for j in order if share.get((following, j), 0) > 0), key=lambda j: -share[following, j])
-        sources.append(useful[:MOST_SOURCES])
-        order.append(following)
-        for i in left:
-            if (i, following) in masks:
-                covered[i] = covered[i] | masks[i, following]
-    return order, sources
-
-
-def _neighbours(views: list[SeenView]) -> list[list[int]]:
-    positions = torch.tensor([view.camera.position.tolist() for view in views], dtype=torch.float64)
-    distances = torch.cdist(positions, positions)
-    return [row.argsort(stable=True)[: NEIGHBOURS + 1].tolist() for row in distances]
+    return _correspondence(target, source)[1]
 
 
 def _correspondence(target: SeenView, source: SeenView) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

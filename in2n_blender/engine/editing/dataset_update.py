@@ -18,7 +18,7 @@ from ...link.requests import Edit
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...workspace.files import write_json
-from ...workspace.layout import REGION_FILE, Workspace
+from ...workspace.layout import KEY_VIEW, REGION_FILE, Workspace
 from ...workspace.successor import Successor, settle
 from ..device import describe_device, pick_device
 from ..diffusion.editor import Editor, OriginalLatent, noise_generator
@@ -32,6 +32,7 @@ from ..nerf.settings import NerfSettings, settings_for
 from ..nerf.training import Trainer
 from ..photos import opaque
 from ..pictures import not_finite, save_srgb
+from .key_picture import KeyPicture, read_key_picture
 from .lineage import checkpoint_to_go_on_from, edit_provenance, edit_record, read_ground
 from .regions import Limit, asked_region, region_record
 from .schedule import Schedule
@@ -83,7 +84,9 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
         request.seed,
         request.noise_schedule or method.noise,
     )
-    record = edit_record(request, editor, reconstruction[1], schedule, method.name, region_record(region))
+    key_picture = read_key_picture(request.key_view, capture) if request.key_view is not None else None
+    chosen = region_record(region), key_picture and key_picture.to_json()
+    record = edit_record(request, editor, reconstruction[1], schedule, method.name, *chosen)
     record["provenance"] = edit_provenance(workspace, editor, record).to_json()
     folder = workspace.edit(request.name)
     settle(workspace, folder)
@@ -125,6 +128,8 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
         model.load_state_dict(model_weights((parent or reconstruction)[0]))
         if region:
             write_json(successor.folder / REGION_FILE, region.to_json())
+        if key_picture:
+            save_srgb(successor.folder / KEY_VIEW, key_picture.image)
         write_json(successor.folder / "edit.json", record)
     scene, fixed = Scene(model, transform, capture, device, dataset.has_alpha), {}
     if region:
@@ -133,7 +138,9 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
         fixed = limited_to(region, ground)
     limit = Limit(region, scene, dataset.cameras, report) if region else None
     del reconstruction, parent, found
-    method(request, report, successor, editor, schedule, trainer, scene, images, state, limit, fixed).run()
+    job = method(request, report, successor, editor, schedule, trainer, scene, images, state, limit, fixed)
+    job.key_picture = key_picture
+    job.run()
     return state
 
 
@@ -160,6 +167,7 @@ class DatasetUpdate:
     Schedule = Schedule
     noise = "falling"  # where the request names no schedule
     first_draw = 0  # the number of a view's noise in the first round
+    key_picture: KeyPicture | None = None  # what the first key view is to look like, where the user chose it
     progress = ("edits_done",)  # of state.json: what resuming goes on with
 
     @staticmethod
@@ -236,7 +244,7 @@ class DatasetUpdate:
 
     def before_step(self) -> None:
         """Edit the next view where one is due: every `edit_rate` steps, until the schedule has no more."""
-        if self.trainer.step_count // self.schedule.edit_rate >= self.state["edits_done"] < self.schedule.edits:
+        if self.schedule.is_due(self.state["edits_done"], self.trainer.step_count):
             self.edit_next_view()
 
     def step(self) -> None:
@@ -251,10 +259,28 @@ class DatasetUpdate:
             In2nError: "not_finite", "disk_full", "cannot_write".
             Cancelled: The dataset is as it was.
         """
-        number = self.state["edits_done"]
+        number = self.edit_number
         view, edit_round = self.schedule.view(number), number // self.schedule.views
         render = self.rendered(view).rgb_srgb
         edited = self.edited(view, render, self.noise_level(number), self.first_draw + edit_round)
+        self.put_update(view, render, edited)
+
+    @property
+    def edit_number(self) -> int:
+        """Of the schedule's next edit, counted from 0."""
+        return self.state["edits_done"]
+
+    def put_update(self, view: int, render: torch.Tensor, edited: torch.Tensor) -> None:
+        """An edit of a render takes its view's place.
+
+        Args:
+            view: Of the dataset.
+            render: (height, width, 3) what was edited, on the CPU.
+            edited: (height, width, 3) sRGB in [0, 1].
+
+        Raises:
+            In2nError: "disk_full", "cannot_write".
+        """
         self.put(view, render, edited)
 
     def rendered(self, view: int) -> RenderedView:

@@ -76,6 +76,7 @@ def edit_record(
     schedule: Schedule,
     method: str,
     region: dict | None = None,
+    key_view: dict | None = None,
 ) -> dict:
     """edit.json without its provenance: every setting, with the editor's own where none was chosen.
 
@@ -86,6 +87,7 @@ def edit_record(
         schedule: Gives the rounds and the noise schedule.
         method: The method's name, as in `baselines.METHODS`.
         region: What is noted of the region that limits the edit.
+        key_view: What is noted of the picture that the user chose for a view.
 
     Returns:
         The record, as JSON would give it back.
@@ -107,6 +109,8 @@ def edit_record(
         "reconstruction": _last_versions_identity(reconstruction),
         "region": region,
     }
+    if key_view:
+        record["key_view"] = key_view
     return json.loads(json.dumps(record))
 
 

@@ -43,6 +43,18 @@ class Schedule:
         """NeRF steps: `edit_rate` for every edit, and those in which all of them settle."""
         return max(1, round(self.views * self.rounds * self.edit_rate / (1 - SETTLING)))
 
+    def is_due(self, edit: int, step: int) -> bool:
+        """Whether an edit comes before the next NeRF step.
+
+        Args:
+            edit: Counted from 0.
+            step: How many NeRF steps are done.
+
+        Returns:
+            False where the schedule has no such edit, or it comes later.
+        """
+        return edit < self.edits and step // self.edit_rate >= edit
+
     def view(self, edit: int) -> int:
         """Which view an edit is of: one random permutation of the views, cycled.
 
