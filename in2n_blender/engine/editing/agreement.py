@@ -219,7 +219,7 @@ class Agreement(DatasetUpdate):
         levels = [level for level in LEVELS if level <= self.state["noise_level"]]
         for level in levels:
             edited = self.edited(view, start, level, LEVELS.index(level))
-            difference = disagreement(self._within_region(view, edited), carried, photo)
+            difference = disagreement(edited.cpu().permute(2, 0, 1), carried, photo)
             if difference <= (CLEAR if level == PURE_NOISE else TOLERANCE) or not self.parts.find_level:
                 break
         if level < levels[0]:
@@ -236,11 +236,6 @@ class Agreement(DatasetUpdate):
             return photo
         return Recolouring.fitted(flat([self.photo(i) for i in views]), flat([self.current(i) for i in views]))(photo)
 
-    def _within_region(self, view: int, edited: torch.Tensor) -> torch.Tensor:
-        """An edit (height, width, 3) as it will be put: (3, height, width) on the CPU."""
-        limited = self.limit.applied(view, edited, self.photo(view)) if self.limit else edited
-        return limited.cpu().permute(2, 0, 1)
-
     def _put_key_picture(self, view: int, again: bool) -> None:
         """The user's picture becomes its view as it is. One that is smaller than its photo gets the photo's detail."""
         if view == self.schedule.views or again:
@@ -250,7 +245,11 @@ class Agreement(DatasetUpdate):
         picture = torch.from_numpy(self.key_picture.image)
         start = resized(picture, photo.shape[:2])[0].permute(1, 2, 0).clamp(0, 1)
         enlarged = photo.shape[0] > MOST_ENLARGED * picture.shape[0]
-        self.put(view, photo, self.edited(view, start, LEVELS[-1], 0) if enlarged else start)
+        if enlarged:
+            start = self.edited(view, start, LEVELS[-1], 0)
+        elif self.limit:
+            start = self.limit.applied(view, start, photo)
+        self.put(view, photo, start)
 
     def current(self, view: int) -> torch.Tensor:
         """A view as the dataset has it; the user's picture where that is of a view that is held out.
@@ -295,7 +294,7 @@ class Agreement(DatasetUpdate):
             edited: (height, width, 3) sRGB in [0, 1].
         """
         photo = self.photo(view).permute(2, 0, 1)
-        difference = disagreement(self._within_region(view, edited), _whole(render.permute(2, 0, 1)), photo)
+        difference = disagreement(edited.cpu().permute(2, 0, 1), _whole(render.permute(2, 0, 1)), photo)
         self.state["disagreements"].append(round(difference, 6))
         if self.parts.leave_out and difference > TOLERANCE and not self.state["noise_level"] == PURE_NOISE:
             self.state["left_out"] += 1
