@@ -199,10 +199,11 @@ def edit_name(args) -> str:
     """
     words = re.sub(r"[^a-z0-9]+", "-", args.instruction.lower()).strip("-")[:40].strip("-") or "edit"
     names = "instruction editor guidance_text guidance_image seed rounds".split()
-    names += "editing_method key_view noise_schedule perceptual".split()
+    names += "editing_method noise_schedule perceptual".split()
     settings = tuple(getattr(args, name) for name in names)
-    parent, region = getattr(args, "parent", None), region_file(args)
-    more = ((parent,) if parent else ()) + ((file_hash(Path(region)), args.soft_edge) if region else ())
+    region = region_file(args)
+    more = tuple(value for name in ("parent", "key_view") if (value := getattr(args, name, None)))
+    more += (file_hash(Path(region)), args.soft_edge) if region else ()
     mark = hashlib.sha256(repr(settings + more).encode()).hexdigest()
     return f"{words}-{mark[:4]}"
 

@@ -234,6 +234,43 @@ def test_clicking_a_picture_takes_its_guidance_over(workspace, scene, recording)
     assert (recording.asked[0]["guidance_text"], recording.asked[0]["guidance_image"]) == (2.5, 1.25)
 
 
+def test_what_is_previewed_is_what_one_gets(workspace, scene, recording):
+    """The picture that was chosen begins the edit, as long as instruction, model and method are those it is of."""
+    scene.in2n.instruction, scene.in2n.preview = "Make it snow", "snow-1"
+    folder = Path(scene.in2n.workspace) / "previews" / "snow-1"
+    cells = [{"file": f"{t}.png", "guidance_text": t, "guidance_image": 1.0} for t in (2.0, 5.0)]
+    record = {"instruction": "Make it snow", "editor": "miniature", "view": "001", "pictures": cells}
+    write_json(folder / "preview.json", record)
+    for cell in cells:
+        picture(folder / cell["file"], 10)
+    assert Read(panels.IN2N_PT_edit).arguments("in2n.use_picture")[1] == {
+        "file": "5.0.png", "guidance_text": 5.0, "guidance_image": 1.0,
+    }  # fmt: skip
+    asked = lambda: (bpy.ops.in2n.edit(), recording.asked[-1])[1]
+    assert asked()["key_view"] is None
+
+    bpy.ops.in2n.use_picture(file="5.0.png", guidance_text=5.0, guidance_image=1.0)
+    assert "Begins with this picture" in Read(panels.IN2N_PT_edit).text
+    edit = asked()
+    assert edit["key_view"] == str(folder / "5.0.png") and edit["editing_method"] == "agreement"
+    assert edit["guidance_text"] == 5.0, "made with the guidance of the picture"
+
+    for change in (
+        {"instruction": "Make it night"},
+        {"editor": "timbrooks/instruct-pix2pix"},
+        {"editing_method": "faithful"},
+    ):
+        before = {name: getattr(scene.in2n, name) for name in change}
+        for name, value in change.items():
+            setattr(scene.in2n, name, value)
+        assert "Begins with this picture" not in Read(panels.IN2N_PT_edit).text and asked()["key_view"] is None
+        for name, value in before.items():
+            setattr(scene.in2n, name, value)
+    assert asked()["key_view"]
+    bpy.ops.in2n.use_picture(file="")
+    assert asked()["key_view"] is None
+
+
 # --- instructions
 
 
