@@ -13,6 +13,7 @@ from PIL import Image
 pytest.importorskip("bpy")
 from mathutils import Vector
 
+from in2n_blender.models import exact
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.readers import read as read_capture
 from in2n_blender.testbed.scenes import captured_scene, reshaping, testbed
@@ -266,7 +267,11 @@ def test_a_reshaped_scene_is_put_back(edit):
     scene = captured_scene.build_scene(testbed.SCENES["courtyard"])
     visible = lambda: {thing.name for thing in scene.objects if not thing.hide_render}
     before, down = visible(), Vector((0, 0, -1))
-    height = lambda: [reshaping.surface_tree(scene).ray_cast(Vector((x, -1.3, 9)), down)[0].z for x in (0, 1, 2)]
+
+    def height():
+        surfaces = reshaping.surface_tree(scene)
+        return [surfaces.ray_cast(Vector((x, -1.3, 9)), down)[0].z for x in (0, 1, 2)]
+
     low = height()
     captured_scene.apply_edit(scene, testbed.SCENES["courtyard"], edit)
     assert before - visible() and visible() - before, "some are gone, others are new"
@@ -281,6 +286,11 @@ def test_every_scene_has_every_shape_of_the_surfaces_that_it_has(name):
     assert tuple(reshaping.OF_SCENES[name]) == reshaping.SHAPES
     for shape in reshaping.OF_SCENES[name].values():
         assert set(shape.gone) <= set(testbed.SCENES[name].surfaces) and shape.gone and shape.new
+
+
+def test_every_answer_of_the_exact_editor_is_an_edit_that_is_rendered():
+    assert exact.PICTURES[exact.SHAPES] == reshaping.SHAPES
+    assert set(exact.PICTURES[exact.RENDERED]) == set(captured_scene.LOOKS)
 
 
 def test_two_scenes_in_one_process_have_a_sun_each():
