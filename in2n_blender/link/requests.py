@@ -17,8 +17,9 @@ from ..scene.errors import In2nError
 from ..scene.presets import PRESETS
 from .request_fields import Request, bad_request, required, setting
 
-METHODS = ("iterative", "agreement", "faithful")  # of editing, the default first
+METHODS = ("agreement", "iterative", "faithful")  # of editing, the default first
 CARRYING = "agreement"  # the method that carries an edit from view to view
+ONCE_THE_ONLY_METHOD = "iterative"  # of edits that do not name theirs
 NOISE_SCHEDULES = ("falling", "uniform")
 PERCEPTUAL = ("auto", "off", "lpips", "lpips-or-random")
 MOST_SCALES = 8  # of one kind in a preview
@@ -150,12 +151,16 @@ class Edit(Request):
     preset: str = _preset()
     device: str = _device()
     rounds: int | None = setting(
-        "Rounds", "how often every view is edited (default: the preset's)", None, low=1, high=10_000,
-    )  # fmt: skip
+        "Rounds",
+        "how often every view is updated (default: once by agreement, else the preset's)",
+        None,
+        low=1,
+        high=10_000,
+    )
     editing_method: str = setting(
         "Method",
-        "iterative (dataset updates at falling noise levels), agreement (the edit is carried from view to view, then "
-        "updated: for models that answer differently every time), or faithful (the published dataset updates)",
+        "agreement (the edit is carried from view to view, then updated: a model that answers differently every "
+        "time gives one scene), iterative (dataset updates at falling noise levels), or faithful (the published ones)",
         METHODS[0],
         choices=METHODS,
         code="unknown_method",

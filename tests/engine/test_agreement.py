@@ -241,7 +241,7 @@ def test_rounds_end_when_the_views_agree(workspace, monkeypatch):
     monkeypatch.setattr(agreement, "CONVERGED", 0.5)
     state, lines = steadily(workspace, "converged", Steady(other_at=(1,)), rounds=4)
     assert state["converged_rounds"] == 1 and state["edits_done"] == 2 * VIEWS and state["rounds"] == 4
-    assert state["step"] == state["total_steps"] == round(2 * VIEWS * TINY.edit_rate / (1 - SETTLING))
+    assert state["step"] == state["total_steps"] == round(2 * VIEWS * Agreement.edit_rate(TINY) / (1 - SETTLING))
     assert "Converged after 1 round." in lines
     monkeypatch.setattr(Agreement, "parts", Parts(stop=False))
     state, lines = steadily(workspace, "not-stopped", Steady(other_at=(1,)), rounds=4)

@@ -8,7 +8,7 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 from bpy.props import BoolProperty, StringProperty
 
-from ...link.requests import METHODS, Edit
+from ...link.requests import METHODS, ONCE_THE_ONLY_METHOD, Edit
 from ...scene.errors import In2nError
 from ...workspace import edits
 from ...workspace.layout import KEY_VIEW, REGION_FILE, Workspace
@@ -222,7 +222,7 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
             raise _damaged(name)
         known = {field.name for field in dataclasses.fields(Edit)} - {"workspace", "name", "restart", "device"}
         recorded = {key: value for key, value in record.items() if key in known}
-        recorded["editing_method"] = record.get("method", METHODS[0])
+        recorded["editing_method"] = record.get("method", ONCE_THE_ONLY_METHOD)
         if record.get("region"):
             recorded["region"] = str(workspace.edit(name) / REGION_FILE)
         if "key_view" in recorded:

@@ -22,6 +22,7 @@ import torch
 from torch.nn import functional
 
 from ...scene.camera import Camera
+from ..nerf.settings import NerfSettings
 from ..nerf.training import SETTLING
 from ..photos import opaque
 from .carrying import MOST_SOURCES, Carried, Recolouring, SeenView, carry
@@ -116,8 +117,13 @@ class Agreement(DatasetUpdate):
     probed: dict[int, torch.Tensor] = {}  # the first edit of the view that was probed
 
     @staticmethod
-    def default_rounds(settings) -> int:
+    def default_rounds(settings: NerfSettings) -> int:
         return 1
+
+    @staticmethod
+    def edit_rate(settings: NerfSettings) -> int:
+        """So many that the NeRF trains as long as by the preset's number of rounds, of which carrying counts as one."""
+        return max(1, round(settings.edit_rate * settings.edit_rounds / 2))
 
     def run(self) -> None:
         defaults = {

@@ -80,7 +80,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     schedule = method.Schedule(
         len(images),
         request.rounds or method.default_rounds(settings),
-        settings.edit_rate,
+        method.edit_rate(settings),
         request.seed,
         request.noise_schedule or method.noise,
     )
@@ -174,6 +174,11 @@ class DatasetUpdate:
     def default_rounds(settings: NerfSettings) -> int:
         """How often every view is edited where the request does not say."""
         return settings.edit_rounds
+
+    @staticmethod
+    def edit_rate(settings: NerfSettings) -> int:
+        """NeRF steps from one edit to the next."""
+        return settings.edit_rate
 
     def __init__(
         self,
