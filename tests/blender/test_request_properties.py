@@ -72,7 +72,9 @@ def test_a_scenes_setting_is_the_requests(scene):
     assert scene.in2n.mesh_resolution == 1024
     properties = bpy.ops.in2n.edit.get_rna_type().properties
     assert properties["seed"].hard_max == 2**31 - 1
-    assert properties["rounds"].hard_min == 0 and properties["rounds"].description.endswith("; 0: the preset's")
+    assert properties["rounds"].hard_min == 0 and properties["rounds"].description.endswith(
+        "; 0: once by agreement, else the preset's"
+    )
 
 
 def test_devices_offered_are_ones_that_a_request_takes():

@@ -35,7 +35,10 @@ PROBES = 2  # further draws of one view, by which it is seen whether the model a
 AGAIN = 0.5  # of that level, for a key view that is edited again
 LOWEST_UPDATE = 0.05
 HIGHEST_UPDATE = 0.6
-MOST_STEPS = 8  # denoising steps of an edit: more change little from a middle level, and each costs an evaluation
+# Denoising steps of an edit, by DDIM: more change little from a middle level, and each costs an evaluation. A solver of
+# higher order (DPM-Solver++ 2M) shows the model's own spread in as few steps, which is what views then have to average
+# away: with the exact editor it scores 0.3 dB less from level 0.6 and 2.6 to 3.8 dB less from pure noise.
+MOST_STEPS = 8
 # A refined view agrees when it differs, in the mean colours of coarse cells, by at most this share of what the edit
 # changed; and views have converged when they do so by at most that share.
 TOLERANCE = 0.25
