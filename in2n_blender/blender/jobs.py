@@ -19,7 +19,7 @@ import bpy
 
 from ..link import events
 from ..link.request_fields import Request
-from ..link.requests import from_params
+from ..link.requests import Edit, from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress
 from ..workspace import journal
@@ -76,7 +76,7 @@ def in_window() -> bool:
     return not bpy.app.background
 
 
-def submit(context, label: str, steps: list, finish: Callable, undo_step: bool) -> int:
+def submit(context, label: str, steps: list, finish: Callable, undo_step: bool, first: bool = False) -> int:
     """Queue a job for the context's scene and its capture.
 
     Args:
@@ -85,6 +85,7 @@ def submit(context, label: str, steps: list, finish: Callable, undo_step: bool) 
         steps: Requests and work in threads, as `Client.submit` takes them.
         finish: See `_Followed`.
         undo_step: Whether finishing is a step that Undo takes back.
+        first: Whether its turn comes before that of all jobs that wait.
 
     Returns:
         The job's id.
@@ -102,7 +103,7 @@ def submit(context, label: str, steps: list, finish: Callable, undo_step: bool) 
     folder = workspaces.resolve(capture) if capture else None
     places = [getattr(step, "workspace", "") for step in steps]
     log = Path(places[-1]) / journal.LOG_NAME if all(places) else settings.home_folder() / _log_name(steps)
-    id = engine.client().submit(steps, label, python=python)
+    id = engine.client().submit(steps, label, python=python, first=first)
     _followed[id] = _Followed(
         finish, undo_step, context.scene.session_uid, str(folder or ""), log, label, isinstance(steps[0], Request)
     )
@@ -291,6 +292,22 @@ def edits_to_come(workspace_root) -> list[str]:
         workspace_root: The workspace's folder.
     """
     return [request.name for request in _underway(workspace_root) if request.method == "edit"]
+
+
+def running_edit(workspace_root) -> tuple[int, Edit] | None:
+    """The edit that is being made in a workspace.
+
+    Args:
+        workspace_root: The workspace's folder; None: of no capture.
+
+    Returns:
+        (The job's id, its request); None where there is none, or it is being cancelled.
+    """
+    running = engine.client().state.running
+    request = running.request if running is not None and not running.cancelling else None
+    if workspace_root is None or not isinstance(request, Edit) or Path(request.workspace) != Path(workspace_root):
+        return None
+    return running.job.id, request
 
 
 def reconstruction_to_come(workspace_root) -> bool:

@@ -126,7 +126,9 @@ def _add_run(group) -> None:
     run.add_argument("--out", required=True, metavar="DIR", help="folder for the results and the workspace")
     add_request(run, ImportCapture, without=("workspace",))
     add_request(run, Reconstruct, without=("workspace", "preset", "restart"))
-    add_request(run, Edit, without=("workspace", "name", "preset", "seed", "device", "restart", "parent"))
+    add_request(
+        run, Edit, without=("workspace", "name", "preset", "seed", "device", "restart", "parent", "apply_from_here")
+    )
     add_request(run, PathThroughViews, ("frames",))
     add_request(run, ExtractMesh, ("resolution",), flags={"resolution": ("--mesh-resolution",)})
 

@@ -77,7 +77,12 @@ class Client:
     # -- what others ask
 
     def submit(
-        self, steps: Step | Sequence[Step], label: str = "", workspace: Path | str = "", python: Path | str = ""
+        self,
+        steps: Step | Sequence[Step],
+        label: str = "",
+        workspace: Path | str = "",
+        python: Path | str = "",
+        first: bool = False,
     ) -> int:
         """Queue a job; its steps are done one after another, and the last one's result is the job's.
 
@@ -89,6 +94,7 @@ class Client:
             workspace: The folder to lock, and to keep a journal in, while it runs; "": the requests' own where all
                 steps are requests that name one, else none.
             python: Another interpreter than the client's.
+            first: Whether its turn comes before that of all jobs that wait.
 
         Returns:
             The job's id.
@@ -118,7 +124,7 @@ class Client:
                 str(python) or self.python,
             )
             self._threads[job.id] = [None if isinstance(step, Request) else _Thread(step) for step in steps]
-            self._happen(events.Submit(job))
+            self._happen(events.Submit(job, first))
             return job.id
 
     def cancel(self, job: int | None = None) -> None:

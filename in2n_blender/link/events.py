@@ -106,7 +106,10 @@ class State:
 
 @dataclass(frozen=True)
 class Submit:
+    """first: before those that wait already."""
+
     job: Job
+    first: bool = False
 
 
 @dataclass(frozen=True)

@@ -207,9 +207,22 @@ class Edit(Request):
         "Build On", "an edit to build on (default: the unedited reconstruction)", None, metavar="NAME"
     )
 
+    apply_from_here: bool = setting(
+        "Apply From Here",
+        "go on with the edit of this name, which is not done, with another instruction or guidance from its next "
+        "edited view on",
+        False,
+    )
+
     def check(self) -> None:
         _check_instruction(self.instruction)
         super().check()
+        if self.apply_from_here and self.restart:
+            raise In2nError(
+                "restart_or_go_on",
+                "An edit is either started over or gone on with.",
+                "Choose one of both.",
+            )
         if self.parent is not None and self.parent == self.name:
             raise In2nError(
                 "own_parent", f"The edit “{self.name}” cannot build on itself.", "Give the new edit another name."

@@ -83,7 +83,8 @@ def transition(state: State, event: Event) -> tuple[State, list]:
 
 
 def _submit(state: State, event: Submit) -> tuple[State, list]:
-    return _next(replace(state, queue=(*state.queue, event.job)))
+    queue = (event.job, *state.queue) if event.first else (*state.queue, event.job)
+    return _next(replace(state, queue=queue))
 
 
 def _next(state: State) -> tuple[State, list]:

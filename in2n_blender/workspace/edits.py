@@ -21,6 +21,8 @@ from .moving import copy_files
 from .provenance import is_done
 from .successor import making_folder, replaced_folder
 
+CHANGEABLE = ("instruction", "guidance_text", "guidance_image", "region")  # while an edit is on its way
+
 
 def read_edit(workspace: Workspace, name: str) -> dict:
     """What an edit's record says, and whether the edit ran to its end.
@@ -36,6 +38,35 @@ def read_edit(workspace: Workspace, name: str) -> dict:
         In2nError: "bad_name".
     """
     return {**_read(workspace.edit(name) / "edit.json"), "finished": is_done(workspace, name)}
+
+
+def segment_of(record: dict, from_edit: int = 0) -> dict:
+    """What an edit's record says of the settings that can be changed while it is on its way.
+
+    Args:
+        record: As edit.json has it.
+        from_edit: How many views were edited before these settings.
+
+    Returns:
+        A segment, as the record's "segments" hold it.
+    """
+    return {"from_edit": from_edit, **{key: record.get(key) for key in CHANGEABLE}}
+
+
+def segments_in(record: dict) -> list[dict]:
+    """The segments of an edit: one, and another for every change of its settings on the way.
+
+    Args:
+        record: As edit.json or a checkpoint's state has it. One without segments, as of the last version, has one: of
+            what it says itself.
+
+    Returns:
+        At least one segment, in the order in which they were made.
+    """
+    found = record.get("segments")
+    keys = {"from_edit", *CHANGEABLE}
+    whole = isinstance(found, list) and all(isinstance(part, dict) and keys <= set(part) for part in found)
+    return found if found and whole else [segment_of(record)]
 
 
 def free_name(workspace: Workspace, name: str, also_taken=()) -> str:

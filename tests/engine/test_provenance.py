@@ -70,10 +70,10 @@ def fail(error):
     return action
 
 
-def as_last_version(folder):
-    """A result as the last version wrote it: without provenance and hashes."""
-    file = folder / "checkpoint.safetensors"
-    state = {k: v for k, v in checkpoint_state(folder).items() if k not in ("provenance", "weights")}
+def as_last_version(folder, *also):
+    """A result as the last version wrote it: without provenance and hashes, and what else was not there yet."""
+    file, later = folder / "checkpoint.safetensors", ("provenance", "weights", *also)
+    state = {key: value for key, value in checkpoint_state(folder).items() if key not in later}
     save_file(load_file(file), file, metadata={"state": json.dumps(state)})
     write_json(folder / "state.json", state)
     if (folder / "edit.json").is_file():

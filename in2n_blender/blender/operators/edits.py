@@ -9,14 +9,16 @@ from bpy.app.translations import pgettext_iface as iface
 from bpy.props import BoolProperty, StringProperty
 
 from ...link.requests import METHODS, ONCE_THE_ONLY_METHOD, Edit
+from ...models import catalogue
 from ...scene.errors import In2nError
 from ...workspace import edits
 from ...workspace.layout import KEY_VIEW, REGION_FILE, Workspace
-from .. import compare, edit_list, jobs, workspaces
+from ...workspace.provenance import is_done
+from .. import compare, edit_list, instructions, jobs, regions, workspaces
 from ..request_properties import argument
 from ..scene_state import active_edit
 from .job import JobOperator
-from .polls import poll_capture, poll_engine, poll_idle, poll_reconstruction
+from .polls import poll_capture, poll_engine, poll_idle, poll_queue, poll_reconstruction
 
 EDIT = dict(name="Edit", description="The edit's name; left out: the one selected in the list", options={"SKIP_SAVE"})
 
@@ -217,32 +219,114 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
 
     def prepare(self, context):
         workspace, name = named_edit(context.scene, self.edit)
-        record = edits.read_edit(workspace, name)
-        if not record.get("instruction"):
-            raise _damaged(name)
-        known = {field.name for field in dataclasses.fields(Edit)} - {"workspace", "name", "restart", "device"}
-        recorded = {key: value for key, value in record.items() if key in known}
-        recorded["editing_method"] = record.get("method", ONCE_THE_ONLY_METHOD)
-        if record.get("region"):
-            recorded["region"] = str(workspace.edit(name) / REGION_FILE)
-        if "key_view" in recorded:
-            recorded["key_view"] = str(workspace.edit(name) / KEY_VIEW)
+        request = request_again(context.scene, workspace, name)
         if self.beside:
             name = edits.free_name(workspace, name, jobs.edits_to_come(workspace.root))
-        request = Edit(
-            workspace=str(workspace.root),
-            name=name,
-            device=context.scene.in2n.device,
-            restart=self.restart and not self.beside,
-            **recorded,
+        request = dataclasses.replace(request, name=name, restart=self.restart and not self.beside)
+        return [request], shows_edit(name)
+
+
+def request_again(scene, workspace: Workspace, name: str) -> Edit:
+    """The request that goes on with an edit, from what its record says.
+
+    Args:
+        scene: Says which device.
+        workspace: Where the edit is.
+        name: The edit's.
+
+    Raises:
+        In2nError: "damaged_edit".
+    """
+    record = edits.read_edit(workspace, name)
+    if not record.get("instruction"):
+        raise _damaged(name)
+    unrecorded = {"workspace", "name", "restart", "apply_from_here", "device"}
+    known = {field.name for field in dataclasses.fields(Edit)} - unrecorded
+    recorded = {key: value for key, value in record.items() if key in known}
+    recorded["editing_method"] = record.get("method", ONCE_THE_ONLY_METHOD)
+    if record.get("region"):
+        recorded["region"] = str(workspace.edit(name) / REGION_FILE)
+    if "key_view" in recorded:
+        recorded["key_view"] = str(workspace.edit(name) / KEY_VIEW)
+    return Edit(workspace=str(workspace.root), name=name, device=scene.in2n.device, **recorded)
+
+
+def shows_edit(name: str):
+    """What is done when an edit is ready, as `JobOperator.prepare` returns it.
+
+    Args:
+        name: The edit's.
+    """
+
+    def finish(context, scene, capture, result):
+        workspaces.sync_edits(scene)
+        compare.show_result(scene, name)
+        return f"Edited: “{name}” is ready."
+
+    return finish
+
+
+class IN2N_OT_apply_from_here(JobOperator, bpy.types.Operator):
+    bl_description = (
+        "Go on with the edit that is being made, or was interrupted, with the instruction, guidance and region above: "
+        "from its next photo on. What was edited so far stays until its turn comes again"
+    )
+
+    bl_idname = "in2n.apply_from_here"
+    bl_label = "Apply From Here"
+    label = "Edit"
+    first = True
+    undo_step = True  # the cameras show the edited photos afterwards
+
+    edit: StringProperty(**EDIT)
+
+    @classmethod
+    def poll(cls, context):
+        if not (poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls)):
+            return False
+        folder = workspaces.workspace_of(context.scene)
+        if jobs.running_edit(folder) is None and (jobs.busy() or not poll_edit(cls, context)):
+            return False
+        if not context.scene.in2n.instruction.strip():
+            cls.poll_message_set("Type what to change")
+            return False
+        return True
+
+    def execute(self, context):
+        running = jobs.running_edit(workspaces.workspace_of(context.scene))
+        done = super().execute(context)
+        if done == {"FINISHED"} and running is not None:
+            jobs.cancel(running[0])  # it saves, and the job that was just queued goes on with it
+        return done
+
+    def prepare(self, context):
+        settings, (capture, workspace) = context.scene.in2n, workspaces.require(context.scene)
+        running = jobs.running_edit(workspace.root)
+        if running is not None:
+            request = running[1]
+        else:
+            request = request_again(context.scene, *named_edit(context.scene, self.edit))
+            if is_done(workspace, request.name):
+                raise In2nError(
+                    "edit_done",
+                    f"“{request.name}” is finished.",
+                    "Build on it instead: “Build on This Edit”.",
+                )
+        instruction = settings.instruction.strip()
+        catalogue.find(request.editor).check_instruction(instruction)  # before anything is stopped for it
+        region = regions.chosen_region(context.scene, capture, workspace)
+        request = dataclasses.replace(
+            request,
+            instruction=instruction,
+            region=None if region is None else str(region),
+            soft_edge=None,
+            guidance_text=None if settings.use_default_guidance else settings.guidance_text,
+            guidance_image=None if settings.use_default_guidance else settings.guidance_image,
+            restart=False,
+            apply_from_here=True,
         )
-
-        def finish(context, scene, capture, result):
-            workspaces.sync_edits(scene)
-            compare.show_result(scene, name)
-            return f"Edited: “{name}” is ready."
-
-        return [request], finish
+        instructions.remember(instruction)
+        return [request], shows_edit(request.name)
 
 
 class IN2N_OT_compare(bpy.types.Operator):
@@ -268,5 +352,6 @@ CLASSES = (
     IN2N_OT_remove_edit,
     IN2N_OT_use_edit_settings,
     IN2N_OT_continue_edit,
+    IN2N_OT_apply_from_here,
     IN2N_OT_compare,
 )

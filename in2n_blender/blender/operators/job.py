@@ -21,11 +21,14 @@ LOG_LINES = 2000  # of a log that are shown
 class JobOperator:
     """A long operator. Subclasses give `label` and `prepare`, and `undo_step` where they add objects.
 
+    `first` says that its turn comes before that of jobs that wait.
+
     In a window `execute` queues the job and returns at once; a timer follows it (`jobs`). In background mode `execute`
     waits for its end and prints its progress.
     """
 
     label = ""
+    first = False
     undo_step = False  # whether finishing changes what Undo is for: objects, not just what mirrors the workspace
 
     def prepare(self, context) -> tuple[list, Callable]:
@@ -80,7 +83,7 @@ class JobOperator:
         try:
             steps, finish = self.prepare(context)
             before = jobs.current() if jobs.busy() else None
-            job = jobs.submit(context, self.label, steps, finish, self.undo_step)
+            job = jobs.submit(context, self.label, steps, finish, self.undo_step, self.first)
         except In2nError as error:
             self.report({"ERROR"}, spoken_error(error))
             return {"CANCELLED"}

@@ -49,6 +49,8 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
             wrapped(layout, iface("Type what to change."), context, "INFO")
         column = layout.column()
         column.enabled = bool(settings.instruction.strip())
+        if jobs.running_edit(workspaces.workspace_of(context.scene)):
+            column.operator("in2n.apply_from_here", icon="FORWARD")
         big(column, "in2n.edit", text="Edit Next" if jobs.running() else "Start Edit", icon="BRUSH_DATA")
 
     def _draw_key_view(self, context, layout) -> None:

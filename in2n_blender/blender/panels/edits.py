@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 from bpy.app.translations import pgettext_iface as iface
 
+from ...workspace.edits import CHANGEABLE, segments_in
 from ...workspace.layout import Workspace
 from ...workspace.provenance import is_done, outdated
 from .. import jobs, pictures, workspaces
@@ -77,7 +78,10 @@ class IN2N_PT_edits(Panel, bpy.types.Panel):
             return
         recorded = pictures.read(folder / "edits" / edit / "edit.json")
         box = self.layout.box()
-        wrapped(box, f"“{recorded.get('instruction', edit)}”", context)
+        segments = segments_in(recorded)
+        wrapped(box, f"“{segments[0]['instruction'] or edit}”", context)
+        for before, segment in zip(segments, segments[1:]):
+            wrapped(box, _change(before, segment), context)
         if {"guidance_text", "guidance_image", "seed"} <= set(recorded):
             text = iface("Text {text:g} · Image {image:g} · Seed {seed}").format(
                 text=recorded["guidance_text"], image=recorded["guidance_image"], seed=recorded["seed"]
@@ -88,6 +92,7 @@ class IN2N_PT_edits(Panel, bpy.types.Panel):
         if not is_done(Workspace(folder), edit):
             if not jobs.running():
                 self.layout.operator("in2n.continue_edit", icon="PLAY")
+                self.layout.operator("in2n.apply_from_here", icon="FORWARD").edit = edit
             return
         if draw_outdated(self.layout, context, Workspace(folder), edit):
             row = self.layout.row(align=True)
@@ -96,3 +101,15 @@ class IN2N_PT_edits(Panel, bpy.types.Panel):
             row.operator("in2n.continue_edit", text="Make Beside", icon="ADD").beside = True
         if context.scene.in2n.instruction.strip():
             self.layout.operator("in2n.edit", text="Build on This Edit", icon="ADD").parent = edit
+
+
+def _change(before: dict, segment: dict) -> str:
+    """What a segment of an edit changed, in a line."""
+    number, changed = segment["from_edit"] + 1, {key for key in CHANGEABLE if segment[key] != before[key]}
+    if "instruction" in changed:
+        text = iface("From edit {number}: “{instruction}”")
+        return text.format(number=number, instruction=segment["instruction"])
+    if "region" in changed:
+        return iface("From edit {number}: another region").format(number=number)
+    text = iface("From edit {number}: text {text:g} · image {image:g}")
+    return text.format(number=number, text=segment["guidance_text"], image=segment["guidance_image"])

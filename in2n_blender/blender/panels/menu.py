@@ -18,7 +18,15 @@ class IN2N_MT_capture(bpy.types.Menu):
             ("import_capture", "look_through"),
             ("set_up", "set_ground", "set_scale"),
             ("reconstruct", "preview", "edit"),
-            ("compare", "continue_edit", "rename_edit", "duplicate_edit", "remove_edit", "use_edit_settings"),
+            (
+                "compare",
+                "continue_edit",
+                "apply_from_here",
+                "rename_edit",
+                "duplicate_edit",
+                "remove_edit",
+                "use_edit_settings",
+            ),
             ("render_path", "load_frames", "extract_mesh", "load_mesh"),
             ("cancel", "show_log"),
         ):

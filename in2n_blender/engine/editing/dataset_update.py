@@ -36,6 +36,7 @@ from .key_picture import KeyPicture, read_key_picture
 from .lineage import checkpoint_to_go_on_from, edit_provenance, edit_record, read_ground
 from .regions import Limit, asked_region, region_record
 from .schedule import Schedule
+from .segments import Saved, apply_from_here, was_applying, with_saved_segments
 
 # Of all sittings together, in state.json; a cost before this sitting is added to, the largest memory kept.
 COSTS = ("seconds", "cpu_seconds", "unet_evaluations", "peak_memory_mb")
@@ -46,6 +47,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     """Edit the workspace's reconstruction by an instruction, from the edit's checkpoint if there is one.
 
     With a parent, its scene and its edited photos take the place of the reconstruction and the original photos.
+    With `apply_from_here`, an edit that is not done goes on with this instruction, guidance and region (`segments`).
     An edit that is made anew (`restart`) takes its name when it first saves; the earlier one goes when it is done (see
     `workspace.successor`).
 
@@ -59,8 +61,8 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
         device, provenance.
 
     Raises:
-        In2nError: "edit_exists" where the name belongs to an edit that was made from something else, "not_finite",
-            "diverged" and others; what was made is saved.
+        In2nError: "edit_exists" where the name belongs to an edit that was made from something else, "edit_done" and
+            "no_edit" where there is none to go on with, "not_finite", "diverged" and others; what was made is saved.
         Cancelled: After saving.
     """
     method = method or DatasetUpdate
@@ -87,9 +89,15 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     key_picture = read_key_picture(request.key_view, capture) if request.key_view is not None else None
     chosen = region_record(region), key_picture and key_picture.to_json()
     record = edit_record(request, editor, reconstruction[1], schedule, method.name, *chosen)
-    record["provenance"] = edit_provenance(workspace, editor, record).to_json()
+    ground = (parent or reconstruction)[0]
+    fixed = limited_to(region, ground) if region else {}
     folder = workspace.edit(request.name)
     settle(workspace, folder)
+    provenance_of = lambda record: edit_provenance(workspace, editor, record)
+    if not request.restart:
+        go_on = apply_from_here if request.apply_from_here or was_applying(folder, record) else with_saved_segments
+        record = go_on(Saved(folder, schedule.edits, provenance_of, region, fixed), record)
+    record["provenance"] = provenance_of(record).to_json()
     found = checkpoint_to_go_on_from(workspace, record, request.restart)
     if found and found[1]["done"]:
         settle_state(folder, found[1])
@@ -131,13 +139,11 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
         if key_picture:
             save_srgb(successor.folder / KEY_VIEW, key_picture.image)
         write_json(successor.folder / "edit.json", record)
-    scene, fixed = Scene(model, transform, capture, device, dataset.has_alpha), {}
+    scene = Scene(model, transform, capture, device, dataset.has_alpha)
     if region:
-        ground = (parent or reconstruction)[0]
         scene = LocalScene(model, scene_of(ground, state, capture, device), region)
-        fixed = limited_to(region, ground)
     limit = Limit(region, scene, dataset.cameras, report) if region else None
-    del reconstruction, parent, found
+    del reconstruction, parent, found, ground
     job = method(request, report, successor, editor, schedule, trainer, scene, images, state, limit, fixed)
     job.key_picture = key_picture
     job.run()

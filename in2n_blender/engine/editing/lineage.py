@@ -6,6 +6,7 @@ import json
 
 from ...link.requests import Edit
 from ...scene.errors import In2nError
+from ...workspace.edits import segment_of
 from ...workspace.files import read_json, write_json
 from ...workspace.hashes import checkpoint_state, model_revision, scene_hash
 from ...workspace.layout import Workspace
@@ -111,6 +112,7 @@ def edit_record(
     }
     if key_view:
         record["key_view"] = key_view
+    record["segments"] = [segment_of(record)]
     return json.loads(json.dumps(record))
 
 
@@ -132,7 +134,9 @@ def edit_provenance(workspace: Workspace, editor: Editor, record: dict) -> Prove
     inputs = {PHOTOS: photos_hash(workspace), RECONSTRUCTION: scene_hash(workspace.reconstruction)}
     if record["parent"] is not None:
         inputs[PARENT] = scene_hash(workspace.edit(record["parent"]))
-    settings = {key: value for key, value in record.items() if key not in NAMES}
+    # One segment alone says what the record says; so said edits of before there were any.
+    unsaid = NAMES if len(record["segments"]) > 1 else (*NAMES, "segments")
+    settings = {key: value for key, value in record.items() if key not in unsaid}
     return Provenance("edit", settings, inputs, editor_revision(editor))
 
 
@@ -196,7 +200,8 @@ def _why_not(made: dict, record: dict, noted: dict, workspace: Workspace) -> str
     provenance = Provenance.from_json(made.get("provenance"))
     if provenance:
         return Provenance.from_json(record["provenance"]).why_not(provenance, record["parent"])
-    same = all(made.get(key) == value for key, value in record.items() if key not in ("name", "parent", "provenance"))
+    unsaid = ("name", "parent", "provenance", "segments")
+    same = all(made.get(key) == value for key, value in record.items() if key not in unsaid)
     parent = made.get("parent")
     renamed = parent is not None and noted.get("parent") == record["parent"] and parent not in workspace.edits()
     return None if same and (parent == record["parent"] or renamed) else "Made with other settings."

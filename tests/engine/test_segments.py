@@ -1,0 +1,166 @@
+"""An edit whose instruction and guidance are changed while it is on its way."""
+
+import json
+
+import pytest
+import torch
+
+from in2n_blender.engine.editing import dataset_update
+from in2n_blender.engine.editing.dataset_update import edit
+from in2n_blender.engine.nerf.checkpoint import read_checkpoint
+from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.reporting import Artifact, Reporter
+from in2n_blender.workspace.hashes import checkpoint_state
+from in2n_blender.workspace.layout import Workspace
+from in2n_blender.workspace.provenance import is_done
+from tests.engine.recording_editor import RecordingEditor
+from tests.engine.test_dataset_update import made, request_for, tiny  # noqa: F401 (fixtures)
+from tests.engine.test_provenance import as_last_version, contents, own  # noqa: F401
+
+
+class Listening(RecordingEditor):
+    """Knows one instruction less than all."""
+
+    def prepare(self, instruction):
+        if instruction == "sing":
+            raise In2nError("unknown_instruction", "It cannot sing.", "Ask for something else.")
+        super().prepare(instruction)
+
+    def edit(self, render, original, **more):
+        answer = super().edit(render, original, **more)
+        self.calls[-1].instruction = self.instruction
+        return answer
+
+
+@pytest.fixture
+def editor(monkeypatch):
+    editor = Listening()
+    monkeypatch.setattr(dataset_update, "load_editor", lambda *_: editor)
+    return editor
+
+
+def interrupt_after(request, edits):
+    """Make an edit until so many views are edited, then cancel it."""
+    pictures, stop = iter(range(edits - 1)), []
+    ends = lambda event: isinstance(event, Artifact) and event.kind == "image" and next(pictures, None) is None
+    with pytest.raises(Cancelled):
+        edit(request, Reporter(lambda event: stop.append(1) if ends(event) else None, lambda: bool(stop)))
+
+
+def changed(request, **more):
+    return type(request)(**{**request.to_params(), **more})
+
+
+NIGHT = {"instruction": "make it late", "guidance_text": 9.0}
+
+
+def test_a_change_counts_from_the_next_view_on_and_is_recorded(own, editor):
+    workspace, _ = own
+    request = request_for(workspace.root, "miniature", "x")
+    interrupt_after(request, 3)
+    state = edit(changed(request, **NIGHT, apply_from_here=True), Reporter())
+    before, after = editor.calls[:3], editor.calls[3:]
+    assert len(after) == 5 and {(c.instruction, c.guidance_text) for c in before} == {("make it night", 2.0)}
+    assert {(c.instruction, c.guidance_text) for c in after} == {("make it late", 9.0)}
+    record = json.loads((workspace.edit("x") / "edit.json").read_text())
+    assert (
+        record["segments"]
+        == state["segments"]
+        == [
+            {
+                "from_edit": 0,
+                "instruction": "make it night",
+                "guidance_text": 2.0,
+                "guidance_image": 1.5,
+                "region": None,
+            },
+            {
+                "from_edit": 3,
+                "instruction": "make it late",
+                "guidance_text": 9.0,
+                "guidance_image": 1.5,
+                "region": None,
+            },
+        ]
+    )
+    assert record["instruction"] == "make it late" and is_done(workspace, "x")
+    assert edit(changed(request, **NIGHT), Reporter())["done"] and len(editor.calls) == 8, "done, as it is"
+    for other in (request, changed(request, instruction="make it late")):
+        with pytest.raises(In2nError) as refused:
+            edit(other, Reporter())
+        assert refused.value.code == "edit_exists", "an edit of one segment is another one"
+
+
+def test_nothing_changes_where_a_change_is_refused(own, editor):
+    workspace, _ = own
+    request = request_for(workspace.root, "miniature", "x", rounds=1)
+    interrupt_after(request, 2)
+    before = contents(workspace.edit("x"))
+    refusals = {
+        "unknown_instruction": changed(request, instruction="sing"),
+        "edit_exists": changed(request, **NIGHT, seed=8),
+        "no_edit": changed(request, **NIGHT, name="y"),
+    }
+    for code, wrong in refusals.items():
+        with pytest.raises(In2nError) as refused:
+            edit(changed(wrong, apply_from_here=True), Reporter())
+        assert refused.value.code == code and contents(workspace.edit("x")) == before
+    with pytest.raises(In2nError) as refused:
+        edit(changed(request, apply_from_here=True, restart=True), Reporter())
+    assert refused.value.code == "restart_or_go_on"
+    edit(request, Reporter())
+    before = contents(workspace.edit("x"))
+    with pytest.raises(In2nError) as refused:
+        edit(changed(request, **NIGHT, apply_from_here=True), Reporter())
+    assert refused.value.code == "edit_done" and "builds on it" in refused.value.hint
+    assert contents(workspace.edit("x")) == before and len(editor.calls) == 4
+
+
+def test_a_change_before_anything_was_edited_leaves_one_segment(own, editor):
+    workspace, _ = own
+    request = request_for(workspace.root, "miniature", "x", rounds=1)
+    with pytest.raises(Cancelled):
+        edit(request, Reporter(cancelled=lambda: (workspace.edit("x") / "edit.json").exists()))
+    state = edit(changed(request, **NIGHT, apply_from_here=True), Reporter())
+    assert [c.instruction for c in editor.calls] == ["make it late"] * 4 and len(state["segments"]) == 1
+    edit(changed(request, **NIGHT, name="y"), Reporter())
+    same = checkpoint_state(workspace.edit("y"))["provenance"]
+    assert state["provenance"] == same and "segments" not in same["settings"], "an edit like any other"
+
+
+def test_a_change_taken_back_before_the_next_view_was_none(own, editor):
+    workspace, _ = own
+    request = request_for(workspace.root, "miniature", "x", rounds=1)
+    interrupt_after(request, 2)
+    at_once = Reporter(cancelled=lambda: len(checkpoint_state(workspace.edit("x"))["segments"]) == 2)
+    with pytest.raises(Cancelled):
+        edit(changed(request, **NIGHT, apply_from_here=True), at_once)
+    assert len(checkpoint_state(workspace.edit("x"))["segments"]) == 2 and len(editor.calls) == 2
+    state = edit(changed(request, apply_from_here=True), Reporter())
+    assert len(state["segments"]) == 1 and {c.instruction for c in editor.calls} == {"make it night"}
+
+
+def test_an_unfinished_edit_of_the_last_version_can_be_changed(own, editor):
+    workspace, _ = own
+    request = request_for(workspace.root, "miniature", "x", rounds=1)
+    interrupt_after(request, 2)
+    as_last_version(workspace.edit("x"), "segments")
+    state = edit(changed(request, **NIGHT, apply_from_here=True), Reporter())
+    assert [segment["from_edit"] for segment in state["segments"]] == [0, 2] and is_done(workspace, "x")
+
+
+def test_a_changed_edit_that_was_interrupted_goes_on_exactly(made):
+    workspace, editor = made
+    later = {"guidance_text": 6.0, "guidance_image": 1.0}
+    tensors = {}
+    for name in ("changed", "interrupted", "unchanged"):
+        request = request_for(workspace, editor, name, rounds=1)
+        interrupt_after(request, 2)
+        if name == "interrupted":
+            interrupt_after(changed(request, **later, apply_from_here=True), 1)
+        flag = {"apply_from_here": True} if name == "changed" else {}
+        edit(changed(request, **later, **flag) if name != "unchanged" else request, Reporter())
+        tensors[name] = read_checkpoint(Workspace(workspace).edit(name))[0]
+    for name, value in tensors["changed"].items():
+        assert torch.equal(value, tensors["interrupted"][name]), name
+    assert not torch.equal(tensors["changed"]["dataset"], tensors["unchanged"]["dataset"])
