@@ -135,7 +135,7 @@ def edit_provenance(workspace: Workspace, editor: Editor, record: dict) -> Prove
     if record["parent"] is not None:
         inputs[PARENT] = scene_hash(workspace.edit(record["parent"]))
     # One segment alone says what the record says; so said edits of before there were any.
-    unsaid = NAMES if len(record["segments"]) > 1 else (*NAMES, "segments")
+    unsaid = (*NAMES, "provenance") if len(record["segments"]) > 1 else (*NAMES, "provenance", "segments")
     settings = {key: value for key, value in record.items() if key not in unsaid}
     return Provenance("edit", settings, inputs, editor_revision(editor))
 
