@@ -72,6 +72,9 @@ _GERMAN_TEXTS = {
     "no camera": "keine Kamera",
     "Of “{name}”": "Von „{name}“",
     "Of the unedited capture": "Von der unbearbeiteten Aufnahme",
+    "It is made with its last instruction and guidance throughout.": (
+        "Sie wird durchgehend mit ihrer letzten Anweisung und Führung erzeugt."
+    ),
     "From edit {number}: “{instruction}”": "Ab Bild {number}: „{instruction}“",
     "From edit {number}: text {text:g} · image {image:g}": "Ab Bild {number}: Text {text:g} · Bild {image:g}",
     "From edit {number}: another region": "Ab Bild {number}: ein anderer Bereich",

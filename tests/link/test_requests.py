@@ -219,3 +219,12 @@ def test_any_message_is_a_request_or_refused(method, params):
         assert isinstance(from_params(method, params), Request)
     except In2nError as error:
         assert error.message and error.hint
+
+
+def test_an_edit_is_started_over_or_gone_on_with():
+    given = {"workspace": "w", "name": "n", "instruction": "x"}
+    for flag in ("restart", "apply_from_here"):
+        assert getattr(from_params("edit", {**given, flag: True}), flag)
+    with pytest.raises(In2nError) as refused:
+        from_params("edit", {**given, "restart": True, "apply_from_here": True})
+    assert refused.value.code == "restart_or_go_on"

@@ -123,6 +123,13 @@ ROWS = [
     ("work in a workspace locks it", [], t.Submit(copy), ["open 7"], "stopped | 7 opening"),
     ("a second job waits", working(ask), t.Submit(edit), [], "ready | 1 working | 2"),
     ("a third job waits behind it", [*working(ask), *submitted(edit)], t.Submit(work), [], "ready | 1 working | 2 4"),
+    (
+        "a job that comes first waits before them",
+        [*working(ask), *submitted(edit)],
+        t.Submit(work, first=True),
+        [],
+        "ready | 1 working | 4 2",
+    ),
     ("a job waits while the worker starts", submitted(ask), t.Submit(other), [], "starting | 1 waiting | 6"),
     ("work waits for its turn too", working(ask), t.Submit(work), [], "ready | 1 working | 4"),
     # opening

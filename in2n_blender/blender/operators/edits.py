@@ -213,9 +213,16 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
             self,
             event,
             title=iface("Make “{name}” again?").format(name=self.edit or active_edit(context.scene)),
-            message=iface("It is replaced when the new one is done."),
+            message=iface("It is replaced when the new one is done.") + self._of_segments(context),
             confirm_text=iface("Make Again"),
         )
+
+    def _of_segments(self, context) -> str:
+        """What is said of an edit whose settings were changed on its way: another sentence, or nothing."""
+        workspace, name = named_edit(context.scene, self.edit)
+        if len(edits.segments_in(edits.read_edit(workspace, name))) == 1:
+            return ""
+        return " " + iface("It is made with its last instruction and guidance throughout.")
 
     def prepare(self, context):
         workspace, name = named_edit(context.scene, self.edit)
