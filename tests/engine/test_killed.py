@@ -149,16 +149,50 @@ def test_a_reconstruction_that_was_killed_goes_on_exactly(jobs, ground, tmp_path
         assert_equal(copy / "reconstruction", whole)
 
 
-@pytest.mark.parametrize("method", ["iterative", "agreement", "faithful"])
+@pytest.mark.parametrize("method", ["iterative", "agreement", "faithful in a region, on another edit"])
 def test_an_edit_that_was_killed_goes_on_exactly(jobs, ground, tmp_path, method):
-    root = copy_of(ground[0], tmp_path / "whole", "reconstruction")
-    points = jobs.run("edit", edit_of(root, method))
+    root, more = copy_of(ground[0], tmp_path / "whole", "reconstruction"), {}
+    method, *others = method.split()
+    if others:
+        jobs.run("edit", edit_of(root, "iterative", seed=4, name="below"))
+        write_json(
+            tmp_path / "region.json",
+            {"type": "ellipsoid", "center": [0, 0, 0], "size": [1.4, 1.4, 1.4], "soft_edge": 0.2},
+        )
+        more = {"parent": "below", "region": str(tmp_path / "region.json")}
+    shutil.copytree(root, tmp_path / "before")
+    points = jobs.run("edit", edit_of(root, method, **more))
     whole = result(root / "edits" / "x")
     assert longest_unsaved(points) <= MOST_LOST
     for moment in moments(points, seed=1):
-        copy = copy_of(root, tmp_path / "ws", "reconstruction")
-        jobs.run("edit", edit_of(copy, method), moment)
-        jobs.run("edit", edit_of(copy, method))
+        copy = tmp_path / "ws"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(tmp_path / "before", copy)
+        jobs.run("edit", edit_of(copy, method, **more), moment)
+        jobs.run("edit", edit_of(copy, method, **more))
+        assert_equal(copy / "edits" / "x", whole)
+
+
+def test_a_change_on_the_way_that_was_killed_is_made_once(jobs, ground, tmp_path):
+    root = copy_of(ground[0], tmp_path / "begun", "reconstruction")
+    points = jobs.run("edit", edit_of(copy_of(root, tmp_path / "ws", "reconstruction"), "iterative"))
+    half = next(asked for name, asked, _ in points if name.startswith("Progress Edit 3"))
+    jobs.run("edit", edit_of(root, "iterative"), cancel_at=half)
+    other = {"instruction": "tint it again", "guidance_text": 3.0, "apply_from_here": True}
+    shutil.copytree(root, tmp_path / "whole")
+    points = jobs.run("edit", edit_of(tmp_path / "whole", "iterative", **other))
+    whole = result(tmp_path / "whole" / "edits" / "x")
+    assert [segment["from_edit"] for segment in whole[1]["segments"]] == [0, 2]
+    names = [name for name, *_ in points]
+    while_noting = range(names.index("before edit.json"), names.index("after state.json") + 1)
+    for moment in [*while_noting, *moments(points, seed=4, first=while_noting[-1] + 1)[::2]]:
+        copy = tmp_path / "ws"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(root, copy)
+        jobs.run("edit", edit_of(copy, "iterative", **other), moment)
+        noted = json.loads((copy / "edits" / "x" / "edit.json").read_text())["segments"]
+        again = {**other, "apply_from_here": len(noted) == 1}  # what the panel goes on with: as it was noted
+        jobs.run("edit", edit_of(copy, "iterative", **again))
         assert_equal(copy / "edits" / "x", whole)
 
 
