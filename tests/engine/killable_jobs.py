@@ -10,7 +10,8 @@ is an event of the job's reporter, a half-written checkpoint, and each side of e
 its own process there with SIGKILL: nothing is cleaned up or flushed. The journal gets a line for each point: its name,
 how often the job asked by then whether it was cancelled (`cancel_at` counts these), and the seconds on the clock by
 which it decides when to save. That clock is made up: EVENT_SECONDS for every
-report of progress, so that a few steps are minutes of work.
+report of progress, so that a few steps are minutes of work. An order may have other "event_seconds", and say with
+"converged" at which disagreement rounds end.
 """
 
 import importlib
@@ -49,6 +50,7 @@ class Way:
         self.journal = open(order["journal"], "a", encoding="utf-8")
         self.kill_at, self.cancel_at = order.get("kill_at"), order.get("cancel_at")
         self.passed, self.asked, self.now = 0, 0, 0.0
+        self.event_seconds = order.get("event_seconds", EVENT_SECONDS)
 
     def is_cancelled(self) -> bool:
         self.asked += 1
@@ -63,7 +65,7 @@ class Way:
 
     def reported(self, event) -> None:
         if isinstance(event, Progress):
-            self.now += EVENT_SECONDS
+            self.now += self.event_seconds
         self.point(f"{type(event).__name__} {getattr(event, 'message', '')}")
 
     def renaming(self, real):
@@ -88,6 +90,7 @@ def run(order: dict) -> None:
     """The job of an order, on tiny settings, on its way."""
     nerf_settings.CPU["draft"] = replace(TINY, edit_rate=3, rays=64)
     way = Way(order)
+    agreement.CONVERGED = order.get("converged", agreement.CONVERGED)
     torch.set_num_threads(THREADS[order["method"]])
     files.os = SimpleNamespace(**{**vars(os), "replace": way.renaming(os.replace)})
     successor.os = SimpleNamespace(**{**vars(os), "rename": way.renaming(os.rename)})

@@ -173,6 +173,20 @@ def test_an_edit_that_was_killed_goes_on_exactly(jobs, ground, tmp_path, method)
         assert_equal(copy / "edits" / "x", whole)
 
 
+def test_rounds_that_end_early_end_so_when_killed_right_before(jobs, ground, tmp_path):
+    root = copy_of(ground[0], tmp_path / "whole", "reconstruction")
+    order = {"converged": 1e9, "event_seconds": 30.0}  # saved after every view and step
+    points = jobs.run("edit", edit_of(root, "agreement", rounds=3), **order)
+    whole = result(root / "edits" / "x")
+    assert whole[1]["converged_rounds"] == 1
+    names = [name for name, *_ in points]
+    saved = names.index("after state.json", names.index(next(n for n in names if n.startswith("Progress Update 4"))))
+    copy = copy_of(root, tmp_path / "ws", "reconstruction")
+    jobs.run("edit", edit_of(copy, "agreement", rounds=3), saved, **order)
+    jobs.run("edit", edit_of(copy, "agreement", rounds=3), **order)
+    assert_equal(copy / "edits" / "x", whole)
+
+
 def test_a_change_on_the_way_that_was_killed_is_made_once(jobs, ground, tmp_path):
     root = copy_of(ground[0], tmp_path / "begun", "reconstruction")
     points = jobs.run("edit", edit_of(copy_of(root, tmp_path / "ws", "reconstruction"), "iterative"))

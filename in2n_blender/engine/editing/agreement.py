@@ -145,6 +145,7 @@ class Agreement(DatasetUpdate):
     def before_step(self) -> None:
         if self.state["carried"] is None:
             self.carry_all()
+        self._end_when_agreed()  # what was saved with the last update of a round does not know it yet
         if self.schedule.is_due(self.edit_number, self.trainer.step_count):
             self.edit_next_view()
 
@@ -289,10 +290,7 @@ class Agreement(DatasetUpdate):
             self.state["disagreements"].append(0.0)
         else:
             super().edit_next_view()
-        views = self.schedule.views
-        if self.parts.stop and self.edit_number % views == 0 and self.edit_number < self.schedule.edits:
-            if sum(self.state["disagreements"][-views:]) / views <= CONVERGED:
-                self._end_after(self.edit_number // views)
+        self._end_when_agreed()
 
     def put_update(self, view: int, render: torch.Tensor, edited: torch.Tensor) -> None:
         """Put an update in its view's place, unless it is another answer than the scene's.
@@ -309,6 +307,13 @@ class Agreement(DatasetUpdate):
             self.state["left_out"] += 1
             edited = render
         self.put(view, render, edited)
+
+    def _end_when_agreed(self) -> None:
+        """End the rounds where the one that is just done found renders and edits to agree."""
+        views, number = self.schedule.views, self.edit_number
+        if self.parts.stop and 0 < number < self.schedule.edits and number % views == 0:
+            if sum(self.state["disagreements"][-views:]) / views <= CONVERGED:
+                self._end_after(number // views)
 
     def _end_after(self, rounds: int | None) -> None:
         """The rounds end earlier than was asked for, and the NeRF settles."""
