@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from in2n_blender.engine.editing import dataset_update
+from in2n_blender.engine.editing.agreement import Agreement
 from in2n_blender.engine.editing.dataset_update import edit
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.scene.errors import Cancelled, In2nError
@@ -39,12 +40,12 @@ def editor(monkeypatch):
     return editor
 
 
-def interrupt_after(request, edits):
+def interrupt_after(request, edits, method=None):
     """Make an edit until so many views are edited, then cancel it."""
     pictures, stop = iter(range(edits - 1)), []
     ends = lambda event: isinstance(event, Artifact) and event.kind == "image" and next(pictures, None) is None
     with pytest.raises(Cancelled):
-        edit(request, Reporter(lambda event: stop.append(1) if ends(event) else None, lambda: bool(stop)))
+        edit(request, Reporter(lambda event: stop.append(1) if ends(event) else None, lambda: bool(stop)), method)
 
 
 def changed(request, **more):
@@ -114,6 +115,22 @@ def test_nothing_changes_where_a_change_is_refused(own, editor):
         edit(changed(request, **NIGHT, apply_from_here=True), Reporter())
     assert refused.value.code == "edit_done" and "builds on it" in refused.value.hint
     assert contents(workspace.edit("x")) == before and len(editor.calls) == 4
+
+
+def test_agreement_can_be_changed_while_it_carries_and_while_it_updates(own, editor):
+    workspace, _ = own
+    for name, edits in (("carrying", 3), ("updating", 6)):
+        request = request_for(workspace.root, "miniature", name, rounds=1)
+        interrupt_after(request, edits, Agreement)
+        before = len(editor.calls)
+        state = edit(changed(request, **NIGHT, apply_from_here=True), Reporter(), Agreement)
+        assert {call.instruction for call in editor.calls[before:]} == {"make it late"}
+        assert [segment["from_edit"] for segment in state["segments"]] == [0, edits] and state["edits_done"] == 8
+    request = request_for(workspace.root, "miniature", "settling", rounds=1)
+    interrupt_after(request, 8, Agreement)
+    with pytest.raises(In2nError) as refused:
+        edit(changed(request, **NIGHT, apply_from_here=True), Reporter(), Agreement)
+    assert refused.value.code == "edit_done"
 
 
 def test_a_change_before_anything_was_edited_leaves_one_segment(own, editor):

@@ -128,6 +128,12 @@ class Agreement(DatasetUpdate):
         """So many that the NeRF trains as long as by the preset's number of rounds, of which carrying counts as one."""
         return max(1, round(settings.edit_rate * settings.edit_rounds / 2))
 
+    @staticmethod
+    def has_edits_left(state: dict, schedule: Schedule) -> bool:
+        if state.get("carried") is None:
+            return True
+        return state["converged_rounds"] is None and state["edits_done"] - state["carried"] < schedule.edits
+
     def run(self) -> None:
         defaults = {
             "carried": None,

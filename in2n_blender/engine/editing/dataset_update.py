@@ -94,9 +94,10 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     folder = workspace.edit(request.name)
     settle(workspace, folder)
     provenance_of = lambda record: edit_provenance(workspace, editor, record)
+    has_edits_left = lambda state: method.has_edits_left(state, schedule)
     if not request.restart:
         go_on = apply_from_here if request.apply_from_here or was_applying(folder, record) else with_saved_segments
-        record = go_on(Saved(folder, schedule.edits, provenance_of, region, fixed), record)
+        record = go_on(Saved(folder, has_edits_left, provenance_of, region, fixed), record)
     record["provenance"] = provenance_of(record).to_json()
     found = checkpoint_to_go_on_from(workspace, record, request.restart)
     if found and found[1]["done"]:
@@ -185,6 +186,16 @@ class DatasetUpdate:
     def edit_rate(settings: NerfSettings) -> int:
         """NeRF steps from one edit to the next."""
         return settings.edit_rate
+
+    @staticmethod
+    def has_edits_left(state: dict, schedule: Schedule) -> bool:
+        """Whether a view is still to be edited.
+
+        Args:
+            state: A checkpoint's of this method.
+            schedule: As the edit began with it.
+        """
+        return state["edits_done"] < schedule.edits
 
     def __init__(
         self,

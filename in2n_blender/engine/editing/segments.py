@@ -35,14 +35,14 @@ class Saved:
 
     Attributes:
         folder: The edit's.
-        edits: How many views the edit edits in all.
+        has_edits_left: Whether a view is still to be edited, by the checkpoint's state.
         provenance_of: Of a record.
         region: What it is limited to from now on.
         fixed: The tensors that a checkpoint holds of that, as `limited_to` gives them.
     """
 
     folder: Path
-    edits: int
+    has_edits_left: Callable[[dict], bool]
     provenance_of: Callable[[dict], Provenance]
     region: Region | None
     fixed: dict[str, torch.Tensor]
@@ -131,7 +131,7 @@ def apply_from_here(saved: Saved, record: dict) -> dict:
             f"“{name}” cannot go on with these settings: {reason[0].lower()}{reason[1:]}",
             "On its way an edit can change its instruction, guidance and region alone. Restart it for others.",
         )
-    if state["done"] or state["edits_done"] >= saved.edits:
+    if state["done"] or not saved.has_edits_left(state):
         raise In2nError(
             "edit_done",
             f"All views of “{name}” are edited already: nothing is left that could be edited otherwise.",
