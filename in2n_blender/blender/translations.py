@@ -80,6 +80,7 @@ _GERMAN_TEXTS = {
     "From edit {number}: another region": "Ab Bild {number}: ein anderer Bereich",
     "Text {text:g} · Image {image:g}": "Text {text:g} · Bild {image:g}",
     "Text {text:g} · Image {image:g} · Seed {seed}": "Text {text:g} · Bild {image:g} · Startwert {seed}",
+    "Within a Region": "In einem Bereich",
     "Then: {job}": "Danach: {job}",
     "{job}: {percent} % done.": "{job}: {percent} % fertig.",
     "Photo": "Foto",

@@ -1,5 +1,6 @@
 """Regions in the scene: made, chosen, and handed to the engine in the capture's coordinates."""
 
+import json
 from pathlib import Path
 
 import bmesh
@@ -172,3 +173,11 @@ def test_the_panel_offers_a_region_and_then_its_edge(workspace, imported, scene)
     assert ("prop", "soft_edge", True) not in shown.seen
     bpy.ops.in2n.add_region()
     assert ("prop", "soft_edge", True) in Read(panels.IN2N_PT_edit).seen
+
+
+def test_the_list_tells_which_edits_are_limited(workspace, imported, scene):
+    limited(workspace, scene)
+    assert "Within a Region" in Read(panels.IN2N_PT_edits).text
+    record = workspace.edit("snow") / "edit.json"
+    write_json(record, {**json.loads(record.read_text()), "region": None})
+    assert "Within a Region" not in Read(panels.IN2N_PT_edits).text

@@ -89,6 +89,10 @@ class IN2N_PT_edits(Panel, bpy.types.Panel):
             row = box.row()
             row.active = False
             row.label(text=text, translate=False)
+        if recorded.get("region"):
+            row = box.row()
+            row.active = False
+            row.label(text="Within a Region", icon="MESH_CUBE")
         if not is_done(Workspace(folder), edit):
             if not jobs.running():
                 self.layout.operator("in2n.continue_edit", icon="PLAY")
