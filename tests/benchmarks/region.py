@@ -3,12 +3,12 @@
 Makes the same edit twice in a copy of a reconstructed workspace, everywhere and limited to the region, and writes to
 DIR/result.json, bar by bar (name, value, bar, holds), from the held-out views:
 
-- that nothing changes outside: PSNR of the limited edit against the unedited renders over the pixels that show nothing
-  of the region, and its mean change in 255ths;
+- that nothing changes outside: PSNR of the limited edit against the unedited renders over pixels that showed nothing
+  of the region (less than a hundredth of their colour came from it), and its mean change in 255ths;
 - that inside the edit is as good as without the limit: PSNR of both against the exact editor's nearest answer, over the
   pixels that show the region's inside. With another editor nobody knows the answer, and there is no such bar.
 
-DIR/sheet.png shows the views: unedited, limited, everywhere, and what of them lies in the region.
+DIR/sheet.png shows the views: unedited, limited, everywhere, what of them lies in the region, and the change outside.
 """
 
 from __future__ import annotations
@@ -26,18 +26,22 @@ from in2n_blender.engine.editing.methods import edit_by_method
 from in2n_blender.engine.editing.regions import seen_inside
 from in2n_blender.engine.evaluation.answers import load_exact
 from in2n_blender.engine.measure import psnr
+from in2n_blender.engine.nerf.dataset import camera_bundle
 from in2n_blender.engine.nerf.regions import InsideTest
-from in2n_blender.engine.nerf.scene import load_scene
+from in2n_blender.engine.nerf.rendering import render_rays
+from in2n_blender.engine.nerf.scene import LocalScene, load_scene
 from in2n_blender.engine.output.sheets import contact_sheet, spread
 from in2n_blender.engine.photos import load_images, opaque
 from in2n_blender.link.requests import Edit
 from in2n_blender.models.exact import is_exact
+from in2n_blender.scene.camera import Camera
 from in2n_blender.scene.readers.regions import read_region
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 
 KEPT_DB, MOST_CHANGE, INSIDE_DB = 45.0, 2.0, 0.5
+NOTHING = 0.01  # of a pixel's colour, up to which it counts as showing nothing of the region
 FULL = 0.99  # membership from which on a pixel gets all of the edit
 SHEET_VIEWS = 6
 
@@ -50,6 +54,34 @@ def printing() -> Reporter:
             print(f"{event.message} {event.done}/{event.total}", flush=True)
 
     return Reporter(emit)
+
+
+@torch.no_grad()
+def share_of_region(scene: LocalScene, camera: Camera) -> np.ndarray:
+    """How much of each pixel's colour comes from within the region, of the unedited scene.
+
+    Args:
+        scene: The limited edit's.
+        camera: In capture units.
+
+    Returns:
+        (height, width) in [0, 1].
+    """
+    ground, model = scene.ground, scene.ground.model
+    found = []
+    for rays in camera_bundle(camera, ground.transform, ground.device)[0].split(4096):
+
+        def places(samples, rays=rays):
+            middles = (samples.starts + samples.ends)[..., None] / 2
+            return (rays.origins[:, None] + rays.directions[:, None] * middles).view(-1, 3)
+
+        def field(samples):
+            members = scene.inside.membership(places(samples))
+            return ground.density_at(places(samples)), members[:, None].expand(-1, 3)
+
+        proposal = lambda samples: ground.proposal_at(places(samples))
+        found.append(render_rays(rays, model.settings, model.near, proposal, field).color[:, 0].cpu())
+    return torch.cat(found).view(camera.intrinsics.height, camera.intrinsics.width).numpy()
 
 
 def nearest_answer_db(renders: list[np.ndarray], answers: list[np.ndarray], masks: list[np.ndarray]) -> float:
@@ -92,11 +124,9 @@ def measure(given) -> dict:
     views = capture.held_out_views or capture.training_views[::8]
     seen = [[scene.render(view.camera) for view in views] for scene in scenes]
     before, limited, everywhere = ([view.rgb_srgb.numpy() for view in of_scene] for of_scene in seen)
-    masks = [
-        torch.maximum(seen_inside(inside, v.camera, a), seen_inside(inside, v.camera, b)).numpy()
-        for v, a, b in zip(views, seen[0], seen[1])
-    ]
-    outside, within = [mask == 0 for mask in masks], [mask >= FULL for mask in masks]
+    masks = [seen_inside(inside, view.camera, shown).numpy() for view, shown in zip(views, seen[0])]
+    shares = [share_of_region(scenes[1], view.camera) for view in views]
+    outside, within = [share < NOTHING for share in shares], [mask >= FULL for mask in masks]
     cut = lambda images, chosen: np.concatenate([image[where] for image, where in zip(images, chosen)])
     change = np.abs(cut(limited, outside) - cut(before, outside)).mean() * 255
     kept = psnr(cut(limited, outside), cut(before, outside))
@@ -117,10 +147,10 @@ def measure(given) -> dict:
                 value >= unlimited - INSIDE_DB,
             )
         )
-    sheet(given.out / "sheet.png", before, limited, everywhere, masks)
-    shares = {"outside": float(np.mean(np.concatenate(outside))), "inside": float(np.mean(np.concatenate(within)))}
+    sheet(given.out / "sheet.png", before, limited, everywhere, masks, shares)
+    parts = {"outside": float(np.mean(np.concatenate(outside))), "inside": float(np.mean(np.concatenate(within)))}
     inside_change = np.abs(cut(limited, within) - cut(before, within)).mean() * 255
-    return {"bars": bars, "shares": shares, "mean_change_inside": round(float(inside_change), 3), "views": len(views)}
+    return {"bars": bars, "parts": parts, "mean_change_inside": round(float(inside_change), 3), "views": len(views)}
 
 
 def bar(name: str, value: float, wanted: float, holds: bool) -> dict:
@@ -128,12 +158,14 @@ def bar(name: str, value: float, wanted: float, holds: bool) -> dict:
     return {"name": name, "value": round(float(value), 3), "bar": round(float(wanted), 3), "holds": bool(holds)}
 
 
-def sheet(path: Path, before, limited, everywhere, masks) -> None:
-    """Write the views in four rows: unedited, limited, everywhere, and the region's part of them."""
+def sheet(path: Path, before, limited, everywhere, masks, shares) -> None:
+    """Write the views: unedited, limited, everywhere, what of them is edited, and what changed outside, tenfold."""
     chosen = spread(len(before), SHEET_VIEWS)
-    parts = [np.repeat(mask[..., None], 3, -1).astype(np.float32) for mask in masks]
-    rows = [("unedited", before), ("limited to the region", limited), ("everywhere", everywhere), ("the region", parts)]
-    contact_sheet([(label, [images[i] for i in chosen]) for label, images in rows]).save(path)
+    grey = lambda image: np.repeat(image[..., None], 3, -1).astype(np.float32)
+    changes = [np.abs(a - b) * 10 * grey(share < NOTHING) for a, b, share in zip(limited, before, shares)]
+    rows = [("unedited", before), ("limited to the region", limited), ("everywhere", everywhere)]
+    rows += [("the region", [grey(mask) for mask in masks]), ("change outside, tenfold", changes)]
+    contact_sheet([(label, [images[i].clip(0, 1) for i in chosen]) for label, images in rows]).save(path)
 
 
 def main() -> int:
