@@ -24,7 +24,6 @@ from torch.nn import functional
 from ...scene.camera import Camera
 from ..nerf.settings import NerfSettings
 from ..nerf.training import SETTLING
-from ..photos import opaque
 from .carrying import MOST_SOURCES, Carried, Recolouring, SeenView, carry
 from .carrying_plan import PlannedEdit, plan_carrying
 from .dataset_update import DatasetUpdate, resized
@@ -263,12 +262,10 @@ class Agreement(DatasetUpdate):
         enlarged = photo.shape[0] > MOST_ENLARGED * picture.shape[0]
         if enlarged:
             start = self.edited(view, start, LEVELS[-1], 0)
-        elif self.limit:
-            start = self.limit.applied(view, start, photo)
         self.put(view, photo, start)
 
     def current(self, view: int) -> torch.Tensor:
-        """A view as the dataset has it; the user's picture where that is of a view that is held out.
+        """A view's last edit, its photo where it has none; the user's picture where that is of a view that is held out.
 
         Args:
             view: Of the dataset.
@@ -278,7 +275,7 @@ class Agreement(DatasetUpdate):
         """
         if view == self.schedule.views:
             return torch.from_numpy(self.key_picture.image)
-        return torch.from_numpy(opaque(self.trainer.dataset.image(view).cpu().numpy()))
+        return self.latest(view)
 
     # --- updating: as the published method, from falling levels
 

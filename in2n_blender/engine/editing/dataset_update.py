@@ -27,7 +27,7 @@ from ..measure import CostMeter
 from ..nerf.checkpoint import Saver, limited_to, model_weights, save_checkpoint, settle_state, weights_hash
 from ..nerf.dataset import training_rays
 from ..nerf.reconstruction import load_capture_and_images
-from ..nerf.scene import LocalScene, RenderedView, Scene, build_model, scene_of
+from ..nerf.scene import LocalScene, Scene, build_model, scene_of
 from ..nerf.settings import NerfSettings, settings_for
 from ..nerf.training import Trainer
 from ..photos import opaque
@@ -144,6 +144,8 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     if region:
         scene = LocalScene(model, scene_of(ground, state, capture, device), region)
     limit = Limit(region, scene, dataset.cameras, report) if region else None
+    if limit and found:
+        limit.restore(found[0])
     del reconstruction, parent, found, ground
     job = method(request, report, successor, editor, schedule, trainer, scene, images, state, limit, fixed)
     job.key_picture = key_picture
@@ -283,9 +285,9 @@ class DatasetUpdate:
         """
         number = self.edit_number
         view, edit_round = self.schedule.view(number), number // self.schedule.views
-        render = self.rendered(view).rgb_srgb
-        edited = self.edited(view, render, self.noise_level(number), self.first_draw + edit_round)
-        self.put_update(view, render, edited)
+        start = self.start(view)
+        edited = self.edited(view, start, self.noise_level(number), self.first_draw + edit_round)
+        self.put_update(view, start, edited)
 
     @property
     def edit_number(self) -> int:
@@ -305,29 +307,40 @@ class DatasetUpdate:
         """
         self.put(view, render, edited)
 
-    def rendered(self, view: int) -> RenderedView:
-        """A view as the scene now shows it.
+    def start(self, view: int) -> torch.Tensor:
+        """What of a view is edited next: what the scene now shows of it, beside a region the view's last edit.
 
         Args:
             view: Of the dataset.
 
         Returns:
-            Colours, alpha and depth on the CPU.
+            (height, width, 3) sRGB, on the CPU.
 
         Raises:
             Cancelled.
         """
         rendered = self.scene.render(self.trainer.dataset.cameras[view], self.report)
-        if self.limit:
-            self.limit.seen(view, rendered)
-        return rendered
+        return self.limit.start(view, rendered) if self.limit else rendered.rgb_srgb
+
+    def latest(self, view: int) -> torch.Tensor:
+        """A view's last edit, its photo where it has none; over white where it has alpha, beside a region too.
+
+        Args:
+            view: Of the dataset.
+
+        Returns:
+            (height, width, 3) sRGB in [0, 1], on the CPU.
+        """
+        if self.limit and view in self.limit.whole:
+            return self.limit.whole[view].float() / 255
+        return torch.from_numpy(opaque(self.trainer.dataset.image(view).cpu().numpy()))
 
     def noise_level(self, number: int) -> float:
         """From which level an edit of the schedule starts."""
         return self.schedule.noise_level(number)
 
     def edited(self, view: int, start: torch.Tensor, level: float, draw: int) -> torch.Tensor:
-        """An edit of a picture of a view, conditioned on the view's original photo, which it is outside of a region.
+        """An edit of a picture of a view, conditioned on the view's original photo.
 
         Args:
             view: Of the dataset.
@@ -354,14 +367,16 @@ class DatasetUpdate:
         )[0].permute(1, 2, 0)
         if not torch.isfinite(edited).all():
             raise not_finite(f"The edit of the photo {self.scene.capture.training_views[view].name}")
-        return self.limit.applied(view, edited, self.photo(view)) if self.limit else edited
+        return edited
 
     def denoising_steps(self) -> int | None:
         """Of one edit; None: the editor's own number."""
         return DENOISING_STEPS
 
     def put(self, view: int, start: torch.Tensor, edited: torch.Tensor) -> None:
-        """An edit takes its view's place in the dataset, counts as done, is shown, and saved if it is time.
+        """An edit takes its view's place in the dataset, but for what lies outside of a region.
+
+        It counts as done, is shown, and saved if it is time.
 
         What the next edit depends on is in `state`, under the names in `progress`, by then.
 
@@ -374,11 +389,14 @@ class DatasetUpdate:
             In2nError: "disk_full", "cannot_write".
         """
         name = self.scene.capture.training_views[view].name
-        save_srgb(self.successor.folder / "dataset" / f"{name}.png", edited.cpu())
-        self.trainer.dataset.replace(view, self.as_photo(view, edited))
+        picture = self.limit.applied(view, edited, self.photo(view)) if self.limit else edited
+        save_srgb(self.successor.folder / "dataset" / f"{name}.png", picture.cpu())
+        self.trainer.dataset.replace(view, self.as_photo(view, picture))
+        if self.limit:
+            self.limit.note(view, edited)
         self.state["edits_done"] += 1
         self.mark()
-        self.show(view, start, edited.cpu())
+        self.show(view, start, picture.cpu())
         self.saver.maybe()
 
     def show(self, view: int, *images: torch.Tensor) -> None:
@@ -414,6 +432,8 @@ class DatasetUpdate:
         # The dataset goes into the checkpoint too: the files in dataset/ may be ahead of the model's last save.
         tensors["dataset"] = self.trainer.dataset.colors.cpu()
         tensors.update(self.fixed)
+        if self.limit and not self.state["done"]:
+            tensors.update(self.limit.tensors())
         self.state.update(numbers, weights=weights_hash(tensors))
         save_checkpoint(self.successor.folder, tensors, self.state)
         self.successor.saved()
