@@ -6,7 +6,8 @@ DIR/result.json, bar by bar (name, value, bar, holds), from the held-out views:
 - that nothing changes outside: PSNR of the limited edit against the unedited renders over pixels that showed nothing
   of the region (less than a hundredth of their colour came from it), and its mean change in 255ths;
 - that inside the edit is as good as without the limit: PSNR of both against the exact editor's nearest answer, over the
-  pixels that show the region's inside. With another editor nobody knows the answer, and there is no such bar.
+  pixels whose colour comes from inside the region (a pixel that shows something of both is right when it is neither
+  edit's). With another editor nobody knows the answer, and there is no such bar.
 
 DIR/sheet.png shows the views: unedited, limited, everywhere, what of them lies in the region, and the change outside.
 """
@@ -42,7 +43,7 @@ from in2n_blender.workspace.layout import Workspace
 
 KEPT_DB, MOST_CHANGE, INSIDE_DB = 45.0, 2.0, 0.5
 NOTHING = 0.01  # of a pixel's colour, up to which it counts as showing nothing of the region
-FULL = 0.99  # membership from which on a pixel gets all of the edit
+FULL = 0.99  # of a pixel's colour, from which on it counts as showing nothing else
 SHEET_VIEWS = 6
 
 
@@ -126,7 +127,7 @@ def measure(given) -> dict:
     before, limited, everywhere = ([view.rgb_srgb.numpy() for view in of_scene] for of_scene in seen)
     masks = [seen_inside(inside, view.camera, shown).numpy() for view, shown in zip(views, seen[0])]
     shares = [share_of_region(scenes[1], view.camera) for view in views]
-    outside, within = [share < NOTHING for share in shares], [mask >= FULL for mask in masks]
+    outside, within = [share < NOTHING for share in shares], [share >= FULL for share in shares]
     cut = lambda images, chosen: np.concatenate([image[where] for image, where in zip(images, chosen)])
     change = np.abs(cut(limited, outside) - cut(before, outside)).mean() * 255
     kept = psnr(cut(limited, outside), cut(before, outside))
