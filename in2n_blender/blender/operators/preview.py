@@ -70,7 +70,9 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
 
 def _finish(context, scene, capture, result) -> str:
     count = len(result.get("pictures", ()))
-    return "The preview is ready." if count == 1 else f"{count} previews are ready: click on the one you like."
+    if count == 1:
+        return "The preview is ready."
+    return f"{count} previews are ready: take the guidance of one, or pin the picture to begin with it."
 
 
 def photo_looked_through(scene, capture) -> str:
