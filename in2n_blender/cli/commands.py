@@ -76,8 +76,8 @@ def edit_workspace(args, interruption) -> None:
         In2nError: "bad_path", "missing_file", "no_workspace", and what the environment and the job raise.
         Cancelled: When the user asked to stop.
     """
-    place = {"workspace": _workspace(args), "name": args.name or edit_name(args), "region": region_file(args)}
-    one_job(request_of(Edit, args, **place), interruption)
+    place = {"workspace": _workspace(args), "name": args.name or edit_name(args)}
+    one_job(request_of(Edit, args, **place, **edit_files(args)), interruption)
 
 
 def preview_edit(args, interruption) -> None:
@@ -195,35 +195,35 @@ def edit_name(args) -> str:
         args: The parsed line of `edit` or `run`.
 
     Raises:
-        In2nError: "missing_file", "bad_path" for a region that is not there.
+        In2nError: As `edit_files`.
     """
     words = re.sub(r"[^a-z0-9]+", "-", args.instruction.lower()).strip("-")[:40].strip("-") or "edit"
     names = "instruction editor guidance_text guidance_image seed rounds".split()
     names += "editing_method noise_schedule perceptual".split()
     settings = tuple(getattr(args, name) for name in names)
-    region = region_file(args)
-    more = tuple(value for name in ("parent", "key_view") if (value := getattr(args, name, None)))
-    more += (file_hash(Path(region)), args.soft_edge) if region else ()
+    parent, files = getattr(args, "parent", None), edit_files(args)
+    more = ((parent,) if parent else ()) + tuple(file_hash(Path(file)) for file in files.values() if file)
+    more += (args.soft_edge,) if files["region"] else ()
     mark = hashlib.sha256(repr(settings + more).encode()).hexdigest()
     return f"{words}-{mark[:4]}"
 
 
-def region_file(args) -> str | None:
-    """The file of the region that limits an edit, absolute.
+def edit_files(args) -> dict[str, str | None]:
+    """The files that an edit is made with, absolute: the region that limits it and the picture of its key view.
 
     Args:
         args: The parsed line of `edit` or `run`.
 
     Returns:
-        None where the edit acts everywhere.
+        "region" and "key_view", None where there is none.
 
     Raises:
         In2nError: "missing_file", "bad_path", "no_region" for a soft edge of none.
     """
-    region = getattr(args, "region", None)
-    if region is None and getattr(args, "soft_edge", None) is not None:
+    given = {name: getattr(args, name, None) for name in ("region", "key_view")}
+    if given["region"] is None and getattr(args, "soft_edge", None) is not None:
         raise In2nError("no_region", "A soft edge is a region's, and there is none.", "Give --region, too.")
-    return None if region is None else _file(region)
+    return {name: None if path is None else _file(path) for name, path in given.items()}
 
 
 def one_job(request: Request, interruption) -> None:

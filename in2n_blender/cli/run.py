@@ -20,7 +20,7 @@ from ..workspace.layout import Workspace
 from ..workspace.outputs import MANIFEST, claim, refuse_foreign, run_names
 from ..workspace.stages import Stages
 from .arguments import request_of
-from .commands import PATH_NAME, edit_name, engine_for, region_file
+from .commands import PATH_NAME, edit_files, edit_name, engine_for
 from .setup import check_known, existing, free_folder, made_folder
 
 # What an import that failed may leave in the workspace that it began.
@@ -77,7 +77,7 @@ def _chain(args, capture: Path, workspace: Workspace, name: str) -> dict[str, tu
         "import": (request_of(ImportCapture, args, **place, source=str(capture)), workspace.capture_json),
         "reconstruct": (request_of(Reconstruct, args, **place), workspace.reconstruction / checkpoint),
         f"edit {name}": (
-            request_of(Edit, args, **place, name=name, region=region_file(args)),
+            request_of(Edit, args, **place, name=name, **edit_files(args)),
             workspace.edit(name) / checkpoint,
         ),
         "path": (request_of(PathThroughViews, args, **place, name=PATH_NAME), path),

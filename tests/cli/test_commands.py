@@ -365,6 +365,16 @@ def test_edit_names_are_readable_valid_and_tell_edits_apart():
     assert layout.safe_name(named("雪")) and layout.safe_name(named("x" * 500))
 
 
+def test_the_files_of_an_edit_are_absolute_and_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "5.png").write_bytes(b"red")
+    given = lambda **more: type("Arguments", (), {"key_view": None, "region": None, "soft_edge": None, **more})
+    assert commands.edit_files(given(key_view="5.png")) == {"region": None, "key_view": str(tmp_path / "5.png")}
+    with pytest.raises(In2nError) as raised:
+        commands.edit_files(given(key_view="6.png"))
+    assert raised.value.code == "missing_file"
+
+
 @pytest.mark.parametrize("version, expected", [((3, 8), 2), ((3, 10), 2)])
 def test_an_old_python_gets_one_sentence(monkeypatch, capsys, version, expected):
     from in2n_blender import __main__ as entry
