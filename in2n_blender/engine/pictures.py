@@ -127,6 +127,22 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
+def read_srgb(path: Path) -> np.ndarray:
+    """Read a picture, whatever its alpha.
+
+    Args:
+        path: Of an image file.
+
+    Returns:
+        (height, width, 3) float32 sRGB in [0, 1].
+
+    Raises:
+        OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError: It cannot be read.
+    """
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"), np.float32) / 255
+
+
 def save_srgb(path: Path, image, made_from: str | None = None) -> None:
     """Write a picture as 8-bit PNG.
 

@@ -81,6 +81,18 @@ class Camera:
         """(3,) the camera centre in the capture's units."""
         return self.camera_to_world[:3, 3]
 
+    def scaled_to(self, width: int, height: int) -> Camera:
+        """The same camera with images of another size.
+
+        Args:
+            width: In pixels.
+            height: In pixels.
+
+        Returns:
+            A camera of its own.
+        """
+        return Camera(self.intrinsics.scaled_to(width, height), self.camera_to_world)
+
     def rays(self) -> tuple[np.ndarray, np.ndarray]:
         """Rays through all pixel centres, row by row.
 

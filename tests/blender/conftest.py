@@ -19,6 +19,8 @@ import in2n_blender  # noqa: E402
 from in2n_blender.blender import engine as blender_engine  # noqa: E402
 from in2n_blender.blender import jobs  # noqa: E402
 from in2n_blender.link.client import Client  # noqa: E402
+from in2n_blender.workspace.files import write_json  # noqa: E402
+from in2n_blender.workspace.layout import Workspace  # noqa: E402
 
 ENGINE_PYTHON = os.environ.get("IN2N_ENGINE_PYTHON") or (sys.executable if importlib.util.find_spec("torch") else None)
 
@@ -127,6 +129,16 @@ def imported(scene, capture_folder):
     """The scene with the garden capture imported; returns the capture's Empty."""
     assert bpy.ops.in2n.import_capture(filepath=str(capture_folder)) == {"FINISHED"}
     return scene.in2n.capture
+
+
+@pytest.fixture
+def reconstructed(imported, scene, recording):
+    """A workspace that has been reconstructed, as far as Blender can tell."""
+    made = Workspace(scene.in2n.workspace)
+    made.reconstruction.mkdir(parents=True)
+    (made.reconstruction / "checkpoint.safetensors").touch()
+    write_json(made.reconstruction / "state.json", {"done": True})
+    return made
 
 
 class Window:

@@ -6,7 +6,6 @@ from panel_reader import Read
 
 from in2n_blender.blender import jobs, panels, workspaces
 from in2n_blender.workspace.files import write_json
-from in2n_blender.workspace.layout import Workspace
 
 HALFWAY = [("progress", {"done": 5, "total": 20, "unit": "views", "message": "Editing", "seconds_left": 90.0})]
 RECORD = {
@@ -27,15 +26,11 @@ RECORD = {
 
 
 @pytest.fixture
-def workspace(imported, scene, recording):
+def workspace(reconstructed, scene):
     """A workspace that has been reconstructed, and has an edit that is not done, as far as Blender can tell."""
-    made = Workspace(scene.in2n.workspace)
-    made.reconstruction.mkdir(parents=True)
-    (made.reconstruction / "checkpoint.safetensors").touch()
-    write_json(made.reconstruction / "state.json", {"done": True})
-    write_json(made.edit("snow") / "edit.json", RECORD)
+    write_json(reconstructed.edit("snow") / "edit.json", RECORD)
     workspaces.sync_edits(scene)
-    return made
+    return reconstructed
 
 
 def settings_are(scene, instruction, text=None):

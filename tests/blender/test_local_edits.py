@@ -18,17 +18,11 @@ from in2n_blender.scene.readers import read as read_capture
 from in2n_blender.scene.readers.regions import read_region
 from in2n_blender.scene.region import Region, signed_volume
 from in2n_blender.workspace.files import write_json
-from in2n_blender.workspace.layout import Workspace
 
 
 @pytest.fixture
-def workspace(imported, scene, recording):
-    """A workspace that has been reconstructed, as far as Blender can tell."""
-    made = Workspace(scene.in2n.workspace)
-    made.reconstruction.mkdir(parents=True)
-    (made.reconstruction / "checkpoint.safetensors").touch()
-    write_json(made.reconstruction / "state.json", {"done": True})
-    return made
+def workspace(reconstructed):
+    return reconstructed
 
 
 def cube(name="Cube", size=1.0, closed=True):

@@ -4,14 +4,22 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
+from PIL import Image
 
+from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.engine.nerf.dataset import RayDataset, SceneTransform
+from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.scene import Scene
 from in2n_blender.engine.nerf.settings import NerfSettings, with_options
 from in2n_blender.engine.nerf.training import Trainer
+from in2n_blender.link.requests import Reconstruct
 from in2n_blender.scene.camera import Camera, Intrinsics
+from in2n_blender.scene.capture import PinholeCapture, View
+from in2n_blender.scene.reporting import Reporter
+from in2n_blender.workspace.files import write_json
 
 TINY = NerfSettings(
     levels=3,
@@ -72,3 +80,17 @@ def trained_on(cameras, images, steps=200, **options):
     for _ in range(steps):
         trainer.step()
     return trainer, Scene(trainer.model, dataset.transform, None, "cpu", False)
+
+
+def reconstructed_ball(root, cameras, held_out=()):
+    """A workspace with photos of the ball by these cameras, named "0", "1", …, and a tiny reconstruction of it."""
+    (root / "images").mkdir(parents=True)
+    views = []
+    for index, camera in enumerate(cameras):
+        Image.fromarray((sphere_image(camera) * 255).astype(np.uint8)).save(root / "images" / f"{index}.png")
+        views.append(View(str(index), f"images/{index}.png", camera, held_out=index in held_out))
+    write_json(root / "capture.json", PinholeCapture("ball", "", "draft", tuple(views)).to_json())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(nerf_settings.CPU, "draft", TINY)
+        reconstruct(Reconstruct(workspace=str(root), preset="draft", device="cpu", steps=150), Reporter())
+    return root

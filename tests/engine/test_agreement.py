@@ -13,17 +13,14 @@ from in2n_blender.engine.editing.carrying import Carried
 from in2n_blender.engine.editing.methods import METHODS, edit_by_method
 from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
-from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.nerf.training import SETTLING
 from in2n_blender.link.requests import METHODS as NAMES
-from in2n_blender.link.requests import Edit, Reconstruct
+from in2n_blender.link.requests import Edit
 from in2n_blender.scene.camera import Camera, Intrinsics
-from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
-from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
-from tests.engine.ball import TINY, ring, sphere_image
+from tests.engine.ball import TINY, reconstructed_ball, ring
 
 VIEWS = 10
 
@@ -31,18 +28,9 @@ VIEWS = 10
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A tiny reconstruction of the painted ball, close enough together that neighbours see the same."""
-    root = tmp_path_factory.mktemp("agreement") / "ws"
-    (root / "images").mkdir(parents=True)
-    views = []
-    for index, small in enumerate(ring(VIEWS)):
-        camera = Camera(Intrinsics(48, 32, 60.0, 60.0, 24.0, 16.0), small.camera_to_world)
-        Image.fromarray((sphere_image(camera) * 255).astype(np.uint8)).save(root / "images" / f"{index}.png")
-        views.append(View(str(index), f"images/{index}.png", camera))
-    write_json(root / "capture.json", PinholeCapture("ball", "", "draft", tuple(views)).to_json())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(nerf_settings.CPU, "draft", TINY)
-        reconstruct(Reconstruct(workspace=str(root), preset="draft", device="cpu", steps=150), Reporter())
-    return root
+    sizes = Intrinsics(48, 32, 60.0, 60.0, 24.0, 16.0)
+    cameras = [Camera(sizes, small.camera_to_world) for small in ring(VIEWS)]
+    return reconstructed_ball(tmp_path_factory.mktemp("agreement") / "ws", cameras)
 
 
 @pytest.fixture(autouse=True)

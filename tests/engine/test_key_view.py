@@ -14,15 +14,14 @@ from in2n_blender.engine.editing.key_picture import read_key_picture
 from in2n_blender.engine.editing.preview import preview
 from in2n_blender.engine.evaluation.answers import load_exact
 from in2n_blender.engine.nerf import settings as nerf_settings
-from in2n_blender.engine.nerf.reconstruction import reconstruct
-from in2n_blender.link.requests import Edit, PreviewGrid, Reconstruct
+from in2n_blender.link.requests import Edit, PreviewGrid
 from in2n_blender.scene.camera import Camera, Intrinsics
-from in2n_blender.scene.capture import PinholeCapture, View
+from in2n_blender.scene.capture import PinholeCapture
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.reporting import Reporter
-from in2n_blender.workspace.files import read_json, write_json
+from in2n_blender.workspace.files import read_json
 from in2n_blender.workspace.layout import Workspace
-from tests.engine.ball import TINY, ring, sphere_image
+from tests.engine.ball import TINY, reconstructed_ball, ring
 
 VIEWS = 12
 EDITOR = "exact:K=3,s=0.05"  # red, green and blue
@@ -31,20 +30,10 @@ EDITOR = "exact:K=3,s=0.05"  # red, green and blue
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A tiny reconstruction of the painted ball; the photo "3" is held out."""
-    root = tmp_path_factory.mktemp("key-view") / "ws"
-    (root / "images").mkdir(parents=True)
-    views = []
-    cameras = ring(VIEWS)
-    cameras[3] = ring(2 * VIEWS)[5]  # nearer to its neighbour, as held-out photos are
-    for index, small in enumerate(cameras):
-        camera = Camera(Intrinsics(96, 64, 120.0, 120.0, 48.0, 32.0), small.camera_to_world)
-        Image.fromarray((sphere_image(camera) * 255).astype(np.uint8)).save(root / "images" / f"{index}.png")
-        views.append(View(str(index), f"images/{index}.png", camera, held_out=index == 3))
-    write_json(root / "capture.json", PinholeCapture("ball", "", "draft", tuple(views)).to_json())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(nerf_settings.CPU, "draft", TINY)
-        reconstruct(Reconstruct(workspace=str(root), preset="draft", device="cpu", steps=150), Reporter())
-    return root
+    places = ring(VIEWS)
+    places[3] = ring(2 * VIEWS)[5]  # nearer to its neighbour, as held-out photos are
+    cameras = [Camera(Intrinsics(96, 64, 120.0, 120.0, 48.0, 32.0), small.camera_to_world) for small in places]
+    return reconstructed_ball(tmp_path_factory.mktemp("key-view") / "ws", cameras, held_out={3})
 
 
 @pytest.fixture(autouse=True)

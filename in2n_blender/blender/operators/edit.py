@@ -9,8 +9,9 @@ import bpy
 from ...link.requests import CARRYING, Edit
 from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...workspace import edits
-from .. import compare, instructions, jobs, key_view, regions, workspaces
+from .. import instructions, jobs, key_view, regions, workspaces
 from ..request_properties import argument
+from .edits import shows_edit
 from .job import JobOperator
 from .polls import poll_capture, poll_engine, poll_queue, poll_reconstruction
 
@@ -80,12 +81,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
 
         instructions.remember(instruction)
 
-        def finish(context, scene, capture, result):
-            workspaces.sync_edits(scene)
-            compare.show_result(scene, name)
-            return f"Edited: “{name}” is ready."
-
-        return [request], finish
+        return [request], shows_edit(name)
 
     def _region(self, scene, capture, workspace) -> dict:
         """The fields that limit the edit: a file that was given, else the scene's region."""

@@ -4,9 +4,9 @@ A 2D model answers differently for every noise: one view comes back red, the nex
 begin at high noise levels average them to patchwork. Here the first key view alone is edited from pure noise, or the
 user gives its edit. Its picture is carried through the scene's depth into the next view (`carrying`), refined there
 from a middle noise level, conditioned on that view's *original* photo, and so on from view to view: the carried colours
-say which answer it is, and the model makes it sharp. Key views are made consistent among themselves before the others
-follow (`carrying_plan`). Then the NeRF is trained on all of them, and dataset updates (Haque et al. 2023) at falling
-levels average what still differs and take up what has changed its shape: they render the edited scene as it forms.
+say which answer it is, and the model makes it sharp (in which order: `carrying_plan`). Then the NeRF is trained on all
+of them, and dataset updates (Haque et al. 2023) at falling levels average what still differs and take up what has
+changed its shape: they render the edited scene as it forms.
 
 The level from which a view is refined is found, not set: the highest one at which the refined view still agrees, where
 something was carried into it, with what was carried. A model whose answers lie close together needs a lower one. One
@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional
 
-from ...scene.camera import Camera
 from ..nerf.settings import NerfSettings
 from ..nerf.training import SETTLING
 from .carrying import MOST_SOURCES, Carried, Recolouring, SeenView, carry
@@ -151,8 +150,7 @@ class Agreement(DatasetUpdate):
         if self.state["carried"] is None:
             self.carry_all()
         self._end_when_agreed()  # what was saved with the last update of a round does not know it yet
-        if self.schedule.is_due(self.edit_number, self.trainer.step_count):
-            self.edit_next_view()
+        super().before_step()
 
     @property
     def edit_number(self) -> int:
@@ -165,7 +163,8 @@ class Agreement(DatasetUpdate):
         """Edit the views that are left, each beginning with what the views before it show of its surfaces."""
         cameras = list(self.trainer.dataset.cameras)
         if self.key_picture and self._key_view() == len(cameras):
-            cameras.append(_of_size(self.key_picture.view.camera, self.key_picture.image.shape[:2]))
+            height, width = self.key_picture.image.shape[:2]
+            cameras.append(self.key_picture.view.camera.scaled_to(width, height))
         self.views = []
         for number, camera in enumerate(cameras):
             self.report.progress(number, len(cameras), "view", "Looking at the views")
@@ -339,12 +338,6 @@ class Agreement(DatasetUpdate):
 def _whole(image: torch.Tensor) -> Carried:
     """A picture (3, height, width) as if all of it had been carried."""
     return Carried(image, torch.ones(image.shape[1:], dtype=torch.bool))
-
-
-def _of_size(camera: Camera, size: tuple[int, int]) -> Camera:
-    """The camera with images of (height, width) pixels."""
-    height, width = size
-    return Camera(camera.intrinsics.scaled_to(width, height), camera.camera_to_world)
 
 
 def tells(carried: Carried) -> bool:

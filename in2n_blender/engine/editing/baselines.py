@@ -297,6 +297,4 @@ def _with_pixels(camera: Camera, count: int) -> Camera:
     """The camera with its image scaled down to about `count` pixels; never up."""
     k = camera.intrinsics
     shrink = min(1.0, (count / (k.width * k.height)) ** 0.5)
-    return Camera(
-        k.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink))), camera.camera_to_world
-    )
+    return camera.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink)))

@@ -42,7 +42,7 @@ class SeenView:
         scale = min(1.0, longest_side / max(k.width, k.height))
         width, height = max(1, round(k.width * scale)), max(1, round(k.height * scale))
         depth = functional.interpolate(self.depth[None, None], (height, width), mode="nearest-exact")[0, 0]
-        return SeenView(Camera(k.scaled_to(width, height), self.camera.camera_to_world), depth)
+        return SeenView(self.camera.scaled_to(width, height), depth)
 
 
 @dataclass(frozen=True)

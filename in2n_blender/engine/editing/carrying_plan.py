@@ -1,7 +1,8 @@
 """In which order views are edited, and which edited views each is carried from.
 
-First a few key views, which together see most of the scene; each is carried from those before it, and then, to make
-them consistent among themselves, once more from all the others. Then the rest, each from what is edited by then.
+First the key view. There may be several, which together see most of the scene; each is carried from those before it,
+and then, to make them consistent among themselves, once more from all the others. Then the rest, each from what is
+edited by then.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from .carrying import MOST_SOURCES, SeenView, visible
 
 ORDER_SIDE = 32  # pixels on the longer side of the depths by which views are put in order
 NEIGHBOURS = 40  # views nearest to a view that may see what it sees
-MOST_KEYS = 4  # each costs an edit more than another view
 ENOUGH_COVERED = 0.95  # share of all pixels from which on no further key view is taken
 LEAST_OVERLAP = 0.3  # share of a key view that the key views before it see, where there is such a one
 
@@ -84,7 +84,7 @@ class Visibility:
         return tuple(sorted(useful, key=lambda other: -self.share[view, other])[:MOST_SOURCES])
 
 
-def choose_key_views(visibility: Visibility, first: int | None = None, most: int = MOST_KEYS) -> list[int]:
+def choose_key_views(visibility: Visibility, first: int | None = None, most: int = 1) -> list[int]:
     """A few views that together see most of the scene.
 
     Args:
@@ -119,7 +119,7 @@ def _newly_seen(visibility: Visibility, view: int, by: int, covered: torch.Tenso
 
 
 def plan_carrying(
-    views: Sequence[SeenView], first: int | None = None, most_keys: int = MOST_KEYS, again: bool = True
+    views: Sequence[SeenView], first: int | None = None, most_keys: int = 1, again: bool = False
 ) -> list[PlannedEdit]:
     """The edits by which all views come to show the same.
 

@@ -147,9 +147,8 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     if limit and found:
         limit.restore(found[0])
     del reconstruction, parent, found, ground
-    job = method(request, report, successor, editor, schedule, trainer, scene, images, state, limit, fixed)
-    job.key_picture = key_picture
-    job.run()
+    about = request, report, successor, editor, schedule, trainer, scene, images, state
+    method(*about, limit, fixed, key_picture).run()
     return state
 
 
@@ -176,7 +175,6 @@ class DatasetUpdate:
     Schedule = Schedule
     noise = "falling"  # where the request names no schedule
     first_draw = 0  # the number of a view's noise in the first round
-    key_picture: KeyPicture | None = None  # what the first key view is to look like, where the user chose it
     progress = ("edits_done",)  # of state.json: what resuming goes on with
 
     @staticmethod
@@ -212,10 +210,11 @@ class DatasetUpdate:
         state: dict,
         limit: Limit | None = None,
         fixed: dict[str, torch.Tensor] | None = None,
+        key_picture: KeyPicture | None = None,
     ):
         self.request, self.report, self.successor, self.editor = request, report, successor, editor
         self.schedule, self.trainer, self.scene, self.images, self.state = schedule, trainer, scene, images, state
-        self.limit, self.fixed = limit, fixed or {}
+        self.limit, self.fixed, self.key_picture = limit, fixed or {}, key_picture
         self.originals: dict[int, OriginalLatent] = {}
         self.saver = Saver(self.save)
         self.cost, self.before = CostMeter(trainer.dataset.device), {key: state[key] for key in COSTS}
@@ -268,7 +267,7 @@ class DatasetUpdate:
 
     def before_step(self) -> None:
         """Edit the next view where one is due: every `edit_rate` steps, until the schedule has no more."""
-        if self.schedule.is_due(self.state["edits_done"], self.trainer.step_count):
+        if self.schedule.is_due(self.edit_number, self.trainer.step_count):
             self.edit_next_view()
 
     def step(self) -> None:

@@ -13,7 +13,7 @@ from ...scene.errors import In2nError
 from ...workspace.files import read_json
 from ...workspace.hashes import hash_of_bytes
 from ...workspace.layout import KEY_VIEW
-from ..pictures import to_bytes
+from ..pictures import read_srgb, to_bytes
 
 PREVIEW_RECORD, EDIT_RECORD = "preview.json", "edit.json"
 SAME_SHAPE = 0.03  # relative difference of the aspects of a photo and its edit
@@ -53,8 +53,7 @@ def read_key_picture(file: str, capture: PinholeCapture) -> KeyPicture:
     """
     path = Path(file).expanduser()
     try:
-        with Image.open(path) as picture:
-            image = np.asarray(picture.convert("RGB"), np.float32) / 255
+        image = read_srgb(path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise In2nError(
             "no_picture", f"The picture {path} cannot be read ({error}).", "Choose a picture of a preview."

@@ -33,7 +33,7 @@ from ..measure import CostMeter
 from ..nerf.reconstruction import reconstruct
 from ..nerf.scene import RenderedView, Scene, load_scene
 from ..photos import load_images
-from ..pictures import save_srgb
+from ..pictures import read_srgb, save_srgb
 from .answers import (
     CEILING,
     OWN_MODE,
@@ -50,7 +50,7 @@ from .geometry import Geometry, chamfer_percent, depth_scores, read_depths
 from .results import RESULT_FILE, Row, mean_rows, table, tables, write_results
 from .scene_rendering import check_checkout, scene_folder
 from .scoring import Scores, score_views
-from .testbed_pictures import picture, read_picture, truth_picture, write_agreement_sheet, write_sheet, write_tables
+from .testbed_pictures import picture, truth_picture, write_agreement_sheet, write_sheet, write_tables
 
 # Consistency is measured on neighbouring frames of a long path, so that each sees nearly what the next one sees.
 PATH_FRAMES, SEQUENCE_FRAMES = 96, 24
@@ -101,7 +101,7 @@ class Bench:
         if not instruction.rendered:
             return find_truths(None, instruction.text, (), self.photos)
         return [
-            read_picture(self.folder / "truth" / instruction.name / f"{Path(name).stem}.png") for name in self.held_out
+            read_srgb(self.folder / "truth" / instruction.name / f"{Path(name).stem}.png") for name in self.held_out
         ]
 
     def depths(self, edit: str) -> dict[str, np.ndarray]:

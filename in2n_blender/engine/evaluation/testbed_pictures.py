@@ -5,32 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from ...models.catalogue import Instruction
 from ...scene.reporting import Reporter
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ..output.sheets import contact_sheet
 from ..photos import load_images, opaque
+from ..pictures import read_srgb
 from .cases import Case
 from .results import Row, markdown_table, mean_over_seeds, mean_rows, seeds_of
 
 SHEET_CELL = 160
 SHEET_VIEWS = 6
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """Read a picture.
-
-    Args:
-        path: of an image file.
-
-    Returns:
-        (height, width, 3) float32 sRGB in [0, 1].
-    """
-    return np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
 
 
 def picture(out: Path, case: Case, view: str) -> Path:
@@ -92,9 +78,9 @@ def write_sheet(scene: str, cases: list[Case], out: Path, report: Reporter) -> N
     rows = []
     for instruction in dict.fromkeys(case.instruction for case in cases):
         edits = [case for case in cases if case.instruction == instruction]
-        truth = read_picture(truth_picture(out, scene, instruction, view.name))
+        truth = read_srgb(truth_picture(out, scene, instruction, view.name))
         label = f"{instruction.text}: photo, truth, {', '.join(case.method for case in edits)}"
-        rows.append((label, [photo, truth, *(read_picture(picture(out, case, view.name)) for case in edits)]))
+        rows.append((label, [photo, truth, *(read_srgb(picture(out, case, view.name)) for case in edits)]))
     path = out / f"{scene}.png"
     contact_sheet(rows, SHEET_CELL).save(path)
     report.artifact("image", path)
@@ -120,8 +106,8 @@ def write_agreement_sheet(
     views = [held_out[i * len(held_out) // shown] for i in range(shown)]
     rows = [("photo", [opaque(photo) for photo in load_images(workspace, capture, views)])]
     for edit in edits:
-        rows.append((f"answer: {edit}", [read_picture(truth / edit / f"{Path(view.name).stem}.png") for view in views]))
-    rows += [(case.method, [read_picture(picture(out, case, view.name)) for view in views]) for case in cases]
+        rows.append((f"answer: {edit}", [read_srgb(truth / edit / f"{Path(view.name).stem}.png") for view in views]))
+    rows += [(case.method, [read_srgb(picture(out, case, view.name)) for view in views]) for case in cases]
     path = out / f"{scene}-{cases[0].instruction.name}.png".replace(" ", "-")
     contact_sheet(rows, SHEET_CELL).save(path)
     report.artifact("image", path)

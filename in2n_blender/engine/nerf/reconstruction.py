@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from ...link.requests import Reconstruct
-from ...scene.camera import Camera
 from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
@@ -259,9 +258,7 @@ def _preview(scene: Scene, folder: Path, report: Reporter) -> bool:
     view = (scene.capture.held_out_views or scene.capture.views)[0]
     k = view.camera.intrinsics
     shrink = min(1.0, 192 / max(k.width, k.height))
-    camera = Camera(
-        k.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink))), view.camera.camera_to_world
-    )
+    camera = view.camera.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink)))
     try:
         save_srgb(folder / "preview.png", scene.render(camera, report).rgb_srgb)
     except In2nError as error:  # a picture is not worth a reconstruction

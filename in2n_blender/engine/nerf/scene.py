@@ -200,7 +200,7 @@ class Scene:
         points = []
         for view in views[:: max(1, len(views) // 12)]:
             k = view.camera.intrinsics
-            small = Camera(k.scaled_to(max(8, k.width // 6), max(8, k.height // 6)), view.camera.camera_to_world)
+            small = view.camera.scaled_to(max(8, k.width // 6), max(8, k.height // 6))
             rendered = self.render(small)
             origins, directions = small.rays()
             surface = origins + directions * rendered.depth.numpy().reshape(-1, 1)

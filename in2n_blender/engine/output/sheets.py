@@ -231,8 +231,7 @@ def _resized(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _small_camera(camera: Camera) -> Camera:
     k = camera.intrinsics
     scale = min(1.0, (ANIMATION_PIXELS / (k.width * k.height)) ** 0.5)
-    size = (max(1, round(k.width * scale)), max(1, round(k.height * scale)))
-    return Camera(k.scaled_to(*size), camera.camera_to_world)
+    return camera.scaled_to(max(1, round(k.width * scale)), max(1, round(k.height * scale)))
 
 
 def _copy_mesh(workspace: Workspace, request: Summarise, out: Path, report: Reporter) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...scene.camera import Camera
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ..nerf.scene import Scene
@@ -156,9 +155,7 @@ def _seen_densities(scene, grid: DensityGrid, report: Reporter) -> np.ndarray:
     for view in views[:: max(1, len(views) // SAMPLED_VIEWS)]:
         k = view.camera.intrinsics
         scale = min(1.0, SAMPLED_SIDE / max(k.width, k.height))
-        camera = Camera(
-            k.scaled_to(max(1, round(k.width * scale)), max(1, round(k.height * scale))), view.camera.camera_to_world
-        )
+        camera = view.camera.scaled_to(max(1, round(k.width * scale)), max(1, round(k.height * scale)))
         rendered = scene.render(camera, report=report)
         origins, directions = camera.rays()
         seen = origins + directions * np.asarray(rendered.depth).reshape(-1, 1)
