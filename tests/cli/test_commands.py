@@ -17,6 +17,7 @@ from in2n_blender.cli import commands
 from in2n_blender.cli import main as cli
 from in2n_blender.cli import run as whole_run
 from in2n_blender.environment.uv import Uv
+from in2n_blender.scene.errors import In2nError
 from in2n_blender.workspace import files, layout, outputs
 
 ROOT = Path(__file__).resolve().parents[2]
