@@ -65,7 +65,7 @@ INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, JOB_FAILED, BUSY = -32600, -3
 JOBS = {
     "import": ".jobs:import_capture",
     "reconstruct": ".nerf.reconstruction:reconstruct",
-    "edit": ".editing.methods:edit_by_method",
+    "edit": ".editing.methods:edit",
     "preview": ".editing.preview:preview",
     "render": ".output.frames:render_path",
     "mesh": ".output.mesh:extract_mesh",

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from in2n_blender.engine.editing.agreement import Agreement, Parts
-from in2n_blender.engine.editing.dataset_update import edit
+from in2n_blender.engine.editing.methods import edit
 from in2n_blender.engine.evaluation.answers import compare_with_answers
 from in2n_blender.engine.measure import psnr
 from in2n_blender.engine.nerf.scene import load_scene

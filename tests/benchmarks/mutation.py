@@ -52,7 +52,7 @@ TESTS = {
     "editing/lineage.py": _LOOP,
     "editing/agreement.py": ("test_agreement",),
     "editing/carrying.py": ("test_carrying", "test_agreement"),
-    "editing/methods.py": ("test_agreement",),
+    "editing/methods.py": _LOOP,
     "editing/preview.py": ("test_preview",),
     "diffusion/editor.py": (*_NETWORKS, "test_method"),
     "diffusion/instruct_pix2pix.py": _NETWORKS,

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from in2n_blender.engine.editing.methods import edit_by_method
+from in2n_blender.engine.editing.methods import edit
 from in2n_blender.engine.editing.regions import seen_inside
 from in2n_blender.engine.evaluation.answers import load_exact
 from in2n_blender.engine.measure import psnr
@@ -117,8 +117,8 @@ def measure(given) -> dict:
     common = {"workspace": str(workspace.root), "instruction": given.instruction, "editor": given.model}
     common |= {"editing_method": given.method, "seed": given.seed, "preset": given.preset, "rounds": given.rounds}
     limits = {"region": str(given.region), "soft_edge": given.soft_edge}
-    edit_by_method(Edit(name="everywhere", device=given.device, **common), printing())
-    edit_by_method(Edit(name="limited", device=given.device, **common, **limits), printing())
+    edit(Edit(name="everywhere", device=given.device, **common), printing())
+    edit(Edit(name="limited", device=given.device, **common, **limits), printing())
 
     scenes = [load_scene(workspace, name, given.device) for name in (None, "limited", "everywhere")]
     capture, inside = scenes[0].capture, InsideTest(region, scenes[0].device)

@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from in2n_blender.engine.diffusion.loading import load_editor
-from in2n_blender.engine.editing import agreement, dataset_update
+from in2n_blender.engine.editing import agreement, methods
 from in2n_blender.engine.editing.agreement import Agreement, AgreementSchedule, Parts, disagreement, tells
 from in2n_blender.engine.editing.baselines import OneTimeUpdate
 from in2n_blender.engine.editing.carrying import Carried
-from in2n_blender.engine.editing.methods import METHODS, edit_by_method
+from in2n_blender.engine.editing.methods import METHODS, edit
 from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.engine.nerf.training import SETTLING
@@ -65,15 +65,15 @@ def as_tensor(file):
 def test_every_method_that_can_be_asked_for_is_there(workspace):
     assert set(METHODS) == set(NAMES)
     for name in NAMES:
-        state = edit_by_method(request(workspace, f"by-{name}", rounds=1, editing_method=name), Reporter())
+        state = edit(request(workspace, f"by-{name}", rounds=1, editing_method=name), Reporter())
         assert state["method"] == name and state["noise_schedule"] == ("uniform" if name == "faithful" else "falling")
 
 
 def test_all_views_come_to_one_answer(workspace):
-    state = dataset_update.edit(request(workspace, "agreed"), Reporter(), Agreement)
+    state = methods.edit(request(workspace, "agreed"), Reporter(), Agreement)
     assert state["done"] and state["edits_done"] == state["carried"] + VIEWS and state["method"] == "agreement"
     assert len(set(answers_of(workspace, "agreed"))) == 1
-    dataset_update.edit(request(workspace, "once"), Reporter(), OneTimeUpdate)
+    methods.edit(request(workspace, "once"), Reporter(), OneTimeUpdate)
     assert len(set(answers_of(workspace, "once"))) > 1, "edited one by one they differ"
 
 
@@ -81,7 +81,7 @@ def test_what_was_thrown_away_counts(workspace, monkeypatch):
     """A tolerance that nothing meets: every view is tried from every level, and each try is an evaluation."""
     monkeypatch.setattr(agreement, "TOLERANCE", -1.0)
     monkeypatch.setattr(Agreement, "parts", Parts(key_views=1, leave_out=False))
-    state = dataset_update.edit(request(workspace, "strict"), Reporter(), Recorded)
+    state = methods.edit(request(workspace, "strict"), Reporter(), Recorded)
     assert state["unet_evaluations"] == agreement.MOST_STEPS * len(state["calls"])
     assert len(state["calls"]) > 3 * VIEWS and state["carried"] == VIEWS
 
@@ -108,9 +108,7 @@ class Recorded(Agreement):
 
 
 def test_what_reaches_the_editor(workspace):
-    state = dataset_update.edit(
-        request(workspace, "wired", guidance_text=5.0, guidance_image=2.0), Reporter(), Recorded
-    )
+    state = methods.edit(request(workspace, "wired", guidance_text=5.0, guidance_image=2.0), Reporter(), Recorded)
     calls = state["calls"]
     photos = [as_tensor(Workspace(workspace).images / f"{index}.png") for index in range(VIEWS)]
     encoded = [exact().encode_original(photo[None]).latent for photo in photos]
@@ -136,7 +134,7 @@ def test_what_reaches_the_editor(workspace):
 
 
 def test_cancelled_at_any_moment_it_goes_on_to_the_same_result(workspace):
-    whole = dataset_update.edit(request(workspace, "whole"), Reporter(), Agreement)
+    whole = methods.edit(request(workspace, "whole"), Reporter(), Agreement)
     stops = (3, 5, 4, 3)  # while views are carried, and while they are updated
     for stop in stops:
         seen = []
@@ -150,8 +148,8 @@ def test_cancelled_at_any_moment_it_goes_on_to_the_same_result(workspace):
                     seen.append(event.message)
 
         with pytest.raises(Cancelled):
-            dataset_update.edit(request(workspace, "halved"), Reporter(emit, cancelled), Agreement)
-    resumed = dataset_update.edit(request(workspace, "halved"), Reporter(), Agreement)
+            methods.edit(request(workspace, "halved"), Reporter(emit, cancelled), Agreement)
+    resumed = methods.edit(request(workspace, "halved"), Reporter(), Agreement)
     assert resumed["weights"] == whole["weights"] and resumed["noise_level"] == whole["noise_level"]
     tensors = [read_checkpoint(Workspace(workspace).edit(name))[0] for name in ("whole", "halved")]
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
@@ -189,7 +187,7 @@ def steadily(workspace, name, steady, rounds=1):
             self.editor.edit = steady
 
     lines = []
-    state = dataset_update.edit(
+    state = methods.edit(
         request(workspace, name, rounds=rounds),
         Reporter(lambda event: lines.append(event) if isinstance(event, str) else None),
         Method,
@@ -272,5 +270,5 @@ def test_an_editor_that_answers_no_numbers_is_named(workspace):
             self.editor.edit = lambda render, *rest, **settings: render * float("nan")
 
     with pytest.raises(In2nError) as raised:
-        dataset_update.edit(request(workspace, "broken"), Reporter(), Broken)
+        methods.edit(request(workspace, "broken"), Reporter(), Broken)
     assert raised.value.code == "not_finite"

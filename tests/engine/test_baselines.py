@@ -12,7 +12,7 @@ from in2n_blender.engine.editing.baselines import (
     ScoreDistillation,
     run_method,
 )
-from in2n_blender.engine.editing.dataset_update import edit
+from in2n_blender.engine.editing.methods import edit
 from in2n_blender.engine.editing.schedule import NOISE_LEVELS, Schedule
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.engine.nerf.scene import load_scene

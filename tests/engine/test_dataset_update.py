@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from in2n_blender.engine.editing import dataset_update
+from in2n_blender.engine.editing import dataset_update, methods
 from in2n_blender.engine.editing.schedule import NOISE_LEVELS, Schedule
 from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
@@ -49,7 +49,7 @@ def tiny(monkeypatch):
 
 
 def request_for(workspace, editor, name, **more):
-    more = {"rounds": 2, "seed": 7, **more}
+    more = {"rounds": 2, "seed": 7, "editing_method": "iterative", **more}
     return Edit(
         workspace=str(workspace),
         name=name,
@@ -95,7 +95,7 @@ def test_noise_levels_stay_in_the_papers_range(noise):
 def test_edit_changes_the_dataset_and_the_scene(made):
     workspace, editor = made
     reporter, events = stop_when(lambda event: False)
-    state = dataset_update.edit(request_for(workspace, editor, "night"), reporter)
+    state = methods.edit(request_for(workspace, editor, "night"), reporter)
     folder = Workspace(workspace).edit("night")
     assert state["done"] and state["edits_done"] == 8 and state["unet_evaluations"] == 8 * 2 * 3
     assert sorted(p.stem for p in (folder / "dataset").glob("*.png")) == ["0", "1", "2", "3"]
@@ -108,20 +108,20 @@ def test_edit_changes_the_dataset_and_the_scene(made):
     camera = ring()[0]
     before, after = (load_scene(str(workspace), edit, "cpu").render(camera).rgb_srgb for edit in (None, "night"))
     assert (before - after).abs().mean() > 0.01
-    again = dataset_update.edit(request_for(workspace, editor, "night"), Reporter(cancelled=lambda: True))
+    again = methods.edit(request_for(workspace, editor, "night"), Reporter(cancelled=lambda: True))
     assert again["seconds"] == state["seconds"], "a finished edit is not computed twice"
 
 
 def test_an_edit_that_was_cancelled_goes_on_exactly(made):
     workspace, editor = made
-    straight = dataset_update.edit(request_for(workspace, editor, "straight"), Reporter())
+    straight = methods.edit(request_for(workspace, editor, "straight"), Reporter())
     previews = iter(range(3))
     reporter, _ = stop_when(lambda event: isinstance(event, Artifact) and next(previews, None) is None)
     with pytest.raises(Cancelled):
-        dataset_update.edit(request_for(workspace, editor, "stopped"), reporter)
+        methods.edit(request_for(workspace, editor, "stopped"), reporter)
     tensors, state = read_checkpoint(Workspace(workspace).edit("stopped"))
     assert not state["done"] and 0 < state["edits_done"] < 8 and any(k.startswith("optimizer.") for k in tensors)
-    resumed = dataset_update.edit(request_for(workspace, editor, "stopped"), Reporter())
+    resumed = methods.edit(request_for(workspace, editor, "stopped"), Reporter())
     assert resumed["unet_evaluations"] == straight["unet_evaluations"] and resumed["edits_done"] == 8
     one, other = (read_checkpoint(Workspace(workspace).edit(name))[0] for name in ("straight", "stopped"))
     assert one.keys() == other.keys()
@@ -132,31 +132,31 @@ def test_an_edit_that_was_cancelled_goes_on_exactly(made):
 def test_perceptual_loss_is_the_users_choice(made):
     workspace, editor = made
     said = []
-    state = dataset_update.edit(
+    state = methods.edit(
         request_for(workspace, editor, "lpips", rounds=1, perceptual="lpips-or-random"), Reporter(said.append)
     )
     assert state["done"] and state["settings"]["perceptual"] == "lpips-or-random"
     assert sum("random backbone" in line for line in said if isinstance(line, str)) == 1
     with pytest.raises(In2nError) as refused:
-        dataset_update.edit(request_for(workspace, editor, "y", perceptual="vgg"), Reporter())
+        methods.edit(request_for(workspace, editor, "y", perceptual="vgg"), Reporter())
     assert refused.value.code == "unknown_perceptual"
 
 
 def test_a_name_that_belongs_to_another_edit_is_refused_unless_restarted(made):
     workspace, editor = made
-    dataset_update.edit(request_for(workspace, editor, "taken", rounds=1), Reporter())
+    methods.edit(request_for(workspace, editor, "taken", rounds=1), Reporter())
     with pytest.raises(In2nError) as refused:
-        dataset_update.edit(request_for(workspace, editor, "taken", rounds=1, seed=8), Reporter())
+        methods.edit(request_for(workspace, editor, "taken", rounds=1, seed=8), Reporter())
     assert refused.value.code == "edit_exists"
-    state = dataset_update.edit(request_for(workspace, editor, "taken", rounds=1, seed=8, restart=True), Reporter())
+    state = methods.edit(request_for(workspace, editor, "taken", rounds=1, seed=8, restart=True), Reporter())
     assert state["seed"] == 8
 
 
 def test_an_edit_builds_on_another(made):
     workspace, editor = made
-    dataset_update.edit(request_for(workspace, editor, "first", rounds=1), Reporter())
-    dataset_update.edit(request_for(workspace, editor, "second", rounds=1, seed=8, parent="first"), Reporter())
-    dataset_update.edit(request_for(workspace, editor, "alone", rounds=1, seed=8), Reporter())
+    methods.edit(request_for(workspace, editor, "first", rounds=1), Reporter())
+    methods.edit(request_for(workspace, editor, "second", rounds=1, seed=8, parent="first"), Reporter())
+    methods.edit(request_for(workspace, editor, "alone", rounds=1, seed=8), Reporter())
     assert json.loads((Workspace(workspace).edit("second") / "edit.json").read_text())["parent"] == "first"
     first, second, alone = (
         read_checkpoint(Workspace(workspace).edit(name))[0]["dataset"].float() for name in ("first", "second", "alone")
@@ -168,17 +168,17 @@ def test_an_edit_builds_on_another(made):
 
 def test_building_on_an_edit_resumes_exactly_and_needs_it_finished(made):
     workspace, editor = made
-    dataset_update.edit(request_for(workspace, editor, "ground", rounds=1), Reporter())
-    straight = dataset_update.edit(request_for(workspace, editor, "on-straight", rounds=1, parent="ground"), Reporter())
+    methods.edit(request_for(workspace, editor, "ground", rounds=1), Reporter())
+    straight = methods.edit(request_for(workspace, editor, "on-straight", rounds=1, parent="ground"), Reporter())
     previews = iter(range(2))
     reporter, _ = stop_when(lambda event: isinstance(event, Artifact) and next(previews, None) is None)
     with pytest.raises(Cancelled):
-        dataset_update.edit(request_for(workspace, editor, "on-stopped", rounds=1, parent="ground"), reporter)
+        methods.edit(request_for(workspace, editor, "on-stopped", rounds=1, parent="ground"), reporter)
     for parent, code in (("on-stopped", "no_parent"), ("nowhere", "no_parent"), ("x", "own_parent")):
         with pytest.raises(In2nError) as refused:
-            dataset_update.edit(request_for(workspace, editor, "x", parent=parent), Reporter())
+            methods.edit(request_for(workspace, editor, "x", parent=parent), Reporter())
         assert refused.value.code == code
-    resumed = dataset_update.edit(request_for(workspace, editor, "on-stopped", rounds=1, parent="ground"), Reporter())
+    resumed = methods.edit(request_for(workspace, editor, "on-stopped", rounds=1, parent="ground"), Reporter())
     assert resumed["unet_evaluations"] == straight["unet_evaluations"]
     one, other = (read_checkpoint(Workspace(workspace).edit(name))[0] for name in ("on-straight", "on-stopped"))
     assert all(
@@ -189,10 +189,10 @@ def test_building_on_an_edit_resumes_exactly_and_needs_it_finished(made):
 def test_an_edit_needs_a_finished_reconstruction_and_an_instruction(made, tmp_path):
     workspace, editor = made
     with pytest.raises(In2nError) as refused:
-        dataset_update.edit(request_for(tmp_path, editor, "x"), Reporter())
+        methods.edit(request_for(tmp_path, editor, "x"), Reporter())
     assert refused.value.code == "not_trained"
     with pytest.raises(In2nError) as refused:
-        dataset_update.edit(
+        methods.edit(
             Edit(workspace=str(workspace), name="x", instruction="  ", editor=str(editor), device="cpu"), Reporter()
         )
     assert refused.value.code == "empty_instruction"

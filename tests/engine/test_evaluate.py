@@ -15,7 +15,7 @@ from PIL import Image
 from in2n_blender.cli import commands
 from in2n_blender.cli import main as cli
 from in2n_blender.engine.diffusion.miniature.operations import OPERATIONS
-from in2n_blender.engine.editing import dataset_update
+from in2n_blender.engine.editing import dataset_update, methods
 from in2n_blender.engine.evaluation import scoring
 from in2n_blender.engine.evaluation.evaluate import evaluate, find_truths, opaque, picture_operation
 from in2n_blender.engine.evaluation.metrics import sequence_consistency, ssim
@@ -274,7 +274,7 @@ def edited(made):
     workspace, editor = made
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset_update, "DENOISING_STEPS", 2)
-        dataset_update.edit(request_for(workspace, editor, "night", rounds=1), Reporter())
+        methods.edit(request_for(workspace, editor, "night", rounds=1), Reporter())
     return workspace
 
 

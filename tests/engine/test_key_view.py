@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from in2n_blender.engine.editing import dataset_update
+from in2n_blender.engine.editing import methods
 from in2n_blender.engine.editing.agreement import LEVELS, Agreement
 from in2n_blender.engine.editing.key_picture import read_key_picture
 from in2n_blender.engine.editing.preview import preview
@@ -71,7 +71,7 @@ def edited(workspace, name, method=Agreement, **more):
         editing_method="agreement",
         **more,
     )
-    return dataset_update.edit(request, Reporter(), method)
+    return methods.edit(request, Reporter(), method)
 
 
 @pytest.mark.parametrize("view", ["5", "3"])

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from in2n_blender.engine.diffusion.editor import noise_generator
-from in2n_blender.engine.editing import baselines, dataset_update
+from in2n_blender.engine.editing import baselines, methods
 from in2n_blender.engine.editing.baselines import OneTimeUpdate, ScoreDistillation, run_method
 from in2n_blender.engine.editing.dataset_update import DatasetUpdate
 from in2n_blender.engine.editing.schedule import Schedule
@@ -69,7 +69,7 @@ def transparent(tmp_path_factory):
 @pytest.fixture
 def editor(monkeypatch):
     made = RecordingEditor()
-    for module in (dataset_update, baselines):
+    for module in (methods, baselines):
         monkeypatch.setattr(module, "load_editor", lambda name, device, report: made)
     for preset, settings in (("draft", SMALL), ("standard", OTHER)):
         monkeypatch.setitem(nerf_settings.CPU, preset, settings)
@@ -78,6 +78,7 @@ def editor(monkeypatch):
 
 def request_for(workspace, name, **more):
     more = {"rounds": 2, "seed": 7, "preset": "draft", "noise_schedule": "uniform", **more}
+    more = {"editing_method": "iterative", **more}
     return Edit(
         workspace=str(workspace), name=name, instruction="make it night", editor="recorded", device="cpu", **more
     )
@@ -164,7 +165,7 @@ def order_of(editor, workspace):
 
 def test_an_edit_gets_the_render_of_the_moment_and_the_original_photo(workspace, editor):
     method = watched(DatasetUpdate)
-    dataset_update.edit(request_for(workspace, "moment"), Reporter(), method)
+    methods.edit(request_for(workspace, "moment"), Reporter(), method)
     order = order_of(editor, workspace)
     assert len(order) == 8 and sorted(order[:4]) == sorted(order[4:]) == [0, 1, 2, 3]
     assert editor.instruction == "make it night"
@@ -180,7 +181,7 @@ def test_an_edit_gets_the_render_of_the_moment_and_the_original_photo(workspace,
 
 def test_the_answer_takes_the_place_of_its_view_alone_and_stays(workspace, editor):
     method = watched(DatasetUpdate)
-    dataset_update.edit(request_for(workspace, "place"), Reporter(), method)
+    methods.edit(request_for(workspace, "place"), Reporter(), method)
     order = order_of(editor, workspace)
     for view, call, moment in zip(order, editor.calls, method.moments):
         for other in range(4):
@@ -203,7 +204,7 @@ def test_the_answer_takes_the_place_of_its_view_alone_and_stays(workspace, edito
 
 @pytest.mark.parametrize("noise", ["uniform", "falling"])
 def test_every_edit_has_noise_of_its_own_and_the_level_of_the_schedule(workspace, editor, noise):
-    dataset_update.edit(request_for(workspace, f"noise-{noise}", noise_schedule=noise), Reporter(), DatasetUpdate)
+    methods.edit(request_for(workspace, f"noise-{noise}", noise_schedule=noise), Reporter(), DatasetUpdate)
     order, schedule = order_of(editor, workspace), Schedule(4, 2, 3, 7, noise)
     assert order == [schedule.view(number) for number in range(8)]
     assert [call.noise_level for call in editor.calls] == [schedule.noise_level(number) for number in range(8)]
@@ -215,11 +216,11 @@ def test_every_edit_has_noise_of_its_own_and_the_level_of_the_schedule(workspace
 
 def test_a_view_is_edited_every_edit_rate_steps_and_then_all_settle(workspace, editor):
     method = watched(DatasetUpdate)
-    state = dataset_update.edit(request_for(workspace, "rate"), Reporter(), method)
+    state = methods.edit(request_for(workspace, "rate"), Reporter(), method)
     assert [moment.step for moment in method.moments] == [0, 3, 6, 9, 12, 15, 18, 21]
     assert state["step"] == state["total_steps"] == 30, "a fifth of all steps is left when all is edited"
     other = watched(DatasetUpdate)
-    state = dataset_update.edit(request_for(workspace, "other-rate", preset="standard", rounds=None), Reporter(), other)
+    state = methods.edit(request_for(workspace, "other-rate", preset="standard", rounds=None), Reporter(), other)
     assert [moment.step for moment in other.moments] == list(range(0, 48, 4)) and state["step"] == 60
 
 
@@ -247,7 +248,7 @@ def test_the_requests_guidance_reaches_the_editor(workspace, editor, method, sca
 
 def test_editing_trains_by_l1_from_the_reconstruction_with_the_presets_sizes(workspace, editor):
     method = watched(DatasetUpdate)
-    dataset_update.edit(request_for(workspace, "sizes", preset="standard"), Reporter(), method)
+    methods.edit(request_for(workspace, "sizes", preset="standard"), Reporter(), method)
     tensors, state = read_checkpoint(Workspace(workspace).reconstruction)
     weights = model_weights(tensors)
     assert all(torch.equal(weights[name], value) for name, value in method.moments[0].weights.items())
@@ -264,12 +265,12 @@ def test_what_an_edit_costs_is_counted_over_all_sittings(workspace, editor):
     asked = iter(range(10**6))
     stopping = Reporter(cancelled=lambda: len(editor.calls) == 3 and next(asked) > 0)
     with pytest.raises(Cancelled):
-        dataset_update.edit(request_for(workspace, "sittings"), stopping, DatasetUpdate)
+        methods.edit(request_for(workspace, "sittings"), stopping, DatasetUpdate)
     assert len(editor.calls) == 3
     half = read_checkpoint(Workspace(workspace).edit("sittings"))[1]
     assert half["edits_done"] == 3 and half["unet_evaluations"] == 9 and not half["done"]
     editor.unet_evaluations = 0
-    state = dataset_update.edit(request_for(workspace, "sittings"), Reporter(), DatasetUpdate)
+    state = methods.edit(request_for(workspace, "sittings"), Reporter(), DatasetUpdate)
     assert state["unet_evaluations"] == 24 and len(editor.calls) == 8 and state["edits_done"] == 8
     assert state["seconds"] >= half["seconds"] and state["cpu_seconds"] >= half["cpu_seconds"] > 0
     assert [call.noise for call in editor.calls] == [
@@ -278,12 +279,12 @@ def test_what_an_edit_costs_is_counted_over_all_sittings(workspace, editor):
 
 
 def test_an_edit_of_an_edit_begins_with_its_scene_and_is_conditioned_on_its_photos(workspace, editor):
-    dataset_update.edit(request_for(workspace, "parent", rounds=1), Reporter(), DatasetUpdate)
+    methods.edit(request_for(workspace, "parent", rounds=1), Reporter(), DatasetUpdate)
     tensors, _ = read_checkpoint(Workspace(workspace).edit("parent"))
     edited = {call.original.shape: call.answer for call in editor.calls}
     editor.calls.clear(), editor.encoded.clear()
     method = watched(DatasetUpdate)
-    dataset_update.edit(request_for(workspace, "child", parent="parent"), Reporter(), method)
+    methods.edit(request_for(workspace, "child", parent="parent"), Reporter(), method)
     assert len(editor.calls) == 8 and len(editor.encoded) == 4
     for call in editor.calls:
         assert torch.allclose(call.original, edited[call.original.shape], atol=1e-6)
@@ -294,7 +295,7 @@ def test_an_edit_of_an_edit_begins_with_its_scene_and_is_conditioned_on_its_phot
 
 def test_photos_with_alpha_are_edited_over_white_and_keep_their_alpha(transparent, editor):
     method = watched(DatasetUpdate)
-    dataset_update.edit(request_for(transparent, "alpha"), Reporter(), method)
+    methods.edit(request_for(transparent, "alpha"), Reporter(), method)
     order = order_of(editor, transparent)
     for view, call, moment in zip(order, editor.calls, method.moments):
         expected = seen_by(transparent, moment.weights, cameras()[view])
@@ -309,7 +310,7 @@ def test_photos_with_alpha_are_edited_over_white_and_keep_their_alpha(transparen
 
 def test_one_time_edits_from_pure_noise_before_all_training(workspace, editor):
     method = watched(OneTimeUpdate)
-    dataset_update.edit(request_for(workspace, "one-time"), Reporter(), method)
+    methods.edit(request_for(workspace, "one-time"), Reporter(), method)
     order = order_of(editor, workspace)
     assert sorted(order) == [0, 1, 2, 3] and [moment.step for moment in method.moments] == [0] * 4
     assert [call.noise_level for call in editor.calls] == [1.0] * 4
@@ -355,7 +356,7 @@ def test_score_distillation_descends_the_editors_loss_on_whole_views(workspace, 
         return round(width * shrink), round(height * shrink)
 
     monkeypatch.setattr(ScoreDistillation, "_distil", recorded)
-    dataset_update.edit(request_for(workspace, "distilled", rounds=4), Reporter(), method)
+    methods.edit(request_for(workspace, "distilled", rounds=4), Reporter(), method)
     schedule = Schedule(4, 4, 3, 7, "uniform")
     assert len(editor.distilled) == schedule.steps == 60 and not editor.calls
     photos = photos_of(workspace)

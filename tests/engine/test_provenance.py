@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from in2n_blender.engine.diffusion.editor import Editor, OriginalLatent
-from in2n_blender.engine.editing import dataset_update
-from in2n_blender.engine.editing.dataset_update import edit
+from in2n_blender.engine.editing import methods
+from in2n_blender.engine.editing.methods import edit
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.nerf.training import Trainer
@@ -344,7 +344,7 @@ class UnchangingEditor(Editor):
 @pytest.fixture
 def unchanging(monkeypatch):
     editor = UnchangingEditor()
-    monkeypatch.setattr(dataset_update, "load_editor", lambda *_: editor)
+    monkeypatch.setattr(methods, "load_editor", lambda *_: editor)
     return editor
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from in2n_blender.engine.editing import baselines, dataset_update
+from in2n_blender.engine.editing import baselines, methods
 from in2n_blender.engine.editing.agreement import Agreement
 from in2n_blender.engine.editing.baselines import run_method
 from in2n_blender.engine.editing.dataset_update import DatasetUpdate
@@ -308,7 +308,7 @@ def small(monkeypatch):
 @pytest.fixture
 def editor(monkeypatch):
     made = RecordingEditor()
-    for module in (dataset_update, baselines):
+    for module in (methods, baselines):
         monkeypatch.setattr(module, "load_editor", lambda name, device, report: made)
     return made
 
@@ -387,16 +387,16 @@ def test_the_edited_scene_is_the_unedited_one_outside_though_all_else_is_gone(wo
 
 def test_the_same_region_goes_on_and_another_is_refused(workspace, editor, region, tmp_path):
     request = request_for(workspace, "again", rounds=1, region=region)
-    first = dataset_update.edit(request, Reporter())
+    first = methods.edit(request, Reporter())
     calls = len(editor.calls)
     kept = str(Workspace(workspace).edit("again") / "region.json")
     for same in (region, kept):
-        assert dataset_update.edit(replace(request, region=same), Reporter())["weights"] == first["weights"]
+        assert methods.edit(replace(request, region=same), Reporter())["weights"] == first["weights"]
     assert len(editor.calls) == calls, "done is done"
     moved = written(tmp_path / "moved.json", {**HALF, "center": [0, 0, 0.6]})
     for other in ({"region": moved}, {"soft_edge": 0.1}, {"region": None}):
         with pytest.raises(In2nError) as refused:
-            dataset_update.edit(replace(request, **other), Reporter())
+            methods.edit(replace(request, **other), Reporter())
         assert refused.value.code == "edit_exists" and "another region" in str(refused.value)
 
 
@@ -407,7 +407,7 @@ def test_a_region_is_checked_before_anything_is_made(workspace, editor, tmp_path
         if content:
             written(file, content)
         with pytest.raises(In2nError) as refused:
-            dataset_update.edit(request_for(workspace, "unmade", region=str(file)), Reporter())
+            methods.edit(request_for(workspace, "unmade", region=str(file)), Reporter())
         assert refused.value.code == code
     assert not Workspace(workspace).edit("unmade").exists()
 
@@ -417,25 +417,23 @@ def test_stopped_and_gone_on_with_it_is_the_same(workspace, region, method):
     def request(name):
         return replace(request_for(workspace, name, rounds=1, region=region), editor="exact:K=4,s=0.05")
 
-    whole = dataset_update.edit(request(f"whole-{method.name}"), Reporter(), method)
+    whole = methods.edit(request(f"whole-{method.name}"), Reporter(), method)
     for stop in (4, 4) if method is Agreement else (2, 2):
         seen = set()
         emit = lambda event, seen=seen: seen.add(event.message) if isinstance(event, Progress) else None
         with pytest.raises(Cancelled):
-            dataset_update.edit(
-                request(f"halved-{method.name}"), Reporter(emit, lambda s=seen, n=stop: len(s) > n), method
-            )
+            methods.edit(request(f"halved-{method.name}"), Reporter(emit, lambda s=seen, n=stop: len(s) > n), method)
         saved = read_checkpoint(Workspace(workspace).edit(f"halved-{method.name}"))
         assert saved[1]["edits_done"] == sum(name.startswith("whole.") for name in saved[0]) > 0
-    resumed = dataset_update.edit(request(f"halved-{method.name}"), Reporter(), method)
+    resumed = methods.edit(request(f"halved-{method.name}"), Reporter(), method)
     assert resumed["weights"] == whole["weights"] and resumed["step"] == whole["step"]
 
 
 def test_an_edit_may_build_on_a_limited_one(workspace, editor, region, tmp_path):
     lower = written(tmp_path / "lower.json", {**HALF, "center": [0, 0, -0.5]})
-    dataset_update.edit(request_for(workspace, "upper", rounds=1, region=region), Reporter())
-    dataset_update.edit(request_for(workspace, "both", rounds=1, region=lower, parent="upper"), Reporter())
-    dataset_update.edit(request_for(workspace, "all", rounds=1, parent="upper"), Reporter())
+    methods.edit(request_for(workspace, "upper", rounds=1, region=region), Reporter())
+    methods.edit(request_for(workspace, "both", rounds=1, region=lower, parent="upper"), Reporter())
+    methods.edit(request_for(workspace, "all", rounds=1, parent="upper"), Reporter())
     upper, both, everywhere = (load_scene(str(workspace), name, "cpu") for name in ("upper", "both", "all"))
     above = InsideTest(Region.from_json({**HALF, "center": [0, 0, 0.501]}), "cpu").membership(some_points()) == 1
     assert torch.allclose(both.density(some_points())[above], upper.density(some_points())[above])
@@ -460,7 +458,7 @@ def test_distillation_and_frames_are_limited_too(workspace, editor, region):
 
 
 def test_a_damaged_region_in_a_checkpoint_is_named(workspace, editor, region):
-    dataset_update.edit(request_for(workspace, "damaged", rounds=1, region=region), Reporter())
+    methods.edit(request_for(workspace, "damaged", rounds=1, region=region), Reporter())
     folder = Workspace(workspace).edit("damaged")
     tensors, state = read_checkpoint(folder)
     open_surface = {"region.faces": tensors["region.faces"][1:]}

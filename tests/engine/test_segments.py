@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from in2n_blender.engine.editing import dataset_update
+from in2n_blender.engine.editing import methods
 from in2n_blender.engine.editing.agreement import Agreement
-from in2n_blender.engine.editing.dataset_update import edit
+from in2n_blender.engine.editing.methods import edit
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Artifact, Reporter
@@ -36,7 +36,7 @@ class Listening(RecordingEditor):
 @pytest.fixture
 def editor(monkeypatch):
     editor = Listening()
-    monkeypatch.setattr(dataset_update, "load_editor", lambda *_: editor)
+    monkeypatch.setattr(methods, "load_editor", lambda *_: editor)
     return editor
 
 

@@ -22,8 +22,9 @@ from ..diffusion.loading import load_editor
 from ..nerf.dataset import camera_bundle
 from ..nerf.regions import InsideTest
 from ..nerf.scene import RenderedView, Scene, load_scene
-from .dataset_update import DatasetUpdate, edit, only_checks, resized
+from .dataset_update import DatasetUpdate, only_checks, resized
 from .methods import METHODS as EDITING
+from .methods import edit
 from .regions import asked_region, seen_inside
 from .schedule import PURE_NOISE, Schedule
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,139 +16,22 @@ import torch
 from ...link.requests import Edit
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
-from ...workspace.files import write_json
-from ...workspace.layout import KEY_VIEW, REGION_FILE, Workspace
-from ...workspace.successor import Successor, settle
-from ..device import describe_device, pick_device
+from ...workspace.successor import Successor
 from ..diffusion.editor import Editor, OriginalLatent, noise_generator
-from ..diffusion.loading import load_editor
 from ..measure import CostMeter
-from ..nerf.checkpoint import Saver, limited_to, model_weights, save_checkpoint, settle_state, weights_hash
-from ..nerf.dataset import training_rays
-from ..nerf.reconstruction import load_capture_and_images
-from ..nerf.scene import LocalScene, Scene, build_model, scene_of
-from ..nerf.settings import NerfSettings, settings_for
+from ..nerf.checkpoint import Saver, save_checkpoint, weights_hash
+from ..nerf.scene import Scene
+from ..nerf.settings import NerfSettings
 from ..nerf.training import Trainer
 from ..photos import opaque
 from ..pictures import not_finite, save_srgb
-from .key_picture import KeyPicture, read_key_picture
-from .lineage import checkpoint_to_go_on_from, edit_provenance, edit_record, read_ground
-from .regions import Limit, asked_region, region_record
+from .key_picture import KeyPicture
+from .regions import Limit
 from .schedule import Schedule
-from .segments import Saved, apply_from_here, was_applying, with_saved_segments
 
 # Of all sittings together, in state.json; a cost before this sitting is added to, the largest memory kept.
 COSTS = ("seconds", "cpu_seconds", "unet_evaluations", "peak_memory_mb")
 DENOISING_STEPS = None  # the editor's own number: the paper's 20 for InstructPix2Pix
-
-
-def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = None) -> dict:
-    """Edit the workspace's reconstruction by an instruction, from the edit's checkpoint if there is one.
-
-    With a parent, its scene and its edited photos take the place of the reconstruction and the original photos.
-    With `apply_from_here`, an edit that is not done goes on with this instruction, guidance and region (`segments`).
-    An edit that is made anew (`restart`) takes its name when it first saves; the earlier one goes when it is done (see
-    `workspace.successor`).
-
-    Args:
-        request: What to edit, and how.
-        report: Told of every step, with pictures in between, and asked whether the job was cancelled.
-        method: `DatasetUpdate`, or one of the methods that it is measured against (`baselines`).
-
-    Returns:
-        edits/<name>/state.json: rounds, unet_evaluations, seconds, cpu_seconds, peak_memory_mb, editor, instruction,
-        device, provenance.
-
-    Raises:
-        In2nError: "edit_exists" where the name belongs to an edit that was made from something else, "edit_done" and
-            "no_edit" where there is none to go on with, "not_finite", "diverged" and others; what was made is saved.
-        Cancelled: After saving.
-    """
-    method = method or DatasetUpdate
-    request.check()
-    workspace, device = Workspace(request.workspace), pick_device(request.device)
-    region = asked_region(request)
-    reconstruction, parent = read_ground(request, workspace)
-    editor = load_editor(request.editor, device, report)
-    editor.prepare(request.instruction)
-    capture, images = load_capture_and_images(workspace)
-    settings = replace(
-        NerfSettings.from_json(reconstruction[1]["settings"]),
-        **_editing_sizes(settings_for(request.preset, device.type)),
-    )
-    if request.perceptual != "auto":
-        settings = replace(settings, perceptual=request.perceptual)
-    schedule = method.Schedule(
-        len(images),
-        request.rounds or method.default_rounds(settings),
-        method.edit_rate(settings),
-        request.seed,
-        request.noise_schedule or method.noise,
-    )
-    key_picture = read_key_picture(request.key_view, capture) if request.key_view is not None else None
-    chosen = region_record(region), key_picture and key_picture.to_json()
-    record = edit_record(request, editor, reconstruction[1], schedule, method.name, *chosen)
-    ground = (parent or reconstruction)[0]
-    fixed = limited_to(region, ground) if region else {}
-    folder = workspace.edit(request.name)
-    settle(workspace, folder)
-    provenance_of = lambda record: edit_provenance(workspace, editor, record)
-    has_edits_left = lambda state: method.has_edits_left(state, schedule)
-    if not request.restart:
-        go_on = apply_from_here if request.apply_from_here or was_applying(folder, record) else with_saved_segments
-        record = go_on(Saved(folder, has_edits_left, provenance_of, region, fixed), record)
-    record["provenance"] = provenance_of(record).to_json()
-    found = checkpoint_to_go_on_from(workspace, record, request.restart)
-    if found and found[1]["done"]:
-        settle_state(folder, found[1])
-        Successor(workspace, folder, anew=False, keep=False).done()
-        return found[1]
-
-    dataset = training_rays(capture, images, device)
-    if parent:
-        dataset.restore(parent[0].get("dataset"))
-        images = [dataset.image(view).cpu().numpy() for view in range(len(dataset))]
-    state = {
-        **{k: reconstruction[1][k] for k in ("transform", "near", "has_alpha")},
-        **record,
-        "settings": settings.to_json(),
-        "device": describe_device(device),
-        **dict.fromkeys(COSTS, 0),
-        "edits_done": 0,
-        "done": False,
-    }
-    model, transform = build_model(state)
-    trainer = Trainer(
-        model,
-        dataset,
-        request.seed,
-        schedule.steps,
-        loss="l1",
-        learning_rate=settings.edit_learning_rate,
-        log=report.log,
-    )
-    successor = Successor(workspace, folder, anew=found is None, keep=False)
-    if found:
-        trainer.restore(*found)
-        dataset.restore(found[0].get("dataset"))
-        state.update({key: found[1][key] for key in (*COSTS, *method.progress) if key in found[1]})
-    else:
-        model.load_state_dict(model_weights((parent or reconstruction)[0]))
-        if region:
-            write_json(successor.folder / REGION_FILE, region.to_json())
-        if key_picture:
-            save_srgb(successor.folder / KEY_VIEW, key_picture.image)
-        write_json(successor.folder / "edit.json", record)
-    scene = Scene(model, transform, capture, device, dataset.has_alpha)
-    if region:
-        scene = LocalScene(model, scene_of(ground, state, capture, device), region)
-    limit = Limit(region, scene, dataset.cameras, report) if region else None
-    if limit and found:
-        limit.restore(found[0])
-    del reconstruction, parent, found, ground
-    about = request, report, successor, editor, schedule, trainer, scene, images, state
-    method(*about, limit, fixed, key_picture).run()
-    return state
 
 
 class DatasetUpdate:
@@ -515,11 +397,6 @@ def only_checks(report: Reporter) -> Reporter:
         One that passes nothing on, and cancels as the job's does.
     """
     return Reporter(cancelled=report.is_cancelled)
-
-
-def _editing_sizes(settings: NerfSettings) -> dict:
-    names = ("edit_rounds", "edit_rate", "edit_learning_rate", "rays", "perceptual", "patches")
-    return {name: getattr(settings, name) for name in names}
 
 
 class Faithful(DatasetUpdate):

@@ -20,7 +20,7 @@ from ..diffusion.editor import noise_generator
 from ..diffusion.exact import BLOCK, ExactEditor
 from ..diffusion.loading import load_editor
 from ..editing.baselines import PURE_NOISE, EditedScene, OneTimeUpdate
-from ..editing.dataset_update import edit
+from ..editing.methods import edit
 from ..measure import psnr
 from ..nerf.scene import RenderedView, load_scene
 from ..photos import opaque
