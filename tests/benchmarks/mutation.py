@@ -4,7 +4,8 @@ cosmic-ray, in a virtual environment of its own in DIR/tool, makes every mutant 
 or of those named, such as `editing/schedule.py`). For each the tests that belong to its file are run until one fails,
 in a fork of a process that has imported the heavy libraries already; nothing is written to the checkout. What is known
 of a mutant is kept in DIR/results.jsonl, so that a run which was stopped goes on: the killed stay killed while their
-file is the same, the survivors are run again once one of their tests has changed.
+file is the same, the survivors are run again once one of their tests has changed. With --sample N no more than N of a
+file's mutants are run, drawn by their hashes: a larger N goes on from a smaller one.
 
 Prints the killed and the survived of every file, and writes the survivors' diffs to DIR/survivors.diff. Needs fork
 (Linux), the engine's environment with pytest, and pip. Exit status 1 below BAR.
@@ -50,14 +51,19 @@ TESTS = {
     "editing/dataset_update.py": _LOOP,
     "editing/baselines.py": _LOOP,
     "editing/lineage.py": _LOOP,
-    "editing/agreement.py": ("test_agreement",),
+    "editing/agreement.py": ("test_agreement", "test_key_view"),
     "editing/carrying.py": ("test_carrying", "test_agreement"),
-    "editing/methods.py": _LOOP,
+    "editing/carrying_plan.py": ("test_carrying", "test_agreement"),
+    "editing/key_picture.py": ("test_key_view",),
+    "editing/regions.py": ("test_regions",),
+    "editing/segments.py": ("test_segments",),
+    "editing/methods.py": (*_LOOP, "test_segments", "test_key_view", "test_regions"),
     "editing/preview.py": ("test_preview",),
     "diffusion/editor.py": (*_NETWORKS, "test_method"),
     "diffusion/instruct_pix2pix.py": _NETWORKS,
     "diffusion/latent_editor.py": _NETWORKS,
     "diffusion/exact.py": ("test_exact",),
+    "diffusion/picture_answers.py": ("test_picture_answers",),
     "diffusion/schedules.py": _NETWORKS,
     "diffusion/working_size.py": _NETWORKS,
     "diffusion/loading.py": _NETWORKS,
@@ -67,6 +73,8 @@ TESTS = {
     "nerf/losses.py": _RAYS,
     "nerf/sampling.py": _RAYS,
     "nerf/compositing.py": _RAYS,
+    "nerf/ray_marching.py": _RAYS,
+    "nerf/regions.py": ("test_regions",),
     "nerf/rendering.py": (*_RAYS, "test_appearance_and_refinement"),
     "nerf/dataset.py": ("test_ray_dataset", *_RAYS, "test_appearance_and_refinement"),
     "nerf/reconstruction.py": (*_TRAINING, "test_provenance"),
@@ -291,6 +299,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", metavar="FILE", help=f"of {', '.join(TESTS)} (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="where the tool and the results are kept")
+    parser.add_argument("--sample", type=int, metavar="N", help="of each file's mutants, at most so many (default: all)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants at once (default: one for each core)")
     given = parser.parse_args()
     if unknown := set(given.files) - set(TESTS):
@@ -303,9 +312,10 @@ def main() -> int:
     runner, counts, survivors = Runner(given.jobs), {}, []
     try:
         for file in given.files or TESTS:
-            mutants = mutants_of(file, python)
+            mutants = sorted(mutants_of(file, python), key=lambda mutant: mutant.key)
+            of, mutants = len(mutants), mutants[: given.sample]
             to_run = [mutant for mutant in mutants if results.outcome(mutant) is None]
-            print(f"{file}: {len(mutants)} mutants, {len(to_run)} to run", flush=True)
+            print(f"{file}: {len(mutants)} of {of} mutants, {len(to_run)} to run", flush=True)
             if to_run:
                 limit = 30 + SLOWER * runner.baseline(file)
                 for number, (mutant, outcome) in enumerate(runner.run(to_run, limit), 1):
