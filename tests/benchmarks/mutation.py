@@ -299,7 +299,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", metavar="FILE", help=f"of {', '.join(TESTS)} (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="where the tool and the results are kept")
-    parser.add_argument("--sample", type=int, metavar="N", help="of each file's mutants, at most so many (default: all)")
+    parser.add_argument("--sample", type=int, metavar="N", help="mutants of a file, at most (default: all)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants at once (default: one for each core)")
     given = parser.parse_args()
     if unknown := set(given.files) - set(TESTS):
