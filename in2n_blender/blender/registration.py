@@ -7,6 +7,7 @@ import bpy
 from . import command, engine, jobs, panels, pictures, preferences_page, properties, storage, translations, workspaces
 from .operators import (
     capture,
+    colour,
     edit,
     edits,
     installation,
@@ -28,6 +29,7 @@ CLASSES = (
     *properties.CLASSES,
     *preferences_page.CLASSES,
     *capture.CLASSES,
+    *colour.CLASSES,
     *job.CLASSES,
     *resume.CLASSES,
     *installation.CLASSES,

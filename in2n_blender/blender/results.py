@@ -14,7 +14,7 @@ from ..scene.errors import In2nError
 from ..workspace.files import read_json
 from ..workspace.layout import ORIGINAL, Workspace
 from ..workspace.provenance import SCENE, Provenance, result_folder
-from . import look, pictures
+from . import colour, look, pictures
 from .cameras import offset_of, set_offset
 from .look import COLOR_ATTRIBUTE
 from .scene_state import children
@@ -131,6 +131,8 @@ def load_frames(scene, folder: Path, edit: str, path_name: str, numbers: list[in
     image.filepath = str(first)
     image.source = "SEQUENCE"
     image.reload()
+    with suppress(In2nError):  # an OCIO configuration may name its sRGB otherwise
+        colour.tell_srgb(image)
     for camera in _cameras_used(scene, numbers):
         _show_sequence(camera.data, image, numbers)
     return image

@@ -37,6 +37,7 @@ _GERMAN_TEXTS = {
     "A scratch folder: the .blend had not been saved when the capture was imported.": (
         "Ein vorläufiger Ordner: Die .blend-Datei war beim Importieren noch nicht gespeichert."
     ),
+    "{view} changes colors": "{view} ändert Farben",
     "Type what to change.": "Eintippen, was sich ändern soll.",
     "No edit yet: type an instruction above.": "Noch keine Bearbeitung: oben eine Anweisung eintippen.",
     "Make it look like autumn": "Make it look like autumn",  # the editing models read English
@@ -138,6 +139,8 @@ _GERMAN_BUTTONS = {
     "Edit": "Bearbeiten",
     "Start Edit": "Bearbeitung starten",
     "Edit Next": "Danach bearbeiten",
+    "Use Standard": "Standard verwenden",
+    "Use Standard for This Scene": "Standard für diese Szene verwenden",
     "Add Region": "Bereich hinzufügen",
     "Preview": "Vorschau",
     "Preview Grid": "Vorschauraster",

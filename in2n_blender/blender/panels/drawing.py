@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import blf
 import bpy
+from bpy.app.translations import pgettext_iface as iface
+
+from .. import colour
 
 UNIT = 20  # pixels of a button's height, before the interface's scale
 
@@ -69,3 +72,18 @@ def fields(layout):
     column.use_property_split = True
     column.use_property_decorate = False
     return column
+
+
+def draw_colour_note(layout, context) -> None:
+    """Draw, in one line, that the scene's view transform changes the photos' colours, and what to do about it.
+
+    Args:
+        layout: Where to; nothing is drawn where it does not.
+        context: Blender's.
+    """
+    if not colour.changes_colours(context.scene):
+        return
+    row = layout.row(align=True)
+    view = context.scene.view_settings.view_transform
+    row.label(text=iface("{view} changes colors").format(view=view), icon="COLOR", translate=False)
+    row.operator("in2n.use_standard", text="Use Standard")

@@ -12,7 +12,7 @@ from ...workspace.provenance import is_done
 from .. import results, workspaces
 from ..scene_state import active_edit
 from .base import Panel, is_reconstructed
-from .drawing import fields, wrapped
+from .drawing import draw_colour_note, fields, wrapped
 from .job import RESULT_JOBS
 
 
@@ -37,6 +37,7 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
         )
         if edit and not is_done(Workspace(workspaces.workspace_of(scene)), edit):
             wrapped(layout, iface("This edit is not finished: results show how far it is."), context, "INFO")
+        draw_colour_note(layout, context)
         self._draw_frames(context, edit)
         self._draw_mesh(context, edit)
 
