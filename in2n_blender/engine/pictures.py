@@ -185,8 +185,8 @@ def _save_png(path: Path, pixels: np.ndarray, made_from: str | None) -> None:
 def write_exr(path: Path, picture: Picture, made_from: str | None = None) -> None:
     """Write a rendered view as one-part EXR: R, G, B, A (half, linear Rec. 709, premultiplied) and Depth.Z (float).
 
-    Blender's Image node offers this as Combined, Alpha and Depth; as a texture, and from 4.5 on as a strip, it is a plain
-    image.
+    Blender's Image node offers this as Combined, Alpha and Depth; as a texture, and from 4.5 on as a strip, it is a
+    plain image.
 
     Args:
         path: The file; replaced whole.

@@ -1,4 +1,4 @@
-"""What the photo showed is what the render shows: frames of the engine under Standard, and other color configurations."""
+"""What the photo showed is what the render shows: the engine's frames under Standard, and other configurations."""
 
 import os
 import subprocess
