@@ -7,6 +7,7 @@ What lies far from the origin of its own coordinates comes relative to the captu
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import replace
@@ -174,15 +175,35 @@ def relative_to_workspace(path: CameraPath, capture_empty, workspace: Workspace)
     Raises:
         In2nError: "bad_capture".
     """
-    if not workspace.capture_json.is_file():
-        return path
-    shift = offset_of(capture_empty) - PinholeCapture.load(workspace.capture_json).offset
+    shift = workspace_shift(capture_empty, workspace)
     if not shift.any():
         return path
     moved = np.eye(4)
     moved[:3, 3] = shift
     cameras = (Camera(f.camera.intrinsics, moved @ f.camera.camera_to_world) for f in path.frames)
     return replace(path, frames=tuple(replace(f, camera=camera) for f, camera in zip(path.frames, cameras)))
+
+
+def workspace_shift(capture_empty, workspace: Workspace) -> np.ndarray:
+    """What has to be added to places under the Empty for the engine, as `relative_to_workspace` tells why.
+
+    Args:
+        capture_empty: The capture's Empty.
+        workspace: The capture's.
+
+    Returns:
+        (3,) float64, in the capture's units; 0 where nothing was imported yet.
+
+    Raises:
+        In2nError: "bad_capture".
+    """
+    file = workspace.capture_json
+    return offset_of(capture_empty) - _offset_in(file, file.stat().st_mtime_ns) if file.is_file() else np.zeros(3)
+
+
+@functools.lru_cache(maxsize=8)
+def _offset_in(capture_json: Path, _changed: int) -> np.ndarray:
+    return PinholeCapture.load(capture_json).offset
 
 
 def _camera_at(scene, capture_empty, number: int) -> Camera:

@@ -26,3 +26,14 @@ def fcurves(animated) -> list:
     return [
         curve for layer in action.layers for strip in layer.strips for bag in strip.channelbags for curve in bag.fcurves
     ]
+
+
+def multilayer_exr(image_settings) -> None:
+    """Let renders be written as multilayer EXR. From 5.0 on the kind of medium comes before the format.
+
+    Args:
+        image_settings: `bpy.types.ImageFormatSettings`.
+    """
+    if hasattr(image_settings, "media_type"):
+        image_settings.media_type = "MULTI_LAYER_IMAGE"
+    image_settings.file_format = "OPEN_EXR_MULTILAYER"

@@ -68,6 +68,7 @@ JOBS = {
     "edit": ".editing.methods:edit",
     "preview": ".editing.preview:preview",
     "render": ".output.frames:render_path",
+    "shot": ".output.shots:render_shot",
     "mesh": ".output.mesh:extract_mesh",
     "path": ".jobs:path_through_views",
     "summary": ".output.sheets:summarise",

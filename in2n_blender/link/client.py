@@ -106,7 +106,7 @@ class Client:
         requests = [step for step in steps if isinstance(step, Request)]
         for request in requests:
             request.check()
-        named = [getattr(step, "workspace", "") for step in steps]
+        named = [getattr(step, "workspace", "") if getattr(step, "locks_workspace", True) else "" for step in steps]
         place = str(workspace) or (named[-1] if all(named) else "")
         resumable = bool(place and requests) and requests[-1].method in RESUMABLE
         kinds = (

@@ -58,9 +58,10 @@ def setting(label: str, help: str, default=dataclasses.MISSING, factory=dataclas
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What all requests share. method: the name in the message."""
+    """What all requests share. method: the name in the message. locks_workspace: whether it writes there."""
 
     method: ClassVar[str]
+    locks_workspace: ClassVar[bool] = True
 
     def check(self) -> None:
         """Check what can be told whatever the workspace holds: types, limits, choices, contradictions.

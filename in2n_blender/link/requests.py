@@ -293,6 +293,36 @@ class RenderPath(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RenderShot(Request):
+    """Render one picture, as Blender's render engine asks for it, to a file of float32. edit None: the reconstruction.
+
+    Result: {"file", "passes": {name: [height, width, channels]}, ...}; the file holds the passes one after another.
+    """
+
+    method: ClassVar[str] = "shot"
+    locks_workspace: ClassVar[bool] = False  # it only reads: F12 works while an edit is being made
+    workspace: str = _workspace()
+    edit: str | None = _edit("to render")
+    shot: dict = setting("Shot", "the camera, as scene/shot.py writes it", factory=dict)
+    to_scene: list[float] = setting(
+        "To Scene",
+        "16 numbers, row by row: from the capture's coordinates to the scene's",
+        factory=list,
+        low=-1e15,
+        high=1e15,
+    )
+    samples: int = setting("Samples", "rays a pixel", 1, low=1, high=4096)
+    passes: list[str] = setting("Passes", "which of Depth, Normal and Position beside Combined", factory=list)
+    transparent: bool = setting("Transparent", "leave out what lies behind the scene", False)
+    subject: dict = setting(
+        "Subject", "the region outside of which nothing counts, as JSON; {\"type\": \"bounds\"}: the scene's bounds",
+        factory=dict,
+    )  # fmt: skip
+    out: str = setting("File", "the file of float32 numbers", metavar="FILE")
+    device: str = _device()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractMesh(Request):
     """Marching cubes of the density with vertex colours, to meshes/<edit>.ply and .glb. edit None: the
     reconstruction."""
@@ -461,8 +491,8 @@ class Testbed(Request):
 REQUESTS: dict[str, type[Request]] = {
     cls.method: cls
     for cls in (
-        ImportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, ExtractMesh, PathThroughViews, Summarise, Evaluate,
-        DownloadModel, FindDevices, Testbed,
+        ImportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, RenderShot, ExtractMesh, PathThroughViews, Summarise,
+        Evaluate, DownloadModel, FindDevices, Testbed,
     )
 }  # fmt: skip
 

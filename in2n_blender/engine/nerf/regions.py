@@ -91,16 +91,45 @@ class InsideTest:
         Returns:
             (rays,) bool.
         """
-        steep = torch.where(directions.abs() < 1e-12, 1e-12, directions)
-        first, second = (self.low - origins) / steep, (self.high - origins) / steep
-        enters, leaves = torch.minimum(first, second).amax(-1), torch.maximum(first, second).amin(-1)
+        enters, leaves = box_distances(origins, directions, self.low, self.high)
         return (leaves >= enters) & (leaves > 0)
+
+    def enters(self, origins: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+        """Where rays that meet the box round the region enter it.
+
+        Args:
+            origins: (rays, 3).
+            directions: (rays, 3).
+
+        Returns:
+            (rays,) distances, negative from within.
+        """
+        return box_distances(origins, directions, self.low, self.high)[0]
 
     def _distances_of_cells(self) -> torch.Tensor:
         """(cells along x, y, z) the signed distances of the cells' centres."""
         axes = [torch.arange(count, device=self.device) + 0.5 for count in self._counts.tolist()]
         centers = self.low + self._cell * torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
         return self.signed_distance(centers.view(-1, 3)).view(centers.shape[:3])
+
+
+def box_distances(
+    origins: torch.Tensor, directions: torch.Tensor, low: torch.Tensor, high: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where rays enter and leave a box.
+
+    Args:
+        origins: (rays, 3).
+        directions: (rays, 3).
+        low: (3,) or (rays, 3) the box's lowest corner.
+        high: Its highest corner.
+
+    Returns:
+        (rays,) each, in lengths of the directions; a ray that leaves before it enters passes the box.
+    """
+    steep = torch.where(directions.abs() < 1e-12, 1e-12, directions)
+    first, second = (low - origins) / steep, (high - origins) / steep
+    return torch.minimum(first, second).amax(-1), torch.maximum(first, second).amin(-1)
 
 
 def soft(inside: torch.Tensor, soft_edge: float) -> torch.Tensor:
