@@ -308,8 +308,8 @@ class RenderShot(Request):
         "To Scene",
         "16 numbers, row by row: from the capture's coordinates to the scene's",
         factory=list,
-        low=-1e15,
-        high=1e15,
+        low=-1e9,
+        high=1e9,
     )
     samples: int = setting("Samples", "rays a pixel", 1, low=1, high=4096)
     passes: list[str] = setting("Passes", "which of Depth, Normal and Position beside Combined", factory=list)
