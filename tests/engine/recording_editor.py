@@ -33,8 +33,9 @@ class RecordingEditor(Editor):
         self.encoded += list(image)
         return OriginalLatent(image, tuple(image.shape[-2:]))
 
-    def edit(self, render, original, *, generators, **more) -> torch.Tensor:
-        self._remember(self.calls, render, original, generators, more)
+    def edit(self, render, original, *, generators, noise_level, **more) -> torch.Tensor:
+        (level,) = [noise_level] if isinstance(noise_level, float) else noise_level
+        self._remember(self.calls, render, original, generators, {"noise_level": level, **more})
         # Columns and rows are told apart, and so are calls; in 8 bits they stay what they are.
         height, width = render.shape[-2:]
         picture = torch.stack(

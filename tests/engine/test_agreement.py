@@ -121,11 +121,11 @@ def test_what_reaches_the_editor(workspace):
     probed = 1 + agreement.PROBES
     for (start, _, settings), view in zip(calls[:probed], views):
         assert view == views[0], "whether the model always answers the same"
-        assert settings["noise_level"] == 1.0 and torch.allclose(start, photos[view], atol=1e-6)
-    assert all(settings["noise_level"] in agreement.LEVELS for _, _, settings in carried[probed:])
+        assert settings["noise_level"] == [1.0] and torch.allclose(start, photos[view], atol=1e-6)
+    assert all(settings["noise_level"][0] in agreement.LEVELS for _, _, settings in carried[probed:])
     for (begun, _, _), view in zip(carried[probed:], views[probed:]):
         assert (begun - photos[view]).abs().mean() > 0.02, "it begins with what was carried, not with the photo"
-    levels = [settings["noise_level"] for _, _, settings in updates]
+    levels = [settings["noise_level"][0] for _, _, settings in updates]
     assert levels == sorted(levels, reverse=True) and levels[-1] == pytest.approx(agreement.LOWEST_UPDATE)
     assert levels[0] == pytest.approx(min(state["noise_level"], agreement.HIGHEST_UPDATE))
     assert all(s["guidance_text"] == 5.0 and s["guidance_image"] == 2.0 for _, _, s in calls)
@@ -175,7 +175,7 @@ class Steady:
         self.calls, self.other_at = [], other_at
 
     def __call__(self, render, original, *, noise_level, **settings):
-        self.calls.append(noise_level)
+        self.calls.extend(noise_level)
         answers = exact().answers(original.latent[0])
         return answers[1 if len(self.calls) - 1 in self.other_at else 0][None]
 

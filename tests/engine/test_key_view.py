@@ -118,9 +118,9 @@ def test_a_small_picture_gets_its_photos_detail(workspace, tmp_path):
     calls = []
 
     class Recorded(Agreement):
-        def edited(self, view, start, level, draw):
-            calls.append((view, level))
-            return super().edited(view, start, level, draw)
+        def edited(self, asked):
+            calls.extend((one.view, one.level) for one in asked)
+            return super().edited(asked)
 
     edited(workspace, "small", Recorded, key_view=str(tmp_path / "5.png"))
     names = [view.name for view in PinholeCapture.from_json(read_json(workspace / "capture.json")).training_views]

@@ -101,12 +101,12 @@ def watched(method):
         moments: list = []
         last = None
 
-        def edit_next_view(self):
+        def edit_next_views(self, count=1):
             Watched.last = self
             images = lambda: [self.trainer.dataset.image(view) for view in range(len(self.trainer.dataset))]
             weights = {name: value.clone() for name, value in self.trainer.model.state_dict().items()}
             self.moments.append(Moment(self.trainer.step_count, weights, images()))
-            super().edit_next_view()
+            super().edit_next_views(count)
             self.moments[-1].after = images()
 
         def step(self):

@@ -88,6 +88,17 @@ class Editor(ABC):
         """Its own number of denoising steps."""
         return self.model.steps
 
+    def views_at_once(self, size: tuple[int, int]) -> int:
+        """How many images are to be edited in one batch.
+
+        Args:
+            size: (height, width) of the largest.
+
+        Returns:
+            1 where a batch gains nothing.
+        """
+        return 1
+
     @abstractmethod
     def prepare(self, instruction: str) -> None:
         """Encode the instruction.

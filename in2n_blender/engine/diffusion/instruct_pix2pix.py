@@ -20,6 +20,23 @@ from .schedules import NoiseSchedule
 from .weights import encode_prompts, load_network
 from .working_size import WorkingSize
 
+# Of an image at the size that the networks see, at the peak of an edit: decoding, in half precision.
+BYTES_A_PIXEL = 10_000
+MOST_AT_ONCE = 8
+
+
+def images_that_fit(memory: int, size: tuple[int, int]) -> int:
+    """How many images are edited in one batch.
+
+    Args:
+        memory: Bytes that they may take.
+        size: (height, width) at which the networks see the largest.
+
+    Returns:
+        From 1 to MOST_AT_ONCE.
+    """
+    return min(max(memory // (BYTES_A_PIXEL * size[0] * size[1]), 1), MOST_AT_ONCE)
+
 
 def guidance_weights(guidance_text: float, guidance_image: float) -> tuple[float, float, float]:
     """Classifier-free guidance over two conditions, as weights of the network's branches (Brooks et al., equation 3).
@@ -75,6 +92,20 @@ class InstructPix2Pix(LatentEditor):
             self._prompt = encode_prompts(
                 self.folder, [phrase, ""], width if isinstance(width, int) else None, self.device, self.dtype
             )
+
+    def views_at_once(self, size: tuple[int, int]) -> int:
+        """On a CUDA device as many as half of the memory that is free holds.
+
+        Args:
+            size: (height, width) of the largest.
+
+        Returns:
+            From 1 to MOST_AT_ONCE.
+        """
+        if self.device.type != "cuda":
+            return 1
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return images_that_fit(free // 2, self._working_size(size).padded)
 
     @property
     def _prepared(self) -> bool:

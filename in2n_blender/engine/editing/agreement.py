@@ -16,6 +16,7 @@ start: every edit of an edit repeats its mistakes.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,8 +24,9 @@ from torch.nn import functional
 
 from ..nerf.settings import NerfSettings
 from ..nerf.training import SETTLING
+from .batches import AskedEdit, run_together
 from .carrying import MOST_SOURCES, Carried, Recolouring, SeenView, carry
-from .carrying_plan import PlannedEdit, plan_carrying
+from .carrying_plan import PlannedEdit, independent, plan_carrying
 from .dataset_update import DatasetUpdate, resized
 from .schedule import PURE_NOISE, Schedule
 
@@ -101,6 +103,23 @@ class AgreementSchedule(Schedule):
         return highest + (LOWEST_UPDATE - highest) * edit / max(self.edits - 1, 1)
 
 
+@dataclass(frozen=True)
+class CarriedEdit:
+    """What came of a view that something was carried into.
+
+    Attributes:
+        view: Of the dataset.
+        start: (height, width, 3) what it began with.
+        edited: (height, width, 3) sRGB in [0, 1].
+        agreed_at: The level at which it was edited, where that had to be found; else None.
+    """
+
+    view: int
+    start: torch.Tensor
+    edited: torch.Tensor
+    agreed_at: float | None = None
+
+
 class Agreement(DatasetUpdate):
     """The method.
 
@@ -111,6 +130,7 @@ class Agreement(DatasetUpdate):
     """
 
     name = "agreement"
+    in_batches = True
     Schedule = AgreementSchedule
     progress = ("edits_done", "carried", "noise_level", "failed", "left_out", "disagreements", "converged_rounds")
     first_draw = len(LEVELS) + 1 + PROBES  # after those of the carrying
@@ -170,14 +190,17 @@ class Agreement(DatasetUpdate):
             self.report.progress(number, len(cameras), "view", "Looking at the views")
             self.views.append(SeenView(camera, self.scene.render(camera, self.report).depth))
         first = self._key_view() if self.key_picture else None
-        plan = plan_carrying(self.views, first, self.parts.key_views, self.parts.again)
+        plan = plan_carrying(self.views, first, self.parts.key_views, self.parts.again, self.batches.at_once)
         if self.state["noise_level"] is None:
             self._probe(next(edit.view for edit in plan if edit.view < self.schedule.views))
-        for number in range(self.state["edits_done"], len(plan)):
+        while (number := self.state["edits_done"]) < len(plan):
             message = f"Carrying the edit, {number + 1} of {len(plan)}"
             self.report.progress(self.trainer.step_count, self.schedule.steps, "step", message)
             self.done_views = [edit.view for edit in plan[:number]]
-            self.carry_into(plan[number])
+            if self.key_picture and plan[number].view == self._key_view():
+                self._put_key_picture(plan[number].view, plan[number].again)
+            else:
+                self.carry_into(independent(plan[number:], self.batches.at_once, self.key_picture and self._key_view()))
         self.state["carried"] = len(plan)
         self.views = []
 
@@ -191,22 +214,25 @@ class Agreement(DatasetUpdate):
         """Several edits of one photo from pure noise: where they are all the same, the level begins there."""
         photo = self.photo(view)
         draws = [0, *range(len(LEVELS) + 1, self.first_draw)]
-        first, *others = (self.edited(view, photo, PURE_NOISE, draw).cpu() for draw in draws)
-        chw = lambda image: image.permute(2, 0, 1)
+        first, *others = self.edited([AskedEdit(view, photo, PURE_NOISE, draw) for draw in draws])
+        chw = lambda image: image.cpu().permute(2, 0, 1)
         same = all(disagreement(chw(other), _whole(chw(first)), chw(photo)) <= TOLERANCE for other in others)
         self.state["noise_level"] = LEVELS[0] if same else LEVELS[1]
         self.probed = {view: first}
 
-    def carry_into(self, planned: PlannedEdit) -> None:
-        """Edit one view: from pure noise where nothing was carried into it, else from the found level.
+    def carry_into(self, batch: Sequence[PlannedEdit]) -> None:
+        """Edit views: from pure noise where nothing was carried into them, else from the found level.
 
         Args:
-            planned: Which, and what to carry into it.
+            batch: Which, and what to carry into them; none is carried from another of them.
         """
+        for done in run_together([self._carry(planned) for planned in batch], self.edited):
+            if done.agreed_at is not None:
+                self._note_level(done.agreed_at)
+            self.put(done.view, done.start, done.edited)
+
+    def _carry(self, planned: PlannedEdit) -> Generator[AskedEdit, torch.Tensor, CarriedEdit]:
         view = planned.view
-        if self.key_picture and view == self._key_view():
-            self._put_key_picture(view, planned.again)
-            return
         photo = self.photo(view).permute(2, 0, 1)
         edited_views = [
             SeenView(self.views[i].camera, self.views[i].depth, self.current(i).permute(2, 0, 1))
@@ -215,32 +241,34 @@ class Agreement(DatasetUpdate):
         carried = carry(self.views[view], edited_views)
         start = carried.filled(photo).permute(1, 2, 0)
         if not self.done_views:
-            edited = self.probed[view] if view in self.probed else self.edited(view, start, PURE_NOISE, 0)
+            edited = self.probed[view] if view in self.probed else (yield AskedEdit(view, start, PURE_NOISE, 0))
         elif not tells(carried) and self.parts.carry and self.state["noise_level"] < PURE_NOISE:
             start = self._recoloured(photo).permute(1, 2, 0)
-            edited = self.edited(view, start, min(UNTOLD, self.state["noise_level"]), 0)
+            edited = yield AskedEdit(view, start, min(UNTOLD, self.state["noise_level"]), 0)
         elif planned.again:
-            edited = self.edited(view, start, AGAIN * self.state["noise_level"], len(LEVELS))
+            edited = yield AskedEdit(view, start, AGAIN * self.state["noise_level"], len(LEVELS))
         else:
-            edited = self._refined(view, start, photo, carried)
-        self.put(view, start, edited)
+            return (yield from self._refined(view, start, photo, carried))
+        return CarriedEdit(view, start, edited)
 
-    def _refined(self, view: int, start: torch.Tensor, photo: torch.Tensor, carried: Carried) -> torch.Tensor:
-        """From the level that is found so far, or the next lower one at which the view agrees with what was carried.
-
-        What is found is lowered when a second view does not agree: the first may be an unlucky draw.
-        """
-        levels = [level for level in LEVELS if level <= self.state["noise_level"]]
-        for level in levels:
-            edited = self.edited(view, start, level, LEVELS.index(level))
+    def _refined(
+        self, view: int, start: torch.Tensor, photo: torch.Tensor, carried: Carried
+    ) -> Generator[AskedEdit, torch.Tensor, CarriedEdit]:
+        """From the level that is found so far, or the next lower one at which the view agrees with what was carried."""
+        for level in [level for level in LEVELS if level <= self.state["noise_level"]]:
+            edited = yield AskedEdit(view, start, level, LEVELS.index(level))
             difference = disagreement(edited.cpu().permute(2, 0, 1), carried, photo)
             if difference <= (CLEAR if level == PURE_NOISE else TOLERANCE) or not self.parts.find_level:
                 break
-        if level < levels[0]:
+        return CarriedEdit(view, start, edited, level)
+
+    def _note_level(self, agreed_at: float) -> None:
+        """What is found is lowered when a second view does not agree: the first may be an unlucky draw."""
+        found = self.state["noise_level"]
+        if agreed_at < found:
             self.state["failed"] += 1
-            if self.state["failed"] == FAILURES or levels[0] == PURE_NOISE:
-                self.state.update(noise_level=levels[1], failed=0)
-        return edited
+            if self.state["failed"] == FAILURES or found == PURE_NOISE:
+                self.state.update(noise_level=LEVELS[LEVELS.index(found) + 1], failed=0)
 
     def _recoloured(self, photo: torch.Tensor) -> torch.Tensor:
         """A photo with its colours changed as those of the edited views were: what is known where none is seen."""
@@ -260,7 +288,7 @@ class Agreement(DatasetUpdate):
         start = resized(picture, photo.shape[:2])[0].permute(1, 2, 0).clamp(0, 1)
         enlarged = photo.shape[0] > MOST_ENLARGED * picture.shape[0]
         if enlarged:
-            start = self.edited(view, start, LEVELS[-1], 0)
+            start = self.edited([AskedEdit(view, start, LEVELS[-1], 0)])[0]
         self.put(view, photo, start)
 
     def current(self, view: int) -> torch.Tensor:
@@ -284,14 +312,22 @@ class Agreement(DatasetUpdate):
     def denoising_steps(self) -> int:
         return min(self.editor.steps, MOST_STEPS)
 
-    def edit_next_view(self) -> None:
-        """As the published method; a view that the user chose the picture of stays as it is."""
-        view = self.schedule.view(self.edit_number)
-        if self.key_picture and view == self._key_view():
+    def edit_next_views(self, count: int = 1) -> None:
+        """As the published method; a view that the user chose the picture of stays as it is.
+
+        Args:
+            count: How many.
+        """
+        number = self.edit_number
+        views = [self.schedule.view(number + i) for i in range(count)]
+        kept = views.index(self._key_view()) if self.key_picture and self._key_view() in views else count
+        if kept:
+            super().edit_next_views(kept)
+        if kept < count:
             self.state["edits_done"] += 1
             self.state["disagreements"].append(0.0)
-        else:
-            super().edit_next_view()
+        if kept + 1 < count:
+            super().edit_next_views(count - kept - 1)
         self._end_when_agreed()
 
     def put_update(self, view: int, render: torch.Tensor, edited: torch.Tensor) -> None:

@@ -56,12 +56,13 @@ class OneTimeUpdate(DatasetUpdate):
 
     name = "one-time"
     Schedule = OneTimeSchedule
+    in_batches = True
 
     def before_step(self) -> None:
         """Edit every view that is not edited yet: all of them before the first step."""
-        while self.state["edits_done"] < self.schedule.edits:
+        while left := self.schedule.edits - self.state["edits_done"]:
             self.report_progress()
-            self.edit_next_view()
+            self.edit_next_views(min(self.batches.at_once, left))
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _newly_seen(visibility: Visibility, view: int, by: int, covered: torch.Tenso
 
 
 def plan_carrying(
-    views: Sequence[SeenView], first: int | None = None, most_keys: int = 1, again: bool = False
+    views: Sequence[SeenView], first: int | None = None, most_keys: int = 1, again: bool = False, at_once: int = 1
 ) -> list[PlannedEdit]:
     """The edits by which all views come to show the same.
 
@@ -128,6 +128,7 @@ def plan_carrying(
         first: The view to begin with; None: the one whose surfaces the others see most.
         most_keys: How many key views, at most.
         again: Whether key views are edited again, from all the others of them.
+        at_once: How many views may be edited together: then none of them is carried from another.
 
     Returns:
         Every view at least once: the key views, these again, and then always the one that what is edited by then covers
@@ -141,13 +142,34 @@ def plan_carrying(
     edited, left = list(keys), [i for i in range(len(views)) if i not in keys]
     covered = {i: visibility.covered(i, edited) for i in left}
     while left:
-        following = max(left, key=lambda i: (float(covered[i].float().mean()), -i))
-        plan.append(PlannedEdit(following, visibility.sources(following, edited)))
-        left.remove(following)
-        edited.append(following)
+        share = {i: float(covered[i].float().mean()) for i in left}
+        first, *others = sorted(left, key=lambda i: (-share[i], i))[:at_once]
+        together = [first, *(i for i in others if share[i] >= LEAST_OVERLAP)]
+        plan += [PlannedEdit(view, visibility.sources(view, edited)) for view in together]
+        edited += together
+        left = [i for i in left if i not in together]
         for i in left:
-            covered[i] |= visibility.covered(i, [following])
+            covered[i] |= visibility.covered(i, together)
     return plan
+
+
+def independent(plan: Sequence[PlannedEdit], most: int, alone: int | None = None) -> list[PlannedEdit]:
+    """The first edits of a plan that can be made together.
+
+    Args:
+        plan: What is left of it, at least one edit.
+        most: How many edits, at most.
+        alone: A view that is not edited with others.
+
+    Returns:
+        At least the first; none is carried from another of them, and a view is among them once.
+    """
+    found = [plan[0]]
+    for planned in plan[1:most]:
+        if planned.view == alone or not {planned.view, *planned.sources}.isdisjoint({edit.view for edit in found}):
+            break
+        found.append(planned)
+    return found
 
 
 def _neighbours(views: Sequence[SeenView]) -> list[list[int]]:

@@ -7,7 +7,7 @@ editor, conditioned on the *original* photo, and the result takes the view's pla
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -17,7 +17,7 @@ from ...link.requests import Edit
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...workspace.successor import Successor
-from ..diffusion.editor import Editor, OriginalLatent, noise_generator
+from ..diffusion.editor import Editor, OriginalLatent, join_originals, noise_generator
 from ..measure import CostMeter
 from ..nerf.checkpoint import Saver, save_checkpoint, weights_hash
 from ..nerf.scene import Scene
@@ -25,6 +25,7 @@ from ..nerf.settings import NerfSettings
 from ..nerf.training import Trainer
 from ..photos import opaque
 from ..pictures import not_finite, save_srgb
+from .batches import AskedEdit, Batches
 from .key_picture import KeyPicture
 from .regions import Limit
 from .schedule import Schedule
@@ -57,6 +58,7 @@ class DatasetUpdate:
     Schedule = Schedule
     noise = "falling"  # where the request names no schedule
     first_draw = 0  # the number of a view's noise in the first round
+    in_batches = False  # whether views may be edited together; published is one by one
     progress = ("edits_done",)  # of state.json: what resuming goes on with
 
     @staticmethod
@@ -97,9 +99,13 @@ class DatasetUpdate:
         self.request, self.report, self.successor, self.editor = request, report, successor, editor
         self.schedule, self.trainer, self.scene, self.images, self.state = schedule, trainer, scene, images, state
         self.limit, self.fixed, self.key_picture = limit, fixed or {}, key_picture
+        self.batches = Batches(self._views_at_once() if self.in_batches else 1)
         self.originals: dict[int, OriginalLatent] = {}
         self.saver = Saver(self.save)
         self.cost, self.before = CostMeter(trainer.dataset.device), {key: state[key] for key in COSTS}
+
+    def _views_at_once(self) -> int:
+        return self.editor.views_at_once(max((image.shape[:2] for image in self.images), key=np.prod))
 
     def run(self) -> None:
         """Edit and train to the end of the schedule.
@@ -148,27 +154,46 @@ class DatasetUpdate:
             raise
 
     def before_step(self) -> None:
-        """Edit the next view where one is due: every `edit_rate` steps, until the schedule has no more."""
-        if self.schedule.is_due(self.edit_number, self.trainer.step_count):
-            self.edit_next_view()
+        """Edit the next view where one is due: every `edit_rate` steps, until the schedule has no more.
+
+        Those of its batch are edited with it, before they are due; none of the next round is.
+        """
+        number, views = self.edit_number, self.schedule.views
+        if self.schedule.is_due(number, self.trainer.step_count):
+            at_once = self.batches.at_once
+            self.edit_next_views(min(at_once - number % views % at_once, views - number % views))
 
     def step(self) -> None:
         """One optimiser step of the NeRF on the dataset as it now is."""
         self.trainer.step()
 
     @torch.no_grad()
-    def edit_next_view(self) -> None:
-        """Render the schedule's next view, edit the render, and put it in place of the view's photo.
+    def edit_next_views(self, count: int = 1) -> None:
+        """Render the schedule's next views, edit the renders, and put them in place of the views' photos.
+
+        Args:
+            count: How many.
 
         Raises:
             In2nError: "not_finite", "disk_full", "cannot_write".
             Cancelled: The dataset is as it was.
         """
-        number = self.edit_number
-        view, edit_round = self.schedule.view(number), number // self.schedule.views
-        start = self.start(view)
-        edited = self.edited(view, start, self.noise_level(number), self.first_draw + edit_round)
-        self.put_update(view, start, edited)
+        asked = [self.update(number) for number in range(self.edit_number, self.edit_number + count)]
+        for one, edited in zip(asked, self.edited(asked)):
+            self.put_update(one.view, one.start, edited)
+
+    def update(self, number: int) -> AskedEdit:
+        """An edit of the schedule.
+
+        Args:
+            number: Counted from 0.
+
+        Raises:
+            Cancelled.
+        """
+        view = self.schedule.view(number)
+        draw = self.first_draw + number // self.schedule.views
+        return AskedEdit(view, self.start(view), self.noise_level(number), draw)
 
     @property
     def edit_number(self) -> int:
@@ -220,35 +245,36 @@ class DatasetUpdate:
         """From which level an edit of the schedule starts."""
         return self.schedule.noise_level(number)
 
-    def edited(self, view: int, start: torch.Tensor, level: float, draw: int) -> torch.Tensor:
-        """An edit of a picture of a view, conditioned on the view's original photo.
+    def edited(self, asked: Sequence[AskedEdit]) -> list[torch.Tensor]:
+        """Edits of pictures of views, conditioned on the views' original photos.
 
         Args:
-            view: Of the dataset.
-            start: (height, width, 3) sRGB in [0, 1], noised to `level`.
-            level: In (0, 1].
-            draw: Which noise of the view's.
+            asked: Which.
 
         Returns:
-            (height, width, 3) sRGB, on the editor's device.
+            (height, width, 3) sRGB each, on the editor's device.
 
         Raises:
             In2nError: "not_finite".
             Cancelled.
         """
+        return self.batches.run(asked, self._edited_together)
+
+    def _edited_together(self, asked: Sequence[AskedEdit]) -> list[torch.Tensor]:
         edited = self.editor.edit(
-            start.permute(2, 0, 1)[None],
-            self.original(view),
-            noise_level=level,
-            generators=[noise_generator(self.schedule.seed, view, draw)],
+            torch.stack([one.start.permute(2, 0, 1) for one in asked]),
+            join_originals([self.original(one.view) for one in asked]),
+            noise_level=[one.level for one in asked],
+            generators=[noise_generator(self.schedule.seed, one.view, one.draw) for one in asked],
             steps=self.denoising_steps(),
             guidance_text=self.request.guidance_text,
             guidance_image=self.request.guidance_image,
             report=only_checks(self.report),
-        )[0].permute(1, 2, 0)
-        if not torch.isfinite(edited).all():
-            raise not_finite(f"The edit of the photo {self.scene.capture.training_views[view].name}")
-        return edited
+        )
+        for one, picture in zip(asked, edited):
+            if not torch.isfinite(picture).all():
+                raise not_finite(f"The edit of the photo {self.scene.capture.training_views[one.view].name}")
+        return list(edited.permute(0, 2, 3, 1))
 
     def denoising_steps(self) -> int | None:
         """Of one edit; None: the editor's own number."""

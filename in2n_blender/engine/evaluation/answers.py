@@ -147,8 +147,10 @@ class Ceiling(OneTimeUpdate):
     name = CEILING
     editor: ExactEditor
 
+    in_batches = False
+
     @torch.no_grad()
-    def edit_next_view(self) -> None:
+    def edit_next_views(self, count: int = 1) -> None:
         view = self.state["edits_done"]
         answers = self.editor.answers(self.photo(view).permute(2, 0, 1))
         answer = answers[self.request.seed % len(answers)].permute(1, 2, 0)

@@ -1,0 +1,101 @@
+"""Several edits in one batch of the network, which a GPU computes in little more time than one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class AskedEdit:
+    """An edit of a picture of a view, to be conditioned on the view's original photo.
+
+    Attributes:
+        view: Of the dataset.
+        start: (height, width, 3) sRGB in [0, 1], noised to `level`.
+        level: In (0, 1].
+        draw: Which noise of the view's.
+    """
+
+    view: int
+    start: torch.Tensor
+    level: float
+    draw: int
+
+
+Edits = Sequence[torch.Tensor]
+EditAll = Callable[[Sequence[AskedEdit]], Edits]
+
+
+class Batches:
+    """How many edits fit into a batch. A batch that takes more memory than there is is halved, and so are later ones.
+
+    Args:
+        at_once: Edits of a batch, at most.
+    """
+
+    def __init__(self, at_once: int):
+        self.at_once = max(1, at_once)
+
+    def run(self, asked: Sequence[AskedEdit], edit: EditAll) -> list[torch.Tensor]:
+        """All edits, those of one size together.
+
+        Args:
+            asked: In any sizes.
+            edit: A batch of edits of one size.
+
+        Returns:
+            (height, width, 3) sRGB each, in the order of `asked`.
+
+        Raises:
+            torch.OutOfMemoryError: One edit alone takes more than there is.
+        """
+        found: dict[int, torch.Tensor] = {}
+        waiting = list(self._of_one_size(asked))
+        while waiting:
+            numbers = waiting[0][: self.at_once]
+            try:
+                edited = edit([asked[number] for number in numbers])
+            except torch.OutOfMemoryError:
+                if len(numbers) == 1:
+                    raise
+                self.at_once = len(numbers) // 2
+                torch.cuda.empty_cache()
+                continue
+            found.update(zip(numbers, edited))
+            waiting[:1] = [waiting[0][len(numbers) :]] if len(waiting[0]) > len(numbers) else []
+        return [found[number] for number in range(len(asked))]
+
+    @staticmethod
+    def _of_one_size(asked: Sequence[AskedEdit]) -> Iterator[list[int]]:
+        sizes = [tuple(edit.start.shape) for edit in asked]
+        for size in dict.fromkeys(sizes):
+            yield [number for number, other in enumerate(sizes) if other == size]
+
+
+def run_together(works: Sequence[Generator[AskedEdit, torch.Tensor, Result]], edit: EditAll) -> list[Result]:
+    """Several works, each of which asks for one edit after another: what they ask for at one time is one batch.
+
+    Args:
+        works: Each yields the edits that it needs, and is sent them.
+        edit: Makes edits.
+
+    Returns:
+        What each work returned.
+    """
+    results: dict[int, Result] = {}
+    answers: dict[int, torch.Tensor | None] = dict.fromkeys(range(len(works)))
+    while answers:
+        asked: dict[int, AskedEdit] = {}
+        for number, answer in answers.items():
+            try:
+                asked[number] = works[number].send(answer)
+            except StopIteration as ended:
+                results[number] = ended.value
+        answers = dict(zip(asked, edit(list(asked.values())))) if asked else {}
+    return [results[number] for number in range(len(works))]
