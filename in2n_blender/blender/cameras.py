@@ -8,14 +8,12 @@ What lies far from the origin of its own coordinates comes relative to the captu
 from __future__ import annotations
 
 import functools
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import bpy
 import numpy as np
-from mathutils import Matrix
 
 from ..scene.blender_lens import BlenderLens, blender_lens, intrinsics_from_blender
 from ..scene.camera import Camera, Intrinsics
@@ -23,22 +21,22 @@ from ..scene.camera_path import CameraPath, PathFrame
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
 from ..workspace.layout import Workspace
-from . import look
-from .scene_state import children
 
 LENS_PROPERTIES = ("sensor_fit", "sensor_width", "sensor_height", "lens", "shift_x", "shift_y")
 SHEAR_TOLERANCE = 1e-4
 OFFSET = "in2n_offset"  # a custom property: those are float64, properties of the add-on and matrices only float32
 
 
-def set_lens(camera_data, k: Intrinsics) -> None:
+def set_lens(camera_data, k: Intrinsics, fit: str = "AUTO") -> None:
     """Give a camera the lens that sees what a pinhole lens sees, at the latter's resolution and pixel aspect.
 
     Args:
         camera_data: A `bpy.types.Camera`.
         k: The pinhole lens, in pixels.
+        fit: The side of the picture that the lens spans. "HORIZONTAL" and "VERTICAL" span it whatever the shape of the
+            scene's renders is, "AUTO" the longer one of these.
     """
-    fitted = blender_lens(k)
+    fitted = blender_lens(k, fit=fit)
     camera_data.type = "PERSP"
     camera_data.lens_unit = "MILLIMETERS"
     for name in LENS_PROPERTIES:
@@ -232,34 +230,6 @@ def path_name(scene) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", scene.name).strip("-.")[:64] or "path"
 
 
-def add_capture(scene, capture: PinholeCapture, photos: dict[str, Path]) -> bpy.types.Object:
-    """Put a capture in the scene: an Empty with a camera for every view and the sparse points under it.
-
-    Makes no use of `bpy.ops`, so the caller's undo step is the only one.
-
-    Args:
-        scene: Where to.
-        capture: The undistorted capture.
-        photos: Files shown behind the cameras, by the view's name.
-
-    Returns:
-        The Empty.
-    """
-    collection = bpy.data.collections.new(capture.name)
-    scene.collection.children.link(collection)
-    size = _display_size(capture)
-    empty = bpy.data.objects.new(capture.name, None)
-    empty.in2n.role = "CAPTURE"
-    set_offset(empty, capture.offset)
-    empty.empty_display_size = 2 * size
-    collection.objects.link(empty)
-    for view in capture.views:
-        _add_camera(collection, empty, view, size, photos.get(view.name))
-    if len(capture.points):
-        _add_points(collection, empty, capture, size)
-    return empty
-
-
 def set_offset(obj, offset) -> None:
     """Note on an object where its origin lies in the capture's own coordinates.
 
@@ -282,23 +252,6 @@ def offset_of(obj) -> np.ndarray:
     return np.array(obj.get(OFFSET, (0.0, 0.0, 0.0)), np.float64)
 
 
-def _add_camera(collection, empty, view, size: float, photo: Path | None) -> None:
-    k = view.camera.intrinsics
-    data = bpy.data.cameras.new(view.name)
-    set_lens(data, k)
-    data.display_size = size
-    data.passepartout_alpha = 0.8
-    camera = bpy.data.objects.new(view.name, data)
-    marker = camera.in2n
-    marker.role, marker.photo, marker.held_out = "CAMERA", view.name, view.held_out
-    marker.image_size, marker.intrinsics = (k.width, k.height), (k.fx, k.fy, k.cx, k.cy)
-    camera.parent = empty
-    camera.matrix_local = Matrix(np.asarray(view.camera.camera_to_world, np.float64).tolist())
-    collection.objects.link(camera)
-    if photo is not None:
-        show_photo(data, photo)
-
-
 def show_photo(camera_data, file: Path) -> None:
     """Show an image file behind a camera, in place of the photo that was shown there before.
 
@@ -308,51 +261,12 @@ def show_photo(camera_data, file: Path) -> None:
     """
     image = bpy.data.images.load(str(file), check_existing=True)
     photos = (b for b in camera_data.background_images if b.image is not None and b.image.get("in2n_photo"))
-    background = next(photos, None) or camera_data.background_images.new()
+    background = next(photos, None)
+    if background is None:
+        background = camera_data.background_images.new()
+        # Fits shots that are wider than the photo; `photos.look_through` sees to all others.
+        background.frame_method = "CROP" if camera_data.sensor_fit == "HORIZONTAL" else "FIT"
     image["in2n_photo"] = True
     background.image = image
     background.alpha = 1.0
-    background.frame_method = "STRETCH"
     camera_data.show_background_images = True
-
-
-def show_normalised_photos(capture_empty, workspace_folder: Path) -> None:
-    """Show the workspace's undistorted photos behind the capture's cameras; they fit the pinhole cameras exactly.
-
-    Args:
-        capture_empty: The capture's Empty.
-        workspace_folder: The capture's workspace.
-
-    Raises:
-        In2nError: "missing_file" where no capture was imported, "bad_capture".
-    """
-    workspace = Workspace(workspace_folder)
-    images = {view.name: workspace.photo(view.image) for view in PinholeCapture.load(workspace.capture_json).views}
-    for camera in children(capture_empty, "CAMERA"):
-        file = images.get(camera.in2n.photo)
-        if file is not None and file.exists():
-            show_photo(camera.data, file)
-
-
-def _add_points(collection, empty, capture: PinholeCapture, size: float) -> None:
-    mesh = bpy.data.meshes.new(f"{capture.name} points")
-    mesh.vertices.add(len(capture.points))
-    mesh.vertices.foreach_set("co", np.ascontiguousarray(capture.points, np.float32).reshape(-1))
-    colors = mesh.color_attributes.new("Col", "BYTE_COLOR", "POINT")
-    rgba = np.ones((len(capture.points), 4), np.float32)
-    rgba[:, :3] = np.asarray(capture.point_colors, np.float32) / 255
-    colors.data.foreach_set("color_srgb", rgba.reshape(-1))
-    points = bpy.data.objects.new(mesh.name, mesh)
-    points.in2n.role = "POINTS"
-    points.parent = empty
-    points.hide_render = True
-    collection.objects.link(points)
-    mesh.materials.append(look.vertex_color_material())
-    look.show_as_points(points, 0.04 * size)
-
-
-def _display_size(capture: PinholeCapture) -> float:
-    """How large cameras are drawn: a twentieth of the median distance of the cameras from their middle."""
-    positions = np.array([view.camera.position for view in capture.views])
-    distance = float(np.median(np.linalg.norm(positions - positions.mean(0), axis=1)))
-    return 0.1 * distance if math.isfinite(distance) and distance > 0 else 0.1

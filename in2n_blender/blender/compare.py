@@ -7,7 +7,7 @@ from pathlib import Path
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
 from ..workspace.layout import ORIGINAL, Workspace
-from . import cameras, results, workspaces
+from . import cameras, photos, results, workspaces
 from .scene_state import active_capture, active_edit, children
 
 
@@ -55,12 +55,7 @@ def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
         workspace: The capture's.
         edit: The edit's name, or None for the unedited capture.
     """
-    photos = _photos(workspace, edit)
-    for camera in children(capture, "CAMERA"):
-        file = photos.get(camera.in2n.photo)
-        if file is not None and camera.data.library is None:
-            cameras.show_photo(camera.data, file)
-            _read_again(camera.data)
+    show_photos(capture, workspace, edit)
     name = edit or ORIGINAL
     for mesh in children(capture, "MESH"):
         for layer in scene.view_layers:
@@ -70,6 +65,23 @@ def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
     if scene.camera is not None and scene.camera.type == "CAMERA":
         for background in results.frame_backgrounds(scene.camera.data):
             background.show_background_image = _edit_of(background) == name
+
+
+def show_photos(capture, workspace: Workspace, edit: str | None) -> None:
+    """Show an edit's photos behind their cameras, or the capture's own.
+
+    Args:
+        capture: The capture's Empty.
+        workspace: The capture's.
+        edit: The edit's name, or None for the unedited capture.
+    """
+    found, edited = _photos(workspace, edit)
+    for camera in children(capture, "CAMERA"):
+        name = camera.in2n.photo
+        file = edited.get(name) or photos.best_file(camera, found.get(name))
+        if file is not None and camera.data.library is None:
+            cameras.show_photo(camera.data, file)
+            _read_again(camera.data)
 
 
 def _read_again(camera_data) -> None:
@@ -83,14 +95,12 @@ def _edit_of(background) -> str:
     return str(background.image["in2n_frames"]).partition("/")[0]
 
 
-def _photos(workspace: Workspace, edit: str | None) -> dict[str, Path]:
-    """The pictures on disk by the photo's name: the edited ones where there are some, else the capture's own."""
+def _photos(workspace: Workspace, edit: str | None) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The pictures on disk by the photo's name: the capture's undistorted ones, and the edited ones."""
     try:
         views = PinholeCapture.load(workspace.capture_json).views if workspace.capture_json.is_file() else ()
         found = {view.name: workspace.photo(view.image) for view in views}
     except In2nError:
-        return {}
-    if edit is not None:
-        edited = {name: workspace.edit(edit) / "dataset" / f"{name}.png" for name in found}
-        found |= {name: file for name, file in edited.items() if file.is_file()}
-    return {name: file for name, file in found.items() if file.is_file()}
+        return {}, {}
+    edited = {name: workspace.edit(edit) / "dataset" / f"{name}.png" for name in found} if edit is not None else {}
+    return tuple({name: file for name, file in files.items() if file.is_file()} for files in (found, edited))

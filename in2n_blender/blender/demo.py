@@ -24,13 +24,13 @@ import numpy as np
 
 from ..cli.arguments import DEMO_DEFAULTS, add_demo
 from ..link.requests import Edit, Summarise
-from ..scene.camera import look_at_point
+from ..scene.camera import Intrinsics, look_at_point
 from ..scene.errors import Cancelled, In2nError
 from ..scene.readers import read as read_capture
 from ..workspace.layout import Workspace, absolute
 from ..workspace.outputs import claim, demo_names
 from ..workspace.stages import Stages
-from . import compat, jobs
+from . import cameras, compat, jobs
 
 CAPTURE = Path(__file__).resolve().parents[1] / "data" / "demo_capture"
 INSTRUCTION = DEMO_DEFAULTS["instruction"]
@@ -261,6 +261,8 @@ def import_capture(settings: DemoSettings, blend: Path) -> None:
         setattr(scene.in2n, name, getattr(settings, name))
     if not any(o.in2n.role == "CAPTURE" for o in scene.objects):
         call(bpy.ops.in2n.import_capture, filepath=str(settings.capture))
+        photo = next(o for o in scene.objects if o.in2n.role == "CAMERA").in2n
+        cameras.set_resolution(scene, Intrinsics(*photo.image_size, *photo.intrinsics))
         save(blend)
 
 

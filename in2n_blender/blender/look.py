@@ -32,11 +32,13 @@ def vertex_color_material():
 
 
 def show_as_points(mesh_object, radius: float) -> None:
-    """Draw a mesh's vertices as coloured discs, by a Geometry Nodes modifier that can be removed.
+    """Draw a mesh's vertices as small coloured solids, by a Geometry Nodes modifier that can be removed.
+
+    They are a mesh, not a point cloud: only meshes show their colours in Solid shading.
 
     Args:
         mesh_object: The object, which has a colour attribute.
-        radius: Of the discs, in the object's units.
+        radius: Of the solids, in the object's units.
     """
     modifier = mesh_object.modifiers.new("Points", "NODES")
     modifier.node_group = _points_group(radius)
@@ -46,15 +48,22 @@ def _points_group(radius: float):
     group = bpy.data.node_groups.new("IN2N points", "GeometryNodeTree")
     group.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     group.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+    kinds = ("InstanceOnPoints", "JoinGeometry", "RealizeInstances", "SetMaterial")
     nodes = [
         group.nodes.new(kind)
-        for kind in ("NodeGroupInput", "GeometryNodeMeshToPoints", "GeometryNodeSetMaterial", "NodeGroupOutput")
+        for kind in ("NodeGroupInput", *(f"GeometryNode{kind}" for kind in kinds), "NodeGroupOutput")
     ]
     for index, node in enumerate(nodes):
         node.location = (200 * index, 0)
-    _entry, points, material, _exit = nodes
-    points.inputs["Radius"].default_value = radius
+    entry, instances, join, _realize, material, _exit = nodes
+    solid = group.nodes.new("GeometryNodeMeshUVSphere")
+    solid.location = (0, -200)
+    for name, value in (("Segments", 4), ("Rings", 2), ("Radius", radius)):  # an octahedron
+        solid.inputs[name].default_value = value
     material.inputs["Material"].default_value = vertex_color_material()
+    group.links.new(solid.outputs["Mesh"], instances.inputs["Instance"])
     for first, second in zip(nodes, nodes[1:]):
         group.links.new(first.outputs[0], second.inputs[0])
+    # The mesh itself comes with them, before them: it is what knows which of its attributes is its colour.
+    group.links.new(entry.outputs[0], join.inputs[0])
     return group

@@ -15,7 +15,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from ..link.requests import Edit, ExtractMesh, Reconstruct
+from ..link.requests import Edit, ExtractMesh, ImportCapture, Reconstruct
 from ..models.catalogue import INSTRUCT_PIX2PIX
 from ..scene.errors import In2nError
 from . import compare, edit_list, instructions, jobs, workspaces
@@ -73,7 +73,14 @@ class In2nObject(bpy.types.PropertyGroup):
     missing: IntProperty(
         name="Missing Photos", description="How many photos the capture lists that are not there", options={"HIDDEN"}
     )
+    hold_out_every: from_request(ImportCapture, "hold_out_every", options={"HIDDEN"})
     # CAMERA
+    original: StringProperty(
+        name="Original",
+        description="The photo's file where it fits the camera as it is, undistorted; empty: it does not",
+        subtype="FILE_PATH",
+        options={"HIDDEN"},
+    )
     photo: StringProperty(name="Photo", description="The photo's name in the capture", options={"HIDDEN"})
     held_out: BoolProperty(
         name="Held Out", description="This photo is not trained on; it is kept for measuring", options={"HIDDEN"}
@@ -220,6 +227,7 @@ class In2nScene(bpy.types.PropertyGroup):
     shown_edit: StringProperty(
         name="Shown Edit", description="The edit that is shown now; empty: the unedited capture", options={"HIDDEN"}
     )
+    photo: StringProperty(name="Photo", description="The photo that was looked through last", options={"HIDDEN"})
     preview: StringProperty(
         name="Preview",
         description="The folder of the guidance previews that the sidebar shows, in the workspace's previews",

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import bpy
 
-from . import command, engine, jobs, panels, pictures, preferences_page, properties, storage, translations, workspaces
+from . import (
+    command,
+    engine,
+    jobs,
+    panels,
+    photos,
+    pictures,
+    preferences_page,
+    properties,
+    storage,
+    translations,
+    workspaces,
+)
 from .operators import (
     capture,
     colour,
@@ -57,7 +69,7 @@ def register() -> None:
             undo.append(lambda cls=cls: bpy.utils.unregister_class(cls))
         properties.attach()
         undo.append(properties.detach)
-        for module in (translations, pictures, presets, capture, workspaces, engine, jobs, command, panels):
+        for module in (translations, pictures, photos, presets, capture, workspaces, engine, jobs, command, panels):
             module.attach()
             undo.append(module.detach)
     except Exception:
@@ -70,7 +82,7 @@ def unregister() -> None:
     """Stop the jobs and the engine, then take everything back in reverse order."""
     jobs.shut_down()
     storage.forget()
-    for module in (panels, command, jobs, engine, workspaces, capture, presets, pictures, translations):
+    for module in (panels, command, jobs, engine, workspaces, capture, presets, photos, pictures, translations):
         module.detach()
     properties.detach()
     for cls in reversed(CLASSES):

@@ -65,6 +65,9 @@ _GERMAN_TEXTS = {
     "Make “{name}” again?": "„{name}“ noch einmal erzeugen?",
     "It is replaced when the new one is done.": "Sie wird ersetzt, sobald die neue fertig ist.",
     "Make Again": "Noch einmal erzeugen",
+    "“{camera}” is a photo's camera: the shot is rendered from there.": (
+        "„{camera}“ ist die Kamera eines Fotos: Von dort wird gerendert."
+    ),
     # labels
     "{count} photos": "{count} Fotos",
     "{count} points": "{count} Punkte",
@@ -124,6 +127,7 @@ _GERMAN_BUTTONS = {
     "Import Capture…": "Aufnahme importieren …",
     "Import Another…": "Weitere importieren …",
     "Look Through Photo": "Durch Foto blicken",
+    "Back to Shot Camera": "Zurück zur Kamera der Szene",
     "Missing Photos": "Fehlende Fotos",
     "Set Up Axis": "Oben festlegen",
     "Set Ground from Selection": "Boden aus Auswahl festlegen",

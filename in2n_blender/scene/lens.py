@@ -17,6 +17,7 @@ from .errors import In2nError
 
 MODELS = ("pinhole", "opencv", "brown", "opencv_fisheye")
 
+UNSEEN = 1e-3  # of a photo's longer side: what a pixel may be off its place and the photo still fits its camera
 FISHEYE_HALF_ANGLE = math.radians(60.0)
 """A pinhole view of a fisheye photo reaches at most this far from the axis, at its corners: beyond it stretches too
 much."""
@@ -159,6 +160,22 @@ def pinhole_for(lens: Lens) -> Intrinsics:
         else:
             invalid = middle
     return replace(k, fx=valid, fy=valid)
+
+
+def shows_as_pinhole(lens: Lens) -> bool:
+    """Whether a photo as it is can hardly be told from the undistorted one of `pinhole_for`.
+
+    Args:
+        lens: The photo's.
+
+    Returns:
+        True where no pixel is farther from its place than UNSEEN of the photo's longer side.
+    """
+    k = pinhole_for(lens)
+    x, y = (np.linspace(0, side, 17) for side in (k.width, k.height))
+    wanted = np.stack(np.meshgrid(x, y), -1)
+    found = distort(lens, (wanted - [k.cx, k.cy]) / [k.fx, k.fy])
+    return bool(np.linalg.norm(found - wanted, axis=-1).max() <= UNSEEN * max(k.width, k.height))
 
 
 def photo_pixels(lens: Lens, pinhole: Intrinsics, first_row: int, last_row: int) -> np.ndarray:

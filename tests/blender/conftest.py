@@ -17,7 +17,7 @@ from PIL import Image  # noqa: E402
 
 import in2n_blender  # noqa: E402
 from in2n_blender.blender import engine as blender_engine  # noqa: E402
-from in2n_blender.blender import jobs  # noqa: E402
+from in2n_blender.blender import jobs, scene_state  # noqa: E402
 from in2n_blender.link.client import Client  # noqa: E402
 from in2n_blender.workspace.files import write_json  # noqa: E402
 from in2n_blender.workspace.layout import Workspace  # noqa: E402
@@ -126,8 +126,10 @@ def recording(tmp_path, monkeypatch):
 
 @pytest.fixture
 def imported(scene, capture_folder):
-    """The scene with the garden capture imported; returns the capture's Empty."""
+    """The scene with the garden capture imported, rendering from a photo's camera; returns the capture's Empty."""
     assert bpy.ops.in2n.import_capture(filepath=str(capture_folder)) == {"FINISHED"}
+    scene.camera = scene_state.children(scene.in2n.capture, "CAMERA")[0]
+    scene.render.resolution_x, scene.render.resolution_y = 64, 48
     return scene.in2n.capture
 
 

@@ -100,7 +100,11 @@ def context(width=300):
     return SimpleNamespace(
         scene=bpy.context.scene,
         region=SimpleNamespace(width=width),
-        space_data=SimpleNamespace(shading=shading),
+        space_data=SimpleNamespace(
+            shading=shading,
+            type="VIEW_3D",
+            region_3d=SimpleNamespace(view_perspective="PERSP"),
+        ),
         preferences=SimpleNamespace(system=SimpleNamespace(ui_scale=1.0)),
     )
 

@@ -8,7 +8,7 @@ import pytest
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Euler, Matrix, Vector
 
-from in2n_blender.blender import cameras
+from in2n_blender.blender import cameras, captured_objects, scene_state
 from in2n_blender.scene.camera import Camera, Intrinsics
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import In2nError
@@ -77,11 +77,11 @@ def assert_same_lens(got: Intrinsics, want: Intrinsics):
 def test_round_trip(scene, lens, placement):
     k = LENSES[lens]
     capture = capture_of(k)
-    empty = cameras.add_capture(scene, capture, {})
+    empty = captured_objects.add_capture(scene, capture, {})
     cameras.set_resolution(scene, k)
     place(empty, PLACEMENTS[placement])
     points = np.random.default_rng(5).normal(size=(100, 3)) * 0.5
-    for view, camera in zip(capture.views, cameras.children(empty, "CAMERA"), strict=True):
+    for view, camera in zip(capture.views, scene_state.children(empty, "CAMERA"), strict=True):
         scene.camera = camera
         (frame,) = export(scene, empty).frames
         np.testing.assert_allclose(frame.camera.camera_to_world, view.camera.camera_to_world, atol=1e-5)
@@ -100,21 +100,21 @@ def test_round_trip(scene, lens, placement):
 
 def test_the_original_lens_stays_on_the_camera_whatever_its_name(scene):
     k = LENSES["off-centre"]
-    empty = cameras.add_capture(scene, capture_of(k), {})
-    for i, camera in enumerate(cameras.children(empty, "CAMERA")):
+    empty = captured_objects.add_capture(scene, capture_of(k), {})
+    for i, camera in enumerate(scene_state.children(empty, "CAMERA")):
         camera.name = "renamed"
         assert camera.in2n.photo == f"{i:03d}"
         assert tuple(camera.in2n.intrinsics) == pytest.approx((k.fx, k.fy, k.cx, k.cy), rel=1e-6)
         assert tuple(camera.in2n.image_size) == (k.width, k.height)
-    assert len(cameras.children(empty, "CAMERA")) == 5
+    assert len(scene_state.children(empty, "CAMERA")) == 5
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0, 0.25])
 def test_depth_of_a_path_in_its_units_is_blenders_own(scene, scale):
     """A point of the capture, seen by a camera of the scene, whose Empty was scaled by a distance."""
-    empty = cameras.add_capture(scene, capture_of(LENSES["landscape"]), {})
+    empty = captured_objects.add_capture(scene, capture_of(LENSES["landscape"]), {})
     place(empty, Matrix.LocRotScale(Vector((1.0, 2.0, 3.0)), Euler((0.3, 0.2, 0.1)), Vector((scale,) * 3)))
-    scene.camera = next(child for child in empty.children if child.type == "CAMERA")
+    scene.camera = scene_state.children(empty, "CAMERA")[0]
     cameras.set_resolution(scene, LENSES["landscape"])
     path = export(scene, empty)
     point = np.array([0.2, -0.1, 0.3])
@@ -127,8 +127,8 @@ def test_depth_of_a_path_in_its_units_is_blenders_own(scene, scale):
 
 def test_points_carry_positions_and_colors(scene):
     capture = capture_of(LENSES["square"])
-    empty = cameras.add_capture(scene, capture, {})
-    (points,) = cameras.children(empty, "POINTS")
+    empty = captured_objects.add_capture(scene, capture, {})
+    (points,) = scene_state.children(empty, "POINTS")
     got = np.empty(40 * 3, np.float32)
     points.data.vertices.foreach_get("co", got)
     np.testing.assert_allclose(got.reshape(-1, 3), capture.points)
@@ -141,7 +141,8 @@ def test_points_carry_positions_and_colors(scene):
 @pytest.fixture
 def animated(scene):
     """A camera of the user's own, not a child of the capture, with animated place, lens and shift."""
-    empty = cameras.add_capture(scene, capture_of(LENSES["landscape"]), {})
+    empty = captured_objects.add_capture(scene, capture_of(LENSES["landscape"]), {})
+    place(empty, Matrix.Identity(4))
     cameras.set_resolution(scene, LENSES["landscape"])
     data = bpy.data.cameras.new("mine")
     camera = bpy.data.objects.new("mine", data)
@@ -208,7 +209,7 @@ def test_constraints_and_parents_count(animated):
 
 def test_markers_switch_cameras(animated):
     scene, empty, mine = animated
-    other = cameras.children(empty, "CAMERA")[2]
+    other = scene_state.children(empty, "CAMERA")[2]
     scene.timeline_markers.new("a", frame=1).camera = mine
     scene.timeline_markers.new("b", frame=5).camera = other
     before, now, after = export(scene, empty, 4, 6).frames

@@ -10,7 +10,7 @@ import pytest
 from conftest import wait_until_cancelled
 from PIL import Image
 
-from in2n_blender.blender import cameras, jobs, results
+from in2n_blender.blender import cameras, jobs, results, scene_state
 from in2n_blender.blender.scene_state import active_edit
 from in2n_blender.blender.shown_job import ProgressPrinter, ShownJob
 from in2n_blender.scene.camera_path import CameraPath
@@ -78,9 +78,9 @@ def test_reconstruct_imports_first(imported, scene, normalised, recording, captu
     assert "Training (50 / 100)" in capsys.readouterr().out
     shown = {
         Path(bpy.path.abspath(c.data.background_images[0].image.filepath)).parent
-        for c in cameras.children(imported, "CAMERA")
+        for c in scene_state.children(imported, "CAMERA")
     }
-    assert shown == {Path(scene.in2n.workspace) / "images"}
+    assert shown == {capture_folder / "images"}, "the photos fit as they are: they stay, at their full size"
 
     bpy.ops.in2n.reconstruct()
     assert [r["method"] for r in recording.asked] == ["import", "reconstruct", "reconstruct"]
@@ -215,11 +215,11 @@ def test_mesh_comes_in_once_with_its_colors(reconstructed, scene, recording):
     objects, scenes = len(bpy.data.objects), len(bpy.data.scenes)
     assert bpy.ops.in2n.extract_mesh(resolution=64) == {"FINISHED"}
     assert recording.asked[0]["resolution"] == 64 and recording.asked[0]["edit"] is None
-    (mesh,) = cameras.children(reconstructed, "MESH")
+    (mesh,) = scene_state.children(reconstructed, "MESH")
     assert cameras.offset_of(mesh).tolist() == offset
     mesh.name = mesh.data.name = "mine"
     assert bpy.ops.in2n.extract_mesh() == {"FINISHED"}
-    assert cameras.children(reconstructed, "MESH") == [mesh] and mesh.name == "mine"
+    assert scene_state.children(reconstructed, "MESH") == [mesh] and mesh.name == "mine"
     assert (len(bpy.data.objects), len(bpy.data.scenes)) == (objects + 1, scenes)
     np.testing.assert_allclose([v.co for v in mesh.data.vertices], [(0.25, 0, 0), (1, 0.5, 0), (0, 1, 2)])
     bpy.context.view_layer.update()

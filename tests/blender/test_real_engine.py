@@ -7,8 +7,8 @@ import bpy
 import numpy as np
 import pytest
 
-from in2n_blender.blender import cameras, jobs
 from in2n_blender.blender import engine as blender_engine
+from in2n_blender.blender import jobs, scene_state
 from in2n_blender.scene.errors import Cancelled
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ def test_reconstruct_edit_render_mesh_and_cancel(imported, scene, engine, monkey
     workspace = Path(scene.in2n.workspace)
     shown = {
         Path(bpy.path.abspath(c.data.background_images[0].image.filepath)).parent
-        for c in cameras.children(imported, "CAMERA")
+        for c in scene_state.children(imported, "CAMERA")
     }
     assert shown == {workspace / "images"}
 
@@ -44,7 +44,7 @@ def test_reconstruct_edit_render_mesh_and_cancel(imported, scene, engine, monkey
     image = next(i for i in bpy.data.images if i.source == "SEQUENCE")
     assert Path(bpy.path.abspath(image.filepath)) == workspace / "renders" / "snow" / "walk" / "0001.png"
     assert bpy.ops.in2n.extract_mesh(edit="snow", resolution=16) == {"FINISHED"}
-    (mesh,) = cameras.children(imported, "MESH")
+    (mesh,) = scene_state.children(imported, "MESH")
     assert np.isfinite([v.co for v in mesh.data.vertices]).all()
     assert "Edit: done" in (workspace / "engine.log").read_text()
 

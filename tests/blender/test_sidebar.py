@@ -16,7 +16,7 @@ from panel_reader import Read
 from PIL import Image
 
 import in2n_blender
-from in2n_blender.blender import alignment, cameras, instructions, jobs, operators, panels, pictures, translations
+from in2n_blender.blender import alignment, instructions, jobs, operators, panels, pictures, scene_state, translations
 from in2n_blender.blender.panels.base import what_is_missing
 from in2n_blender.blender.scene_state import active_edit
 from in2n_blender.link.requests import PreviewGrid
@@ -81,7 +81,7 @@ def reason(operator, **arguments) -> str:
 
 def photos_shown(capture) -> dict[str, str]:
     found = {}
-    for camera in cameras.children(capture, "CAMERA"):
+    for camera in scene_state.children(capture, "CAMERA"):
         (background,) = [b for b in camera.data.background_images if b.image.get("in2n_photo")]
         found[camera.in2n.photo] = Path(bpy.path.abspath(background.image.filepath)).parent.name
     return found
@@ -376,7 +376,7 @@ def test_before_and_after_change_photos_meshes_and_frames(workspace, imported, s
     assert [n for n, place in photos_shown(imported).items() if place == "dataset"] == ["000", "001"], (
         "the others were not edited"
     )
-    visible = {o.name: not o.hide_get() and not o.hide_render for o in cameras.children(imported, "MESH")}
+    visible = {o.name: not o.hide_get() and not o.hide_render for o in scene_state.children(imported, "MESH")}
     assert visible == {"original": False, "snow": True}
     frames = {
         b.image["in2n_frames"]: b.show_background_image
@@ -386,7 +386,7 @@ def test_before_and_after_change_photos_meshes_and_frames(workspace, imported, s
     assert frames == {"original/Scene": False, "snow/Scene": True}
     bpy.ops.in2n.compare()
     assert set(photos_shown(imported).values()) == {"images"}
-    assert {o.name: o.hide_get() for o in cameras.children(imported, "MESH")} == {"original": False, "snow": True}
+    assert {o.name: o.hide_get() for o in scene_state.children(imported, "MESH")} == {"original": False, "snow": True}
 
 
 def test_what_another_edit_made_is_hidden(workspace, imported, scene):
@@ -429,14 +429,14 @@ def test_rename_in_the_list_and_by_operator(workspace, imported, scene):
 def test_renamed_its_photos_are_still_shown(workspace, imported, scene):
     scene.in2n.shown = "AFTER"
     scene.in2n.edits[0].title = "First snow"
-    shown = [b.image for c in cameras.children(imported, "CAMERA") for b in c.data.background_images]
+    shown = [b.image for c in scene_state.children(imported, "CAMERA") for b in c.data.background_images]
     assert all(Path(bpy.path.abspath(image.filepath)).is_file() for image in shown)
     assert sum("First snow" in image.filepath for image in shown) == 2 and scene.in2n.shown_edit == "First snow"
 
 
 def test_photos_that_changed_on_disk_are_read_again(workspace, imported, scene, recording):
     def brightness():
-        camera = cameras.children(imported, "CAMERA")[0]
+        camera = scene_state.children(imported, "CAMERA")[0]
         image = next(b.image for b in camera.data.background_images if b.image.get("in2n_photo"))
         return round(255 * image.pixels[0])
 
@@ -528,7 +528,7 @@ def test_what_was_made_before_is_loaded_without_an_engine(workspace, imported, s
         "element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
     )
     assert bpy.ops.in2n.load_mesh() == {"FINISHED"}
-    assert [m.in2n.edit for m in cameras.children(imported, "MESH")] == ["snow"]
+    assert [m.in2n.edit for m in scene_state.children(imported, "MESH")] == ["snow"]
 
 
 # --- placing
@@ -561,7 +561,7 @@ def test_the_ground_is_set_by_three_objects(imported, scene):
     bpy.context.view_layer.update()
     markers = [o for o in scene.objects if o.name.startswith("ground")]
     np.testing.assert_allclose([m.matrix_world.translation.z for m in markers], 0, atol=1e-5)
-    assert np.mean([c.matrix_world.translation.z for c in cameras.children(imported, "CAMERA")]) > 0, (
+    assert np.mean([c.matrix_world.translation.z for c in scene_state.children(imported, "CAMERA")]) > 0, (
         "the cameras are above it"
     )
     bpy.ops.in2n.set_ground(center=True)
@@ -590,7 +590,7 @@ def test_the_ground_is_set_by_vertices_of_a_mesh_under_the_capture(imported, sce
 
 def test_scale_makes_a_distance_true(imported, scene):
     bpy.ops.object.select_all(action="DESELECT")
-    first, second = cameras.children(imported, "CAMERA")[:2]
+    first, second = scene_state.children(imported, "CAMERA")[:2]
     first.select_set(True)
     assert "A distance is between two points, 2" not in reason(bpy.ops.in2n.set_ground)
     second.select_set(True)
@@ -610,7 +610,7 @@ def test_placing_says_what_it_needs(imported, scene):
     bpy.ops.object.select_all(action="DESELECT")
     assert "Select three or more points" in reason(bpy.ops.in2n.set_ground)
     assert "Select two points" in reason(bpy.ops.in2n.set_scale)
-    for camera in cameras.children(imported, "CAMERA")[:3]:
+    for camera in scene_state.children(imported, "CAMERA")[:3]:
         camera.select_set(True)
     assert "3 are selected" in reason(bpy.ops.in2n.set_scale, distance=1.0)
     with pytest.raises(In2nError) as raised:

@@ -9,14 +9,14 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 
 from ...link.requests import ImportCapture
-from ...scene.camera import Intrinsics
 from ...scene.capture import pinhole_capture
 from ...scene.errors import In2nError
+from ...scene.lens import shows_as_pinhole
 from ...scene.presets import PRESETS
 from ...scene.readers import read as read_capture
-from .. import cameras, workspaces
+from .. import captured_objects, photos, views, workspaces
 from ..request_properties import argument
-from ..scene_state import active_capture
+from ..scene_state import active_capture, children
 from .polls import poll_capture, poll_idle
 
 SHOWN_MISSING = 20  # names in the popup
@@ -42,6 +42,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         options={"SKIP_SAVE"},
     )
     preset: argument(ImportCapture, "preset", left_out="the scene's preset")
+    hold_out_every: argument(ImportCapture, "hold_out_every")
     workspace: StringProperty(
         name="Workspace",
         description="The folder for the reconstruction and its edits; left out: beside the .blend file",
@@ -63,6 +64,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
     def draw(self, context):
         self.layout.use_property_split = True
         self.layout.prop(self, "preset")
+        self.layout.prop(self, "hold_out_every")
         self.layout.prop(self, "show_photos")
 
     def execute(self, context):
@@ -72,7 +74,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         try:
             source = Path(bpy.path.abspath(self.filepath)).expanduser().resolve()
             capture = read_capture(source)
-            pinhole = pinhole_capture(capture, PRESETS[preset].longest_side, preset=preset)
+            pinhole = pinhole_capture(capture, PRESETS[preset].longest_side, self.hold_out_every, preset)
             if not pinhole.views:
                 raise In2nError(
                     "no_photos",
@@ -82,9 +84,11 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         except In2nError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        photos = {frame.name: frame.photo for frame in capture.frames} if self.show_photos else {}
-        empty = cameras.add_capture(scene, pinhole, photos)
+        shown = {frame.name: frame.photo for frame in capture.frames} if self.show_photos else {}
+        empty = captured_objects.add_capture(scene, pinhole, shown)
         empty.in2n.source, empty.in2n.preset, empty.in2n.missing = str(source), preset, len(pinhole.missing)
+        empty.in2n.hold_out_every = self.hold_out_every
+        _remember_originals(empty, capture)
         folder = (
             Path(bpy.path.abspath(self.workspace))
             if self.workspace
@@ -92,20 +96,31 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         )
         workspaces.remember(empty, folder)
         settings.capture, settings.capture_path, settings.preset = empty, str(source), preset
-        _choose_view(scene, empty, pinhole)
+        _show(context, empty, pinhole)
         workspaces.sync_edits(scene)
         settings.tell(summary(pinhole), about="Import")
         self.report({"INFO"}, settings.status)
         return {"FINISHED"}
 
 
-def _choose_view(scene, empty, pinhole) -> None:
-    """Give the scene the resolution that most photos have, and a camera if it has none."""
-    sizes = [(v.camera.intrinsics.width, v.camera.intrinsics.height) for v in pinhole.views]
-    common = max(set(sizes), key=sizes.count)
-    cameras.set_resolution(scene, pinhole.views[sizes.index(common)].camera.intrinsics)
-    if scene.camera is None or scene not in scene.camera.users_scene:
-        scene.camera = next(c for c in cameras.children(empty, "CAMERA") if tuple(c.in2n.image_size) == common)
+def _remember_originals(empty, capture) -> None:
+    """Note on the cameras which photos fit them as they are, at their full size."""
+    fitting = {lens: shows_as_pinhole(lens) for lens in {frame.lens for frame in capture.frames}}
+    originals = {f.name: f.photo for f in capture.frames if fitting[f.lens] and f.orientation == 1}
+    for camera in children(empty, "CAMERA"):
+        if camera.in2n.photo in originals:
+            camera.in2n.original = str(originals[camera.in2n.photo])
+
+
+def _show(context, empty, pinhole) -> None:
+    """Turn the artist's view to the capture, in its colours. Of the scene nothing changes: no camera, no resolution."""
+    context.view_layer.update()
+    views.widen_clipping(captured_objects.extent_of(pinhole))
+    views.show_colors(context)
+    area = views.main_area(context)
+    if area is not None:
+        points, positions = captured_objects.places(empty, pinhole)
+        views.frame(area, points, positions)
 
 
 def summary(pinhole) -> str:
@@ -125,18 +140,18 @@ def summary(pinhole) -> str:
 
 
 class IN2N_OT_look_through(bpy.types.Operator):
-    """Make a photo's camera the scene's camera, with the photo's resolution, and look through it"""
+    """Look through a photo's camera in this view. The scene's camera and resolution stay as they are"""
 
     bl_idname = "in2n.look_through"
     bl_label = "Look Through Photo"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"REGISTER"}
 
     direction: EnumProperty(
         name="Direction",
-        description="Which photo: that of the scene's camera, or the one before or after it in the capture",
+        description="Which photo: the one looked through last, or the one before or after it in the capture",
         items=(
             ("PREVIOUS", "Previous", "The photo before"),
-            ("CURRENT", "Current", "The photo of the scene's camera, or the first"),
+            ("CURRENT", "Current", "The photo looked through last, or the first"),
             ("NEXT", "Next", "The photo after"),
         ),
         default="NEXT",
@@ -148,16 +163,29 @@ class IN2N_OT_look_through(bpy.types.Operator):
 
     def execute(self, context):
         scene = context.scene
-        photos = cameras.children(active_capture(scene), "CAMERA")
-        if not photos:
-            self.report({"ERROR"}, "The capture's cameras were deleted. Import the capture again.")
+        capture = active_capture(scene)
+        try:
+            camera = photos.chosen(scene, capture)
+        except In2nError as error:
+            self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        step = {"PREVIOUS": -1, "CURRENT": 0, "NEXT": 1}[self.direction]
-        camera = photos[(photos.index(scene.camera) + step) % len(photos)] if scene.camera in photos else photos[0]
-        scene.camera = camera
-        cameras.set_resolution(scene, Intrinsics(*camera.in2n.image_size, *camera.in2n.intrinsics))
-        if context.area is not None and context.area.type == "VIEW_3D":
-            context.space_data.region_3d.view_perspective = "CAMERA"
+        if scene.in2n.photo == camera.in2n.photo:  # else none was looked through yet: it is the first
+            found = children(capture, "CAMERA")
+            step = {"PREVIOUS": -1, "CURRENT": 0, "NEXT": 1}[self.direction]
+            camera = found[(found.index(camera) + step) % len(found)]
+        photos.look_through(views.main_area(context), scene, camera)
+        return {"FINISHED"}
+
+
+class IN2N_OT_back_to_shot(bpy.types.Operator):
+    """Look through the scene's own camera again, and render from it"""
+
+    bl_idname = "in2n.back_to_shot"
+    bl_label = "Back to Shot Camera"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context):
+        photos.look_at_shot(views.main_area(context), context.scene)
         return {"FINISHED"}
 
 
@@ -212,7 +240,13 @@ def _menu_entry(self, context):
     self.layout.operator(IN2N_OT_import_capture.bl_idname, text="Capture for Editing (IN2N)")
 
 
-CLASSES = (IN2N_OT_import_capture, IN2N_OT_look_through, IN2N_OT_show_missing, IN2N_FH_capture)
+CLASSES = (
+    IN2N_OT_import_capture,
+    IN2N_OT_look_through,
+    IN2N_OT_back_to_shot,
+    IN2N_OT_show_missing,
+    IN2N_FH_capture,
+)
 
 
 def attach() -> None:

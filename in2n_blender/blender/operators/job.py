@@ -117,6 +117,7 @@ def photos_first(capture, workspace) -> list[ImportCapture]:
             workspace=str(workspace.root),
             source=bpy.path.abspath(capture.in2n.source),
             preset=capture.in2n.preset,
+            hold_out_every=capture.in2n.hold_out_every,
         )
     ]
 

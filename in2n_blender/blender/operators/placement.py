@@ -8,7 +8,7 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty
 from mathutils import Matrix
 
 from ...scene.errors import In2nError
-from .. import alignment
+from .. import alignment, captured_objects, views
 from ..scene_state import active_capture
 from .polls import poll_capture
 
@@ -49,6 +49,10 @@ class _Placing:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         capture.matrix_world = Matrix(change.tolist()) @ capture.matrix_world
+        factor = float(np.cbrt(np.linalg.det(change[:3, :3])))
+        if abs(factor - 1) > 1e-6:
+            context.view_layer.update()
+            views.widen_clipping(captured_objects.follow_scale(capture, factor))
         return {"FINISHED"}
 
     def change(self, context, capture) -> np.ndarray:

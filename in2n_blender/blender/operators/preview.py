@@ -11,9 +11,8 @@ from bpy.props import StringProperty
 from ...link.requests import CARRYING, Edit, PreviewGrid
 from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...scene.errors import In2nError
-from .. import instructions, workspaces
+from .. import instructions, photos, workspaces
 from ..request_properties import argument, from_request
-from ..scene_state import children
 from .job import JobOperator, photos_first
 from .polls import poll_capture, poll_engine, poll_queue
 
@@ -56,7 +55,7 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
             workspace=str(workspace.root),
             instruction=instruction,
             editor=self.editor or settings.editor_id(),
-            view=self.view or photo_looked_through(context.scene, capture),
+            view=self.view or photos.chosen(context.scene, capture).in2n.photo,
             grid=self.grid,
             text_scales=_numbers(self.text_scales) or ([round(settings.guidance_text, 4)] if set_here else None),
             image_scales=_numbers(self.image_scales) or ([round(settings.guidance_image, 4)] if set_here else None),
@@ -73,22 +72,6 @@ def _finish(context, scene, capture, result) -> str:
     if count == 1:
         return "The preview is ready."
     return f"{count} previews are ready: take the guidance of one, or pin the picture to begin with it."
-
-
-def photo_looked_through(scene, capture) -> str:
-    """The name of the photo of the scene's camera, or of the capture's first.
-
-    Args:
-        scene: The capture's.
-        capture: The capture's Empty.
-
-    Raises:
-        In2nError: "no_cameras" where they were all deleted.
-    """
-    cameras = children(capture, "CAMERA")
-    if not cameras:
-        raise In2nError("no_cameras", "The capture's cameras were deleted.", "Import the capture again.")
-    return (scene.camera if scene.camera in cameras else cameras[0]).in2n.photo
 
 
 def _numbers(text: str) -> list[float]:

@@ -6,7 +6,8 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 
 from ...link.requests import Reconstruct
-from .. import cameras, workspaces
+from ...workspace.layout import Workspace
+from .. import compare, workspaces
 from ..request_properties import argument
 from .job import JobOperator, photos_first
 from .polls import poll_capture, poll_engine, poll_queue
@@ -63,7 +64,7 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
 
 def _finish(context, scene, capture, result) -> str:
     if capture is not None:
-        cameras.show_normalised_photos(capture, workspaces.resolve(capture))
+        compare.show_photos(capture, Workspace(workspaces.resolve(capture)), None)
     psnr = result.get("psnr_db")
     return "Reconstructed." if psnr is None else f"Reconstructed: {psnr:.1f} dB on the held-out photos."
 

@@ -6,7 +6,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import Workspace
 from ...workspace.provenance import outdated
-from .. import engine, jobs, workspaces
+from .. import engine, jobs, photos, workspaces
 from ..scene_state import active_capture
 from .drawing import wrapped
 from .job import draw_job, draw_offer
@@ -113,15 +113,31 @@ def is_reconstructed(scene) -> bool:
     return folder is not None and workspaces.has_reconstruction(Workspace(folder))
 
 
-def draw_photo_chooser(layout, scene) -> None:
+def draw_photo_chooser(layout, context) -> None:
     """Draw the photo looked through, with buttons for the one before and after it.
 
     Args:
         layout: Where to.
-        scene: Whose camera is looked through.
+        context: Blender's, whose 3D view looks through it.
     """
+    camera = photos.looked_through(context)
+    shown = camera.in2n.photo if camera is not None else ""
     row = layout.row(align=True)
     row.operator("in2n.look_through", text="", icon="TRIA_LEFT").direction = "PREVIOUS"
-    shown = scene.camera.in2n.photo if scene.camera and scene.camera.in2n.role == "CAMERA" else ""
     row.operator("in2n.look_through", text=shown or "Look Through Photos", translate=not shown).direction = "CURRENT"
     row.operator("in2n.look_through", text="", icon="TRIA_RIGHT").direction = "NEXT"
+
+
+def draw_way_back(layout, context) -> None:
+    """Draw the way back to the shot's camera where a photo is looked through, or rendered from.
+
+    Args:
+        layout: Where to.
+        context: Blender's.
+    """
+    renders_photo = photos.is_photo(context.scene.camera)
+    if renders_photo:
+        said = iface(photos.RENDERS_A_PHOTO).format(camera=context.scene.camera.name)
+        wrapped(layout, said, context, "ERROR")
+    if renders_photo or photos.looked_through(context) is not None:
+        layout.operator("in2n.back_to_shot", icon="CAMERA_DATA")

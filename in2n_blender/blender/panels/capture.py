@@ -9,7 +9,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from .. import engine, jobs, workspaces
 from ..scene_state import active_capture
-from .base import Panel, draw_photo_chooser
+from .base import Panel, draw_photo_chooser, draw_way_back
 from .drawing import big, fields, wrapped
 from .job import ELSEWHERE, draw_job
 
@@ -60,7 +60,8 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
                 icon="ERROR",
                 translate=False,
             )
-        draw_photo_chooser(layout, scene)
+        draw_photo_chooser(layout, context)
+        draw_way_back(layout, context)
 
     def _draw_placing(self, layout) -> None:
         header, body = layout.panel("in2n_placing", default_closed=True)

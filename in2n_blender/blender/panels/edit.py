@@ -81,7 +81,7 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
             scales.prop(settings, "guidance_text", text="Text")
             scales.prop(settings, "guidance_image", text="Image")
         body.separator(factor=0.5)
-        draw_photo_chooser(body, context.scene)
+        draw_photo_chooser(body, context)
         row = body.row(align=True)
         row.enabled = bool(settings.instruction.strip())
         row.operator("in2n.preview", text="Preview Grid", icon="MESH_GRID").grid = True

@@ -15,7 +15,7 @@ class IN2N_MT_capture(bpy.types.Menu):
         layout = self.layout
         layout.operator_context = "INVOKE_DEFAULT"
         for operators in (
-            ("import_capture", "look_through"),
+            ("import_capture", "look_through", "back_to_shot"),
             ("set_up", "set_ground", "set_scale"),
             ("reconstruct", "preview", "edit"),
             (
