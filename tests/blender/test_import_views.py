@@ -175,10 +175,9 @@ def test_a_capture_scaled_by_a_distance_is_still_seen_whole(captured, scene):
     distance = (first.matrix_world.translation - second.matrix_world.translation).length
     assert bpy.ops.in2n.set_scale(distance=1000 * distance) == {"FINISHED"}
     bpy.context.view_layer.update()
-    assert first.data.display_size == pytest.approx(1000 * size) and first.data.clip_start == pytest.approx(
-        1000 * start
-    )
-    depth = -(np.c_[world_points(captured), np.ones(80)] @ np.array(first.matrix_world.inverted()).T)[:, 2]
+    assert (first.data.display_size, first.data.clip_start) == pytest.approx((1000 * size, 1000 * start))
+    eye = first.matrix_world.normalized().inverted()
+    depth = -(np.c_[world_points(captured), np.ones(80)] @ np.array(eye).T)[:, 2]
     assert ((depth > first.data.clip_start) & (depth < first.data.clip_end)).all()
     assert views.main_area(bpy.context).spaces.active.clip_end > 8000
 
