@@ -34,7 +34,7 @@ class CostMeter:
     def __init__(self, device: torch.device | str = "cpu"):
         self.device = pick_device(str(device))
         self._process = psutil.Process()
-        self._stop = threading.Event()
+        self._stop, self._sampling = threading.Event(), threading.Lock()
         self._peak = 0
         self._ended: tuple[float, float] | None = None
 
@@ -85,7 +85,8 @@ class CostMeter:
             self._peak = torch.cuda.max_memory_allocated(self.device)
             return
         metal = torch.mps.driver_allocated_memory() if self.device.type == "mps" else 0
-        self._peak = max(self._peak, self._process.memory_info().rss + metal)
+        with self._sampling:  # two threads sample, and the lower of their peaks must not be the last that is noted
+            self._peak = max(self._peak, self._process.memory_info().rss + metal)
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
