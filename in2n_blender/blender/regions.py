@@ -8,6 +8,7 @@ import bmesh
 import bpy
 import numpy as np
 from mathutils import Matrix
+from mathutils.kdtree import KDTree
 
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
@@ -19,6 +20,7 @@ from .scene_state import children
 
 BOX, ELLIPSOID = "BOX", "ELLIPSOID"
 PART = 0.5  # of the capture's extent that a new region has
+SAME = 1e-4  # of a region's size, how far apart the vertices of one and the same are
 EXTENT = (10, 90)  # percentiles of the points between which the capture's extent lies
 
 
@@ -71,8 +73,7 @@ def region_of(chosen, capture, workspace: Workspace, soft_edge: float) -> Region
     vertices, faces = _surface(chosen)
     depsgraph = bpy.context.evaluated_depsgraph_get()
     to_capture = np.linalg.inv(np.array(capture.evaluated_get(depsgraph).matrix_world, np.float64))
-    if workspace.capture_json.is_file():
-        to_capture[:3, 3] += offset_of(capture) - PinholeCapture.load(workspace.capture_json).offset
+    to_capture[:3, 3] += _shift_to_workspace(capture, workspace)
     return Region.of(vertices, faces, soft_edge).transformed(to_capture)
 
 
@@ -116,14 +117,65 @@ def add_region(scene, capture, shape: str):
         bmesh.ops.create_icosphere(surface, subdivisions=ROUNDNESS + 1, radius=0.5)
     surface.to_mesh(mesh)
     surface.free()
-    made = bpy.data.objects.new("Region", mesh)
-    made.display_type, made.hide_render = "WIRE", True
-    next(iter(capture.users_collection), scene.collection).objects.link(made)
-    made.parent = capture
+    made = _placed(scene, capture, mesh)
     center, size = _middle(capture)
     made.matrix_local = Matrix.LocRotScale(center.tolist(), None, size.tolist())
     scene.in2n.region = made
     return made
+
+
+def bring_back(scene, capture, workspace: Workspace, region: Region) -> None:
+    """Let edits act in a region that an edit acted in: the chosen object where it is that region, else a new one.
+
+    Args:
+        scene: The capture's.
+        capture: The capture's Empty.
+        workspace: The capture's, in whose coordinates the region lies.
+        region: As the edit has it.
+
+    Raises:
+        In2nError: "bad_capture".
+    """
+    settings = scene.in2n
+    scale = abs(capture.matrix_world.determinant()) ** (1 / 3)
+    if settings.region is None or not _is_region(settings.region, capture, workspace, region):
+        mesh = bpy.data.meshes.new("Region")
+        vertices = region.vertices - _shift_to_workspace(capture, workspace)
+        mesh.from_pydata(vertices.tolist(), [], region.faces.tolist())
+        settings.region = _placed(scene, capture, mesh)
+    settings.soft_edge = region.soft_edge * scale
+
+
+def _is_region(chosen, capture, workspace: Workspace, region: Region) -> bool:
+    """Whether an object's surface is a region's, to the accuracy of Blender's numbers."""
+    try:
+        own = region_of(chosen, capture, workspace, 0.0)
+    except In2nError:
+        return False
+    if own.vertices.shape != region.vertices.shape or own.faces.shape != region.faces.shape:
+        return False
+    tolerance = SAME * np.ptp(region.vertices, axis=0).max()
+    tree = KDTree(len(own.vertices))
+    for number, vertex in enumerate(own.vertices):
+        tree.insert(vertex, number)
+    tree.balance()
+    return all(tree.find(vertex)[2] <= tolerance for vertex in region.vertices)
+
+
+def _placed(scene, capture, mesh):
+    """A region's object under a capture's Empty, drawn as wires and never rendered."""
+    made = bpy.data.objects.new("Region", mesh)
+    made.display_type, made.hide_render = "WIRE", True
+    next(iter(capture.users_collection), scene.collection).objects.link(made)
+    made.parent = capture
+    return made
+
+
+def _shift_to_workspace(capture, workspace: Workspace) -> np.ndarray:
+    """(3,) what is added to coordinates under the Empty to get those of the workspace's photos."""
+    if not workspace.capture_json.is_file():
+        return np.zeros(3)
+    return offset_of(capture) - PinholeCapture.load(workspace.capture_json).offset
 
 
 def _middle(capture) -> tuple[np.ndarray, np.ndarray]:

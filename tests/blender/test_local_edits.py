@@ -17,7 +17,7 @@ from in2n_blender.scene.capture import pinhole_capture
 from in2n_blender.scene.readers import read as read_capture
 from in2n_blender.scene.readers.regions import read_region
 from in2n_blender.scene.region import Region, signed_volume
-from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.files import read_json, write_json
 
 
 @pytest.fixture
@@ -159,6 +159,32 @@ def test_an_edit_goes_on_with_its_own_region(workspace, scene, recording):
     for arguments in ({}, {"restart": True}, {"beside": True}):
         assert bpy.ops.in2n.continue_edit(edit="snow", **arguments) == {"FINISHED"}
         assert asked_region(recording).hash == region.hash and recording.asked[-1]["soft_edge"] is None
+
+
+def test_an_edits_settings_bring_its_region_back(workspace, imported, scene, recording):
+    region = limited(workspace, scene)
+    imported.matrix_world = Matrix.Translation((1, 2, 3)) @ Matrix.Rotation(0.5, 4, "Z") @ Matrix.Scale(4, 4)
+    bpy.context.view_layer.update()
+    assert bpy.ops.in2n.use_edit_settings(edit="snow") == {"FINISHED"}
+    made = scene.in2n.region
+    assert made.parent == imported and made.display_type == "WIRE" and made.hide_render
+    assert scene.in2n.soft_edge == pytest.approx(2.0)
+    bpy.ops.in2n.edit(instruction="Make it snow", name="again")
+    again = asked_region(recording)
+    assert {tuple(v) for v in again.vertices.round(4)} == {tuple(v) for v in region.vertices.round(4)}
+    assert signed_volume(again.vertices, again.faces) == pytest.approx(
+        6, rel=1e-4
+    ) and again.soft_edge == pytest.approx(0.5)
+    bpy.ops.in2n.use_edit_settings(edit="snow")
+    assert scene.in2n.region == made, "the region is there already"
+    made.location.x += 1
+    bpy.context.view_layer.update()
+    bpy.ops.in2n.use_edit_settings(edit="snow")
+    assert scene.in2n.region != made, "another one now"
+    record = read_json(workspace.edit("snow") / "edit.json")
+    write_json(workspace.edit("snow") / "edit.json", {**record, "region": None})
+    bpy.ops.in2n.use_edit_settings(edit="snow")
+    assert scene.in2n.region is None, "it acted everywhere"
 
 
 def test_the_panel_offers_a_region_and_then_its_edge(workspace, imported, scene):

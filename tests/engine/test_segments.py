@@ -1,7 +1,9 @@
-"""An edit whose instruction and guidance are changed while it is on its way."""
+"""An edit whose instruction, guidance or region is changed while it is on its way."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,10 +11,13 @@ from in2n_blender.engine.editing import methods
 from in2n_blender.engine.editing.agreement import Agreement
 from in2n_blender.engine.editing.methods import edit
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
+from in2n_blender.engine.nerf.scene import load_scene
 from in2n_blender.scene.errors import Cancelled, In2nError
+from in2n_blender.scene.region import Region
 from in2n_blender.scene.reporting import Artifact, Reporter
+from in2n_blender.workspace.files import read_json, write_json
 from in2n_blender.workspace.hashes import checkpoint_state
-from in2n_blender.workspace.layout import Workspace
+from in2n_blender.workspace.layout import REGION_FILE, Workspace
 from in2n_blender.workspace.provenance import is_done
 from tests.engine.recording_editor import RecordingEditor
 from tests.engine.test_dataset_update import made, request_for, tiny  # noqa: F401 (fixtures)
@@ -131,6 +136,28 @@ def test_agreement_can_be_changed_while_it_carries_and_while_it_updates(own, edi
     with pytest.raises(In2nError) as refused:
         edit(changed(request, **NIGHT, apply_from_here=True), Reporter(), Agreement)
     assert refused.value.code == "edit_done"
+
+
+def test_a_region_can_be_given_and_changed_on_the_way(own, editor, tmp_path):
+    """Outside of the last region the scene shows what it showed before the edit, whatever was edited earlier."""
+    workspace, _ = own
+    left, right = (Region.box([[1, 0, 0, x], [0, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1]]) for x in (-0.55, 0.55))
+    files = [str(tmp_path / f"{name}.json") for name in ("left", "right")]
+    for file, region in zip(files, (left, right)):
+        write_json(Path(file), region.to_json())
+    request = request_for(workspace.root, "miniature", "x", rounds=1)
+    interrupt_after(request, 2)
+    interrupt_after(changed(request, region=files[0], apply_from_here=True), 1)
+    state = edit(changed(request, region=files[1], apply_from_here=True), Reporter())
+    assert [segment["from_edit"] for segment in state["segments"]] == [0, 2, 3] and state["edits_done"] == 4
+    of_segments = [(segment["region"] or {}).get("hash") for segment in state["segments"]]
+    assert of_segments == [None, left.hash, right.hash] and is_done(workspace, "x")
+    assert Region.from_json(read_json(workspace.edit("x") / REGION_FILE)).hash == right.hash
+    before, after = (load_scene(workspace, name, "cpu") for name in (None, "x"))
+    points = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (4000, 3)).astype(np.float32))
+    changed_at = (before.density(points) - after.density(points)).abs() > 1e-4
+    inside = (points[:, 0] - 0.55).abs() < 0.5
+    assert changed_at[inside].any() and not changed_at[~inside].any()
 
 
 def test_a_change_before_anything_was_edited_leaves_one_segment(own, editor):

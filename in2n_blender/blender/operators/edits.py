@@ -11,12 +11,13 @@ from bpy.props import BoolProperty, StringProperty
 from ...link.requests import METHODS, ONCE_THE_ONLY_METHOD, Edit
 from ...models import catalogue
 from ...scene.errors import In2nError
+from ...scene.readers.regions import read_region
 from ...workspace import edits
 from ...workspace.layout import KEY_VIEW, REGION_FILE, Workspace
 from ...workspace.provenance import is_done
 from .. import compare, edit_list, instructions, jobs, regions, workspaces
 from ..request_properties import argument
-from ..scene_state import active_edit
+from ..scene_state import active_capture, active_edit
 from .job import JobOperator
 from .polls import poll_capture, poll_engine, poll_idle, poll_queue, poll_reconstruction
 
@@ -150,7 +151,7 @@ class IN2N_OT_remove_edit(_OnEdit, bpy.types.Operator):
 
 
 class IN2N_OT_use_edit_settings(_OnEdit, bpy.types.Operator):
-    """Take the edit's instruction, model, guidance and seed over into the settings above"""
+    """Take the edit's instruction, model, guidance, seed and region over into the settings above"""
 
     bl_idname = "in2n.use_edit_settings"
     bl_label = "Use Its Settings"
@@ -159,10 +160,16 @@ class IN2N_OT_use_edit_settings(_OnEdit, bpy.types.Operator):
     edit: StringProperty(**EDIT)
 
     def act(self, context, workspace, edit):
+        scene, record = context.scene, edits.read_edit(workspace, edit)
+        region = read_region(workspace.edit(edit) / REGION_FILE) if record.get("region") else None
         try:
-            _take_over(edits.read_edit(workspace, edit), context.scene.in2n)
+            _take_over(record, scene.in2n)
         except (TypeError, ValueError, OverflowError):
             raise _damaged(edit) from None
+        if region is None:
+            scene.in2n.region = None
+        else:
+            regions.bring_back(scene, active_capture(scene), workspace, region)
 
 
 def _take_over(record: dict, settings) -> None:
