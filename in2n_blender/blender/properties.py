@@ -18,7 +18,7 @@ from bpy.props import (
 from ..link.requests import Edit, ExtractMesh, ImportCapture, Reconstruct
 from ..models.catalogue import INSTRUCT_PIX2PIX
 from ..scene.errors import In2nError
-from . import compare, edit_list, instructions, jobs, workspaces
+from . import compare, edit_list, instructions, jobs, render_settings, workspaces
 from .jobs import busy
 from .request_properties import MODEL_ITEMS, from_request
 
@@ -239,6 +239,7 @@ class In2nScene(bpy.types.PropertyGroup):
         options={"HIDDEN"},
     )
     mesh_resolution: from_request(ExtractMesh, "resolution")
+    render: PointerProperty(name="Render", description="How the engine IN2N renders", type=render_settings.In2nRender)
     status: StringProperty(
         name="Status", description="How the last job ended", options={"HIDDEN"}, update=_remember_whose_status
     )
@@ -271,7 +272,7 @@ class In2nScene(bpy.types.PropertyGroup):
         return bpy.path.abspath(self.editor_folder) if self.editor == "folder" else self.editor
 
 
-CLASSES = (In2nObject, In2nEdit, In2nScene)
+CLASSES = (*render_settings.CLASSES, In2nObject, In2nEdit, In2nScene)
 
 
 def attach() -> None:

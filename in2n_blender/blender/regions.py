@@ -55,7 +55,7 @@ def chosen_region(scene, capture, workspace: Workspace) -> Path | None:
     return file
 
 
-def region_of(chosen, capture, workspace: Workspace, soft_edge: float) -> Region:
+def region_of(chosen, capture, workspace: Workspace, soft_edge: float, depsgraph=None) -> Region:
     """An object's surface as it is shown, modifiers and all, in the coordinates of the workspace's capture.
 
     Args:
@@ -63,6 +63,7 @@ def region_of(chosen, capture, workspace: Workspace, soft_edge: float) -> Region
         capture: The capture's Empty, whose place, turn and scale are taken out.
         workspace: The capture's. Its photos may be relative to another offset than the Empty.
         soft_edge: In scene units.
+        depsgraph: In which both are evaluated; None: the context's.
 
     Returns:
         The region, with its soft edge in capture units.
@@ -70,18 +71,18 @@ def region_of(chosen, capture, workspace: Workspace, soft_edge: float) -> Region
     Raises:
         In2nError: "bad_region", "bad_capture".
     """
-    vertices, faces = _surface(chosen)
-    depsgraph = bpy.context.evaluated_depsgraph_get()
+    depsgraph = depsgraph or bpy.context.evaluated_depsgraph_get()
+    vertices, faces = _surface(chosen, depsgraph)
     to_capture = np.linalg.inv(np.array(capture.evaluated_get(depsgraph).matrix_world, np.float64))
     to_capture[:3, 3] += _shift_to_workspace(capture, workspace)
     return Region.of(vertices, faces, soft_edge).transformed(to_capture)
 
 
-def _surface(chosen) -> tuple[np.ndarray, np.ndarray]:
+def _surface(chosen, depsgraph) -> tuple[np.ndarray, np.ndarray]:
     """The vertices (n, 3) in world coordinates and triangles (m, 3) of an object."""
     if chosen.mode == "EDIT":
         chosen.update_from_editmode()
-    shown = chosen.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    shown = chosen.evaluated_get(depsgraph)
     mesh = shown.to_mesh()
     try:
         mesh.calc_loop_triangles()

@@ -13,6 +13,8 @@ from . import (
     pictures,
     preferences_page,
     properties,
+    render_engine,
+    render_worker,
     storage,
     translations,
     workspaces,
@@ -56,7 +58,23 @@ CLASSES = (
     *render.CLASSES,
     *mesh.CLASSES,
     *workspace.CLASSES,
+    *render_engine.CLASSES,
     *panels.CLASSES,
+)
+# What is more than classes, in order.
+ATTACHED = (
+    translations,
+    pictures,
+    photos,
+    presets,
+    capture,
+    workspaces,
+    engine,
+    jobs,
+    command,
+    panels,
+    render_worker,
+    render_engine,
 )
 
 
@@ -69,7 +87,7 @@ def register() -> None:
             undo.append(lambda cls=cls: bpy.utils.unregister_class(cls))
         properties.attach()
         undo.append(properties.detach)
-        for module in (translations, pictures, photos, presets, capture, workspaces, engine, jobs, command, panels):
+        for module in ATTACHED:
             module.attach()
             undo.append(module.detach)
     except Exception:
@@ -82,7 +100,7 @@ def unregister() -> None:
     """Stop the jobs and the engine, then take everything back in reverse order."""
     jobs.shut_down()
     storage.forget()
-    for module in (panels, command, jobs, engine, workspaces, capture, presets, photos, pictures, translations):
+    for module in reversed(ATTACHED):
         module.detach()
     properties.detach()
     for cls in reversed(CLASSES):

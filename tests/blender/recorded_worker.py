@@ -4,7 +4,9 @@ RECORDING: {"asked": file to append requests to, "answers": {method: {"events": 
 "files": {path in the workspace: text}, "copies": {path in the workspace: file}, "until_cancelled": bool, "deaf": bool
 (it does not even stop then), "until_released": file to wait for, "repeat": {"times", "seconds" between two, "files":
 one of which is copied every "every"-th time, "to": path in the workspace that is told as a picture}, "crash": bool,
-"say_pid": file to write the process id to, "say_offline": file to write $IN2N_OFFLINE to}}}.
+"paint": bool (of shot: see `paint`),
+"fails_after": number of answers, "say_pid": file to write the process id to,
+"say_offline": file to write $IN2N_OFFLINE to}}}.
 """
 
 import json
@@ -46,6 +48,27 @@ def wait_for_cancel():
         pass
 
 
+def paint(params):
+    """A picture for the render engine, whose every pixel says where it is in the whole picture."""
+    import numpy as np
+
+    first = params["shot"]["cameras"][0]
+    left, top, right, bottom = params["shot"]["border"] or (0, 0, first["width"], first["height"])
+    x, y = np.meshgrid(np.arange(left, right) / first["width"], np.arange(top, bottom) / first["height"])
+    nothing = np.zeros_like(x)
+    passes = {"Combined": np.stack([x, y, nothing + 1.5, nothing + 1], -1)}
+    known = {
+        "Depth": np.full((*x.shape, 1), 5.0),
+        "Normal": np.stack([nothing, nothing, nothing + 1], -1),
+        "Position": np.stack([x, y, nothing], -1),
+    }
+    passes |= {name: known[name] for name in params["passes"]}
+    np.save(params["out"], np.concatenate([values.ravel() for values in passes.values()]).astype(np.float32))
+    shapes = {name: values.shape for name, values in passes.items()}
+    return {"file": params["out"], "passes": shapes, "seconds": 0.01, "device": "paint"}
+
+
+answered = 0
 threading.Thread(target=read, daemon=True).start()
 while True:
     message = inbox.get()
@@ -94,7 +117,12 @@ while True:
     if answer.get("crash"):
         print("segmentation fault", file=sys.stderr, flush=True)
         os._exit(139)
-    if answer.get("until_cancelled"):
+    answered += 1
+    if answer.get("fails_after") and answered > answer["fails_after"]:
+        fail(id, "disk_full", "The disk is full.")
+    elif answer.get("paint"):
+        say(id=id, result=paint(params))
+    elif answer.get("until_cancelled"):
         wait_for_cancel()
         fail(id, "cancelled", "cancelled")
     elif "error" in answer:

@@ -16,6 +16,7 @@ def in2n_names():
         bpy.types.FileHandler,
         bpy.types.Menu,
         bpy.types.AddonPreferences,
+        bpy.types.RenderEngine,
     )
     return {
         c.__name__

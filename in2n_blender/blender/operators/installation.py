@@ -10,7 +10,7 @@ from ...link.requests import DownloadModel, FindDevices
 from ...models import hub
 from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...scene.errors import In2nError
-from .. import engine, settings, storage
+from .. import engine, render_worker, settings, storage
 from ..request_properties import argument
 from .job import JobOperator
 from .polls import poll_engine, poll_idle
@@ -66,6 +66,7 @@ class _Install(JobOperator):
 
         @without_engine  # which would keep files from being replaced
         def work(report):
+            render_worker.stop()
             try:
                 make(GROUPS, home, wheelhouse, report)
             finally:
@@ -163,6 +164,7 @@ class IN2N_OT_remove_engine(JobOperator, bpy.types.Operator):
 
         @without_engine
         def work(report):
+            render_worker.stop()
             try:
                 environment.remove(home, report)
             finally:
@@ -266,13 +268,14 @@ class IN2N_OT_release_engine(bpy.types.Operator):
     def poll(cls, context):
         if not poll_idle(cls):
             return False
-        if not engine.is_running():
+        if not (engine.is_running() or render_worker.is_running()):
             cls.poll_message_set("The engine does not run")
             return False
         return True
 
     def execute(self, context):
         engine.release()
+        render_worker.stop()
         return {"FINISHED"}
 
 

@@ -1,4 +1,5 @@
-"""The sidebar of the 3D Viewport, tab IN2N: the steps from a capture to its edits, in the order an artist takes them.
+"""The sidebar of the 3D Viewport, tab IN2N: the steps from a capture to its edits, in the order an artist takes them;
+and the render engine's panels in the Properties.
 
 Drawing never changes anything. A step that cannot be taken yet is greyed out and says why.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import bpy
 
+from . import render
 from .capture import IN2N_PT_capture
 from .edit import IN2N_PT_edit
 from .edits import IN2N_MT_edit_specials, IN2N_PT_edits, IN2N_UL_edits
@@ -26,6 +28,7 @@ CLASSES = (
     IN2N_PT_edits,
     IN2N_PT_results,
     IN2N_MT_capture,
+    *render.CLASSES,
 )
 
 
