@@ -68,6 +68,17 @@ _GERMAN_TEXTS = {
     "“{camera}” is a photo's camera: the shot is rendered from there.": (
         "„{camera}“ ist die Kamera eines Fotos: Von dort wird gerendert."
     ),
+    # render engine
+    "Captured Scene": "Aufgenommene Szene",
+    "Film": "Film",
+    "Motion Blur": "Bewegungsunschärfe",
+    "Passes": "Passes",
+    "Matte": "Maske",
+    "Data": "Daten",
+    "Transparent": "Transparent",
+    "Position": "Position",
+    "Blur": "Unschärfe",
+    "As the scene “{name}” says.": "Wie die Szene „{name}“ es sagt.",
     # labels
     "{count} photos": "{count} Fotos",
     "{count} points": "{count} Punkte",
