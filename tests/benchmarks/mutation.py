@@ -20,6 +20,7 @@ import importlib
 import importlib.machinery
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -38,7 +39,9 @@ ENGINE = ROOT / "in2n_blender" / "engine"
 TOOL = "cosmic-ray==8.7.0"
 BAR = 0.9
 KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
-SLOWER = 5  # a mutant that takes so many times as long as the file itself hangs
+# A mutant that takes so many times as long as the file itself hangs: of the clock, and of a core.
+SLOWER, BUSIER = 5, 2
+LEAST_SECONDS = 30
 HEAVY = ("torch", "torchvision", "diffusers", "transformers", "lpips", "nerfacc", "warp", "skimage", "PIL", "pytest")
 
 _LOOP = ("test_method", "test_dataset_update", "test_baselines", "test_provenance")
@@ -177,23 +180,26 @@ class Runner:
 
     def __init__(self, jobs: int):
         self.jobs, self.folder = jobs, Path(tempfile.mkdtemp(prefix="mutation"))
+        self.limit, self.cpu_limit = 1800.0, 1800
         for name in HEAVY:
             importlib.import_module(name)
         sys.modules["torch"].set_num_threads(1)
         if any(name.startswith("in2n_blender.engine") for name in sys.modules):
             raise SystemExit("The engine is imported already: its mutants would not be.")
 
-    def baseline(self, file: str) -> float:
-        """Seconds that the tests of the file take as it is. Exits where they fail."""
-        started = time.monotonic()
+    def measure(self, file: str) -> None:
+        """Let the limits be those of the tests of a file as it is. Exits where they fail."""
+        self.limit, self.cpu_limit = 1800.0, 1800
+        started, used = time.monotonic(), _cpu_seconds()
         original = Mutant(file, "none", (ENGINE / file).read_text("utf-8"))
-        for _, outcome in self.run([original], limit=1800):
+        for _, outcome in self.run([original]):
             if outcome != SURVIVED:
                 raise SystemExit(f"The tests of {file} fail without a mutant:\n{self.log(original).read_text('utf-8')}")
-        return time.monotonic() - started
+        self.limit = LEAST_SECONDS + SLOWER * (time.monotonic() - started)
+        self.cpu_limit = round(LEAST_SECONDS + BUSIER * (_cpu_seconds() - used))
 
-    def run(self, mutants: list[Mutant], limit: float):
-        """Yields (mutant, outcome) as they end, of so many at once as there are jobs; limit: seconds of each."""
+    def run(self, mutants: list[Mutant]):
+        """Yields (mutant, outcome) as they end, of so many at once as there are jobs, each within the limits."""
         waiting, running = list(reversed(mutants)), {}
         try:
             while waiting or running:
@@ -203,12 +209,13 @@ class Runner:
                 done, status = os.waitpid(-1, os.WNOHANG)
                 if done in running:
                     mutant, started = running.pop(done)
-                    late = time.monotonic() - started > limit
+                    late = time.monotonic() - started > self.limit
+                    late = late or os.WIFSIGNALED(status)
                     yield mutant, SURVIVED if status == 0 else TIMEOUT if late else KILLED
                     shutil.rmtree(self._own(mutant), ignore_errors=True)
                     continue
                 for process, (_, started) in running.items():
-                    if time.monotonic() - started > limit:
+                    if time.monotonic() - started > self.limit:
                         os.killpg(process, signal.SIGKILL)
                 time.sleep(0.05)
         finally:
@@ -232,6 +239,7 @@ class Runner:
         code = 70
         try:
             os.setpgid(0, 0)
+            resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_limit, self.cpu_limit))
             log = os.open(self.log(mutant), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
             os.dup2(log, 1), os.dup2(log, 2)
             _replace_source(ENGINE / mutant.file, mutant.source)
@@ -244,6 +252,12 @@ class Runner:
             traceback.print_exc()
         finally:
             os._exit(int(code))
+
+
+def _cpu_seconds() -> float:
+    """Of this process's children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _replace_source(path: Path, source: str) -> None:
@@ -317,8 +331,8 @@ def main() -> int:
             to_run = [mutant for mutant in mutants if results.outcome(mutant) is None]
             print(f"{file}: {len(mutants)} of {of} mutants, {len(to_run)} to run", flush=True)
             if to_run:
-                limit = 30 + SLOWER * runner.baseline(file)
-                for number, (mutant, outcome) in enumerate(runner.run(to_run, limit), 1):
+                runner.measure(file)
+                for number, (mutant, outcome) in enumerate(runner.run(to_run), 1):
                     results.add(mutant, outcome)
                     print(f"  {number} of {len(to_run)}: {outcome} {mutant.operator}", flush=True)
             counts[file] = Counter(results.outcome(mutant) for mutant in mutants)
