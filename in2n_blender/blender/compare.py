@@ -57,14 +57,22 @@ def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
     """
     show_photos(capture, workspace, edit)
     name = edit or ORIGINAL
+    quick = _shows_quick_mesh(capture, workspace, edit)
     for mesh in children(capture, "MESH"):
+        of_edit = mesh.in2n.edit == name
         for layer in scene.view_layers:
             if layer.objects.get(mesh.name) == mesh:
-                mesh.hide_set(mesh.in2n.edit != name, view_layer=layer)
-        mesh.hide_render = mesh.in2n.edit != name
+                mesh.hide_set(not of_edit or mesh.in2n.quick != quick, view_layer=layer)
+        mesh.hide_render = not of_edit or mesh.in2n.quick
     if scene.camera is not None and scene.camera.type == "CAMERA":
         for background in results.frame_backgrounds(scene.camera.data):
             background.show_background_image = _edit_of(background) == name
+
+
+def _shows_quick_mesh(capture, workspace: Workspace, edit: str | None) -> bool:
+    """Whether the mesh that was made unasked is shown: where the artist extracted none, or from an earlier state."""
+    kinds = {mesh.in2n.quick for mesh in children(capture, "MESH") if mesh.in2n.edit == (edit or ORIGINAL)}
+    return kinds == {True} or (kinds == {True, False} and results.is_mesh_outdated(workspace, edit))
 
 
 def show_photos(capture, workspace: Workspace, edit: str | None) -> None:

@@ -29,6 +29,7 @@ from .shown_job import ProgressPrinter, ShownJob
 
 TICK_SECONDS = 0.1
 INSTALL_LOG = "install.log"  # in the home folder
+QUIET_LABEL = "Show scene"  # of jobs that follow another one by themselves
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class _Followed:
         log_file: Where what it says is kept.
         label: What the interface calls the job.
         in_engine: Whether it begins in the engine.
+        after: The job without whose success it is dropped, and whose outcome it leaves to be read; None: of none.
     """
 
     finish: Callable
@@ -54,6 +56,7 @@ class _Followed:
     log_file: Path
     label: str
     in_engine: bool
+    after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,15 @@ def in_window() -> bool:
     return not bpy.app.background
 
 
-def submit(context, label: str, steps: list, finish: Callable, undo_step: bool, first: bool = False) -> int:
+def submit(
+    context,
+    label: str,
+    steps: list,
+    finish: Callable,
+    undo_step: bool,
+    first: bool = False,
+    after: int | None = None,
+) -> int:
     """Queue a job for the context's scene and its capture.
 
     Args:
@@ -86,6 +97,8 @@ def submit(context, label: str, steps: list, finish: Callable, undo_step: bool, 
         finish: See `_Followed`.
         undo_step: Whether finishing is a step that Undo takes back.
         first: Whether its turn comes before that of all jobs that wait.
+        after: A job that this one follows by itself: it is dropped where that one does not come to its end, and keeps
+            silent about its own.
 
     Returns:
         The job's id.
@@ -103,9 +116,16 @@ def submit(context, label: str, steps: list, finish: Callable, undo_step: bool, 
     folder = workspaces.resolve(capture) if capture else None
     places = [getattr(step, "workspace", "") for step in steps]
     log = Path(places[-1]) / journal.LOG_NAME if all(places) else settings.home_folder() / _log_name(steps)
-    id = engine.client().submit(steps, label, python=python, first=first)
+    id = engine.client().submit(steps, label, python=python, first=first, after=after)
     _followed[id] = _Followed(
-        finish, undo_step, context.scene.session_uid, str(folder or ""), log, label, isinstance(steps[0], Request)
+        finish,
+        undo_step,
+        context.scene.session_uid,
+        str(folder or ""),
+        log,
+        label,
+        isinstance(steps[0], Request),
+        after,
     )
     running = engine.client().state.running
     if running is not None and running.job.id == id:
@@ -189,13 +209,15 @@ def _end(event: events.Finished | events.Failed) -> None:
     began = _shown is not None and _shown.id == event.job
     if followed is None or (not began and isinstance(error, Cancelled) and event.job not in _awaited):
         return  # taken out of the queue before its turn came
+    if followed.after is not None and not began:
+        return  # what it follows could not begin either, and says why
     if not began:  # its workspace is busy, or the engine did not start
         _begin(event.job, followed)
     _shown.ended, _shown.error, _shown.result = True, error, getattr(event, "result", None)
     outcome = _conclude(_shown, followed, getattr(event, "dropped", ()))
     if event.job in _awaited:
         _outcomes[event.job] = outcome
-    elif outcome.failed:
+    elif outcome.failed and followed.after is None:
         _show_failure(outcome.sentence)
 
 
@@ -215,7 +237,8 @@ def _conclude(shown: ShownJob, followed: _Followed, dropped: tuple[str, ...]) ->
     _offered.cache_clear()
     if scene is not None and scene.library is None:
         workspaces.sync_edits(scene)  # an edit that did not come to its end is one too
-        scene.in2n.tell(sentence, shown.label)
+        if followed.after is None:
+            scene.in2n.tell(sentence, shown.label)
     if shown.error is None and followed.undo_step and in_window():
         bpy.ops.ed.undo_push(message=shown.label)
     return Outcome(sentence, shown.error is None, shown.failed)

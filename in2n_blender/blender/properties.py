@@ -100,6 +100,9 @@ class In2nObject(bpy.types.PropertyGroup):
     )
     # MESH
     edit: StringProperty(name="Edit", description="The edit that this mesh was extracted from", options={"HIDDEN"})
+    quick: BoolProperty(
+        name="Quick", description="This mesh was made unasked, only to look at: it never renders", options={"HIDDEN"}
+    )
 
 
 def _title(edit) -> str:
@@ -237,6 +240,12 @@ class In2nScene(bpy.types.PropertyGroup):
         name="Key View",
         description="The picture of a preview that the edit begins with, in the workspace's previews",
         options={"HIDDEN"},
+    )
+    show_when_done: BoolProperty(
+        name="Show When Done",
+        description="When a reconstruction or an edit is done, show it in the 3D views as a mesh of moderate size, "
+        "which never renders",
+        default=True,
     )
     mesh_resolution: from_request(ExtractMesh, "resolution")
     render: PointerProperty(name="Render", description="How the engine IN2N renders", type=render_settings.In2nRender)

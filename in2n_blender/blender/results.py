@@ -20,7 +20,7 @@ from .look import COLOR_ATTRIBUTE
 from .scene_state import children
 
 
-def import_mesh(context, scene, capture, file: Path, edit: str):
+def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = False):
     """Bring a PLY with vertex colours in as a child of the capture's Empty, so that capture coordinates fit.
 
     A mesh of the same edit is replaced and keeps its object: name, materials of its own, modifiers, visibility.
@@ -31,6 +31,7 @@ def import_mesh(context, scene, capture, file: Path, edit: str):
         capture: The capture's Empty; None puts the mesh at the world's origin.
         file: The PLY.
         edit: The edit's name, or ORIGINAL.
+        quick: Whether it is the mesh that is made unasked, only to look at: it replaces no other, and never renders.
 
     Returns:
         The object.
@@ -40,7 +41,8 @@ def import_mesh(context, scene, capture, file: Path, edit: str):
     """
     data = _read_ply(context, file)
     offset = _offset_of_mesh(file, capture)
-    existing = next((o for o in children(capture, "MESH") if o.in2n.edit == edit), None) if capture else None
+    same = (o for o in children(capture, "MESH") if (o.in2n.edit, o.in2n.quick) == (edit, quick)) if capture else ()
+    existing = next(iter(same), None)
     if existing is not None:
         for material in existing.data.materials:
             data.materials.append(material)
@@ -50,10 +52,11 @@ def import_mesh(context, scene, capture, file: Path, edit: str):
             bpy.data.meshes.remove(previous)
         _place_mesh(existing, offset, capture)
         return existing
-    data.name = f"{edit} mesh"
+    data.name = f"{edit} quick mesh" if quick else f"{edit} mesh"
     data.materials.append(look.vertex_color_material())
     mesh = bpy.data.objects.new(data.name, data)
-    mesh.in2n.role, mesh.in2n.edit = "MESH", edit
+    mesh.in2n.role, mesh.in2n.edit, mesh.in2n.quick = "MESH", edit, quick
+    mesh.hide_render = quick
     collection = next(iter(capture.users_collection), scene.collection) if capture else scene.collection
     collection.objects.link(mesh)
     mesh.parent = capture

@@ -114,6 +114,8 @@ _GERMAN_TEXTS = {
     "Even Out Exposure": "Belichtung ausgleichen",
     "Refine Cameras": "Kameras verfeinern",
     "Device": "Gerät",
+    "Show When Done": "Zeigen, sobald fertig",
+    "Show scene": "Szene zeigen",
     "Seed": "Startwert",
     "Method": "Verfahren",
     "Region": "Bereich",

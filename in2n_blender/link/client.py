@@ -83,6 +83,7 @@ class Client:
         workspace: Path | str = "",
         python: Path | str = "",
         first: bool = False,
+        after: int | None = None,
     ) -> int:
         """Queue a job; its steps are done one after another, and the last one's result is the job's.
 
@@ -95,6 +96,8 @@ class Client:
                 steps are requests that name one, else none.
             python: Another interpreter than the client's.
             first: Whether its turn comes before that of all jobs that wait.
+            after: A job that it follows: its turn comes right behind that one's, it is dropped where that one does not
+                come to its end, and it is not offered to be gone on with.
 
         Returns:
             The job's id.
@@ -108,7 +111,7 @@ class Client:
             request.check()
         named = [getattr(step, "workspace", "") if getattr(step, "locks_workspace", True) else "" for step in steps]
         place = str(workspace) or (named[-1] if all(named) else "")
-        resumable = bool(place and requests) and requests[-1].method in RESUMABLE
+        resumable = bool(place and requests) and requests[-1].method in RESUMABLE and after is None
         kinds = (
             step if isinstance(step, Request) else events.ThreadStep(bool(getattr(step, "without_engine", False)))
             for step in steps
@@ -122,6 +125,7 @@ class Client:
                 place,
                 resumable,
                 str(python) or self.python,
+                after,
             )
             self._threads[job.id] = [None if isinstance(step, Request) else _Thread(step) for step in steps]
             self._happen(events.Submit(job, first))

@@ -38,6 +38,7 @@ class Job:
         workspace: The folder that is locked and whose journal is kept while it runs; "": none.
         resumable: Whether it is noted in the workspace, to be offered again where it does not come to its end.
         python: The interpreter of the engine that its requests want.
+        after: The job that it follows, right behind, and with which it is dropped; None: it is wanted for itself.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Job:
     workspace: str = ""
     resumable: bool = False
     python: str = ""
+    after: int | None = None
 
     @property
     def requests(self) -> tuple[Request, ...]:

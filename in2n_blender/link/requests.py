@@ -331,6 +331,7 @@ class ExtractMesh(Request):
     workspace: str = _workspace()
     edit: str | None = _edit("to make a mesh of")
     resolution: int = setting("Resolution", "grid cells along the longest side", 192, low=16, high=1024, metavar="N")
+    quick: bool = setting("Quick", "only to look at: to meshes/quick/, beside a mesh that was made before", False)
     device: str = _device()
 
 

@@ -83,8 +83,15 @@ def transition(state: State, event: Event) -> tuple[State, list]:
 
 
 def _submit(state: State, event: Submit) -> tuple[State, list]:
-    queue = (event.job, *state.queue) if event.first else (*state.queue, event.job)
-    return _next(replace(state, queue=queue))
+    job, queue = event.job, list(state.queue)
+    ids = [waiting.id for waiting in queue]
+    place = 0 if event.first else len(queue)
+    if job.after is not None and state.running and state.running.job.id == job.after:
+        place = 0
+    elif job.after in ids:
+        place = ids.index(job.after) + 1
+    queue.insert(place, job)
+    return _next(replace(state, queue=tuple(queue)))
 
 
 def _next(state: State) -> tuple[State, list]:
@@ -137,6 +144,8 @@ def _get_runner(state: State) -> tuple[State, list]:
 
 def _cancel(state: State, event: Cancel) -> tuple[State, list]:
     waiting = [job for job in state.queue if event.job in (None, job.id)]
+    gone = {job.id for job in waiting}
+    waiting += [job for job in state.queue if job.after in gone and job.id not in gone]
     effects = [Tell(Failed(job.id, Cancelled())) for job in waiting]
     state = replace(state, queue=tuple(job for job in state.queue if job not in waiting))
     running = state.running
@@ -304,17 +313,19 @@ def _end(state: State, error: BaseException | None, result: object = None, opene
         return state, [*close, Tell(Finished(job.id, result)), *effects]
     dropped = _needing(state.queue, job)
     state = replace(state, queue=tuple(waiting for waiting in state.queue if waiting not in dropped))
-    told = [Tell(Failed(job.id, error, tuple(waiting.label for waiting in dropped)))]
+    labels = tuple(waiting.label for waiting in dropped if waiting.after is None)
+    told = [Tell(Failed(job.id, error, labels))]
     told += [Tell(Failed(waiting.id, Cancelled())) for waiting in dropped]
     state, effects = _next(state)
     return state, [*close, *told, *effects]
 
 
 def _needing(queue: tuple[Job, ...], job: Job) -> list[Job]:
-    """The jobs that need what this one should have made in their workspace."""
-    if not job.workspace or not any(request.method in NEEDED_FIRST for request in job.requests):
-        return []
-    return [waiting for waiting in queue if waiting.workspace == job.workspace and waiting.requests]
+    """The jobs that need what this one should have made in their workspace, and those that follow one of them."""
+    needs = bool(job.workspace) and any(request.method in NEEDED_FIRST for request in job.requests)
+    here = [waiting for waiting in queue if needs and waiting.workspace == job.workspace and waiting.requests]
+    gone = {job.id, *(waiting.id for waiting in here)}
+    return [waiting for waiting in queue if waiting in here or waiting.after in gone]
 
 
 def _has_worker(state: State) -> bool:

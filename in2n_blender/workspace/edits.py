@@ -6,6 +6,7 @@ happens or does not: folders are moved, never changed piece by piece.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -176,9 +177,9 @@ def _results(workspace: Workspace, old: str, new: str) -> list[tuple[Path, Path]
     """What lies beside an edit under its name, and where it goes under another."""
     folder = workspace.root / "renders" / safe_name(old)
     found = [(folder, folder.with_name(safe_name(new)))] if folder.is_dir() else []
-    for suffix in (".ply", ".glb", ".json"):
-        if workspace.mesh(old, suffix).is_file():
-            found.append((workspace.mesh(old, suffix), workspace.mesh(new, suffix)))
+    for suffix, quick in itertools.product((".ply", ".glb", ".json"), (False, True)):
+        if workspace.mesh(old, suffix, quick).is_file():
+            found.append((workspace.mesh(old, suffix, quick), workspace.mesh(new, suffix, quick)))
     for folder_of in (making_folder, replaced_folder):
         if folder_of(workspace, workspace.edit(old)).is_dir():
             found.append((folder_of(workspace, workspace.edit(old)), folder_of(workspace, workspace.edit(new))))

@@ -9,6 +9,7 @@
   paths/<name>.json               camera paths
   renders/<edit>/<path>/0001.exr  0001.png
   meshes/<edit>.ply|glb|json
+  meshes/quick/<edit>.ply|json    what is shown of a scene as soon as it is made
   earlier/reconstruction-<n>/     reconstructions of other photos or settings, kept until the user removes them
   earlier/replaced/<…>/           what is being made anew at the user's wish, until its successor is done
   .making-<…>/                    what is made anew, until it first saves (see `successor`)
@@ -108,17 +109,19 @@ class Workspace:
         """
         return self.root / "renders" / safe_name(edit or ORIGINAL) / safe_name(path_name)
 
-    def mesh(self, edit: str | None, suffix: str) -> Path:
+    def mesh(self, edit: str | None, suffix: str, quick: bool = False) -> Path:
         """The file of a mesh, or what is told of it.
 
         Args:
             edit: The edit's name, or None for the reconstruction.
             suffix: ".ply", ".glb" or ".json".
+            quick: Whether it is the one that is made unasked, only to look at.
 
         Raises:
             In2nError: "bad_name".
         """
-        return self.root / "meshes" / f"{safe_name(edit or ORIGINAL)}{suffix}"
+        folder = self.root / "meshes"
+        return (folder / "quick" if quick else folder) / f"{safe_name(edit or ORIGINAL)}{suffix}"
 
     def edits(self) -> list[str]:
         """Names of the edits that were started, oldest first."""

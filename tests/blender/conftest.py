@@ -166,8 +166,9 @@ class Window:
 
 @pytest.fixture
 def window(extension, monkeypatch):
-    """Jobs are started as in a window, and `window` follows them."""
+    """Jobs are started as in a window, and `window` follows them. What is made is not shown unasked."""
     made = Window()
+    bpy.context.scene.in2n.show_when_done = False
     monkeypatch.setattr(jobs, "in_window", lambda: True)
     monkeypatch.setattr(jobs, "_show_failure", made.failures.append)
     monkeypatch.setattr(bpy.ops.ed, "undo_push", lambda **_: None, raising=False)

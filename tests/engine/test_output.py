@@ -313,6 +313,19 @@ def test_mesh_of_a_ball(workspace):
     assert facts["offset"] == result["offset"] == OFFSET.tolist()
 
 
+def test_a_quick_mesh_lies_beside_the_one_that_was_extracted(workspace):
+    chosen = {"workspace": str(workspace.root), "edit": "gold", "device": "cpu"}
+    own = extract_mesh(ExtractMesh(**chosen, resolution=40), Reporter())
+    before = {kind: workspace.mesh("gold", f".{kind}").read_bytes() for kind in ("ply", "glb", "json")}
+    quick = extract_mesh(ExtractMesh(**chosen, resolution=24, quick=True), Reporter())
+    assert {kind: workspace.mesh("gold", f".{kind}").read_bytes() for kind in before} == before
+    assert quick["ply"] == str(workspace.mesh("gold", ".ply", quick=True)) != own["ply"] and "glb" not in quick
+    assert len(trimesh.load(quick["ply"], process=False).vertices) == quick["vertices"] < own["vertices"]
+    written = workspace.mesh("gold", ".ply", quick=True).stat().st_mtime_ns
+    again = extract_mesh(ExtractMesh(**chosen, resolution=24, quick=True), Reporter())
+    assert again == quick and workspace.mesh("gold", ".ply", quick=True).stat().st_mtime_ns == written
+
+
 def test_glb_has_y_up_and_linear_colors(workspace):
     result = extract_mesh(
         ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=32, device="cpu"), Reporter()

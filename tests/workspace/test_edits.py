@@ -29,6 +29,7 @@ def workspace(tmp_path):
         made.renders("snow", "orbit") / "0001.png",
         made.mesh("snow", ".ply"),
         made.mesh("snow", ".glb"),
+        made.mesh("snow", ".ply", quick=True),
         made.mesh(None, ".ply"),
     ):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from bpy.props import IntProperty
 from ...link.requests import ImportCapture
 from ...scene.errors import In2nError
 from ...workspace import journal
-from .. import jobs, workspaces
+from .. import jobs, quick_look, workspaces
 from ..shown_job import spoken_error
 
 LOG_LINES = 2000  # of a log that are shown
@@ -84,6 +84,7 @@ class JobOperator:
             steps, finish = self.prepare(context)
             before = jobs.current() if jobs.busy() else None
             job = jobs.submit(context, self.label, steps, finish, self.undo_step, self.first)
+            quick_look.queue_behind(context, job, steps[-1])
         except In2nError as error:
             self.report({"ERROR"}, spoken_error(error))
             return {"CANCELLED"}

@@ -14,7 +14,7 @@ RECONSTRUCT_JOBS, EDIT_JOBS, LIST_JOBS, RESULT_JOBS = (
     ("Reconstruct",),
     ("Edit", "Preview"),
     ("Duplicate edit",),
-    ("Render frames", "Extract mesh"),
+    ("Render frames", "Extract mesh", jobs.QUIET_LABEL),
 )
 ELSEWHERE = ("Import", *RECONSTRUCT_JOBS, *EDIT_JOBS, *LIST_JOBS, *RESULT_JOBS)
 

@@ -27,6 +27,7 @@ class IN2N_PT_reconstruct(Panel, bpy.types.Panel):
         column = fields(layout)
         column.prop(settings, "preset")
         column.prop(settings, "device")
+        column.prop(settings, "show_when_done")
         self._draw_corrections(layout, settings)
         if self.draw_running(context, *RECONSTRUCT_JOBS):
             return

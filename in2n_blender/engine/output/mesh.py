@@ -22,7 +22,8 @@ from .surface import ColoredMesh, mesh_of_scene
 
 
 def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
-    """Marching cubes of an edit's or the reconstruction's density, to meshes/<edit>.ply and .glb.
+    """Marching cubes of an edit's or the reconstruction's density, to meshes/<edit>.ply and .glb; a quick one to
+    meshes/quick/<edit>.ply alone.
 
     A mesh of the same scene and resolution that is there is not made again.
 
@@ -31,9 +32,9 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
         report: Told how far it is, and asked whether the job was cancelled.
 
     Returns:
-        {"ply", "glb", "vertices", "faces", "threshold", "seconds", "device", "finished", "offset"}, finished: whether
-        the scene was computed to its end, offset: what the vertices are relative to, in the capture's own coordinates.
-        The same, with what it was made from, is in meshes/<edit>.json.
+        {"ply", "glb", "vertices", "faces", "threshold", "seconds", "device", "finished", "offset"}, glb: of no quick
+        one, finished: whether the scene was computed to its end, offset: what the vertices are relative to, in the
+        capture's own coordinates. The same, with what it was made from, is beside the file as JSON.
 
     Raises:
         In2nError: "empty_mesh" where nothing is dense, "not_ours" where a mesh that no job of ours made has its name.
@@ -41,8 +42,9 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
     """
     started = time.monotonic()
     workspace = Workspace(request.workspace)
-    files = {kind: workspace.mesh(request.edit, f".{kind}") for kind in ("ply", "glb")}
-    record_file = workspace.mesh(request.edit, ".json")
+    kinds = ("ply",) if request.quick else ("ply", "glb")
+    files = {kind: workspace.mesh(request.edit, f".{kind}", request.quick) for kind in kinds}
+    record_file = workspace.mesh(request.edit, ".json", request.quick)
     made_from = _provenance(workspace, request)
     record = _record(record_file)
     paths = {kind: str(path) for kind, path in files.items()}
@@ -54,9 +56,10 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
     _refuse_foreign(record_file, list(files.values()))
     scene = load_scene(workspace, request.edit, request.device)
     mesh, threshold = mesh_of_scene(scene, request.resolution, report)
-    write_json(record_file, {"resolution": request.resolution})  # of no scene, until both files are
+    write_json(record_file, {"resolution": request.resolution})  # of no scene, until all files are
     write_ply(files["ply"], mesh)
-    write_glb(files["glb"], mesh, request.edit or ORIGINAL)
+    if "glb" in files:
+        write_glb(files["glb"], mesh, request.edit or ORIGINAL)
     result = {
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
