@@ -44,6 +44,7 @@ def engine_python() -> Path | None:
 def look_again() -> None:
     """An engine has come or gone: `engine_python` is not to answer from memory."""
     _installed_python.cache_clear()
+    _why_none.cache_clear()
 
 
 def other_python() -> Path | None:
@@ -59,6 +60,20 @@ def _installed_python(home: Path, _second: int) -> Path | None:
     except In2nError:  # no engine for this Blender's Python
         return None
     return planned.python if planned.ready else None
+
+
+def why_no_engine() -> str:
+    """Why no engine can be installed here, in one sentence; "" where one can be, or another Python is named."""
+    return "" if other_python() is not None else _why_none(settings.home_folder())
+
+
+@functools.lru_cache(maxsize=1)
+def _why_none(home: Path) -> str:
+    try:
+        environment.plan(("engine",), home)
+    except In2nError as error:
+        return error.message
+    return ""
 
 
 def required_python() -> Path:

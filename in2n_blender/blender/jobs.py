@@ -71,6 +71,7 @@ class Outcome:
 _followed: dict[int, _Followed] = {}  # jobs whose end has not been told, by id
 _shown: ShownJob | None = None
 _awaited: set[int] = set()  # jobs that `wait` waits for
+listeners: list[Callable[[], None]] = []  # told, in a window, that something has happened to a job
 _outcomes: dict[int, Outcome] = {}  # of those that have ended
 
 
@@ -112,6 +113,8 @@ def submit(
     python = ""
     if requests:  # a step before them may be what makes the engine
         python = engine.required_python() if isinstance(steps[0], Request) else engine.future_python()
+    if not busy():
+        context.scene.in2n.note_read()
     capture = active_capture(context.scene)
     folder = workspaces.resolve(capture) if capture else None
     places = [getattr(step, "workspace", "") for step in steps]
@@ -164,6 +167,8 @@ def _tick() -> float | None:
         with bpy.context.temp_override(window=windows[0]):
             if poll():
                 redraw()
+                for listener in listeners:
+                    listener()
     return TICK_SECONDS if busy() else None
 
 
@@ -199,7 +204,7 @@ def _report(event: events.Reported) -> None:
     if isinstance(event.event, Progress):
         _shown.progress = event.event
     elif isinstance(event.event, Artifact) and event.event.kind == "image":
-        _shown.image = event.event.path
+        _shown.image, _shown.view = event.event.path, event.event.view
 
 
 def _end(event: events.Finished | events.Failed) -> None:
@@ -238,7 +243,7 @@ def _conclude(shown: ShownJob, followed: _Followed, dropped: tuple[str, ...]) ->
     if scene is not None and scene.library is None:
         workspaces.sync_edits(scene)  # an edit that did not come to its end is one too
         if followed.after is None:
-            scene.in2n.tell(sentence, shown.label)
+            scene.in2n.tell(sentence, shown.label, shown.failed)
     if shown.error is None and followed.undo_step and in_window():
         bpy.ops.ed.undo_push(message=shown.label)
     return Outcome(sentence, shown.error is None, shown.failed)
@@ -331,6 +336,19 @@ def running_edit(workspace_root) -> tuple[int, Edit] | None:
     if workspace_root is None or not isinstance(request, Edit) or Path(request.workspace) != Path(workspace_root):
         return None
     return running.job.id, request
+
+
+def edit_at_work(workspace_root) -> str:
+    """The name of the edit that is being made in a workspace, or is just being cancelled; "": of none.
+
+    Args:
+        workspace_root: The workspace's folder.
+    """
+    running = engine.client().state.running
+    request = running.request if running is not None else None
+    if not isinstance(request, Edit) or Path(request.workspace) != Path(workspace_root):
+        return ""
+    return request.name
 
 
 def reconstruction_to_come(workspace_root) -> bool:

@@ -6,14 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import bpy
-from bpy.props import IntProperty, StringProperty
+from bpy.props import BoolProperty, IntProperty, StringProperty
 
 from .. import environment
 from ..models.catalogue import INSTRUCT_PIX2PIX
 from ..models.hub import hub_cache
 from ..scene.errors import In2nError
-from . import engine, settings, storage
-from .panels.job import draw_job
+from . import engine, jobs, links, live, settings, storage
+from .panels.job import draw_standing
 
 CONDITIONS = {
     "missing": ("Not installed", "INFO"),
@@ -25,6 +25,10 @@ CONDITIONS = {
 
 def _places_changed(_self, _context) -> None:
     storage.measure()
+
+
+def _picture_changed(_self, _context) -> None:
+    live.follow()
 
 
 class In2nPreferences(bpy.types.AddonPreferences):
@@ -52,6 +56,12 @@ class In2nPreferences(bpy.types.AddonPreferences):
         subtype="DIR_PATH",
         update=_places_changed,
     )
+    live_picture: BoolProperty(
+        name="Live Picture",
+        description="Show the picture of the job at work in the corner of the 3D Viewport",
+        default=True,
+        update=_picture_changed,
+    )
     idle_minutes: IntProperty(
         name="Keep Engine",
         description=(
@@ -67,11 +77,14 @@ class In2nPreferences(bpy.types.AddonPreferences):
         storage.measure_once()
         self.layout.use_property_split = True
         self.layout.use_property_decorate = False
-        draw_job(self.layout)
+        links.draw(self.layout)
+        if jobs.running():
+            draw_standing(self.layout, context, (jobs.current().label,))
         self._draw_engine(self.layout.box(), storage.known())
         self._draw_models(self.layout.box(), storage.known())
         self._draw_memory(self.layout.box())
         self._draw_scratch(self.layout.box(), storage.known())
+        self.layout.prop(self, "live_picture")
 
     def _draw_engine(self, box, stored) -> None:
         box.label(text="Engine", icon="SYSTEM")

@@ -22,6 +22,7 @@ from . import compare, edit_list, instructions, jobs, render_settings, workspace
 from .jobs import busy
 from .request_properties import MODEL_ITEMS, from_request
 
+MOST_TOLD = 24  # sentences about jobs that a scene keeps
 SHOWN_ITEMS = (
     ("BEFORE", "Before", "The capture as it was photographed"),
     ("AFTER", "After", "The edit that is selected in the list"),
@@ -68,6 +69,11 @@ class In2nObject(bpy.types.PropertyGroup):
     workspace_absolute: StringProperty(
         name="Workspace (Absolute)",
         description="Where the workspace was when it was chosen; used when it is not found beside the .blend file",
+        options={"HIDDEN"},
+    )
+    workspace_made: BoolProperty(
+        name="Workspace Made",
+        description="Whether the workspace has been on disk; where it is not any more, it is missing",
         options={"HIDDEN"},
     )
     missing: IntProperty(
@@ -118,9 +124,9 @@ def _set_title(edit, title: str) -> None:
                 "busy", "An edit cannot be renamed while a job is running.", "Wait for it to end or cancel it."
             )
         edit_list.rename(scene, edit.name, title.strip())
-        scene.in2n.tell("")
+        scene.in2n.tell("", "Rename edit")
     except In2nError as error:
-        scene.in2n.tell(str(error))
+        scene.in2n.tell(str(error), "Rename edit", failed=True)
 
 
 class In2nEdit(bpy.types.PropertyGroup):
@@ -155,6 +161,15 @@ def _show_chosen(scene_settings, _context) -> None:
 
 def _remember_whose_status(scene_settings, _context) -> None:
     scene_settings.status_of = jobs.current().label if jobs.current() else ""
+
+
+class In2nTold(bpy.types.PropertyGroup):
+    """How a job ended, in a sentence that stays in its step of the sidebar."""
+
+    about: StringProperty(name="About", description="The job's label", options={"HIDDEN"})
+    sentence: StringProperty(name="Sentence", description="How the job ended", options={"HIDDEN"})
+    failed: BoolProperty(name="Failed", description="Whether it ended by an error", options={"HIDDEN"})
+    unread: BoolProperty(name="Unread", description="Whether it ended after the artist's last look", options={"HIDDEN"})
 
 
 class In2nScene(bpy.types.PropertyGroup):
@@ -256,14 +271,47 @@ class In2nScene(bpy.types.PropertyGroup):
         name="Status Of", description="The job that the status is about; empty: none", options={"HIDDEN"}
     )
 
-    def tell(self, sentence: str, about: str = "") -> None:
-        """Set the status to something.
+    told: CollectionProperty(name="Told", description="How each step's last jobs ended", type=In2nTold)
+
+    def tell(self, sentence: str, about: str = "", failed: bool = False) -> None:
+        """Set the status to something, and keep it in the step that it is about.
+
+        What was told of the same job before and has been read is replaced; what is unread stays beside it.
 
         Args:
-            sentence: What to say.
+            sentence: What to say; "": nothing any more.
             about: The label of the job that it is about; "": of none.
+            failed: Whether it says what went wrong.
         """
         self.status, self.status_of = sentence, about
+        if not about:
+            return
+        for index in reversed(range(len(self.told))):
+            if self.told[index].about == about and (not sentence or not self.told[index].unread):
+                self.told.remove(index)
+        if sentence:
+            entry = self.told.add()
+            entry.about, entry.sentence, entry.failed, entry.unread = about, sentence, failed, True
+        while len(self.told) > MOST_TOLD:
+            self.told.remove(0)
+
+    def told_of(self, labels: tuple[str, ...]) -> list[In2nTold]:
+        """What there is to say of a step: all that is unread, else the last.
+
+        Args:
+            labels: Of the step's jobs.
+
+        Returns:
+            In the order of their ends.
+        """
+        found = [entry for entry in self.told if entry.about in labels]
+        return [entry for entry in found if entry.unread] or found[-1:]
+
+    def note_read(self) -> None:
+        """The artist has seen what was told: what is told next takes its place."""
+        for entry in self.told:
+            if entry.unread:
+                entry.unread = False
 
     def set_editor(self, name: str) -> None:
         """Choose a model.
@@ -281,7 +329,7 @@ class In2nScene(bpy.types.PropertyGroup):
         return bpy.path.abspath(self.editor_folder) if self.editor == "folder" else self.editor
 
 
-CLASSES = (*render_settings.CLASSES, In2nObject, In2nEdit, In2nScene)
+CLASSES = (*render_settings.CLASSES, In2nObject, In2nEdit, In2nTold, In2nScene)
 
 
 def attach() -> None:

@@ -12,13 +12,14 @@ from .. import environment
 ADD_ON = __package__.rpartition(".")[0]  # the name under which Blender knows the extension, wherever it is installed
 
 
-def _preferences():
+def preferences():
+    """The extension's preferences; None where it runs without being enabled in them."""
     addon = bpy.context.preferences.addons.get(ADD_ON)
     return addon.preferences if addon else None
 
 
 def _folder(name: str) -> Path | None:
-    value = getattr(_preferences(), name, "")
+    value = getattr(preferences(), name, "")
     return Path(bpy.path.abspath(value)).expanduser() if value else None
 
 
@@ -57,6 +58,11 @@ def model_folders() -> tuple[Path, ...]:
     return (*((preferred,) if preferred else ()), *sorted(named))
 
 
+def live_picture() -> bool:
+    """Whether the 3D Viewport shows the picture of the job at work."""
+    return getattr(preferences(), "live_picture", True)
+
+
 def idle_minutes() -> int:
     """Minutes without a job after which the engine is ended; 0: never."""
-    return getattr(_preferences(), "idle_minutes", 10)
+    return getattr(preferences(), "idle_minutes", 10)

@@ -39,6 +39,7 @@ class ShownJob:
         log_file: Where what it says is kept.
         progress: What it told last of how far it is.
         image: The picture that it wrote last.
+        view: The photo that the picture is of; "": of none.
         asked_to_stop: Whether it was cancelled.
         ended: Whether its end has been told.
         result: What it returned.
@@ -51,6 +52,7 @@ class ShownJob:
     log_file: Path | None = None
     progress: Progress | None = None
     image: str | None = None
+    view: str = ""
     asked_to_stop: bool = False
     ended: bool = False
     result: object = None
@@ -70,6 +72,14 @@ class ShownJob:
         """Progress in [0, 1]."""
         p = self.progress
         return min(max(p.done / p.total, 0.0), 1.0) if p and p.total > 0 else 0.0
+
+    def picture(self) -> Path | None:
+        """The picture to be looked at, of an edit the edited photo itself where it is; None while there is none."""
+        if not self.image:
+            return None
+        last = Path(self.image)
+        edited = last.parent / "dataset" / f"{self.view}.png"
+        return edited if self.label == "Edit" and edited.is_file() else last
 
     def count(self) -> str:
         """How far it is: "120 / 2000"."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 
 import bpy
+import numpy as np
 
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
 from ..workspace.files import read_json
 from ..workspace.layout import Workspace
 from ..workspace.provenance import is_done
-from .scene_state import active_capture, active_edit
+from .scene_state import active_capture, active_edit, children
 from .settings import home_folder
 
 
@@ -102,6 +104,54 @@ def workspace_of(scene) -> Path | None:
     return resolve(capture) if capture else None
 
 
+def is_missing(scene) -> bool:
+    """Whether the active capture's workspace was there once, and is not any more.
+
+    Args:
+        scene: The capture's.
+    """
+    capture = active_capture(scene)
+    folder = resolve(capture) if capture else None
+    return folder is not None and capture.in2n.workspace_made and not _is_there(folder, int(time.monotonic()))
+
+
+@functools.lru_cache(maxsize=8)
+def _is_there(folder: Path, _second: int) -> bool:
+    return folder.is_dir()
+
+
+def why_not_of(capture, folder: Path) -> str:
+    """Why a folder is not the workspace of a capture, in one sentence.
+
+    Args:
+        capture: The capture's Empty.
+        folder: A folder that may be it.
+
+    Returns:
+        "" where it is: it holds a capture of the same photos, taken from the same places.
+    """
+    try:
+        found = PinholeCapture.load(Workspace(folder).capture_json)
+    except In2nError:
+        return f"“{folder.name}” is no workspace: it holds no capture."
+    cameras = {o.in2n.photo: o for o in children(capture, "CAMERA")}
+    both = [view for view in found.views if view.name in cameras]
+    if len(both) < 0.5 * max(len(found.views), len(cameras), 1):
+        return f"“{folder.name}” is the workspace of another capture, “{found.name}”: its photos have other names."
+    if cameras and not _same_places(both, cameras):
+        return f"“{folder.name}” is the workspace of another capture, “{found.name}”: its cameras stand elsewhere."
+    return ""
+
+
+def _same_places(views, cameras) -> bool:
+    """Whether most cameras are, relative to their middle, where the views are; some may have been moved by hand."""
+    theirs = np.array([view.camera.position for view in views], np.float64)
+    ours = np.array([cameras[view.name].matrix_local.translation for view in views], np.float64)
+    theirs, ours = theirs - np.median(theirs, 0), ours - np.median(ours, 0)
+    extent = max(float(np.linalg.norm(theirs, axis=1).max()), 1e-9)
+    return float(np.median(np.linalg.norm(theirs - ours, axis=1))) < 0.02 * extent
+
+
 def is_scratch(folder: Path) -> bool:
     """Whether the folder is one that was made for a .blend that had not been saved."""
     return home_folder() / "scratch" in folder.parents
@@ -152,8 +202,10 @@ def sync_edits(scene) -> None:
         scene: The capture's.
     """
     folder = workspace_of(scene)
-    found = [(name, _instruction(Workspace(folder), name)) for name in Workspace(folder).edits()] if folder else []
     settings = scene.in2n
+    if folder is not None and not _note_made(scene, folder):
+        return  # the list is all that there is to see of them until the workspace is found again
+    found = [(name, _instruction(Workspace(folder), name)) for name in Workspace(folder).edits()] if folder else []
     if found == [(edit.name, edit.instruction) for edit in settings.edits]:
         return
     selected = active_edit(scene) or ""
@@ -162,6 +214,15 @@ def sync_edits(scene) -> None:
         item = settings.edits.add()
         item.name, item.instruction = name, instruction
     select_edit(scene, selected)
+
+
+def _note_made(scene, folder: Path) -> bool:
+    """Remember that the workspace was made, if it was; whether there is reason to look into it."""
+    capture = active_capture(scene)
+    there = folder.is_dir()
+    if (there or len(scene.in2n.edits)) and not capture.in2n.workspace_made and capture.library is None:
+        capture.in2n.workspace_made = True
+    return there or not capture.in2n.workspace_made
 
 
 def _instruction(workspace: Workspace, edit: str) -> str:

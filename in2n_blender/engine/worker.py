@@ -273,7 +273,7 @@ class _Throttle:
         if isinstance(event, Progress):
             self._progress(event)
         elif isinstance(event, Artifact):
-            self._worker.notify("artifact", {"id": self._id, "kind": event.kind, "path": event.path})
+            self._worker.notify("artifact", {"id": self._id, **vars(event)})
         else:
             self._worker.notify("log", {"id": self._id, "text": str(event)})
 

@@ -2,8 +2,8 @@
 
 A request has a method of `link.requests` and its fields as params; the worker answers with a result (an object) or an
 error {"code", "message", "data": {"code", "hint", "traceback"}}. While a job runs the worker sends notifications:
-`progress` (done, total, unit, message, seconds_left), `artifact` (kind, path) and `log` (text). `hello` is answered at
-once with the worker's process id, versions and PROTOCOL; `cancel` names the request to cancel.
+`progress` (done, total, unit, message, seconds_left), `artifact` (kind, path, view) and `log` (text). `hello` is
+answered at once with the worker's process id, versions and PROTOCOL; `cancel` names the request to cancel.
 
 The other side may be of another version or broken, so `understand` takes any object and never raises.
 """
@@ -99,7 +99,7 @@ def _report(message: dict) -> Report | None:
     if method == "progress":
         event = _progress(params)
     elif method == "artifact":
-        event = Artifact(_text(params.get("kind")), _text(params.get("path")))
+        event = Artifact(*(_text(params.get(key)) for key in ("kind", "path", "view")))
     elif method == "log":
         event = _text(params.get("text"))
     return None if event is None else Report(params["id"], event)

@@ -20,10 +20,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file that a job has just written: kind is "image", "frame", "mesh", "checkpoint" or "report"."""
+    """A file that a job has just written: kind is "image", "frame", "mesh", "checkpoint" or "report".
+
+    view: The photo that an image is of; "": of none.
+    """
 
     kind: str
     path: str
+    view: str = ""
 
 
 class Reporter:
@@ -68,14 +72,15 @@ class Reporter:
     def is_cancelled(self) -> bool:
         return self._cancelled()
 
-    def artifact(self, kind: str, path) -> None:
+    def artifact(self, kind: str, path, view: str = "") -> None:
         """Tell of a file that was just written.
 
         Args:
             kind: As `Artifact.kind`.
             path: The file.
+            view: As `Artifact.view`.
         """
-        self._emit(Artifact(kind, str(path)))
+        self._emit(Artifact(kind, str(path), view))
 
     def log(self, text: str) -> None:
         """Add a line to the job's log."""

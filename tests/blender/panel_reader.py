@@ -3,6 +3,7 @@
 Every property has to be one of the data's, every operator and menu a registered one, every operator's argument its own.
 """
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import bpy
@@ -10,6 +11,7 @@ import bpy
 from in2n_blender.blender import panels
 from in2n_blender.blender.panels.base import Panel
 
+UNIT, SPACE, BOX = 20.0, 2.0, 5.0  # of a button, between two, around a box: pixels
 ICONS = set(bpy.types.UILayout.bl_rna.functions["prop"].parameters["icon"].enum_items.keys())
 
 
@@ -26,36 +28,88 @@ class Arguments:
         self.given[name] = value
 
 
+@dataclass(frozen=True)
+class Item:
+    """Something drawn, and how high it is."""
+
+    height: float
+    kind: str = ""
+    what: object = None
+
+    def bottom_of(self, kind: str, what: object) -> float | None:
+        found = self.kind == kind and (
+            what is None or (self.what[0] if isinstance(self.what, tuple) else self.what) == what
+        )
+        return self.height if found else None
+
+
 class Layout:
     """Stands for `bpy.types.UILayout`. seen: (kind, what) in the order they were drawn; shared by all parts of a
     panel."""
 
-    def __init__(self, seen=None, enabled=True):
-        object.__setattr__(self, "seen", [] if seen is None else seen)
-        object.__setattr__(self, "is_enabled", enabled)
+    def __init__(self, seen=None, enabled=True, kind="column", align=False, scale=1.0):
+        given = {"seen": [] if seen is None else seen, "is_enabled": enabled, "kind": kind, "align": align}
+        for name, value in {**given, "scale": scale, "parts": []}.items():
+            object.__setattr__(self, name, value)
 
     def __setattr__(self, name, value):
         assert name in bpy.types.UILayout.bl_rna.properties, name
         if name == "enabled":
             object.__setattr__(self, "is_enabled", self.is_enabled and value)
+        if name == "scale_y":
+            object.__setattr__(self, "scale", self.scale * value)
 
-    def _part(self, **_):
-        return Layout(self.seen, self.is_enabled)
+    def _part(self, kind, align=False):
+        made = Layout(self.seen, self.is_enabled, kind, align, self.scale)
+        self.parts.append(made)
+        return made
 
-    row = column = box = split = _part
+    def row(self, align=False):
+        return self._part("row", align)
+
+    def column(self, align=False):
+        return self._part("column", align)
+
+    def split(self, factor=0.0, align=False):
+        return self._part("row", align)
+
+    def box(self):
+        return self._part("box")
 
     def panel(self, idname, default_closed=False):
-        return self._part(), self._part()
+        body = Layout(self.seen, self.is_enabled) if default_closed else self._part("column")
+        return self._part("row"), body  # one that is closed is read, but takes no room
 
-    def _see(self, kind, what, icon="NONE"):
+    @property
+    def height(self) -> float:
+        """In Blender's pixels, at the interface's scale of 1: 20 for a button, 2 between two that are not aligned."""
+        heights = [part.height for part in self.parts if part.height]
+        if self.kind == "row":
+            return max(heights, default=0.0)
+        gaps = 0 if self.align else SPACE * max(len(heights) - 1, 0)
+        return sum(heights) + gaps + (2 * BOX if self.kind == "box" and heights else 0)
+
+    def bottom_of(self, kind: str, what: object) -> float | None:
+        """How far below its own top the layout ends something that was drawn; None where that was not drawn in it."""
+        y = BOX if self.kind == "box" else 0.0
+        for part in self.parts:
+            inside = part.bottom_of(kind, what)
+            if inside is not None:
+                return y + inside
+            if self.kind != "row" and part.height:
+                y += part.height + (0 if self.align else SPACE)
+        return None
+
+    def _see(self, kind, what, icon="NONE", units=1.0):
         assert icon in ICONS, icon
         self.seen.append((kind, what, self.is_enabled))
+        self.parts.append(Item(UNIT * units * self.scale, kind, what))
 
     def label(self, text="", icon="NONE", translate=True):
         self._see("label", text, icon)
 
     def separator(self, factor=1.0):
-        pass
+        self.parts.append(Item(6.0 * factor))
 
     def progress(self, factor=0.0, text=""):
         assert 0 <= factor <= 1
@@ -80,7 +134,11 @@ class Layout:
 
     def template_icon(self, icon_value, scale=1.0):
         assert scale >= 1
-        self._see("picture", icon_value)
+        self._see("picture", icon_value, units=scale)
+
+    def template_icon_view(self, data, name, show_labels=False, scale=6.0, scale_popup=5.0):
+        assert name in data.bl_rna.properties and scale >= 1
+        self._see("choice", (name, UNIT * scale, UNIT * scale_popup), units=scale)
 
     def template_list(self, list_type, _id, data, name, active_data, active_name, rows=5):
         assert (
@@ -89,7 +147,8 @@ class Layout:
             and active_name in active_data.bl_rna.properties
         )
         for item in getattr(data, name):
-            panels.IN2N_UL_edits.draw_item(None, context(), self._part(), data, item, 0, active_data, active_name)
+            panels.IN2N_UL_edits.draw_item(None, context(), self._part("row"), data, item, 0, active_data, active_name)
+        self.parts.append(Item(UNIT * max(rows + 1 - len(getattr(data, name)), 0)))
 
     def popover(self, panel, text="", icon="NONE", **_):
         self._see("menu", panel, icon)
@@ -99,6 +158,7 @@ def context(width=300):
     shading = SimpleNamespace(type="SOLID", color_type="MATERIAL")
     return SimpleNamespace(
         scene=bpy.context.scene,
+        window_manager=bpy.context.window_manager,
         region=SimpleNamespace(width=width),
         space_data=SimpleNamespace(
             shading=shading,
@@ -124,6 +184,7 @@ class Read:
             stand.draw_header_preset(context(width))
         stand.draw(context(width))
         self.seen = layout.seen
+        self.layout, self.height = layout, layout.height
 
     @property
     def text(self) -> str:

@@ -16,7 +16,17 @@ from panel_reader import Read
 from PIL import Image
 
 import in2n_blender
-from in2n_blender.blender import alignment, instructions, jobs, operators, panels, pictures, scene_state, translations
+from in2n_blender.blender import (
+    alignment,
+    instructions,
+    jobs,
+    operators,
+    panels,
+    pictures,
+    scene_state,
+    settings,
+    translations,
+)
 from in2n_blender.blender.panels.base import what_is_missing
 from in2n_blender.blender.scene_state import active_edit
 from in2n_blender.link.requests import PreviewGrid
@@ -141,7 +151,7 @@ def test_the_grid_grows_picture_by_picture(imported, scene, recording):
     for made, cell in enumerate(cells):
         shown = Read(panels.IN2N_PT_edit)
         assert (
-            shown.count("picture") == made
+            shown.count("choice") == made
             and len(shown.arguments("in2n.use_guidance")) == 6
             and shown.count("pressed") == 1
         )
@@ -149,10 +159,10 @@ def test_the_grid_grows_picture_by_picture(imported, scene, recording):
     assert "“Make it snow”" in shown.text and "On 001." in shown.text
     assert shown.arguments("in2n.use_guidance")[1] == {"guidance_text": 5.0, "guidance_image": 1.0}
     write_json(folder / "preview.json", {"pictures": [{"file": "x"}, {}]})
-    assert Read(panels.IN2N_PT_edit).count("picture") == 0, "a damaged record shows nothing"
+    assert Read(panels.IN2N_PT_edit).count("choice") == 0, "a damaged record shows nothing"
 
 
-def test_a_running_job_is_shown_in_its_own_step(workspace, scene, recording, window):
+def test_a_running_job_is_shown_in_its_own_step(workspace, scene, recording, window, monkeypatch):
     def wait(report):
         report.artifact("image", workspace.edit("snow") / "preview.png")
         while True:
@@ -169,9 +179,10 @@ def test_a_running_job_is_shown_in_its_own_step(workspace, scene, recording, win
         window(lambda job=job: job.image is not None and job.progress is not None)
         shown = read_all()
         assert [step for step in shown if "in2n.cancel" in shown[step].buttons()] == [name]
-        assert shown[name].count("picture") == (2 if label == "Edit" else 0 if name == "capture" else 1), (
-            "an edit shows photo and edit"
-        )
+        assert shown[name].count("picture") == 0, "it is in the viewport"
+        with monkeypatch.context() as without:
+            without.setattr(settings, "live_picture", lambda: False)
+            assert Read(getattr(panels, f"IN2N_PT_{name}")).count("picture") == 1
         bpy.ops.in2n.cancel()
         window(lambda: not jobs.busy())
 
@@ -192,8 +203,10 @@ def test_the_list_shows_what_is_selected(workspace, scene, recording):
 
 
 def test_panels_are_drawn_however_narrow(workspace, scene, recording):
-    scene.in2n.status, scene.in2n.status_of = "A sentence about how it went " * 5, "Edit"
-    assert len(Read(panels.IN2N_PT_edit, width=40).seen) > len(Read(panels.IN2N_PT_edit, width=900).seen)
+    scene.in2n.tell("A sentence about how it went " * 2, "Edit")
+    narrow, wide = Read(panels.IN2N_PT_edit, width=40), Read(panels.IN2N_PT_edit, width=900)
+    assert "in2n.show_told" in narrow.buttons() and "in2n.show_told" not in wide.buttons()
+    assert "A sentence about how it went A sentence about how it went" in wide.text and narrow.height >= wide.height
 
 
 # --- guidance previews

@@ -574,10 +574,10 @@ def test_transition(before, event, effects, after):
 
 
 def test_what_a_job_says_is_kept_with_it():
-    picture = t.Message({"method": "artifact", "params": {"id": 1, "kind": "image", "path": "p.png"}})
+    picture = t.Message({"method": "artifact", "params": {"id": 1, "kind": "image", "path": "p.png", "view": "003"}})
     state, effects = follow(*working(ask), progress(ask, 4), picture)
     assert state.running.progress == Progress(4, 9, "u", "m") and state.running.image == "p.png"
-    assert effects[-1] == t.Tell(t.Reported(1, Artifact("image", "p.png")))
+    assert effects[-1] == t.Tell(t.Reported(1, Artifact("image", "p.png", "003")))
     state, _ = follow(*working(build), progress(build, 9), done(build))
     assert state.running.progress is None, "the next request begins anew"
 

@@ -12,6 +12,7 @@ from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...scene.errors import In2nError
 from .. import engine, render_worker, settings, storage
 from ..request_properties import argument
+from .explaining import explain
 from .job import JobOperator
 from .polls import poll_engine, poll_idle
 
@@ -49,6 +50,8 @@ class _Install(JobOperator):
         return poll_idle(cls) and _poll_installed_here(cls) and _poll_packages(cls)
 
     def invoke(self, context, event):
+        if engine.why_no_engine():
+            return explain(context, self.bl_label, engine.why_no_engine(), "in2n.open_preferences")
         return context.window_manager.invoke_props_dialog(
             self, width=480, title=self.bl_label, confirm_text=self.bl_label
         )
@@ -78,6 +81,19 @@ class _Install(JobOperator):
 def _installed(context, scene, capture, result) -> str:
     storage.measure()
     return f"The engine is installed. It computes on: {engine.remember_devices(result)[0]}."
+
+
+class IN2N_OT_open_preferences(bpy.types.Operator):
+    """Show the add-on's preferences: the engine, its Python, the models and where they lie"""
+
+    bl_idname = "in2n.open_preferences"
+    bl_label = "Open Preferences"
+
+    def execute(self, context):
+        if settings.preferences() is None:
+            self.report({"ERROR"}, "The add-on is not enabled in Blender's preferences.")
+            return {"CANCELLED"}
+        return bpy.ops.preferences.addon_show(module=settings.ADD_ON)
 
 
 class IN2N_OT_install_engine(_Install, bpy.types.Operator):
@@ -280,6 +296,7 @@ class IN2N_OT_release_engine(bpy.types.Operator):
 
 
 CLASSES = (
+    IN2N_OT_open_preferences,
     IN2N_OT_install_engine,
     IN2N_OT_repair_engine,
     IN2N_OT_verify_engine,

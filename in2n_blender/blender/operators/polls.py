@@ -38,8 +38,18 @@ def poll_engine(cls) -> bool:
     return True
 
 
+def poll_workspace(cls, context) -> bool:
+    """Part of the polls of jobs: the capture's workspace is where it was, or was never made."""
+    if workspaces.is_missing(context.scene):
+        cls.poll_message_set("The capture's workspace is missing: locate it, or begin anew")
+        return False
+    return True
+
+
 def poll_reconstruction(cls, context) -> bool:
     """Part of every poll: the capture has been reconstructed, or will have been when a job's turn comes."""
+    if not poll_workspace(cls, context):
+        return False
     folder = workspaces.workspace_of(context.scene)
     step = workspaces.reconstruction_step(folder)
     if step and not (folder and jobs.reconstruction_to_come(folder)):

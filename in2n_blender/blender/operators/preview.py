@@ -14,7 +14,7 @@ from ...scene.errors import In2nError
 from .. import instructions, photos, workspaces
 from ..request_properties import argument, from_request
 from .job import JobOperator, photos_first
-from .polls import poll_capture, poll_engine, poll_queue
+from .polls import poll_capture, poll_engine, poll_queue, poll_workspace
 
 
 class IN2N_OT_preview(JobOperator, bpy.types.Operator):
@@ -43,7 +43,7 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls)
+        return poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_workspace(cls, context)
 
     def prepare(self, context):
         settings = context.scene.in2n

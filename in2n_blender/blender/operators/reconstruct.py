@@ -10,7 +10,7 @@ from ...workspace.layout import Workspace
 from .. import compare, workspaces
 from ..request_properties import argument
 from .job import JobOperator, photos_first
-from .polls import poll_capture, poll_engine, poll_queue
+from .polls import poll_capture, poll_engine, poll_queue, poll_workspace
 
 
 class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
@@ -34,7 +34,7 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls)
+        return poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls) and poll_workspace(cls, context)
 
     def invoke(self, context, event):
         if not self.restart:

@@ -1,4 +1,4 @@
-"""What the sidebar's panels share: what is missing before a step, the step's job and how it ended."""
+"""What the sidebar's panels share: what is missing before a step, what is outdated, and the photo looked through."""
 
 from __future__ import annotations
 
@@ -9,47 +9,12 @@ from ...workspace.provenance import outdated
 from .. import engine, jobs, photos, workspaces
 from ..scene_state import active_capture
 from .drawing import wrapped
-from .job import draw_job, draw_offer
 
 
 class Panel:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "IN2N"
-
-    def draw_running(self, context, *labels: str) -> bool:
-        """Draw the running job if it is one of these.
-
-        Args:
-            context: Blender's.
-            *labels: What the interface calls them.
-
-        Returns:
-            Whether it is.
-        """
-        job = jobs.current()
-        if not jobs.running() or job.label not in labels:
-            return False
-        draw_job(self.layout, context if job.label != "Preview" else None)  # previews are in the grid
-        return True
-
-    def draw_outcome(self, context, *labels: str) -> bool:
-        """Draw how the last job ended, if it was one of these.
-
-        Args:
-            context: Blender's.
-            *labels: What the interface calls them.
-
-        Returns:
-            Whether one of them is offered to be gone on with.
-        """
-        settings, job = context.scene.in2n, jobs.current()
-        if settings.status and settings.status_of in labels and not jobs.running():
-            failed = job is not None and job.failed
-            wrapped(self.layout, settings.status, context, "ERROR" if failed else "INFO")
-            if failed and jobs.offered(context.scene) is None:
-                self.layout.operator("in2n.show_log", icon="TEXT")
-        return draw_offer(self.layout, context, *labels)
 
     def draw_needs(self, context, reconstruction: bool = False) -> bool:
         """Draw what is missing before this step can be taken, in one line.
@@ -78,6 +43,8 @@ def what_is_missing(context, reconstruction: bool) -> str:
     """
     if active_capture(context.scene) is None:
         return "Import a capture first."
+    if workspaces.is_missing(context.scene):
+        return "The workspace is missing: see Capture."
     if engine.engine_python() is None:
         return "Install the engine first."
     folder = workspaces.workspace_of(context.scene)

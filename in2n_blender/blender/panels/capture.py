@@ -11,7 +11,7 @@ from .. import engine, jobs, workspaces
 from ..scene_state import active_capture
 from .base import Panel, draw_photo_chooser, draw_way_back
 from .drawing import big, fields, wrapped
-from .job import ELSEWHERE, draw_job
+from .job import ELSEWHERE, draw_standing
 
 
 class IN2N_PT_capture(Panel, bpy.types.Panel):
@@ -24,24 +24,50 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
 
     def draw(self, context):
         layout = self.layout
-        settings = context.scene.in2n
         capture = active_capture(context.scene)
-        if jobs.running() and jobs.current().label not in ELSEWHERE:
-            draw_job(layout)
-        elif engine.engine_python() is None:
-            box = layout.box()
-            wrapped(box, iface("The engine is not installed yet. It reconstructs and edits."), context, "INFO")
-            box.operator("in2n.install_engine", icon="IMPORT")
-        if settings.status and settings.status_of not in ELSEWHERE and not jobs.running():
-            wrapped(layout, settings.status, context, "INFO")
+        if engine.engine_python() is None and not jobs.works_on_the_engine():
+            self._draw_no_engine(context)
         if capture is None:
             big(layout, "in2n.import_capture", text="Import Capture…", icon="IMPORT")
             wrapped(layout, iface("Or drop a transforms.json or a COLMAP file into the viewport."), context)
-            return
-        self._draw_capture(context, capture)
-        self._draw_placing(layout)
-        self._draw_workspace(context, capture)
-        layout.operator("in2n.import_capture", text="Import Another…", icon="IMPORT")
+        elif workspaces.is_missing(context.scene):
+            self._draw_missing(context, capture)
+        else:
+            self._draw_capture(context, capture)
+            self._draw_placing(layout)
+            self._draw_workspace(context, capture)
+        if capture is not None:
+            layout.operator("in2n.import_capture", text="Import Another…", icon="IMPORT")
+        draw_standing(layout, context, self._labels(context))
+
+    @staticmethod
+    def _labels(context) -> tuple[str, ...]:
+        """All jobs that have no other panel: those known from what they have told, and the one that runs."""
+        known = {entry.about for entry in context.scene.in2n.told}
+        if jobs.current() is not None:
+            known.add(jobs.current().label)
+        return tuple(sorted(known.difference(ELSEWHERE)))
+
+    def _draw_no_engine(self, context) -> None:
+        box = self.layout.box()
+        reason = engine.why_no_engine()
+        wrapped(
+            box, iface(reason or "The engine is not installed yet. It reconstructs and edits."), context,
+            "ERROR" if reason else "INFO",
+        )  # fmt: skip
+        if reason:
+            box.operator("in2n.open_preferences", icon="PREFERENCES")
+        else:
+            box.operator("in2n.install_engine", icon="IMPORT")
+
+    def _draw_missing(self, context, capture) -> None:
+        box = self.layout.box()
+        folder = workspaces.resolve(capture)
+        wrapped(box, iface("Workspace “{name}” is missing.").format(name=folder.name), context, "ERROR")
+        row = box.row(align=True)
+        row.operator_context = "INVOKE_DEFAULT"
+        row.operator("in2n.locate_workspace", text="Locate…", icon="FILE_FOLDER")
+        row.operator("in2n.begin_anew", text="Begin Anew", icon="FILE_NEW")
 
     def _draw_capture(self, context, capture) -> None:
         scene, layout = context.scene, self.layout
@@ -90,7 +116,9 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
                 "INFO",
             )
             if bpy.data.filepath:
-                self.layout.operator("in2n.move_workspace", text="Move Beside the .blend", icon="FILE_FOLDER")
+                row = self.layout.row()
+                row.operator_context = "INVOKE_DEFAULT"  # asks first, since the file is saved
+                row.operator("in2n.move_workspace", text="Move Beside the .blend", icon="FILE_FOLDER")
 
 
 @functools.lru_cache(maxsize=8)

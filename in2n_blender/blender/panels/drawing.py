@@ -8,6 +8,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from .. import colour
 
+BIG = 1.4  # the height of the button that a step is about
 UNIT = 20  # pixels of a button's height, before the interface's scale
 
 
@@ -20,6 +21,24 @@ def wrapped(layout, text: str, context, icon: str = "NONE") -> None:
         context: Blender's, for the region's width.
         icon: Before the first line.
     """
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for index, part in enumerate(lines_of(text, context, icon=icon)):
+        column.label(text=part, icon=icon if index == 0 else ("BLANK1" if icon != "NONE" else "NONE"), translate=False)
+
+
+def lines_of(text: str, context, most: int | None = None, icon: str = "INFO") -> list[str]:
+    """A text broken into lines that fit into the sidebar.
+
+    Args:
+        text: One paragraph.
+        context: Blender's, for the region's width.
+        most: How many lines there may be; the last ends in “…” where there are more.
+        icon: Whether there will be one before the lines.
+
+    Returns:
+        At least one line, empty where the text is.
+    """
     scale = context.preferences.system.ui_scale
     width = max(context.region.width - (80 if icon != "NONE" else 60) * scale, 100 * scale)
     blf.size(0, bpy.context.preferences.ui_styles[0].widget.points * scale)
@@ -30,10 +49,13 @@ def wrapped(layout, text: str, context, icon: str = "NONE") -> None:
             lines.append(line)
             longer = word
         line = longer
-    column = layout.column(align=True)
-    column.scale_y = 0.8
-    for index, part in enumerate([*lines, line]):
-        column.label(text=part, icon=icon if index == 0 else ("BLANK1" if icon != "NONE" else "NONE"), translate=False)
+    lines.append(line)
+    if most is None or len(lines) <= most:
+        return lines
+    last = lines[most - 1]
+    while last and blf.dimensions(0, f"{last}…")[0] > width:
+        last = last[:-1]
+    return [*lines[: most - 1], f"{last.rstrip(' .,:;')}…"]
 
 
 def columns_of_pictures(context, columns: int, most: float = 100.0) -> float:
@@ -62,7 +84,7 @@ def big(layout, operator: str, **arguments):
         The operator's properties.
     """
     row = layout.row()
-    row.scale_y = 1.4
+    row.scale_y = BIG
     return row.operator(operator, **arguments)
 
 

@@ -12,7 +12,6 @@ from .. import jobs, pictures, workspaces
 from ..scene_state import active_edit
 from .base import Panel, draw_outdated
 from .drawing import wrapped
-from .job import LIST_JOBS
 
 
 class IN2N_UL_edits(bpy.types.UIList):
@@ -23,7 +22,7 @@ class IN2N_UL_edits(bpy.types.UIList):
         workspace = Workspace(folder) if folder else None
         finished = workspace is not None and is_done(workspace, item.name)
         row = layout.row()
-        row.prop(item, "title", text="", emboss=False, icon="BRUSH_DATA" if finished else "PAUSE")
+        row.prop(item, "title", text="", emboss=False, icon=_icon(folder, item.name, finished))
         if finished and outdated(workspace, item.name):
             row.label(text="", icon="ERROR")
 
@@ -67,9 +66,6 @@ class IN2N_PT_edits(Panel, bpy.types.Panel):
         side.separator()
         side.menu("IN2N_MT_edit_specials", text="", icon="DOWNARROW_HLT")
         layout.row(align=True).prop(settings, "shown", expand=True)
-        if self.draw_running(context, *LIST_JOBS):
-            return
-        self.draw_outcome(context, *LIST_JOBS)
         self._draw_selected(context)
 
     def _draw_selected(self, context) -> None:
@@ -95,7 +91,8 @@ class IN2N_PT_edits(Panel, bpy.types.Panel):
             row.label(text="Within a Region", icon="MESH_CUBE")
         if not is_done(Workspace(folder), edit):
             if not jobs.running():
-                self.layout.operator("in2n.continue_edit", icon="PLAY")
+                if not _is_offered(context.scene, edit):  # then Resume, above, does the same
+                    self.layout.operator("in2n.continue_edit", icon="PLAY")
                 self.layout.operator("in2n.apply_from_here", icon="FORWARD").edit = edit
             return
         if draw_outdated(self.layout, context, Workspace(folder), edit):
@@ -117,3 +114,17 @@ def _change(before: dict, segment: dict) -> str:
         return iface("From edit {number}: another region").format(number=number)
     text = iface("From edit {number}: text {text:g} · image {image:g}")
     return text.format(number=number, text=segment["guidance_text"], image=segment["guidance_image"])
+
+
+def _icon(folder, edit: str, finished: bool) -> str:
+    """What stands before an edit in the list: made, at work, waiting for its turn, or stopped on its way."""
+    if folder is not None and edit == jobs.edit_at_work(folder):
+        return "PLAY"
+    if folder is not None and edit in jobs.edits_to_come(folder):
+        return "SORTTIME"
+    return "BRUSH_DATA" if finished else "PAUSE"
+
+
+def _is_offered(scene, edit: str) -> bool:
+    left = jobs.offered(scene)
+    return left is not None and left.request.method == "edit" and left.request.name == edit

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import bpy
+from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import Workspace
-from .. import pictures, workspaces
+from ...workspace.provenance import outdated
+from .. import photo_sizes, pictures, workspaces
 from .base import Panel, draw_outdated, is_reconstructed
-from .drawing import big, fields
-from .job import RECONSTRUCT_JOBS
+from .drawing import big, fields, wrapped
+from .job import RECONSTRUCT_JOBS, draw_standing, offered, runs
 
 
 class IN2N_PT_reconstruct(Panel, bpy.types.Panel):
@@ -26,24 +28,40 @@ class IN2N_PT_reconstruct(Panel, bpy.types.Panel):
             return
         column = fields(layout)
         column.prop(settings, "preset")
+        wrapped(layout, photo_sizes.said(context.scene), context)
+        column = fields(layout)
         column.prop(settings, "device")
         column.prop(settings, "show_when_done")
         self._draw_corrections(layout, settings)
-        if self.draw_running(context, *RECONSTRUCT_JOBS):
-            return
-        if self.draw_outcome(context, *RECONSTRUCT_JOBS):
-            return
+        self._draw_start(context)
+        draw_standing(layout, context, RECONSTRUCT_JOBS, iface("Not reconstructed yet."), resume=False)
         folder = workspaces.workspace_of(context.scene)
-        state = pictures.read(Workspace(folder).reconstruction / "state.json") if folder else {}
-        if not state:
+        if not runs(RECONSTRUCT_JOBS) and _state(folder).get("done"):
+            draw_outdated(layout, context, Workspace(folder), None)
+
+    def _draw_start(self, context) -> None:
+        """The step's one big button, by what there is to be done."""
+        layout = self.layout.column()
+        layout.enabled = not runs(RECONSTRUCT_JOBS)
+        folder = workspaces.workspace_of(context.scene)
+        state = _state(folder)
+        if offered(context, RECONSTRUCT_JOBS):
+            big(layout, "in2n.resume", icon="PLAY")
+        elif not state:
             big(layout, "in2n.reconstruct", icon="MESH_ICOSPHERE")
-        elif state.get("done"):
-            if draw_outdated(layout, context, Workspace(folder), None):
-                layout.operator("in2n.reconstruct", text="Keep and Reconstruct", icon="ADD")
-            layout.operator_context = "INVOKE_DEFAULT"  # asks first
-            layout.operator("in2n.reconstruct", text="Reconstruct Again", icon="FILE_REFRESH").restart = True
-        else:
+        elif not state.get("done"):
             big(layout, "in2n.reconstruct", text="Continue Reconstruction", icon="PLAY")
+        elif outdated(Workspace(folder), None):
+            row = layout.row(align=True)
+            big(row, "in2n.reconstruct", text="Keep and Reconstruct", icon="ADD")
+            self._draw_again(row)
+        else:
+            self._draw_again(layout)
+
+    @staticmethod
+    def _draw_again(layout) -> None:
+        layout.operator_context = "INVOKE_DEFAULT"  # asks first
+        big(layout, "in2n.reconstruct", text="Reconstruct Again", icon="FILE_REFRESH").restart = True
 
     def _draw_corrections(self, layout, settings) -> None:
         header, body = layout.panel("in2n_corrections", default_closed=True)
@@ -53,3 +71,7 @@ class IN2N_PT_reconstruct(Panel, bpy.types.Panel):
         column = fields(body)
         column.prop(settings, "appearance")
         column.prop(settings, "refine_cameras")
+
+
+def _state(folder) -> dict:
+    return pictures.read(Workspace(folder).reconstruction / "state.json") if folder else {}

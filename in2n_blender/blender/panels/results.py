@@ -13,7 +13,7 @@ from .. import results, workspaces
 from ..scene_state import active_edit
 from .base import Panel, is_reconstructed
 from .drawing import draw_colour_note, fields, wrapped
-from .job import RESULT_JOBS
+from .job import RESULT_JOBS, draw_standing
 
 
 class IN2N_PT_results(Panel, bpy.types.Panel):
@@ -25,9 +25,6 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
         settings = scene.in2n
         if self.draw_needs(context, reconstruction=True) and not is_reconstructed(scene):
             return
-        running = self.draw_running(context, *RESULT_JOBS)
-        if not running:
-            self.draw_outcome(context, *RESULT_JOBS)
         edit = active_edit(scene) if settings.shown == "AFTER" else None
         row = layout.row()
         row.label(
@@ -40,6 +37,7 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
         draw_colour_note(layout, context)
         self._draw_frames(context, edit)
         self._draw_mesh(context, edit)
+        draw_standing(layout, context, RESULT_JOBS)
 
     def _draw_frames(self, context, edit: str | None) -> None:
         scene, workspace = context.scene, Workspace(workspaces.workspace_of(context.scene))

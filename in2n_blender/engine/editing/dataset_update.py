@@ -320,7 +320,7 @@ class DatasetUpdate:
         except In2nError as error:  # a picture is not worth an edit
             self.report.log(error.message)
             return
-        self.report.artifact("image", file)
+        self.report.artifact("image", file, self.scene.capture.training_views[view].name)
 
     def save(self) -> None:
         """A checkpoint; none before there is anything in it that would be worth an earlier edit of the name."""

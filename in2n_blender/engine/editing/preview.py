@@ -215,7 +215,7 @@ class _Maker:
                 save_srgb(file, self._edit(cell, number, len(cells)), made_from)
                 self.seconds += time.monotonic() - started
             self.write_record(cells, number + 1)
-            self.report.artifact("image", file)
+            self.report.artifact("image", file, self.record["view"])
             pictures.append(np.asarray(Image.open(file).convert("RGB")))
         return pictures
 

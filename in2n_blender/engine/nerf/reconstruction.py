@@ -206,7 +206,7 @@ def _train(
 
     def show() -> None:
         if _preview(scene, successor.folder, report):
-            report.artifact("image", successor.folder / "preview.png")
+            report.artifact("image", successor.folder / "preview.png", _shown_view(scene).name)
 
     preview = Saver(show, seconds=15)
     with Saver(save) as saver:
@@ -222,7 +222,7 @@ def _train(
     save()
     successor.done()
     if drawn:
-        report.artifact("image", successor.folder / "preview.png")
+        report.artifact("image", successor.folder / "preview.png", _shown_view(scene).name)
     report.artifact("checkpoint", successor.folder / "checkpoint.safetensors")
 
 
@@ -253,9 +253,14 @@ def held_out_psnr(scene: Scene, workspace: Workspace, report: Reporter) -> float
     return round(mean, 3) if math.isfinite(mean) else None
 
 
+def _shown_view(scene: Scene):
+    """The view that preview.png shows: one that is not trained on, where there is one."""
+    return (scene.capture.held_out_views or scene.capture.views)[0]
+
+
 def _preview(scene: Scene, folder: Path, report: Reporter) -> bool:
     """A small picture of the scene in preview.png; whether there was place for it."""
-    view = (scene.capture.held_out_views or scene.capture.views)[0]
+    view = _shown_view(scene)
     k = view.camera.intrinsics
     shrink = min(1.0, 192 / max(k.width, k.height))
     camera = view.camera.scaled_to(max(1, round(k.width * shrink)), max(1, round(k.height * shrink)))

@@ -1,0 +1,77 @@
+"""Where the documentation is and where problems are told: made from the `website` of the extension's manifest.
+
+Without one, the documentation is the README that comes with the extension, and there is no place to tell a problem.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from pathlib import Path
+
+import bpy
+
+PACKAGE = Path(__file__).resolve().parents[1]
+MANIFEST, README = "blender_manifest.toml", "README.md"
+# What the interface shows -> the part of the documentation about it.
+PARTS = (
+    ("bpy.ops.in2n.install*", "install"),
+    ("bpy.ops.in2n.*", "in-blender"),
+    ("bpy.types.in2n*", "in-blender"),
+    ("bpy.types.scene.in2n*", "in-blender"),
+)
+
+
+@functools.cache
+def website() -> str:
+    """The project's address, without a slash at its end; "" where the manifest names none."""
+    file = _beside(MANIFEST)
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8")).get("website", "") if file else ""
+    except (OSError, ValueError):
+        return ""
+    return str(found).rstrip("/")
+
+
+def _beside(name: str) -> Path | None:
+    """A file of the project: inside an installed extension, beside the package in a checkout."""
+    return next((folder / name for folder in (PACKAGE, PACKAGE.parent) if (folder / name).is_file()), None)
+
+
+def documentation() -> str:
+    """Where the documentation is; "" where there is none."""
+    readme = _beside(README)
+    return f"{website()}#readme" if website() else readme.as_uri() if readme else ""
+
+
+def issues() -> str:
+    """Where problems are told; "" where nobody says."""
+    return f"{website()}/issues" if website() else ""
+
+
+def manual_map() -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Where Blender's “Online Manual” in a button's menu leads, as `bpy.utils.register_manual_map` wants it."""
+    base = documentation().partition("#")[0]
+    return base, tuple((pattern, f"#{part}") for pattern, part in PARTS) if base else ()
+
+
+def draw(layout) -> None:
+    """Draw buttons that open them.
+
+    Args:
+        layout: Where to.
+    """
+    row = layout.row(align=True)
+    for address, text, icon in ((documentation(), "Documentation", "HELP"), (issues(), "Report a Problem", "URL")):
+        if address:
+            row.operator("wm.url_open", text=text, icon=icon).url = address
+
+
+def attach() -> None:
+    """Let Blender's own “Online Manual” lead there."""
+    bpy.utils.register_manual_map(manual_map)
+
+
+def detach() -> None:
+    """Let it lead there no more."""
+    bpy.utils.unregister_manual_map(manual_map)
