@@ -35,7 +35,7 @@ class IN2N_OT_move_workspace(JobOperator, bpy.types.Operator):
         options={"SKIP_SAVE"},
     )
     save: BoolProperty(
-        name="Save the .blend",
+        name="Save File",
         description="Save the file afterwards, so that it finds the workspace when it is opened again",
         default=True,
         options={"SKIP_SAVE"},
