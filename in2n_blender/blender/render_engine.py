@@ -143,18 +143,11 @@ class In2nRenderEngine(bpy.types.RenderEngine):
         self.report({"ERROR"}, sentence)
         self.error_set(sentence)
 
-    def view_update(self, context, depsgraph):
-        """Blender says that something in the scene has changed."""
-        self._viewport().changed()
-
     def view_draw(self, context, depsgraph):
         """Blender draws a viewport that is shaded as rendered."""
-        self._viewport().draw(self, context, depsgraph)
-
-    def _viewport(self) -> viewport_render.ViewportRender:
         if self.viewport is None:
             self.viewport = viewport_render.ViewportRender()
-        return self.viewport
+        self.viewport.draw(self, context, depsgraph)
 
 
 CLASSES = (In2nRenderEngine,)

@@ -1,12 +1,12 @@
 """The viewport in Rendered shading: first a coarse picture, then finer ones, each asked of the engine's process.
 
-Drawing never waits. What is shown is the newest picture of the newest view; while a view changes, the last picture
-stays until the new one's first has come. A timer polls as long as something is awaited.
+Drawing never waits. What is shown is the newest picture that there is, and what is asked for always the newest view: a
+finer picture of an earlier one is given up. A timer polls as long as something is awaited.
 """
 
 from __future__ import annotations
 
-import time
+import math
 import weakref
 from dataclasses import dataclass
 
@@ -22,9 +22,10 @@ from .shot_requests import Place
 from .shots import shot_through_window
 
 TICK_SECONDS = 0.01
-FIRST_SECONDS = 0.15  # what the first picture of a view may take
-SLOWEST_FIRST = 1 / 16  # of the region's sides: any coarser says nothing
-STEPS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+FIRST_SECONDS = 0.1  # what the first picture of a view may take: with one on its way, two of them are waited for
+COARSEST = 1 / 24  # of the region's sides: any coarser says nothing
+FINER = 2.0  # the next picture's sides are so many times as long
+RAYS_AT_ONCE = 2048  # a view that nobody looks at any more is given up within a moment
 RAYS_A_SECOND = 60_000.0  # of a processor with two cores, until the first picture says better
 
 
@@ -39,25 +40,25 @@ class _Wanted:
 
 
 class ViewportRender:
-    """What one viewport shows. Made by its render engine, and gone with it."""
+    """What one viewport shows. Made by its render engine, and gone with it.
+
+    Attributes:
+        fresh: (height, width, 4) in the scene-linear space, a picture that has not been drawn yet; None: none.
+        trouble: Why there is no picture, in a sentence.
+    """
 
     def __init__(self):
         self._wanted: _Wanted | None = None
         self._answer: render_worker.Answer | None = None
         self._asked: tuple = ()  # the key and the step of what is awaited
-        self._asked_at = 0.0
+        self._is_first = False  # of its view
         self._rays = 0
         self._speed = RAYS_A_SECOND
         self._shown: tuple = ()  # the key and the step of what is shown
         self._texture = None
-        self._fresh: np.ndarray | None = None
-        self._trouble = ""
-        self._dirty = True
+        self.fresh: np.ndarray | None = None
+        self.trouble = ""
         _viewports.add(self)
-
-    def changed(self) -> None:
-        """Something in the scene is another; whether it matters the next drawing finds out."""
-        self._dirty = True
 
     def draw(self, engine, context, depsgraph) -> None:
         """Draw what there is, and see to it that what is missing is asked for.
@@ -67,17 +68,36 @@ class ViewportRender:
             context: Blender's.
             depsgraph: The viewport's.
         """
-        try:
-            self._look(context, depsgraph)
-        except In2nError as error:
-            self._wanted, self._trouble = None, str(error)
+        self.follow(context, depsgraph)
         self._draw_texture(engine, context, depsgraph.scene)
-        engine.update_stats("IN2N", self._trouble or self._status())
-        if self._awaits():
+        engine.update_stats("IN2N", self.trouble or self._status())
+        if self.awaits:
             _start_timer()
 
-    def _look(self, context, depsgraph) -> None:
-        """Note the view that is wanted now; of another one than before nothing needs to be finished."""
+    @property
+    def awaits(self) -> bool:
+        """Whether a picture is to come."""
+        return self._answer is not None
+
+    @property
+    def share(self) -> float:
+        """How fine what is shown of the wanted view is, as a share of the region's sides; 0: nothing of it is shown."""
+        wanted = self._wanted is not None and self._shown and self._shown[0] == self._wanted.key
+        return self._shown[1] if wanted else 0.0
+
+    def follow(self, context, depsgraph) -> None:
+        """Note the view that is wanted now, and ask for its next picture.
+
+        Args:
+            context: Blender's: its region and the region's data.
+            depsgraph: The viewport's.
+        """
+        try:
+            self._follow(context, depsgraph)
+        except In2nError as error:
+            self._wanted, self.trouble = None, str(error)
+
+    def _follow(self, context, depsgraph) -> None:
         region, view = context.region, context.region_data
         chosen = render_settings.chosen(depsgraph.scene.original)
         place = Place.of(chosen, depsgraph)
@@ -92,36 +112,35 @@ class ViewportRender:
             render_settings.device(chosen.scene),
         )  # fmt: skip
         if self._wanted is None or self._wanted.key != key:
-            self._trouble = ""
+            self.trouble = ""
         self._wanted = _Wanted(key, place, shot, transparent)
         self._ask()
 
     def _next_step(self) -> float | None:
         """How fine the next picture of the wanted view is, as a share of the region's sides; None: all is there."""
-        if self._wanted is None or self._trouble:
+        if self._wanted is None or self.trouble:
             return None
-        if self._shown and self._shown[0] == self._wanted.key:
-            return next((step for step in STEPS if step > self._shown[1]), None)
+        if self.share:
+            return min(self.share * FINER, 1.0) if self.share < 1 else None
         pixels = self._wanted.key[0] * self._wanted.key[1]
-        fitting = [step for step in STEPS if pixels * step * step < self._speed * FIRST_SECONDS]
-        return max(fitting, default=SLOWEST_FIRST)
+        return min(max(math.sqrt(self._speed * FIRST_SECONDS / pixels), COARSEST), 1.0)
 
     def _ask(self) -> None:
         step = self._next_step()
         if self._answer is not None:
-            if step is not None and self._asked[0] != self._wanted.key:
+            # A first picture is so quick that it is waited for: else nothing would be seen while a view turns.
+            if step is not None and self._asked[0] != self._wanted.key and not self._is_first:
                 render_worker.cancel(self._answer)
             return
         if step is None:
             return
         wanted = self._wanted
         width, height = (max(1, round(side * step)) for side in wanted.key[:2])
-        request = wanted.place.request(wanted.shot.scaled(width, height), transparent=wanted.transparent)
+        request = wanted.place.request(
+            wanted.shot.scaled(width, height), transparent=wanted.transparent, rays_at_once=RAYS_AT_ONCE
+        )
         self._answer = render_worker.ask(request)
-        self._asked, self._asked_at, self._rays = (wanted.key, step), time.monotonic(), width * height
-
-    def _awaits(self) -> bool:
-        return self._answer is not None
+        self._asked, self._is_first, self._rays = (wanted.key, step), not self.share, width * height
 
     def take(self) -> bool:
         """Take in what was awaited, and ask for what comes next.
@@ -138,21 +157,20 @@ class ViewportRender:
         except Cancelled:
             picture = None
         except Exception as error:
-            self._trouble = str(error).splitlines()[0]
+            self.trouble = str(error).splitlines()[0]
             return True
         if picture is not None:
             self._speed = self._rays / max(answer.result["seconds"], 1e-3)
-            if self._wanted is None or self._asked[0] == self._wanted.key or not self._shown:
-                self._shown, self._fresh = self._asked, colour.scene_linear(picture)
+            self._shown, self.fresh = self._asked, colour.scene_linear(picture)
         try:
             self._ask()
         except In2nError as error:
-            self._trouble = str(error)
+            self.trouble = str(error)
         return True
 
     def _draw_texture(self, engine, context, scene) -> None:
-        if self._fresh is not None:
-            self._texture, self._fresh = _texture(self._fresh), None
+        if self.fresh is not None:
+            self._texture, self.fresh = _texture(self.fresh), None
         if self._texture is None:
             return
         gpu.state.blend_set("ALPHA_PREMULT")
@@ -162,9 +180,11 @@ class ViewportRender:
         gpu.state.blend_set("NONE")
 
     def _status(self) -> str:
-        if self._wanted is not None and self._shown and self._shown[0] == self._wanted.key:
-            return "Rendered" if self._shown[1] == 1.0 else f"{self._shown[1]:.0%} of the size"
-        return "Rendering" if self._answer is not None else ""
+        if self.share:
+            return "Rendered" if self.share == 1.0 else f"{self.share:.0%} of the size"
+        if self._answer is None:
+            return ""
+        return "Rendering" if self._shown else "Starting the engine"
 
 
 _viewports: weakref.WeakSet[ViewportRender] = weakref.WeakSet()
@@ -193,7 +213,7 @@ def _tick() -> float | None:
     render_worker.poll()
     if any([viewport.take() for viewport in list(_viewports)]):
         _redraw()
-    return TICK_SECONDS if any(viewport._awaits() for viewport in list(_viewports)) else None
+    return TICK_SECONDS if any(viewport.awaits for viewport in list(_viewports)) else None
 
 
 def _redraw() -> None:

@@ -312,6 +312,13 @@ class RenderShot(Request):
         high=1e9,
     )
     samples: int = setting("Samples", "rays a pixel", 1, low=1, high=4096)
+    rays_at_once: int | None = setting(
+        "Chunk",
+        "rays between two looks whether the job was cancelled (default: as many as are fastest)",
+        None,
+        low=1,
+        high=2**24,
+    )
     passes: list[str] = setting("Passes", "which of Depth, Normal and Position beside Combined", factory=list)
     transparent: bool = setting("Transparent", "leave out what lies behind the scene", False)
     subject: dict = setting(

@@ -5,7 +5,8 @@ RECORDING: {"asked": file to append requests to, "answers": {method: {"events": 
 (it does not even stop then), "until_released": file to wait for, "repeat": {"times", "seconds" between two, "files":
 one of which is copied every "every"-th time, "to": path in the workspace that is told as a picture}, "crash": bool,
 "paint": bool (of shot: see `paint`),
-"fails_after": number of answers, "say_pid": file to write the process id to,
+"fails_after": number of answers, "waits_when_wider": pixels (such a shot is never done),
+"say_pid": file to write the process id to,
 "say_offline": file to write $IN2N_OFFLINE to}}}.
 """
 
@@ -65,7 +66,7 @@ def paint(params):
     passes |= {name: known[name] for name in params["passes"]}
     np.save(params["out"], np.concatenate([values.ravel() for values in passes.values()]).astype(np.float32))
     shapes = {name: values.shape for name, values in passes.items()}
-    return {"file": params["out"], "passes": shapes, "seconds": 0.01, "device": "paint"}
+    return {"file": params["out"], "passes": shapes, "seconds": x.size / 2000, "device": "paint"}
 
 
 answered = 0
@@ -120,6 +121,9 @@ while True:
     answered += 1
     if answer.get("fails_after") and answered > answer["fails_after"]:
         fail(id, "disk_full", "The disk is full.")
+    elif "shot" in params and params["shot"]["cameras"][0]["width"] > answer.get("waits_when_wider", 1e9):
+        wait_for_cancel()
+        fail(id, "cancelled", "cancelled")
     elif answer.get("paint"):
         say(id=id, result=paint(params))
     elif answer.get("until_cancelled"):

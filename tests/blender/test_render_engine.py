@@ -4,14 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
 import pytest
 from mathutils import Matrix
 
-from in2n_blender.blender import compat, render_engine, render_worker
+from in2n_blender.blender import compat, render_engine, render_worker, viewport_render
 from in2n_blender.blender import engine as blender_engine
 from in2n_blender.scene.shot import ORTHOGRAPHIC, Shot
 
@@ -187,6 +189,91 @@ def test_the_device_comes_from_the_environment(painter, shown, tmp_path, monkeyp
     monkeypatch.setenv("IN2N_DEVICE", "cpu")
     render(shown, tmp_path)
     assert asked(painter)[0]["device"] == "cpu"
+
+
+# --- the viewport
+
+
+class View:
+    """A viewport without a window: what a region and its data say, and a clock that the test turns."""
+
+    def __init__(self, scene):
+        self.render = viewport_render.ViewportRender()
+        self.scene, self.angle = scene, 0.0
+
+    @property
+    def context(self):
+        depsgraph = bpy.context.evaluated_depsgraph_get()
+        window = self.scene.camera.calc_matrix_camera(depsgraph, x=96, y=64)
+        turned = Matrix.Rotation(self.angle, 4, "Z") @ self.scene.camera.matrix_world
+        data = SimpleNamespace(window_matrix=window, view_matrix=turned.inverted())
+        return SimpleNamespace(region=SimpleNamespace(width=96, height=64), region_data=data)
+
+    def draw(self) -> None:
+        self.render.follow(self.context, bpy.context.evaluated_depsgraph_get())
+
+    def until(self, condition, seconds=20) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"waited in vain; {self.render.trouble}"
+            render_worker.poll()
+            self.render.take()
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def view(shown, monkeypatch):
+    monkeypatch.setattr(viewport_render, "RAYS_A_SECOND", 2000.0)  # as `paint` says it had
+    return View(shown)
+
+
+def test_a_viewport_becomes_finer_until_it_is_whole(painter, view):
+    view.draw()
+    assert view.render.awaits and view.render.share == 0
+    view.until(lambda: view.render.share == 1)
+    sizes = [Shot.from_json(request["shot"]).size for request in asked(painter)]
+    assert sizes[0] == (17, 12) and sizes[-1] == (96, 64) and sizes == sorted(sizes) and 2 < len(sizes) < 6
+    assert view.render.fresh.shape == (64, 96, 4) and not view.render.awaits
+    view.draw()
+    assert not view.render.awaits, "nothing new, nothing asked"
+
+
+def test_the_newest_view_wins_and_finer_pictures_of_others_are_given_up(painter, view):
+    painter.answers(shot={"paint": True, "waits_when_wider": 20})
+    view.draw()
+    view.until(lambda: view.render.share > 0)
+    coarse = view.render.share
+    assert coarse < 1 and view.render.awaits, "the finer one is on its way, and takes its time"
+    for view.angle in (0.1, 0.2, 0.3):
+        view.draw()
+    view.until(lambda: view.render.share > 0)
+    newest = Matrix.Rotation(view.angle, 4, "Z") @ view.scene.camera.matrix_world
+    third = Shot.from_json(asked(painter)[2]["shot"]).cameras[0]
+    np.testing.assert_allclose(third.position, newest.translation, atol=1e-5)
+    assert view.render.share == pytest.approx(coarse)
+
+
+def test_what_the_viewport_shows_is_asked_for_again_when_it_is_another(painter, view):
+    view.draw()
+    view.until(lambda: view.render.share == 1)
+    count = len(asked(painter))
+    view.scene.in2n.render.subject_only = True
+    view.draw()
+    assert view.render.share == 0
+    view.until(lambda: view.render.share == 1)
+    assert all(request["subject"] for request in asked(painter)[count:]) and len(asked(painter)) > count
+
+
+def test_the_viewport_says_why_it_shows_nothing(shown, view, recording, imported):
+    recording.answers(shot={"error": {"code": "not_trained", "message": "Nothing here.", "hint": "Reconstruct."}})
+    view.draw()
+    view.until(lambda: view.render.trouble)
+    assert view.render.trouble == "Nothing here. Reconstruct."
+    view.draw()
+    assert not view.render.awaits, "it is not asked for again and again"
+    bpy.data.objects.remove(imported)
+    view.draw()
+    assert "The scene has no capture." in view.render.trouble
 
 
 # --- nothing that is no picture is handed over as one

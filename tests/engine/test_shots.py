@@ -275,3 +275,15 @@ def test_a_subject_passed_by_all_rays_is_empty(scene):
     far = Subject(scene, Region.from_json({"type": "box", "center": [0, 0, 50], "size": [1, 1, 1]}))
     passes = rendered((scene, far), Shot((look_at((3, 0, 0)),)), passes=ALL)
     assert not passes["Combined"].any() and torch.isfinite(torch.from_numpy(passes["Depth"])).all()
+
+
+def test_seen_from_outside_of_where_the_photos_were_taken_the_sky_hides_nothing(scene):
+    camera = look_at((150.0, 20.0, 60.0))
+    narrow = Camera(Intrinsics(24, 16, 1200.0, 1200.0, 12, 8), camera.camera_to_world)
+    passes = rendered((scene,), Shot((narrow,)), passes=("Depth",), transparent=True)
+    assert passes["Combined"][8, 12, 0] > 5 * passes["Combined"][8, 12, 2], "the red ball before the blue sky"
+    assert passes["Depth"][8, 12, 0] == pytest.approx(np.linalg.norm(camera.position) - RADIUS, rel=0.01)
+    away = Camera(narrow.intrinsics, camera.camera_to_world @ np.diag([-1.0, 1, -1, 1]))
+    passes = rendered((scene,), Shot((away,)), passes=("Depth",))
+    assert (passes["Depth"] == np.float32(NOTHING)).all()
+    np.testing.assert_allclose(passes["Combined"][..., :3].mean((0, 1)), srgb_to_linear([0.1, 0.2, 0.8]), atol=0.01)

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from ...scene.reporting import Reporter
-from ...scene.shot import ORTHOGRAPHIC, Shot, ShotRays
+from ...scene.shot import Shot, ShotRays
+from .constants import FAR
 from .regions import box_distances
 from .rendering import RayBundle
 from .scene import Scene, rays_a_chunk
@@ -34,6 +35,7 @@ class ShotSettings:
 
     Attributes:
         samples: Rays a pixel.
+        rays_at_once: Between two looks whether to go on; None: as many as are fastest.
         passes: Of DATA_PASSES, those that are wanted beside Combined.
         transparent: Whether what lies behind the scene is left out; a subject always stands before nothing.
         to_scene: (4, 4) float64 from the capture's coordinates to those that the passes are in: rotation, even scale
@@ -41,6 +43,7 @@ class ShotSettings:
     """
 
     samples: int = 1
+    rays_at_once: int | None = None
     passes: tuple[str, ...] = ()
     transparent: bool = False
     to_scene: np.ndarray = field(default_factory=lambda: np.eye(4))
@@ -77,7 +80,7 @@ class ShotRenderer:
         pixels = width * height
         combined = np.empty((pixels, 4), np.float32)
         data = _Data.empty(pixels) if settings.passes else None
-        chunk = rays_a_chunk(self.scene.model.settings, self.scene.device)
+        chunk = settings.rays_at_once or rays_a_chunk(self.scene.model.settings, self.scene.device)
         for first in range(0, pixels, chunk):
             report.progress(first, pixels, "pixels", "Rendering", None)
             chosen = np.arange(first, min(first + chunk, pixels))
@@ -109,21 +112,46 @@ class ShotRenderer:
         center = np.array(self.scene.transform.center)
         origins = as_tensor((rays.origins - center) * self.scene.transform.scale)
         directions = as_tensor(rays.directions)
-        skipped = torch.zeros(len(origins), device=origins.device)
-        if shot.lens == ORTHOGRAPHIC:  # its camera stands anywhere along its axis, often behind the scene's sky
-            one = torch.ones(3, device=origins.device)
-            enters, leaves = box_distances(origins, directions, -one, one)
-            skipped = torch.where(leaves > enters, enters, 0.0).clamp_min(0)
-            origins = origins + directions * skipped[:, None]
         bundle = RayBundle(origins, directions)
-        rendered = self.scene.rays(bundle) if self.subject is None else self.subject.rays(bundle)
-        color, alpha = rendered.color, rendered.alpha.clamp(0, 1)
-        if not settings.transparent and self.subject is None:
-            linear = torch.cat([to_linear(self.scene.over_background(rendered)), torch.ones_like(alpha)[:, None]], -1)
+        if self.subject is not None:  # rays begin where its region does
+            rendered = self.subject.rays(bundle)
+            return _Traced(_premultiplied(rendered.color, rendered.alpha), rendered.alpha, rendered.distance)
+        begins, passes = _beginnings(origins, directions)
+        rendered = self.scene.rays(RayBundle(origins + directions * begins[:, None], directions))
+        alpha = rendered.alpha.clamp(0, 1).masked_fill(passes, 0)
+        if settings.transparent:
+            linear = _premultiplied(rendered.color.masked_fill(passes[:, None], 0), alpha)
         else:
-            straight = color / alpha.clamp_min(1e-6)[:, None]
-            linear = torch.cat([to_linear(straight) * alpha[:, None], alpha[:, None]], -1)
-        return _Traced(linear, alpha, rendered.distance + skipped)
+            linear = torch.cat([to_linear(self.scene.over_background(rendered)), torch.ones_like(alpha)[:, None]], -1)
+        return _Traced(linear, alpha, rendered.distance + begins)
+
+
+def _premultiplied(color: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """(n, 4) linear light, of sRGB colours (n, 3) that are summed along the ray: straight only between."""
+    alpha = alpha[:, None]
+    return torch.cat([to_linear(color / alpha.clamp_min(1e-6)) * alpha, alpha], -1)
+
+
+def _beginnings(origins: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where rays begin that come from outside of where the photos were taken: seen from there, a scene hides behind its
+    own sky, and an orthographic camera stands anywhere along its axis.
+
+    They begin where they enter the cube that all cameras are in. Those that pass it begin far behind it: what they show
+    is what lies in that direction at infinity.
+
+    Args:
+        origins: (rays, 3) in normalised scene units.
+        directions: (rays, 3).
+
+    Returns:
+        (rays,) the distances, 0 from within the cube; and (rays,) whether a ray passes it.
+    """
+    one = torch.ones(3, device=origins.device)
+    enters, leaves = box_distances(origins, directions, -one, one)
+    outside = origins.abs().amax(-1) > 1
+    passes = outside & ((leaves < enters) | (leaves <= 0))
+    begins = torch.where(outside, enters, 0.0).clamp_min(0)
+    return torch.where(passes, origins.norm(dim=-1) + FAR / 10, begins), passes
 
 
 @dataclass

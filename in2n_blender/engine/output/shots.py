@@ -67,7 +67,8 @@ def _settings(request: RenderShot) -> ShotSettings:
     matrix = np.array(request.to_scene or np.eye(4).ravel(), np.float64)
     if matrix.size != 16 or not np.isfinite(matrix).all() or np.linalg.det(matrix.reshape(4, 4)[:3, :3]) <= 0:
         raise In2nError("bad_shot", "The capture's place in the scene is not one.", "Check the capture's Empty.")
-    return ShotSettings(request.samples, tuple(request.passes), request.transparent, matrix.reshape(4, 4))
+    place = matrix.reshape(4, 4)
+    return ShotSettings(request.samples, request.rays_at_once, tuple(request.passes), request.transparent, place)
 
 
 @dataclass
