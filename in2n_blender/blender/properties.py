@@ -79,6 +79,9 @@ class In2nObject(bpy.types.PropertyGroup):
     missing: IntProperty(
         name="Missing Photos", description="How many photos the capture lists that are not there", options={"HIDDEN"}
     )
+    notes: StringProperty(
+        name="Notes", description="What the import found in the capture, a line each", options={"HIDDEN"}
+    )
     hold_out_every: from_request(ImportCapture, "hold_out_every", options={"HIDDEN"})
     # CAMERA
     original: StringProperty(

@@ -37,7 +37,7 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
 
     Args:
         request: What to read, and the workspace to write to.
-        reporter: Gets progress in photos, and names photos that are missing or cannot be read; so does `missing`.
+        reporter: Gets progress in photos, and names photos that are missing or cannot be used; so does `missing`.
 
     Returns:
         The capture as it is now in the workspace, without the photos that were left out.
@@ -58,18 +58,20 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
     capture = replace(capture, source=_source(Path(capture.source), workspace))
     if read.missing:
         reporter.log(
-            f"{len(read.missing)} of {len(read.frames) + len(read.missing) + len(read.unreadable)} photos are "
+            f"{len(read.missing)} of {len(read.frames) + len(read.missing) + len(read.unusable)} photos are "
             "missing and are left out."
         )
-    for name in read.unreadable:
-        reporter.log(f"The photo of {name} cannot be read and is left out.")
+    for name, why in read.unusable.items():
+        reporter.log(f"{name} is left out. {why}")
+    for note in read.notes:
+        reporter.log(note)
 
     try:
         with staged_import(workspace) as staging:
             unreadable = _write_photos(read.frames, capture.views, staging, reporter)
             views = tuple(v for v in capture.views if v.name not in unreadable)
-            check_enough(len(views), len(capture.views) + len(capture.missing), request.source)
-            capture = replace(capture, views=views, missing=capture.missing + tuple(unreadable))
+            check_enough(len(views), len(capture.views) + len(capture.missing), request.source, unreadable)
+            capture = replace(capture, views=views, missing=capture.missing + tuple(sorted(unreadable)))
             write_json(staging / "capture.json", capture.to_json())
             reporter.check()
     finally:
@@ -81,8 +83,10 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
     return capture
 
 
-def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: Path, reporter: Reporter) -> list[str]:
-    """Writes staging/images/<name>.png for every view. Returns the names of those whose photo cannot be read."""
+def _write_photos(
+    frames: tuple[Frame, ...], views: tuple[View, ...], staging: Path, reporter: Reporter
+) -> dict[str, str]:
+    """Writes staging/images/<name>.png for every view. Returns why photos cannot be read, by their names."""
     stop, alone = threading.Event(), threading.Lock()
 
     def check() -> None:
@@ -98,7 +102,7 @@ def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: P
         with atomic_path(staging / view.image) as temporary:
             Image.fromarray(image).save(temporary, "PNG", compress_level=4)
 
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     started = time.monotonic()
     with ThreadPoolExecutor(THREADS) as pool:
         jobs = {pool.submit(work, frame, view): view for frame, view in zip(frames, views, strict=True)}
@@ -112,7 +116,7 @@ def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: P
                         job.result()
                     except UnreadablePhoto as error:
                         name = jobs[job].name
-                        unreadable.append(name)
+                        unreadable[name] = f"The photo cannot be read ({error})."
                         reporter.log(f"The photo of {name} cannot be read and is left out ({error}).")
                 done += len(finished)
                 if finished:
@@ -123,7 +127,7 @@ def _write_photos(frames: tuple[Frame, ...], views: tuple[View, ...], staging: P
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return sorted(unreadable)
+    return unreadable
 
 
 def _normalised(frame: Frame, target: Intrinsics, check: Callable[[], None]) -> np.ndarray:

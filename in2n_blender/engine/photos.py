@@ -113,7 +113,7 @@ class Photos(Sequence):
 
 
 def decode(path: Path, orientation: int = 1) -> np.ndarray:
-    """Decode a photo; 16 bits are reduced to 8.
+    """Decode a photo; 16 bits are reduced to 8, and so is float.
 
     Args:
         path: The photo.
@@ -133,14 +133,22 @@ def decode(path: Path, orientation: int = 1) -> np.ndarray:
                 )
             opened.load()
             image = opened.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else opened
-            if image.mode.startswith("I"):  # 16-bit grey; 16-bit colour is reduced by PIL itself
-                grey = np.clip(np.asarray(image, np.float32) / 257, 0, 255)
+            if image.mode[0] in "IF":  # 16-bit or float grey; 16-bit colour is reduced by PIL itself
+                grey = np.asarray(image, np.float32)
+                grey = np.clip(grey / 257 if image.mode[0] == "I" else _unit_float(grey) * 255, 0, 255)
                 return np.repeat(np.round(grey).astype(np.uint8)[..., None], 3, 2)
             transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
             mode = "RGBA" if transparent else "RGB"
             return np.asarray(image if image.mode == mode else image.convert(mode))
     except _BROKEN as error:
         raise UnreadablePhoto(str(error)) from None
+
+
+def _unit_float(grey: np.ndarray) -> np.ndarray:
+    """Grey of a float file in [0, 1]: programs leave it so, or in the numbers of the 8 or 16 bits that it was."""
+    grey = np.nan_to_num(grey, nan=0.0, posinf=0.0, neginf=0.0)
+    largest = float(grey.max(initial=0))
+    return grey / (1 if largest <= 2 else 255 if largest <= 255 else 65535)
 
 
 def normalise_photo(

@@ -50,7 +50,8 @@ class Capture:
         points: (P, 3) float64 sparse points.
         point_colors: (P, 3) uint8.
         missing: Names of frames that the files list but whose photo is not there.
-        unreadable: Names of frames whose photo is there but broken.
+        unusable: Name -> why, of frames whose photo is there but broken, or whose pose or lens is none.
+        notes: What the user should know of it, a sentence each.
     """
 
     name: str
@@ -59,7 +60,8 @@ class Capture:
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     point_colors: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
     missing: tuple[str, ...] = ()
-    unreadable: tuple[str, ...] = ()
+    unusable: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class PinholeCapture:
         views: The normalised photos.
         points: (P, 3) float32 sparse points, relative to the offset.
         point_colors: (P, 3) uint8.
-        missing: Names of frames without a view, because their photo is not there or cannot be read.
+        missing: Names of frames without a view, because their photo is not there or cannot be used.
+        notes: What the user should know of it, a sentence each.
         offset: (3,) float64 in the capture's own coordinates and units; poses and points are relative to it, so that
             float32 is enough for them (see `map_offset`).
     """
@@ -103,6 +106,7 @@ class PinholeCapture:
     point_colors: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
     missing: tuple[str, ...] = ()
     offset: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    notes: tuple[str, ...] = ()
 
     @property
     def training_views(self) -> tuple[View, ...]:
@@ -119,6 +123,7 @@ class PinholeCapture:
             "preset": self.preset,
             "offset": np.asarray(self.offset, np.float64).tolist(),
             "missing": list(self.missing),
+            "notes": list(self.notes),
             "views": [
                 {"name": v.name, "image": v.image, "held_out": v.held_out, **v.camera.to_json()} for v in self.views
             ],
@@ -156,6 +161,7 @@ class PinholeCapture:
                 colors.astype(np.uint8),
                 tuple(data["missing"]),
                 rows_of_three([data.get("offset", [0, 0, 0])], "offset")[0],
+                tuple(data.get("notes", ())),
             )
         except (ValueError, TypeError, OverflowError, KeyError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
@@ -236,9 +242,9 @@ def pinhole_capture(capture: Capture, longest_side: int, hold_out_every: int = 8
         chosen = np.sort(np.random.default_rng(0).choice(len(points), MAXIMUM_POINTS, replace=False))
         points, colors = points[chosen], colors[chosen]
     source = Path(capture.source).expanduser().resolve().as_posix()
-    missing = capture.missing + capture.unreadable
+    missing = capture.missing + tuple(capture.unusable)
     relative = (points - offset).astype(np.float32)
-    return PinholeCapture(capture.name, source, preset, views, relative, colors, missing, offset)
+    return PinholeCapture(capture.name, source, preset, views, relative, colors, missing, offset, capture.notes)
 
 
 def map_offset(positions: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -31,6 +31,9 @@ def check_texts(data: dict) -> None:
             raise ValueError(f"its {key} is not {called}")
     if not all(isinstance(name, str) for name in data["missing"]):
         raise ValueError("its missing names are not text")
+    notes = data.get("notes", [])
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+        raise ValueError("its notes are not a list of text")
     if not data["views"]:
         raise ValueError("it has no views")
 

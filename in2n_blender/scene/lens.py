@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.polynomial import Polynomial
@@ -102,6 +103,7 @@ def one_to_one_radius(lens: Lens) -> float:
     return math.sqrt(min(_first_positive_root(slope), _first_positive_root(denominator)))
 
 
+@lru_cache(maxsize=4096)  # readers ask it for every photo, and so does what follows
 def pinhole_for(lens: Lens) -> Intrinsics:
     """The pinhole camera with square pixels for the undistorted photo.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_PHOTO_EXTENSION = re.compile(r"\.(png|jpe?g|tiff?|webp|bmp|exr)$", re.IGNORECASE)
+_PHOTO_EXTENSION = re.compile(r"\.(png|jpe?g|tiff?|webp|bmp|gif|exr|hei[cf])$", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.\- ]{0,78}[A-Za-z0-9_\-])?")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", re.IGNORECASE)
 

@@ -1,4 +1,4 @@
-"""The size and EXIF orientation of a photo from the first bytes of its file: PNG, JPEG and TIFF.
+"""The size and EXIF orientation of a photo from the first bytes of its file: PNG, JPEG, TIFF, WebP, BMP and GIF.
 
 Blender's Python has no image library, and cameras must be placed before the engine exists.
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 ORIENTATION, IMAGE_WIDTH, IMAGE_LENGTH = 0x0112, 0x0100, 0x0101
+
+RAW = (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2")  # some of them begin as TIFF does
 
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
@@ -37,7 +39,7 @@ class ImageHeader:
 
 
 def read_image_header(path: Path) -> ImageHeader | None:
-    """Read the header of a PNG, JPEG or TIFF.
+    """Read the header of a PNG, JPEG, TIFF, WebP, BMP or GIF.
 
     Args:
         path: The photo.
@@ -50,15 +52,21 @@ def read_image_header(path: Path) -> ImageHeader | None:
         OSError: It cannot be read.
     """
     with open(path, "rb") as file:
-        start = file.read(8)
+        start = file.read(30)
         file.seek(0)
         try:
-            if start == b"\x89PNG\r\n\x1a\n":
+            if start[:8] == b"\x89PNG\r\n\x1a\n":
                 header = _read_png(file)
             elif start[:3] == b"\xff\xd8\xff":
                 header = _read_jpeg(file)
-            elif start[:4] in (b"II*\x00", b"MM\x00*"):
+            elif start[:4] in (b"II*\x00", b"MM\x00*") and Path(path).suffix.lower() not in RAW:
                 header = _read_tiff(file.read())
+            elif start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+                header = _read_webp(start, file)
+            elif start[:6] in (b"GIF87a", b"GIF89a"):
+                header = ImageHeader(*struct.unpack_from("<HH", start, 6))
+            elif start[:2] == b"BM":
+                header = _read_bmp(start)
             elif not start:
                 raise ValueError("the file is empty")
             else:
@@ -85,6 +93,60 @@ def _read_png(file: BinaryIO) -> ImageHeader:
             return ImageHeader(*size, orientation)
         else:
             file.seek(length + 4, 1)
+
+
+def _read_webp(start: bytes, file: BinaryIO) -> ImageHeader:
+    """RFC 9649: lossy (VP8), lossless (VP8L) or extended (VP8X), which may carry EXIF at its end."""
+    kind = start[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", start, 26)
+        return ImageHeader(width & 0x3FFF, height & 0x3FFF)
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", start, 21)
+        return ImageHeader((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+    if kind != b"VP8X":
+        raise ValueError("not a valid WebP")
+    width, height = (int.from_bytes(start[at : at + 3], "little") + 1 for at in (24, 27))
+    orientation = 1
+    if start[20] & 0x08:  # it has EXIF
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            name, length = struct.unpack("<4sI", head)
+            if name == b"EXIF":
+                orientation = _exif_orientation(file.read(length).removeprefix(b"Exif\x00\x00"))
+                break
+            file.seek(length + length % 2, 1)
+    return ImageHeader(width, height, orientation)
+
+
+def _read_bmp(start: bytes) -> ImageHeader:
+    (size,) = struct.unpack_from("<I", start, 14)
+    layout = "<HH" if size == 12 else "<ii"  # the height is negative where the rows go down
+    width, height = struct.unpack_from(layout, start, 18)
+    return ImageHeader(width, abs(height))
+
+
+def foreign_format(path: Path) -> str | None:
+    """What a picture is that nothing here reads.
+
+    Args:
+        path: The file.
+
+    Returns:
+        "OpenEXR", "HEIC", "JPEG XL" or "Camera raw"; None for anything else.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError:
+        return None
+    if start[:4] == b"\x76\x2f\x31\x01":
+        return "OpenEXR"
+    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+        return "HEIC"
+    if start[:2] == b"\xff\x0a" or start[4:8] == b"JXL ":
+        return "JPEG XL"
+    return "Camera raw" if Path(path).suffix.lower() in RAW else None
 
 
 def _read_jpeg(file: BinaryIO) -> ImageHeader:

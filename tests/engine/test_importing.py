@@ -14,8 +14,9 @@ from PIL import Image
 
 from in2n_blender.engine import importing
 from in2n_blender.engine.importing import normalise_capture
+from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.photos import decode, load_images, normalise_photo
-from in2n_blender.link.requests import ImportCapture
+from in2n_blender.link.requests import ImportCapture, Reconstruct
 from in2n_blender.scene.camera import Intrinsics
 from in2n_blender.scene.capture import PinholeCapture
 from in2n_blender.scene.errors import Cancelled, In2nError
@@ -24,7 +25,7 @@ from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace.imported import load_capture
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.test_photos import bomb
-from tests.scene.captures import ring, write_transforms
+from tests.scene.captures import look_at, ring, write_transforms
 
 FILE = {"size": (48, 32), "fl_x": 40.0, "fl_y": 41.0, "cx": 23.0, "cy": 17.0, "k1": -0.1, "k2": 0.02}
 
@@ -135,6 +136,20 @@ def test_two_readable_photos_are_too_few_and_leave_nothing(source, tmp_path):
         normalise_capture(ImportCapture(workspace=str(tmp_path / "work"), source=str(source)), Reporter())
     assert caught.value.code == "too_few_photos"
     assert not (tmp_path / "work").exists()
+
+
+def test_cameras_in_one_place_are_said_and_not_reconstructed(tmp_path):
+    here = [look_at((0, 0, 0), (np.cos(i), np.sin(i), 0.1)) for i in range(6)]
+    write_transforms(tmp_path / "pan", here, **FILE)
+    events = []
+    request = ImportCapture(workspace=str(tmp_path / "work"), source=str(tmp_path / "pan"), preset="draft")
+    capture = normalise_capture(request, Reporter(events.append))
+    (note,) = capture.notes
+    assert "one place" in note and note in events
+    assert load_capture(Workspace(tmp_path / "work")).notes == (note,)
+    with pytest.raises(In2nError) as caught:
+        reconstruct(Reconstruct(workspace=str(tmp_path / "work"), preset="draft", device="cpu"), Reporter())
+    assert caught.value.code == "no_parallax"
 
 
 def test_an_unknown_preset(source, tmp_path):

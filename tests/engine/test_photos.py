@@ -183,3 +183,12 @@ def test_images_that_do_not_fit_their_capture(tmp_path):
         with pytest.raises(In2nError) as caught:
             load_images(workspace, capture)
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize("scale, kind", [(1, "float32"), (255, "float32"), (65535, "float32"), (65535, "uint16")])
+def test_grey_of_any_depth_keeps_its_light(tmp_path, scale, kind):
+    grey = np.linspace(0.1, 0.9, 40).reshape(5, 8)
+    Image.fromarray((grey * scale).astype(kind)).save(tmp_path / "p.tif")
+    photo = decode(tmp_path / "p.tif")
+    assert photo.shape == (5, 8, 3)
+    np.testing.assert_allclose(photo / 255, np.repeat(grey[..., None], 3, 2), atol=0.004)

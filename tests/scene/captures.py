@@ -94,3 +94,48 @@ def write_surveyed(folder, at, count=12):
     write_transforms(folder, poses, ply_file_path="points.ply")
     (folder / "points.ply").write_text("\n".join([*head, "end_header", rows, ""]))
     return points, poses
+
+
+def write_colmap(
+    folder, names, poses=None, form="bin", camera=("PINHOLE", 12, 8, (10.0, 10.0, 6.0, 4.0)), encoding="utf-8"
+):
+    """A COLMAP model with one camera and no points, as the files of the format say it, without COLMAP."""
+    poses = ring(len(names)) if poses is None else poses
+    folder.mkdir(parents=True, exist_ok=True)
+    model, width, height, parameters = camera
+    if form == "txt":
+        (folder / "cameras.txt").write_text(f"1 {model} {width} {height} {' '.join(map(str, parameters))}\n")
+        lines = [
+            f"{i} {' '.join(map(repr, colmap_pose(pose)))} 1 {name}\n\n"
+            for i, (name, pose) in enumerate(zip(names, poses), 1)
+        ]
+        (folder / "images.txt").write_text("".join(lines), encoding=encoding)
+        return
+    number = {"SIMPLE_PINHOLE": 0, "PINHOLE": 1, "SIMPLE_RADIAL": 2, "OPENCV": 4}[model]
+    head = struct.pack("<QIiQQ", 1, 1, number, width, height)
+    (folder / "cameras.bin").write_bytes(head + struct.pack(f"<{len(parameters)}d", *parameters))
+    data = struct.pack("<Q", len(names))
+    for i, (name, pose) in enumerate(zip(names, poses), 1):
+        data += struct.pack("<I7dI", i, *colmap_pose(pose), 1) + name.encode(encoding) + b"\0" + struct.pack("<Q", 0)
+    (folder / "images.bin").write_bytes(data)
+
+
+def colmap_pose(camera_to_world):
+    """World-to-camera in OpenCV's axes as quaternion (w, x, y, z) and translation: 7 numbers."""
+    inverse = np.linalg.inv(np.asarray(camera_to_world) @ np.diag([1.0, -1.0, -1.0, 1.0]))
+    return [*quaternion(inverse[:3, :3]), *inverse[:3, 3].tolist()]
+
+
+def quaternion(rotation):
+    """(w, x, y, z) of a rotation matrix (Shepperd's method, through the largest of the four)."""
+    r = np.asarray(rotation)
+    trace = np.r_[np.trace(r), np.diag(r)]
+    largest = int(trace.argmax())
+    if largest == 0:
+        q = np.array([1 + trace[0], r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]])
+    else:
+        i, j, k = largest - 1, largest % 3, (largest + 1) % 3
+        q = np.zeros(4)
+        q[0], q[1 + i] = r[k, j] - r[j, k], 1 + 2 * r[i, i] - np.trace(r)
+        q[1 + j], q[1 + k] = r[j, i] + r[i, j], r[k, i] + r[i, k]
+    return (q / np.linalg.norm(q)).tolist()

@@ -3,11 +3,11 @@
 import pytest
 from PIL import Image, ImageOps
 
-from in2n_blender.scene.photo_header import read_image_header
+from in2n_blender.scene.photo_header import foreign_format, read_image_header
 from tests.scene.captures import png_bytes, write_png
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
 @pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
 def test_size_and_orientation_agree_with_pil(tmp_path, suffix, orientation):
     path = tmp_path / f"photo{suffix}"
@@ -38,8 +38,26 @@ def test_png_with_orientation(tmp_path):
 
 
 def test_another_format_is_not_an_error(tmp_path):
-    Image.new("RGB", (4, 4)).save(tmp_path / "p.webp")
-    assert read_image_header(tmp_path / "p.webp") is None
+    Image.new("RGB", (4, 4)).save(tmp_path / "p.ppm")
+    assert read_image_header(tmp_path / "p.ppm") is None and foreign_format(tmp_path / "p.ppm") is None
+
+
+@pytest.mark.parametrize(
+    "suffix, options", [("webp", {}), ("webp", {"lossless": True}), ("bmp", {}), ("gif", {}), ("tga", None)]
+)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_formats_without_exif(tmp_path, suffix, options, mode):
+    if options is None or (suffix == "gif" and mode == "RGBA"):
+        options, suffix = {}, "png"
+    Image.new(mode, (301, 17), (200, 10, 20, 90)[: len(mode)]).save(tmp_path / f"p.{suffix}", **options)
+    header = read_image_header(tmp_path / f"p.{suffix}")
+    assert (header.width, header.height, header.orientation) == (301, 17, 1)
+
+
+def test_a_camera_raw_file_is_not_its_thumbnail(tmp_path):
+    Image.new("RGB", (16, 12)).save(tmp_path / "p.tif")
+    (tmp_path / "p.tif").rename(tmp_path / "p.dng")
+    assert read_image_header(tmp_path / "p.dng") is None and foreign_format(tmp_path / "p.dng") == "Camera raw"
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         shown = {frame.name: frame.photo for frame in capture.frames} if self.show_photos else {}
         empty = captured_objects.add_capture(scene, pinhole, shown)
         empty.in2n.source, empty.in2n.preset, empty.in2n.missing = str(source), preset, len(pinhole.missing)
-        empty.in2n.hold_out_every = self.hold_out_every
+        empty.in2n.hold_out_every, empty.in2n.notes = self.hold_out_every, "\n".join(pinhole.notes)
         _remember_originals(empty, capture)
         folder = (
             Path(bpy.path.abspath(self.workspace))
@@ -100,6 +100,8 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         workspaces.sync_edits(scene)
         settings.tell(summary(pinhole), about="Import")
         self.report({"INFO"}, settings.status)
+        for note in pinhole.notes:
+            self.report({"WARNING"}, note)
         return {"FINISHED"}
 
 
@@ -190,7 +192,7 @@ class IN2N_OT_back_to_shot(bpy.types.Operator):
 
 
 class IN2N_OT_show_missing(bpy.types.Operator):
-    """List the photos that the capture names and that were not found"""
+    """List the photos that the capture names and that were not found or cannot be used"""
 
     bl_idname = "in2n.show_missing"
     bl_label = "Missing Photos"
@@ -206,10 +208,11 @@ class IN2N_OT_show_missing(bpy.types.Operator):
 
     def execute(self, context):
         try:
-            missing = read_capture(Path(bpy.path.abspath(active_capture(context.scene).in2n.source))).missing
+            capture = read_capture(Path(bpy.path.abspath(active_capture(context.scene).in2n.source)))
         except In2nError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        missing = [*capture.missing, *(f"{name}: {why}" for name, why in capture.unusable.items())]
         self.report({"WARNING"}, f"{len(missing)} photos are missing: {', '.join(missing)}")
 
         def draw(popup, context):

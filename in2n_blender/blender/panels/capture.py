@@ -86,6 +86,8 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
                 icon="ERROR",
                 translate=False,
             )
+        for note in filter(None, capture.in2n.notes.split("\n")):
+            wrapped(layout, note, context, "ERROR")
         draw_photo_chooser(layout, context)
         draw_way_back(layout, context)
 

@@ -15,6 +15,7 @@ import torch
 from ...link.requests import Reconstruct
 from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
+from ...scene.parallax import in_one_place
 from ...scene.reporting import Reporter
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
@@ -89,11 +90,12 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
         state.json: psnr_db on the held-out views (None without any), seconds, steps, device, settings, provenance.
 
     Raises:
-        In2nError: "no_capture", "diverged" and others; what was trained is saved.
+        In2nError: "no_capture", "no_parallax", "diverged" and others; what was trained is saved.
         Cancelled: After saving.
     """
     workspace, device = Workspace(request.workspace), pick_device(request.device)
     capture, images = load_capture_and_images(workspace)
+    _check_parallax(capture)
     settings = with_options(
         settings_for(request.preset, device.type), request.appearance, request.refine_cameras, len(images)
     )
@@ -123,6 +125,15 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
     successor = Successor(workspace, workspace.reconstruction, anew=found is None, keep=not request.restart)
     _train(trainer, scene, workspace, successor, state, report)
     return state
+
+
+def _check_parallax(capture: PinholeCapture) -> None:
+    if in_one_place(np.array([view.camera.position for view in capture.views]), capture.points):
+        raise In2nError(
+            "no_parallax",
+            "All cameras of this capture stand in one place, so its photos do not tell how far away anything is.",
+            "Take photos from different places; views cut from one panorama cannot be reconstructed.",
+        )
 
 
 def _why_not(state: dict, wanted: Provenance, last_versions: dict) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +13,25 @@ from ..errors import In2nError
 FEWEST_PHOTOS = 3
 
 
-def check_enough(usable: int, listed: int, source: Path | str) -> None:
+def check_enough(usable: int, listed: int, source: Path | str, unusable: Mapping[str, str] | None = None) -> None:
     """Check that enough photos can be used.
 
     Args:
         usable: How many can be used.
         listed: How many the capture lists.
         source: The file or folder that lists them, for messages.
+        unusable: Why others cannot, by their names.
 
     Raises:
         In2nError: "too_few_photos" where fewer than FEWEST_PHOTOS can be used.
     """
     if usable < FEWEST_PHOTOS:
         count = {0: "None", 1: "Only one", 2: "Only two"}[usable]
+        name, why = next(iter((unusable or {}).items()), ("", ""))
         raise In2nError(
             "too_few_photos",
             f"{count} of the {listed} photos of {source} can be used; at least {FEWEST_PHOTOS} are needed.",
-            "Add photos: twenty or more, from all around, give a good reconstruction.",
+            f"{name}: {why}" if why else "Add photos: twenty or more, from all around, give a good reconstruction.",
         )
 
 

@@ -14,8 +14,34 @@ from ..camera import Intrinsics
 from ..capture import Capture
 from ..lens import Lens
 from .checks import finite, positive
-from .colmap_files import ListedCamera, ListedImage, bad_model, read_cameras, read_images, read_points3d, unknown_model
+from .colmap_files import (
+    ListedCamera,
+    ListedImage,
+    bad_model,
+    count_images,
+    read_cameras,
+    read_images,
+    read_points3d,
+    unknown_model,
+)
+from .colmap_folders import photo_folder
+from .finding import in_their_code_page, normal
 from .listing import ListedPhoto, build_capture
+
+# where tools leave their models: COLMAP's own projects, nerfstudio's, instant-ngp's, automatic_reconstructor's, and
+# what gaussian-splatting's convert.py calls distorted
+PLACES = (
+    "",
+    "sparse",
+    "colmap/sparse",
+    "colmap",
+    "colmap_sparse",
+    "colmap_text",
+    "dense/0/sparse",
+    "dense/sparse",
+    "undistorted/sparse",
+    "distorted/sparse",
+)
 
 OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -24,21 +50,27 @@ def find(path: Path) -> Path | None:
     """The folder of a COLMAP model.
 
     Args:
-        path: A file of the model, its folder, or a project: with sparse/0, sparse, colmap/sparse/0 ….
+        path: A file of the model, its folder, or a project: with sparse/0, colmap/sparse/0 and others of PLACES.
 
     Returns:
-        The folder, None where there is none; of several numbered models in one sparse folder, the one with the largest
-        list of images.
+        The folder, None where there is none; of several numbered models in one sparse folder, the one with the most
+        images.
     """
     if path.is_file():
         return path.parent if path.stem in ("cameras", "images", "points3D") and _is_model(path.parent) else None
-    for folder in (path, path / "sparse", path / "colmap" / "sparse", path / "colmap"):
+    for folder in (path / place for place in PLACES):
         if _is_model(folder):
             return folder
-        models = [p for p in sorted(folder.glob("*")) if p.name.isdigit() and _is_model(p)] if folder.is_dir() else []
+        models = _numbered(folder)
         if models:
-            return max(models, key=lambda p: (_file(p, "images").stat().st_size, -int(p.name)))
+            return max(models, key=lambda p: (count_images(_file(p, "images")), -int(p.name)))
     return None
+
+
+def _numbered(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if p.name.isdigit() and _is_model(p)), key=lambda p: int(p.name))
 
 
 def read(model: Path) -> Capture:
@@ -55,26 +87,43 @@ def read(model: Path) -> Capture:
     """
     cameras = read_cameras(_file(model, "cameras"))
     images = read_images(_file(model, "images"))
-    folder = _photo_folder(model, images)
+    folder, notes = photo_folder(model, _photos(images, cameras))
+    names = in_their_code_page([image.name for image in images], lambda name: folder.find(name) is not None)
     listed = []
-    for image in images:
+    for image, name in zip(images, map(normal, names), strict=True):
         camera = cameras.get(image.camera)
-        if camera is None:
-            raise bad_model(_file(model, "images"), f"{image.name} is by camera {image.camera}, which is not listed")
-        photo = folder / image.name
+        missing = f"{name} is by camera {image.camera}, which is not listed"
         listed.append(
             ListedPhoto(
-                image.name,
-                photo if photo.is_file() else None,
+                name,
+                folder.find(name),
                 _camera_to_world(image),
-                (camera.width, camera.height),
-                lambda width, height, camera=camera, label=image.name: _lens(camera, label),
+                (camera.width, camera.height) if camera else None,
+                lambda width, height, camera=camera, label=name: _lens(camera, label),
+                problem=None if camera else bad_model(_file(model, "images"), missing),
             )
         )
-    project = next(
-        (p for p in (model, *model.parents) if p.name not in ("sparse", "colmap") and not p.name.isdigit()), model
-    )
-    return build_capture(model, project, listed, *read_points(model))
+    project = next((p for p in (model, *model.parents) if p.name not in PARTS and not p.name.isdigit()), model)
+    return build_capture(model, project, listed, *read_points(model), (*notes, *_other_models(model)))
+
+
+PARTS = ("sparse", "colmap", "colmap_sparse", "colmap_text", "dense", "distorted", "undistorted")
+
+
+def _photos(images: list[ListedImage], cameras: dict[int, ListedCamera]) -> list[tuple[str, ListedCamera | None]]:
+    return [(image.name, cameras.get(image.camera)) for image in images]
+
+
+def _other_models(model: Path) -> list[str]:
+    """What is left aside: the mapper breaks photos that do not hang together into several models."""
+    others = [other for other in _numbered(model.parent) if other != model] if model.name.isdigit() else []
+    if not others:
+        return []
+    called = ", ".join(f"{model.parent.name}/{other.name} ({count_images(_file(other, 'images'))})" for other in others)
+    return [
+        f"{called}: other models of the same photos, which do not hang together with {model.parent.name}/{model.name} "
+        "and were not used."
+    ]
 
 
 def read_points(model: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -103,12 +152,6 @@ def _is_model(folder: Path) -> bool:
 
 def _file(model: Path, stem: str) -> Path | None:
     return next((p for p in (model / f"{stem}.bin", model / f"{stem}.txt") if p.is_file()), None)
-
-
-def _photo_folder(model: Path, images: list[ListedImage]) -> Path:
-    """Of the usual places, the one where most of the photos are."""
-    places = [base / name for base in (model, *model.parents[:3]) for name in ("images", "input", "")]
-    return max(places, key=lambda place: sum((place / image.name).is_file() for image in images))
 
 
 def _camera_to_world(image: ListedImage) -> np.ndarray:

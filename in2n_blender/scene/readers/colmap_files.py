@@ -124,7 +124,7 @@ def _parsed(path: Path, binary: Callable, text: Callable):
         return (
             binary(_Bytes(path.read_bytes()))
             if path.suffix == ".bin"
-            else text(path.read_text(encoding="utf-8").splitlines())
+            else text(path.read_bytes().decode("utf-8-sig", "surrogateescape").splitlines())
         )
     except (struct.error, ValueError, IndexError, OverflowError) as error:
         raise bad_model(path, str(error)) from None
@@ -162,7 +162,7 @@ class _Bytes:
 
     def text(self) -> str:
         end = self.data.index(b"\0", self.at)
-        value, self.at = self.data[self.at : end].decode("utf-8"), end + 1
+        value, self.at = self.data[self.at : end].decode("utf-8", "surrogateescape"), end + 1
         return value
 
     def skip(self, size: int) -> None:
@@ -226,18 +226,52 @@ def _images_binary(data: _Bytes) -> list[ListedImage]:
 
 
 def _images_text(lines: list[str]) -> list[ListedImage]:
-    """Two lines an image; the second, its 2D points, may be empty, so blank lines count."""
-    lines = [line for line in lines if not line.startswith("#")]
-    while lines and not lines[0].strip():
-        lines.pop(0)
-    images = []
-    for line in lines[::2]:
+    """Two lines an image; the second, its 2D points, may be empty, and scripts and editors drop empty lines."""
+    images, rest = [], iter([line for line in lines if not line.startswith("#")])
+    line = next(rest, None)
+    while line is not None:
         if not line.strip():
+            line = next(rest, None)
             continue
         words = line.split(maxsplit=9)
         values = [float(w) for w in words[1:8]]
         images.append(ListedImage(words[9].strip(), int(words[8]), tuple(values[:4]), tuple(values[4:])))
+        line = next(rest, None)
+        if line is not None and not _is_image(line):
+            line = next(rest, None)
     return images
+
+
+def _is_image(line: str) -> bool:
+    """Whether a line that may be 2D points, which are numbers throughout, is an image."""
+    words = line.split(maxsplit=9)
+    return len(words) == 10 and not _are_numbers(words[9].split())
+
+
+def _are_numbers(words: list[str]) -> bool:
+    try:
+        [float(word) for word in words]
+    except ValueError:
+        return False
+    return True
+
+
+def count_images(path: Path) -> int:
+    """How many images a file lists, at little cost.
+
+    Args:
+        path: images.bin or images.txt.
+
+    Returns:
+        Their number; 0 where the file cannot be read.
+    """
+    try:
+        if path.suffix == ".bin":
+            with open(path, "rb") as file:
+                return struct.unpack("<Q", file.read(8))[0]
+        return len(read_images(path))
+    except (OSError, struct.error, In2nError):
+        return 0
 
 
 def _points_binary(data: _Bytes) -> tuple[list, list]:

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..capture import Capture, Frame
 from ..errors import In2nError
-from ..lens import Lens
+from ..lens import Lens, pinhole_for
 from ..names import unique_names
-from ..photo_header import ImageHeader, read_image_header
+from ..parallax import in_one_place
+from ..photo_header import ImageHeader, foreign_format, read_image_header
 from .checks import check_enough, checked_pose
 
 
@@ -25,23 +26,32 @@ class ListedPhoto:
         label: The photo as the files name it.
         photo: Its file, None if it is not there.
         camera_to_world: Anything, unchecked; OpenGL axes, the capture's units.
-        listed_size: (width, height) in pixels that the files give, None if they do not.
+        listed_size: (width, height) in pixels that the files give, None if they do not; or makes it, and may raise.
         lens: Makes the lens for a photo of (width, height), which is the listed size wherever there is one.
         held_out: Whether the files hold it out, None if they do not say.
+        problem: What is wrong with its entry in the files, so that it cannot be used.
     """
 
     label: str
     photo: Path | None
     camera_to_world: object
-    listed_size: tuple[int, int] | None
+    listed_size: tuple[int, int] | None | Callable[[], tuple[int, int] | None]
     lens: Callable[[int, int], Lens]
     held_out: bool | None = None
+    problem: In2nError | None = None
 
 
 def build_capture(
-    source: Path, folder: Path, listed: list[ListedPhoto], points: np.ndarray, point_colors: np.ndarray
+    source: Path,
+    folder: Path,
+    listed: list[ListedPhoto],
+    points: np.ndarray,
+    point_colors: np.ndarray,
+    notes: tuple[str, ...] = (),
 ) -> Capture:
     """Frames in the natural order of their labels (2 before 10), each with a unique name.
+
+    A photo that is broken, or whose pose or lens is none, costs itself and not the capture.
 
     Args:
         source: The file or folder that was read.
@@ -49,37 +59,53 @@ def build_capture(
         listed: Its photos, in any order.
         points: (P, 3) float64 sparse points, in the capture's units.
         point_colors: (P, 3) uint8.
+        notes: What the user should know of it, a sentence each.
 
     Returns:
-        The capture; photos that are not there or broken are among its `missing` and `unreadable`.
+        The capture; photos that are not there or cannot be used are among its `missing` and `unusable`.
 
     Raises:
-        In2nError: "bad_matrix", "bad_intrinsics", "size_mismatch", "no_photos", "too_few_photos".
+        In2nError: "no_photos", "too_few_photos"; what is wrong with the first photo, such as "bad_matrix",
+            "bad_intrinsics" or "size_mismatch", where something is with all of them.
     """
     if not listed:
         raise In2nError("no_photos", f"{source} lists no photos.", "Choose the files of a finished capture.")
     listed = sorted(listed, key=lambda p: natural_order(p.label))
-    frames, missing, unreadable = [], [], []
+    frames, missing, unusable, errors = [], [], {}, []
     for name, entry in zip(unique_names([p.label for p in listed]), listed):
-        pose = checked_pose(entry.camera_to_world, entry.label)
-        if entry.photo is None:
+        if entry.photo is None and entry.problem is None:
             missing.append(name)
             continue
-        frame = _frame(name, entry, pose)
-        if frame is None:
-            unreadable.append(name)
-        else:
-            frames.append(frame)
-    if not frames and not unreadable:
+        try:
+            frames.append(_frame(name, entry))
+        except UnusablePhoto as error:
+            unusable[name] = str(error)
+        except In2nError as error:
+            unusable[name] = error.message
+            errors.append(error)
+    if not frames and errors and len(errors) == len(listed) - len(missing):
+        raise errors[0]
+    if not frames and not unusable:
         raise In2nError(
             "no_photos",
             f"None of the {len(listed)} photos that {source} lists was found, for instance {listed[0].label}.",
             "Put the photos where the file says they are, or choose the folder that holds both.",
         )
-    check_enough(len(frames), len(listed), source)
+    check_enough(len(frames), len(listed), source, unusable)
+    if in_one_place(np.array([frame.camera_to_world[:3, 3] for frame in frames]), points):
+        notes = (*notes, ONE_PLACE)
     return Capture(
-        folder.name or "capture", source, tuple(frames), points, point_colors, tuple(missing), tuple(unreadable)
+        folder.name or "capture", source, tuple(frames), points, point_colors, tuple(missing), unusable, notes
     )
+
+
+ONE_PLACE = (
+    "All cameras stand in one place, so the photos do not tell how far away anything is; they cannot be reconstructed."
+)
+
+
+class UnusablePhoto(Exception):
+    """Why the file of a photo cannot be used, in a sentence."""
 
 
 def natural_order(label: str) -> list:
@@ -87,28 +113,42 @@ def natural_order(label: str) -> list:
     return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", label)]
 
 
-def _frame(name: str, entry: ListedPhoto, pose: np.ndarray) -> Frame | None:
-    """None if the photo cannot be read."""
+def _frame(name: str, entry: ListedPhoto) -> Frame:
+    """Raises UnusablePhoto or In2nError."""
+    if entry.problem:
+        raise entry.problem
+    pose = checked_pose(entry.camera_to_world, entry.label)
+    listed_size = entry.listed_size() if callable(entry.listed_size) else entry.listed_size
+    header = _header(entry.photo, listed_size)
+    size, orientation = oriented_size(header, listed_size, entry.label)
+    lens = entry.lens(*(listed_size or size)).scaled_to(*size)
+    pinhole_for(lens)  # raises where there is none
+    return Frame(name, entry.photo, lens, pose, entry.held_out, orientation)
+
+
+def _header(photo: Path, listed_size: tuple[int, int] | None) -> ImageHeader:
     try:
-        header = read_image_header(entry.photo)
-    except (OSError, ValueError):
-        return None
-    if header is None:  # another format: the engine will open it, here the files must say its size
-        if entry.listed_size is None:
-            return None
-        header = ImageHeader(*entry.listed_size)
-    size, orientation = oriented_size(header, entry.listed_size, entry.label)
-    lens = entry.lens(*(entry.listed_size or size))
-    return Frame(name, entry.photo, lens.scaled_to(*size), pose, entry.held_out, orientation)
+        header = read_image_header(photo)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UnusablePhoto(f"The photo cannot be read: {reason}.") from None
+    if header:
+        return header
+    form = foreign_format(photo)
+    if form:
+        raise UnusablePhoto(f"{form} pictures cannot be read; convert them to PNG or JPEG.")
+    if listed_size is None:  # another format: the engine will open it, here the files must say its size
+        raise UnusablePhoto("The photo is of no known format, and the files do not say its size.")
+    return ImageHeader(*listed_size)
 
 
 def oriented_size(header: ImageHeader, listed: tuple[int, int] | None, label: str) -> tuple[tuple[int, int], int]:
     """The size of the photo as the capture means it, and the EXIF orientation that gets it there.
 
-    The listed size decides: a match with the stored pixels means that the poses belong to those, since COLMAP,
-    instant-ngp and nerfstudio ignore EXIF; a match with the upright photo means that it is to be turned. Where the size
-    cannot tell, because none is listed or the photo is square, the photo is shown upright. A listed size that differs
-    by a plain scale counts as a match (photos scaled down after the calibration).
+    The listed size decides: a match with the stored pixels, as of every square photo, means that the poses belong to
+    those, since COLMAP, instant-ngp and nerfstudio ignore EXIF; a match with the upright photo means that it is to be
+    turned. Where none is listed the photo is shown upright. A listed size that differs by a plain scale counts as a
+    match (photos scaled down after the calibration).
 
     Args:
         header: The photo's own.
@@ -122,11 +162,11 @@ def oriented_size(header: ImageHeader, listed: tuple[int, int] | None, label: st
         In2nError: "size_mismatch".
     """
     stored, upright = (header.width, header.height), header.upright_size
-    if listed is None or (stored[0] == stored[1] and _same_shape(listed, stored)):
+    if listed is None:
         return upright, header.orientation
-    if _same_shape(listed, stored):
+    if same_shape(listed, stored):
         return stored, 1
-    if _same_shape(listed, upright):
+    if same_shape(listed, upright):
         return upright, header.orientation
     raise In2nError(
         "size_mismatch",
@@ -135,7 +175,12 @@ def oriented_size(header: ImageHeader, listed: tuple[int, int] | None, label: st
     )
 
 
-def _same_shape(listed: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether the sizes agree up to a scale and one pixel of rounding."""
+def same_shape(listed: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether two sizes agree up to a scale and one pixel of rounding.
+
+    Args:
+        listed: (width, height) in pixels.
+        size: (width, height) in pixels.
+    """
     (w, h), (width, height) = listed, size
     return abs(width - height * w / h) <= 1.01 or abs(height - width * h / w) <= 1.01

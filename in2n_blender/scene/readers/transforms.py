@@ -20,9 +20,8 @@ from ..errors import In2nError
 from ..lens import Lens
 from . import colmap, ply
 from .checks import finite, positive
+from .finding import PhotoFinder, is_foreign, normal
 from .listing import ListedPhoto, build_capture
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG", ".tif", ".tiff", ".webp")
 
 # camera_model -> the lens model of its distortion keys. instant-ngp writes OPENCV, nerfstudio any of them.
 CAMERA_MODELS = {
@@ -96,66 +95,70 @@ def _load(path: Path) -> dict:
 
 
 def _listed(path: Path, table: dict, held_out: bool | None = None) -> list[ListedPhoto]:
-    split = _split(table)
+    split, finder = _split(path, table), PhotoFinder(path.parent)
     listed = []
     for number, frame in enumerate(table["frames"], 1):
         if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str) or not frame["file_path"]:
-            raise In2nError("bad_capture", f"Frame {number} of {path} has no file_path.", "Export the capture again.")
-        if "transform_matrix" not in frame:
-            raise In2nError(
-                "bad_capture", f"{frame['file_path']} has no transform_matrix in {path}.", "Export the capture again."
-            )
-        label = _normal(frame["file_path"])
+            listed.append(_without(f"frame {number}", f"Frame {number} of {path} has no file_path."))
+            continue
+        label = normal(frame["file_path"])
         if split and label not in split:
+            continue
+        photo = finder.find(label)
+        if photo and is_foreign(label) and photo.is_relative_to(path.parent):
+            shown = photo.relative_to(path.parent).as_posix()
+        else:
+            shown = label
+        if "transform_matrix" not in frame:
+            listed.append(_without(shown, f"{shown} has no transform_matrix in {path}."))
             continue
         listed.append(
             ListedPhoto(
-                label,
-                _photo(path.parent, label),
+                shown,
+                photo,
                 frame["transform_matrix"],
-                _listed_size(frame, table, label),
-                lambda width, height, frame=frame, label=label: _lens(frame, table, width, height, label),
+                lambda frame=frame, label=shown: _listed_size(frame, table, label),
+                lambda width, height, frame=frame, label=shown: _lens(frame, table, width, height, label),
                 split[label] if split else held_out,
             )
         )
-        _camera_model(frame, table, label)
     return listed
 
 
-def _split(table: dict) -> dict[str, bool]:
+def _without(label: str, message: str) -> ListedPhoto:
+    return ListedPhoto(
+        label, None, None, None, Lens, problem=In2nError("bad_capture", message, "Export the capture again.")
+    )
+
+
+def _split(path: Path, table: dict) -> dict[str, bool]:
     """Photo -> held out, from nerfstudio's lists of file names; empty if there are none.
 
     As in nerfstudio, a photo that is in no list is not used, and one that is in several is trained on. Where the lists
     name no training photos, all that are not held out are trained on.
     """
+    given = {kind: table.get(f"{kind}_filenames") for kind in ("test", "val", "train")}
     lists = {
-        kind: [_normal(name) for name in table.get(f"{kind}_filenames") or [] if isinstance(name, str)]
-        for kind in ("test", "val", "train")
+        kind: [normal(name) for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        for kind, names in given.items()
     }
     if not any(lists.values()):
         return {}
     frames = [
-        _normal(f["file_path"]) for f in table["frames"] if isinstance(f, dict) and isinstance(f.get("file_path"), str)
+        normal(f["file_path"]) for f in table["frames"] if isinstance(f, dict) and isinstance(f.get("file_path"), str)
     ]
+    if frames and not {name for names in lists.values() for name in names} & set(frames):
+        called = " and ".join(f"{kind}_filenames" for kind in ("train", "val", "test") if lists[kind])
+        raise In2nError(
+            "bad_capture",
+            f"{called} of {path} name none of its frames (they name {next(filter(None, lists.values()))[0]}, the "
+            f"frames {frames[0]}).",
+            "Take the lists out of the file, or let them name the frames' file_path.",
+        )
     split = {} if lists["train"] else dict.fromkeys(frames, False)
     split |= dict.fromkeys(lists["test"] + lists["val"], True)
     split |= dict.fromkeys(lists["train"], False)
     return split
-
-
-def _normal(file_path: str) -> str:
-    name = file_path.replace("\\", "/")
-    while name.startswith("./"):
-        name = name[2:]
-    return name
-
-
-def _photo(folder: Path, label: str) -> Path | None:
-    """The photo's file; the synthetic sets leave the extension out."""
-    path = folder / label
-    if path.is_file():
-        return path
-    return next((p for p in (path.with_name(path.name + e) for e in EXTENSIONS) if p.is_file()), None)
 
 
 def _camera_model(frame: dict, table: dict, label: str) -> str:
@@ -202,32 +205,35 @@ def _lens(frame: dict, table: dict, width: int, height: int, label: str) -> Lens
 
 
 def _focal_lengths(frame: dict, table: dict, width: int, height: int, label: str) -> tuple[float, float]:
-    """(fx, fy) in pixels; where one axis has none, both have the same."""
+    """(fx, fy) in pixels; where one axis has none, both have the same. x_fov is instant-ngp's, in degrees."""
     for level in (frame, table):
         fx, fy = (None if level.get(key) is None else positive(level[key], key, label) for key in ("fl_x", "fl_y"))
         if fx is None and fy is None:
             fx, fy = (
-                _from_angle(level, "camera_angle_x", width, label),
-                _from_angle(level, "camera_angle_y", height, label),
+                _from_angle(level, f"camera_angle_{axis}", extent, label)
+                or _from_angle(level, f"{axis}_fov", extent, label, math.radians(1), "degrees")
+                for axis, extent in (("x", width), ("y", height))
             )
         if fx or fy:
             return fx or fy, fy or fx
     raise In2nError(
         "bad_intrinsics",
-        f"{label} has no focal length: neither fl_x nor camera_angle_x is given.",
+        f"{label} has no focal length: neither fl_x nor camera_angle_x nor x_fov is given.",
         "Export the capture again with its intrinsics.",
     )
 
 
-def _from_angle(level: dict, key: str, extent: int, label: str) -> float | None:
-    """The focal length that sees `extent` pixels in an angle in radians."""
+def _from_angle(
+    level: dict, key: str, extent: int, label: str, unit: float = 1.0, called: str = "radians"
+) -> float | None:
+    """The focal length that sees `extent` pixels in an angle; `unit` is the angle's in radians."""
     if level.get(key) is None:
         return None
-    angle = positive(level[key], key, label)
+    angle = positive(level[key], key, label) * unit
     if angle >= math.pi:
         raise In2nError(
             "bad_intrinsics",
-            f"{key} of {label} is {angle:g}, which must be an angle in radians below pi.",
+            f"{key} of {label} is {angle / unit:g}, which must be an angle in {called} below {math.pi / unit:.4g}.",
             "Check the camera's intrinsics in the capture.",
         )
     return 0.5 * extent / math.tan(0.5 * angle)
@@ -235,8 +241,8 @@ def _from_angle(level: dict, key: str, extent: int, label: str) -> float | None:
 
 def _points(folder: Path, table: dict) -> tuple[np.ndarray, np.ndarray]:
     named = table.get("ply_file_path")
-    if isinstance(named, str) and (folder / _normal(named)).is_file():
-        return ply.read_points(folder / _normal(named))
+    if isinstance(named, str) and (folder / normal(named)).is_file():
+        return ply.read_points(folder / normal(named))
     if "applied_transform" not in table:
         return _no_points()
     model = colmap.find(folder)
