@@ -21,6 +21,7 @@ from ..scene.camera_path import CameraPath, PathFrame
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
 from ..workspace.layout import Workspace
+from . import paths
 
 LENS_PROPERTIES = ("sensor_fit", "sensor_width", "sensor_height", "lens", "shift_x", "shift_y")
 SHEAR_TOLERANCE = 1e-4
@@ -267,6 +268,7 @@ def show_photo(camera_data, file: Path) -> None:
         # Fits shots that are wider than the photo; `photos.look_through` sees to all others.
         background.frame_method = "CROP" if camera_data.sensor_fit == "HORIZONTAL" else "FIT"
     image["in2n_photo"] = True
+    image.filepath = paths.stored(file)
     background.image = image
     background.alpha = 1.0
     camera_data.show_background_images = True

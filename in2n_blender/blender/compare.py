@@ -7,7 +7,7 @@ from pathlib import Path
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
 from ..workspace.layout import ORIGINAL, Workspace
-from . import cameras, photos, results, workspaces
+from . import cameras, photos, plates, results, workspaces
 from .scene_state import active_capture, active_edit, children
 
 
@@ -62,11 +62,10 @@ def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
         of_edit = mesh.in2n.edit == name
         for layer in scene.view_layers:
             if layer.objects.get(mesh.name) == mesh:
-                mesh.hide_set(not of_edit or mesh.in2n.quick != quick, view_layer=layer)
+                shown = of_edit and mesh.in2n.quick == quick and (not quick or scene.in2n.show_quick_mesh)
+                mesh.hide_set(not shown, view_layer=layer)
         mesh.hide_render = not of_edit or mesh.in2n.quick
-    if scene.camera is not None and scene.camera.type == "CAMERA":
-        for background in results.frame_backgrounds(scene.camera.data):
-            background.show_background_image = _edit_of(background) == name
+    plates.show_edit(scene, name)
 
 
 def _shows_quick_mesh(capture, workspace: Workspace, edit: str | None) -> bool:
@@ -97,10 +96,6 @@ def _read_again(camera_data) -> None:
     for background in camera_data.background_images:
         if background.image is not None and background.image.get("in2n_photo") and background.image.has_data:
             background.image.reload()
-
-
-def _edit_of(background) -> str:
-    return str(background.image["in2n_frames"]).partition("/")[0]
 
 
 def _photos(workspace: Workspace, edit: str | None) -> tuple[dict[str, Path], dict[str, Path]]:

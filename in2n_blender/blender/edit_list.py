@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import bpy
 
 from ..scene.errors import In2nError
 from ..workspace import edits, journal
 from ..workspace.layout import Workspace
-from . import compare, workspaces
+from . import compare, paths, plates, workspaces
 from .scene_state import active_edit, children
 
 
@@ -30,13 +28,10 @@ def rename(scene, old: str, new: str) -> None:
     for mesh in children(capture, "MESH"):
         if mesh.in2n.edit == old:
             mesh.in2n.edit = new
-    before = workspace.root / "renders" / old
-    for image in bpy.data.images:
-        if image.library is None and str(image.get("in2n_frames", "")).startswith(f"{old}/"):
-            file = Path(bpy.path.abspath(image.filepath))
-            if before in file.parents:
-                image["in2n_frames"] = f"{new}/{image['in2n_frames'].partition('/')[2]}"
-                image.filepath = str(workspace.root / "renders" / new / file.relative_to(before))
+    before, after = workspace.root / "renders" / old, workspace.root / "renders" / new
+    for plate in plates.marked(old):
+        if paths.follow(plate, before, after):
+            plate[plates.MARK] = f"{new}/{plate[plates.MARK].partition('/')[2]}"
     selected = active_edit(scene)
     workspaces.sync_edits(scene)
     workspaces.select_edit(scene, new if selected == old else selected or "")
@@ -60,11 +55,9 @@ def remove(scene, edit: str) -> None:
     for mesh in children(capture, "MESH"):
         if mesh.in2n.edit == edit and mesh.library is None:
             bpy.data.objects.remove(mesh)
-    for image in [
-        i for i in bpy.data.images if i.library is None and str(i.get("in2n_frames", "")).startswith(f"{edit}/")
-    ]:
-        if workspace.root / "renders" / edit in Path(bpy.path.abspath(image.filepath)).parents:
-            bpy.data.images.remove(image)
+    for plate in plates.marked(edit):
+        if paths.lies_in(plate, workspace.root / "renders" / edit):
+            plates.remove(plate)
     workspaces.sync_edits(scene)
     scene.in2n.active_edit = max(min(position, len(scene.in2n.edits) - 1), 0)
     compare.show_chosen(scene, force=True)

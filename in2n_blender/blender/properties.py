@@ -18,7 +18,7 @@ from bpy.props import (
 from ..link.requests import Edit, ExtractMesh, ImportCapture, Reconstruct
 from ..models.catalogue import INSTRUCT_PIX2PIX
 from ..scene.errors import In2nError
-from . import compare, edit_list, instructions, jobs, render_settings, workspaces
+from . import compare, edit_list, instructions, jobs, plates, render_settings, workspaces
 from .jobs import busy
 from .request_properties import MODEL_ITEMS, from_request
 
@@ -26,6 +26,10 @@ MOST_TOLD = 24  # sentences about jobs that a scene keeps
 SHOWN_ITEMS = (
     ("BEFORE", "Before", "The capture as it was photographed"),
     ("AFTER", "After", "The edit that is selected in the list"),
+)
+DEPTH_ITEMS = (
+    ("BACK", "Back", "Behind the scene's objects, as a plate"),
+    ("FRONT", "Front", "Before the scene's objects, which they hide"),
 )
 ROLE_ITEMS = (
     ("NONE", "None", "Not part of a capture"),
@@ -87,7 +91,6 @@ class In2nObject(bpy.types.PropertyGroup):
     original: StringProperty(
         name="Original",
         description="The photo's file where it fits the camera as it is, undistorted; empty: it does not",
-        subtype="FILE_PATH",
         options={"HIDDEN"},
     )
     photo: StringProperty(name="Photo", description="The photo's name in the capture", options={"HIDDEN"})
@@ -160,6 +163,14 @@ def _suggest_instructions(scene_settings, _context, typed: str) -> list[str]:
 
 def _show_chosen(scene_settings, _context) -> None:
     compare.show_chosen(scene_settings.id_data)
+
+
+def _show_again(scene_settings, _context) -> None:
+    compare.show_chosen(scene_settings.id_data, force=True)
+
+
+def _set_depth(scene_settings, _context) -> None:
+    plates.set_depth(scene_settings.id_data)
 
 
 def _remember_whose_status(scene_settings, _context) -> None:
@@ -249,6 +260,13 @@ class In2nScene(bpy.types.PropertyGroup):
         name="Shown Edit", description="The edit that is shown now; empty: the unedited capture", options={"HIDDEN"}
     )
     photo: StringProperty(name="Photo", description="The photo that was looked through last", options={"HIDDEN"})
+    frames_depth: EnumProperty(
+        name="Frames",
+        description="Whether rendered frames are behind or before what the cameras see",
+        items=DEPTH_ITEMS,
+        default="BACK",
+        update=_set_depth,
+    )
     preview: StringProperty(
         name="Preview",
         description="The folder of the guidance previews that the sidebar shows, in the workspace's previews",
@@ -264,6 +282,12 @@ class In2nScene(bpy.types.PropertyGroup):
         description="When a reconstruction or an edit is done, show it in the 3D views as a mesh of moderate size, "
         "which never renders",
         default=True,
+    )
+    show_quick_mesh: BoolProperty(
+        name="Quick Mesh",
+        description="Show the mesh that was made unasked. It steps back for frames, which it would hide",
+        default=True,
+        update=_show_again,
     )
     mesh_resolution: from_request(ExtractMesh, "resolution")
     render: PointerProperty(name="Render", description="How the engine IN2N renders", type=render_settings.In2nRender)

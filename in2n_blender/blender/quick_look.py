@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..link.requests import Edit, ExtractMesh, Reconstruct
 from ..workspace.layout import ORIGINAL, Workspace
-from . import compare, jobs, results, views
+from . import jobs, results, views
 from .scene_state import children
 
 RESOLUTION = 128  # grid cells along the longest side
@@ -41,7 +41,7 @@ def _finish(edit: str | None):
         results.import_mesh(
             context, scene, capture, Workspace(scene.in2n.workspace).mesh(edit, ".ply", True), name, True
         )
-        compare.show_chosen(scene, force=True)
+        scene.in2n.show_quick_mesh = True  # which shows it
         if not seen_before:  # afterwards she has looked, and hidden or shown what she likes
             views.show_colors(context)
             for points in children(capture, "POINTS"):

@@ -14,7 +14,7 @@ from ..scene.errors import In2nError
 from ..workspace.files import read_json
 from ..workspace.layout import ORIGINAL, Workspace
 from ..workspace.provenance import SCENE, Provenance, result_folder
-from . import colour, look, pictures
+from . import look, pictures
 from .cameras import offset_of, set_offset
 from .look import COLOR_ATTRIBUTE
 from .scene_state import children
@@ -102,108 +102,6 @@ def _read_ply(context, file: Path):
         data.color_attributes.active_color = data.color_attributes[COLOR_ATTRIBUTE]
         data.color_attributes.render_color_index = data.color_attributes.active_color_index
     return data
-
-
-def load_frames(scene, folder: Path, edit: str, path_name: str, numbers: list[int]):
-    """Show rendered frames in step with the timeline in front of the scene's cameras.
-
-    The frames become one image sequence; every camera that the scene renders from in those frames shows it. Where a
-    number is left out, as with a frame step of 2, the frame before it stays.
-
-    Args:
-        scene: Whose cameras show them.
-        folder: Where the PNGs are, named by their frame's number in four digits.
-        edit: The edit's name, or ORIGINAL.
-        path_name: The camera path's.
-        numbers: The frames that there are, in ascending order.
-
-    Returns:
-        The image.
-
-    Raises:
-        In2nError: "missing_file" when the first frame is not there.
-    """
-    first = Path(folder) / f"{numbers[0]:04d}.png"
-    if not first.is_file():
-        raise In2nError("missing_file", f"{first} does not exist.", "Render the frames again.")
-    key = f"{edit}/{path_name}"
-    image = next((i for i in bpy.data.images if i.get("in2n_frames") == key and i.library is None), None)
-    if image is None:
-        image = bpy.data.images.load(str(first))
-        image.name, image["in2n_frames"] = f"{edit} frames", key
-    image.filepath = str(first)
-    image.source = "SEQUENCE"
-    image.reload()
-    with suppress(In2nError):  # an OCIO configuration may name its sRGB otherwise
-        colour.tell_srgb(image)
-    for camera in _cameras_used(scene, numbers):
-        _show_sequence(camera.data, image, numbers)
-    return image
-
-
-def _cameras_used(scene, numbers: list[int]) -> list:
-    """The cameras that the scene's markers switch to within the frames, and its own camera."""
-    bound = sorted((m for m in scene.timeline_markers if m.camera), key=lambda m: m.frame)
-    used = [
-        m.camera
-        for i, m in enumerate(bound)
-        if m.frame <= numbers[-1] and (i + 1 == len(bound) or bound[i + 1].frame > numbers[0])
-    ]
-    cameras = used or [scene.camera]
-    return list({c.data.name_full: c for c in cameras if c is not None and c.type == "CAMERA"}.values())
-
-
-def _show_sequence(camera_data, image, numbers: list[int]) -> None:
-    """Show the image in front of the camera and hide the frames of other edits."""
-    shown = (
-        next((b for b in frame_backgrounds(camera_data) if b.image == image), None)
-        or camera_data.background_images.new()
-    )
-    shown.image = image
-    shown.alpha = 1.0
-    shown.display_depth = "FRONT"
-    shown.frame_method = "STRETCH"
-    user = shown.image_user
-    # Blender shows file number frame_current - frame_start + 1 + frame_offset; the files are numbered by frame.
-    user.frame_start, user.frame_offset = numbers[0], numbers[0] - 1
-    user.frame_duration = numbers[-1] - numbers[0] + 1
-    user.use_auto_refresh = True
-    _hold_between(user, numbers)
-    for background in frame_backgrounds(camera_data):
-        background.show_background_image = background.image == image
-    camera_data.show_background_images = True
-
-
-def _hold_between(user, numbers: list[int]) -> None:
-    """Let the last frame that there is be shown where numbers are left out: an image sequence has no such setting, so
-    its offset is driven by the scene's frame."""
-    user.driver_remove("frame_offset")
-    every = range(numbers[0], numbers[-1] + 1)
-    if len(every) == len(numbers):
-        return
-    there, shown, keys = set(numbers), numbers[0], []
-    for number in every:
-        shown = number if number in there else shown
-        keys += (number, numbers[0] - 1 + shown - number)
-    curve = user.driver_add("frame_offset")
-    curve.driver.type, curve.driver.expression = "SCRIPTED", "frame"  # so simple that it runs without scripts allowed
-    while curve.keyframe_points:
-        curve.keyframe_points.remove(curve.keyframe_points[0])
-    curve.keyframe_points.add(len(every))
-    curve.keyframe_points.foreach_set("co", keys)
-    for key in curve.keyframe_points:
-        key.interpolation = "CONSTANT"
-    curve.extrapolation = "CONSTANT"
-    curve.update()
-
-
-def frame_backgrounds(camera_data) -> list:
-    """The backgrounds of a camera that are rendered frames.
-
-    Args:
-        camera_data: A `bpy.types.Camera`.
-    """
-    return [b for b in camera_data.background_images if b.image is not None and b.image.get("in2n_frames")]
 
 
 def rendered_paths(workspace: Workspace, edit: str | None) -> dict[str, list[int]]:

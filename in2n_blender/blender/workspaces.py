@@ -14,6 +14,7 @@ from ..scene.errors import In2nError
 from ..workspace.files import read_json
 from ..workspace.layout import Workspace
 from ..workspace.provenance import is_done
+from . import compat, paths
 from .scene_state import active_capture, active_edit, children
 from .settings import home_folder
 
@@ -83,19 +84,18 @@ def resolve(capture) -> Path | None:
 
 
 def follow(source: Path, target: Path) -> None:
-    """Let every image that was loaded from a workspace know where the workspace has been moved to.
+    """Let all that shows a file of a workspace know where the workspace has been moved to.
 
     Args:
         source: Where it was.
         target: Where it is.
     """
-    for image in bpy.data.images:
-        if image.library is not None or not image.filepath:
-            continue
-        file = Path(bpy.path.abspath(image.filepath))
-        if source in file.parents:
-            moved = target / file.relative_to(source)
-            image.filepath = bpy.path.relpath(str(moved)) if image.filepath.startswith("//") else str(moved)
+    shown = [image for image in bpy.data.images if image.library is None and image.filepath]
+    shown += [clip for clip in bpy.data.movieclips if clip.library is None]
+    for scene in bpy.data.scenes:
+        shown += [strip for strip in compat.strips(scene) if strip.type == "IMAGE" and scene.library is None]
+    for owner in shown:
+        paths.follow(owner, source, target)
 
 
 def workspace_of(scene) -> Path | None:

@@ -125,8 +125,10 @@ class Layout:
         return arguments
 
     def operator_menu_enum(self, operator, name, text="", icon="NONE"):
-        assert name in Arguments(operator).known
-        self._see("operator", (operator, text, {}), icon)
+        arguments = Arguments(operator)
+        assert name in arguments.known
+        self._see("operator", (operator, text, arguments.given), icon)
+        return arguments
 
     def menu(self, menu, text="", icon="NONE"):
         assert hasattr(bpy.types, menu), menu

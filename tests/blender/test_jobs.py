@@ -10,7 +10,7 @@ import pytest
 from conftest import wait_until_cancelled
 from PIL import Image
 
-from in2n_blender.blender import cameras, jobs, results, scene_state
+from in2n_blender.blender import cameras, jobs, plates, scene_state
 from in2n_blender.blender.scene_state import active_edit
 from in2n_blender.blender.shown_job import ProgressPrinter, ShownJob
 from in2n_blender.scene.camera_path import CameraPath
@@ -187,7 +187,7 @@ def test_frames_of_two_edits_stay_beside_each_other(reconstructed, scene, record
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(folder / "0001.png")
         bpy.ops.in2n.render_path(edit=edit, frame_end=1)
-    shown = {b.image["in2n_frames"]: b.show_background_image for b in results.frame_backgrounds(scene.camera.data)}
+    shown = {b.image["in2n_frames"]: b.show_background_image for b in plates.backgrounds(scene.camera.data)}
     assert shown == {"original/Scene": True, "gold/Scene": False}
 
 

@@ -8,7 +8,7 @@ import pytest
 from panel_reader import Read
 from PIL import Image
 
-from in2n_blender.blender import panels, results, workspaces
+from in2n_blender.blender import panels, plates, results, workspaces
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 from in2n_blender.workspace.provenance import Provenance
@@ -26,7 +26,7 @@ def files_shown(scene, frames) -> list[int]:
 
     It finds the file's number when it draws, from the evaluated image user (BKE_image_user_frame_get).
     """
-    (background,) = results.frame_backgrounds(scene.camera.data)
+    (background,) = plates.backgrounds(scene.camera.data)
     user, numbers = background.image_user, []
     for frame in frames:
         scene.frame_set(frame)
@@ -48,15 +48,15 @@ def files_shown(scene, frames) -> list[int]:
     ],
 )
 def test_the_last_frame_that_there_is_stays(imported, scene, tmp_path, numbers, shown):
-    results.load_frames(scene, tmp_path, "gold", "walk", rendered(tmp_path, *numbers))
+    plates.load(scene, "IMAGES", tmp_path, "gold", "walk", rendered(tmp_path, *numbers))
     assert files_shown(scene, range(numbers[0], numbers[-1] + 1)) == shown
 
 
 def test_frames_that_come_later_are_shown_too(imported, scene, tmp_path):
-    results.load_frames(scene, tmp_path, "gold", "walk", rendered(tmp_path, 2, 4))
+    plates.load(scene, "IMAGES", tmp_path, "gold", "walk", rendered(tmp_path, 2, 4))
     assert files_shown(scene, (2, 3, 4)) == [2, 2, 4]
     rendered(tmp_path, 3)
-    results.load_frames(scene, tmp_path, "gold", "walk", [2, 3, 4])
+    plates.load(scene, "IMAGES", tmp_path, "gold", "walk", [2, 3, 4])
     assert files_shown(scene, (2, 3, 4)) == [2, 3, 4]
     assert not scene.camera.data.animation_data or not scene.camera.data.animation_data.drivers
 

@@ -14,7 +14,7 @@ from ...scene.errors import In2nError
 from ...scene.lens import shows_as_pinhole
 from ...scene.presets import PRESETS
 from ...scene.readers import read as read_capture
-from .. import captured_objects, photos, views, workspaces
+from .. import captured_objects, paths, photos, views, workspaces
 from ..request_properties import argument
 from ..scene_state import active_capture, children
 from .polls import poll_capture, poll_idle
@@ -111,7 +111,7 @@ def _remember_originals(empty, capture) -> None:
     originals = {f.name: f.photo for f in capture.frames if fitting[f.lens] and f.orientation == 1}
     for camera in children(empty, "CAMERA"):
         if camera.in2n.photo in originals:
-            camera.in2n.original = str(originals[camera.in2n.photo])
+            camera.in2n.original = paths.stored(originals[camera.in2n.photo])
 
 
 def _show(context, empty, pinhole) -> None:

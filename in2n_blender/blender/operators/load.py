@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import bpy
-from bpy.props import StringProperty
+from bpy.props import EnumProperty, StringProperty
 
 from ...link.requests import ExtractMesh, RenderPath
 from ...scene.errors import In2nError
 from ...workspace.layout import ORIGINAL
-from .. import compare, results, workspaces
+from .. import compare, plates, results, workspaces
 from ..request_properties import SELECTED, argument
 from ..scene_state import chosen_edit
 from .polls import poll_capture, poll_idle
+
+PLATES = (
+    ("IMAGES", "Camera Background", "Images behind or before what the scene's camera sees", "CAMERA_DATA", 0),
+    ("CLIP", "Movie Clip", "A movie clip behind or before what the scene's camera sees", "TRACKER", 1),
+    ("COMPOSITOR", "Compositor", "An Image node; in an empty compositor, behind the render", "NODE_COMPOSITING", 2),
+    ("SEQUENCER", "Sequencer", "A strip of images, one for every edit, so that they can be compared", "SEQUENCE", 3),
+)
 
 
 class _Load:
@@ -34,7 +41,7 @@ class _Load:
 
 
 class IN2N_OT_load_frames(_Load, bpy.types.Operator):
-    """Show frames that were rendered before, in step with the timeline, in front of the scene's camera"""
+    """Show frames that were rendered before, in step with the timeline"""
 
     bl_idname = "in2n.load_frames"
     bl_label = "Load Frames"
@@ -43,24 +50,17 @@ class IN2N_OT_load_frames(_Load, bpy.types.Operator):
     name: StringProperty(
         name="Path Name", description="The camera path's name; left out: the path rendered last", options={"SKIP_SAVE"}
     )
-
-    @classmethod
-    def poll(cls, context):
-        if not super().poll(context):
-            return False
-        if context.scene.camera is None or context.scene.camera.type != "CAMERA":
-            cls.poll_message_set("The scene has no camera to show frames in")
-            return False
-        return True
+    kind: EnumProperty(name="As", description="As what frames are shown", items=PLATES, options={"SKIP_SAVE"})
 
     def load(self, context, capture, workspace, edit):
         paths = results.rendered_paths(workspace, edit)
         if not paths or (self.name and self.name not in paths):
             raise In2nError("no_frames", f"No frames of “{edit or ORIGINAL}” were rendered yet.", "Render them first.")
         name = self.name or list(paths)[-1]
-        results.load_frames(context.scene, workspace.renders(edit, name), edit or ORIGINAL, name, paths[name])
+        folder = workspace.renders(edit, name)
+        said = plates.load(context.scene, self.kind, folder, edit or ORIGINAL, name, paths[name])
         compare.show_result(context.scene, edit)
-        return f"{len(paths[name])} frames of “{edit or ORIGINAL}” are in front of the camera."
+        return said
 
 
 class IN2N_OT_load_mesh(_Load, bpy.types.Operator):

@@ -8,7 +8,7 @@ from bpy.props import IntProperty, StringProperty
 from ...link.requests import RenderPath
 from ...workspace.files import write_json
 from ...workspace.layout import ORIGINAL
-from .. import cameras, compare, results, workspaces
+from .. import cameras, compare, plates, workspaces
 from ..request_properties import SELECTED, argument
 from ..scene_state import chosen_edit
 from .job import JobOperator
@@ -64,7 +64,7 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
         folder = workspace.renders(edit, name)
 
         def finish(context, scene, capture, result):
-            results.load_frames(scene, folder, edit or ORIGINAL, name, numbers)
+            plates.load(scene, "IMAGES", folder, edit or ORIGINAL, name, numbers)
             compare.show_result(scene, edit)
             return f"Rendered {len(numbers)} frames of “{edit or ORIGINAL}” to {folder.relative_to(workspace.root)}."
 

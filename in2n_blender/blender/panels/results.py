@@ -9,7 +9,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import ORIGINAL, Workspace
 from ...workspace.provenance import is_done
-from .. import results, workspaces
+from .. import plates, results, workspaces
 from ..scene_state import active_edit
 from .base import Panel, is_reconstructed
 from .drawing import draw_colour_note, fields, wrapped
@@ -56,19 +56,28 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
         for name, numbers in results.rendered_paths(workspace, edit).items():
             loaded = box.row(align=True)
             loaded.label(text=f"{name} · {len(numbers)}", icon="FILE_MOVIE", translate=False)
-            load = loaded.operator("in2n.load_frames", text="Load")
-            load.edit, load.name = edit or ORIGINAL, name
+            for load in (
+                loaded.operator("in2n.load_frames", text="Load"),
+                loaded.operator_menu_enum("in2n.load_frames", "kind", text="", icon="DOWNARROW_HLT"),
+            ):
+                load.edit, load.name = edit or ORIGINAL, name
             loaded.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(workspace.renders(edit, name))
             if results.are_frames_outdated(workspace, edit, name):
                 wrapped(box, iface("Made from an earlier state of the scene."), context, "ERROR")
         if scene.camera is not None and scene.camera.type == "CAMERA":
-            for background in results.frame_backgrounds(scene.camera.data):
-                box.prop(background, "show_background_image", text=background.image.name, translate=False)
+            shown = plates.backgrounds(scene.camera.data)
+            for background in shown:
+                name = plates.source_of(background).name
+                box.prop(background, "show_background_image", text=name, translate=False)
+            if shown:
+                box.row().prop(scene.in2n, "frames_depth", expand=True)
 
     def _draw_mesh(self, context, edit: str | None) -> None:
         workspace = Workspace(workspaces.workspace_of(context.scene))
         box = self.layout.box()
         fields(box).prop(context.scene.in2n, "mesh_resolution", text="Mesh Grid")
+        if _has_mesh(context.scene.session_uid, len(bpy.data.objects), quick=True):
+            box.prop(context.scene.in2n, "show_quick_mesh")
         row = box.row(align=True)
         row.operator("in2n.extract_mesh", text="Extract Mesh", icon="MESH_DATA").edit = edit or ORIGINAL
         if workspace.mesh(edit, ".ply").is_file():
@@ -85,5 +94,6 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
 
 
 @functools.lru_cache(maxsize=8)
-def _has_mesh(scene_uid: int, _objects: int) -> bool:
-    return any(o.in2n.role == "MESH" for s in bpy.data.scenes if s.session_uid == scene_uid for o in s.objects)
+def _has_mesh(scene_uid: int, _objects: int, quick: bool = False) -> bool:
+    objects = (o for s in bpy.data.scenes if s.session_uid == scene_uid for o in s.objects)
+    return any(o.in2n.role == "MESH" and (o.in2n.quick or not quick) for o in objects)
