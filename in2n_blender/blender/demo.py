@@ -3,8 +3,8 @@
     python -m in2n_blender.blender.demo --out DIR
 
 Starts from an empty .blend, imports the capture as cameras, reconstructs it, edits it by an instruction, animates a
-camera, renders the frames before and after, extracts the mesh and brings everything back. The engine runs in its own
-process, as it does in the window. Leaves in DIR: demo.blend, demo.in2n/ (the workspace), frames/edited/,
+camera, renders the frames and extracts the mesh, before and after, and brings everything back: the .blend's Before and
+After switch between them. The engine runs in its own process, as it does in the window. Leaves in DIR: demo.blend, demo.in2n/ (the workspace), frames/edited/,
 before_after.gif, mesh.glb, contact_sheet.png and report.json. A run that was stopped goes on where it stood; demo.json
 remembers how far it was.
 """
@@ -27,7 +27,7 @@ from ..link.requests import Edit, Summarise
 from ..scene.camera import Intrinsics, look_at_point
 from ..scene.errors import Cancelled, In2nError
 from ..scene.readers import read as read_capture
-from ..workspace.layout import Workspace, absolute
+from ..workspace.layout import ORIGINAL, Workspace, absolute
 from ..workspace.outputs import claim, demo_names
 from ..workspace.stages import Stages
 from . import cameras, compat, jobs
@@ -123,22 +123,24 @@ def run_demo(settings: DemoSettings) -> dict:
         animate_orbit(bpy.context.scene, settings.frames)
         look_through_camera()
         save(blend)
-    stage(
-        "render",
-        {"frames": settings.frames},
-        workspace.renders(EDIT, PATH),
-        bpy.ops.in2n.render_path,
-        edit=EDIT,
-        name=PATH,
-    )
-    stage(
-        "mesh",
-        {"resolution": settings.resolution},
-        workspace.mesh(EDIT, ".glb"),
-        bpy.ops.in2n.extract_mesh,
-        edit=EDIT,
-        resolution=settings.resolution,
-    )
+    for name, edit in (("render-before", ORIGINAL), ("render", EDIT)):
+        stage(
+            name,
+            {"frames": settings.frames},
+            workspace.renders(None if edit == ORIGINAL else edit, PATH),
+            bpy.ops.in2n.render_path,
+            edit=edit,
+            name=PATH,
+        )
+    for name, edit in (("mesh-before", ORIGINAL), ("mesh", EDIT)):
+        stage(
+            name,
+            {"resolution": settings.resolution},
+            workspace.mesh(None if edit == ORIGINAL else edit, ".glb"),
+            bpy.ops.in2n.extract_mesh,
+            edit=edit,
+            resolution=settings.resolution,
+        )
     print("--- summary", flush=True)
     return summarise(
         Summarise(

@@ -175,7 +175,7 @@ def test_the_demo_runs_from_end_to_end(tmp_path, extension):
     report = json.loads((out / "report.json").read_text())
     assert report["frames"]["count"] == 2 and report["edit"]["instruction"] == demo.INSTRUCTION
     again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert again.returncode == 0 and again.stdout.splitlines().count("done before") == 4, again.stdout + again.stderr
+    assert again.returncode == 0 and again.stdout.splitlines().count("done before") == 6, again.stdout + again.stderr
     other = subprocess.run([*command, "--seed", "1"], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert other.returncode == 0 and "done before" not in other.stdout, other.stdout + other.stderr
     assert [folder.name for folder in (out / "demo.in2n" / "earlier").iterdir()] == ["reconstruction-1"]
@@ -183,6 +183,19 @@ def test_the_demo_runs_from_end_to_end(tmp_path, extension):
     assert {o.in2n.role for o in bpy.context.scene.objects} >= {"CAPTURE", "CAMERA", "POINTS", "MESH"}
     shown = bpy.context.scene.camera.data.background_images[0].image
     assert shown.source == "SEQUENCE" and shown.filepath.startswith("//")
+    assert shown_of(bpy.context.scene) == {"edited"}
+    bpy.context.scene.in2n.shown = "BEFORE"
+    assert shown_of(bpy.context.scene) == {"original"}
+
+
+def shown_of(scene) -> set[str]:
+    """Of which edits the mesh, the frames and the photos are that are to be seen; each must be there."""
+    meshes = [o.in2n.edit for o in scene.objects if o.in2n.role == "MESH" and not o.hide_get() and not o.hide_render]
+    backgrounds = [b for b in scene.camera.data.background_images if b.show_background_image]
+    frames = [b.image["in2n_frames"].partition("/")[0] for b in backgrounds if b.image.get("in2n_frames")]
+    assert len(meshes) == len(frames) == 1
+    assert all(Path(bpy.path.abspath(b.image.filepath)).is_file() for b in backgrounds)
+    return {*meshes, *frames}
 
 
 def small_capture(folder: Path) -> Path:
