@@ -4,9 +4,9 @@
 
 Starts from an empty .blend, imports the capture as cameras, reconstructs it, edits it by an instruction, animates a
 camera, renders the frames and extracts the mesh, before and after, and brings everything back: the .blend's Before and
-After switch between them. The engine runs in its own process, as it does in the window. Leaves in DIR: demo.blend, demo.in2n/ (the workspace), frames/edited/,
-before_after.gif, mesh.glb, contact_sheet.png and report.json. A run that was stopped goes on where it stood; demo.json
-remembers how far it was.
+After switch between them. The engine runs in its own process, as it does in the window.
+Leaves in DIR: demo.blend, demo.in2n/ (the workspace), frames/edited/, before_after.gif, mesh.glb, contact_sheet.png and
+report.json. A run that was stopped goes on where it stood; demo.json remembers how far it was.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ def edit():
     yield from until(lambda: jobs().current().image, what="the first edited view")
     press(bpy.ops.in2n.extract_mesh)
     yield from pictures("09-editing-and-a-job-that-waits")
-    press(bpy.ops.in2n.cancel_waiting, index=0)
+    press(bpy.ops.in2n.cancel_waiting, index=[job.label for job in jobs().waiting()].index("Extract mesh"))
     yield from click_text("Cancel")
     yield from settled("the edit")
     assert "cancelled" in status(), status()
