@@ -126,3 +126,34 @@ def composite_over(tree, plate) -> None:
     tree.links.new(plate.outputs[0], back)
     tree.links.new(render, front)
     tree.links.new(over.outputs[0], output.inputs[0])
+
+
+def remove_compositor(scene, tree) -> None:
+    """Undo `new_compositor_tree`, unless somebody has worked on the nodes since.
+
+    Args:
+        scene: A `bpy.types.Scene`.
+        tree: Its compositing nodes.
+    """
+    if not is_default_compositor(tree):
+        return
+    if hasattr(scene, "compositing_node_group"):
+        scene.compositing_node_group = None
+        if not tree.users:
+            bpy.data.node_groups.remove(tree)
+    else:
+        scene.use_nodes = False
+
+
+def compositor_outputs(tree) -> list:
+    """The nodes whose first input is what a render shows: Composite nodes, from 5.0 on the group's output.
+
+    Args:
+        tree: A scene's compositing nodes.
+    """
+    return [node for node in tree.nodes if node.bl_idname == COMPOSITOR_OUTPUT]
+
+
+def compositor_math() -> str:
+    """The type of the compositor's Math node. From 5.0 on it is the one of shaders."""
+    return "CompositorNodeMath" if bpy.app.version < (5, 0, 0) else "ShaderNodeMath"

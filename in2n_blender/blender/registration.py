@@ -6,6 +6,7 @@ import bpy
 
 from . import (
     command,
+    compositing,
     engine,
     jobs,
     links,
@@ -26,6 +27,7 @@ from . import (
 from .operators import (
     capture,
     colour,
+    composite,
     edit,
     edits,
     explaining,
@@ -50,6 +52,7 @@ CLASSES = (
     *preferences_page.CLASSES,
     *capture.CLASSES,
     *colour.CLASSES,
+    *composite.CLASSES,
     *job.CLASSES,
     *explaining.CLASSES,
     *resume.CLASSES,
@@ -86,6 +89,7 @@ ATTACHED = (
     panels,
     render_worker,
     render_engine,
+    compositing,
 )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from .. import __version__
 from ..scene.errors import Cancelled, In2nError
 from ..scene.shot import Shot
-from . import background_renders, colour, render_settings, render_worker, viewport_render
+from . import colour, render_settings, render_worker, viewport_render, written_frames
 from .shot_requests import Place, matrix_world
 from .shots import Moment, shot_of
 
@@ -44,7 +44,7 @@ class In2nRenderEngine(bpy.types.RenderEngine):
 
     def render(self, depsgraph):
         """Blender asks for a view layer of a frame."""
-        background_renders.begin(self.is_animation, depsgraph.scene.original)
+        written_frames.begin(self.is_animation, depsgraph.scene.original)
         try:
             self._render(depsgraph)
         except Cancelled:
@@ -77,24 +77,29 @@ class In2nRenderEngine(bpy.types.RenderEngine):
         self._stamp(chosen, answer.result)
 
     def _shot(self, depsgraph, place: Place) -> Shot:
-        camera = self.camera_override or depsgraph.scene.camera
+        camera = self.camera_override or self._source(depsgraph, place).camera
         if camera is None or camera.type != "CAMERA":
             raise In2nError("no_camera", "The scene has no camera.", "Choose one in Scene Properties.")
         camera = camera.original
         focus = camera.data.dof.focus_object if camera.data.dof.use_dof else None
         focus_on = matrix_world(focus, depsgraph)[:3, 3] if focus is not None else None
-        render = depsgraph.scene.render
-        shot = shot_of(self._moments(depsgraph, camera, place), render, focus_on)
+        shot = shot_of(self._moments(depsgraph, camera, place), self._source(depsgraph, place).render, focus_on)
         poses = [one.camera_to_world for one in shot.cameras]
         still = all(np.allclose(pose, poses[0], atol=1e-7) for pose in poses)
         if len(poses) > 1 and still and len({one.intrinsics for one in shot.cameras}) == 1:
             return Shot(shot.cameras[:1], shot.lens, shot.span, shot.border, shot.aperture, shot.focus)
         return shot
 
+    @staticmethod
+    def _source(depsgraph, place: Place):
+        """The scene whose camera and render settings count: a scene that is rendered for another's compositor follows
+        that one, as Blender does with its size and border."""
+        scene = depsgraph.scene
+        return scene if place.chosen.scene == scene.original else place.chosen.scene
+
     def _moments(self, depsgraph, camera, place: Place) -> Iterator[Moment]:
         """The camera over the shutter; the scene is at the frame again afterwards."""
-        scene = depsgraph.scene
-        render = scene.render
+        scene, render = depsgraph.scene, self._source(depsgraph, place).render
         if not render.use_motion_blur or render.motion_blur_shutter <= 0:
             yield self._moment(depsgraph, camera, place)
             return
@@ -139,9 +144,12 @@ class In2nRenderEngine(bpy.types.RenderEngine):
         self.update_stats("IN2N", f"Rendering {share:.0%}")
 
     def _fail(self, sentence: str) -> None:
-        background_renders.fail()
+        written_frames.fail()
         self.report({"ERROR"}, sentence)
         self.error_set(sentence)
+
+    def view_update(self, context, depsgraph):
+        """Blender draws no engine that lacks this; what has changed `view_draw` finds out by itself."""
 
     def view_draw(self, context, depsgraph):
         """Blender draws a viewport that is shaded as rendered."""
@@ -170,12 +178,12 @@ def attach() -> None:
     """Let Blender's own panels show themselves for the engine."""
     for panel in _panels():
         panel.COMPAT_ENGINES.add(ENGINE)
-    background_renders.attach()
+    written_frames.attach()
 
 
 def detach() -> None:
     """Take the engine out of Blender's own panels."""
     viewport_render.detach()
-    background_renders.detach()
+    written_frames.detach()
     for panel in _panels():
         panel.COMPAT_ENGINES.discard(ENGINE)

@@ -329,26 +329,27 @@ def in_background(code: str, **environment) -> subprocess.CompletedProcess:
 
 
 EXITS = """
-from in2n_blender.blender import background_renders
-background_renders._is_blender_in_background = lambda: True
+from in2n_blender.blender import written_frames
+written_frames._is_blender_in_background = lambda: True
 scene = bpy.context.scene
 scene.render.filepath = {folder!r} + "/f_"
-background_renders.begin(True, scene)
+written_frames._begun(scene)
+written_frames.begin(True, scene)
 {then}
-background_renders._written()
+written_frames._written(scene)
 """
 
 
 @pytest.mark.parametrize(
     "then, code",
-    [("", 1), ("open({file!r}, 'w').close()", 0), ("open({file!r}, 'w').close(); background_renders.fail()", 1)],
+    [("", 1), ("open({file!r}, 'w').close()", 0), ("open({file!r}, 'w').close(); written_frames.fail()", 1)],
     ids=["missing", "written", "failed"],
 )
 def test_blender_in_background_exits_with_what_became_of_the_frames(tmp_path, then, code):
     then = then.format(file=str(tmp_path / "f_0001.png"))
     done = in_background(EXITS.format(folder=str(tmp_path), then=then))
     assert done.returncode == code, done.stderr
-    assert ("f_0001.png was not rendered" in done.stderr) == (then == "")
+    assert ("f_0001.png was not rendered" in done.stderr) == (code == 1)
 
 
 def test_panels_of_blenders_own_show_themselves_and_go_again(scene):

@@ -9,7 +9,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import ORIGINAL, Workspace
 from ...workspace.provenance import is_done
-from .. import plates, results, workspaces
+from .. import compositing, plates, results, workspaces
 from ..scene_state import active_edit
 from .base import Panel, is_reconstructed
 from .drawing import draw_colour_note, fields, wrapped
@@ -37,6 +37,7 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
         draw_colour_note(layout, context)
         self._draw_frames(context, edit)
         self._draw_mesh(context, edit)
+        self._draw_composite(context)
         draw_standing(layout, context, RESULT_JOBS)
 
     def _draw_frames(self, context, edit: str | None) -> None:
@@ -71,6 +72,13 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
                 box.prop(background, "show_background_image", text=name, translate=False)
             if shown:
                 box.row().prop(scene.in2n, "frames_depth", expand=True)
+
+    def _draw_composite(self, context) -> None:
+        row = self.layout.row(align=True)
+        if compositing.field_of(context.scene) is None:
+            row.operator("in2n.composite", icon="NODE_COMPOSITING")
+        else:
+            row.operator("in2n.remove_composite", icon="X")
 
     def _draw_mesh(self, context, edit: str | None) -> None:
         workspace = Workspace(workspaces.workspace_of(context.scene))
