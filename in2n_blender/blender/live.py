@@ -136,11 +136,11 @@ def frame_in(region_width: int, region_height: int, left: int, picture: np.ndarr
         Narrower only where the region has no room for it.
     """
     shape = picture.shape
-    width = min(WIDTH * scale, region_width - left - 2 * MARGIN * scale)
+    width = min(WIDTH * max(scale, 1.0), region_width - left - 2 * MARGIN * scale)
     below = (2 * LINE + 3 * BAR) * scale
     height = width * shape[0] / shape[1]
     most = max(MOST_OF_REGION * region_height - below, 40.0)
-    if height > most and width * most / height >= min(300.0 * scale, width):
+    if height > most and width * most / height >= min(300.0, width):
         width, height = width * most / height, most
     elif height > most:  # a portrait photo keeps its width as long as the region can show it whole
         most = max(region_height - below - 4 * MARGIN * scale, 40.0)

@@ -18,7 +18,7 @@ MOST = MOST_SCALES**2
 PHOTO, GUIDANCE, PICTURE = range(3)  # the choices of a cell
 PHOTO_FILE = "photo.png"  # in a preview's folder
 
-_kept: dict[int, list] = {}  # Blender does not hold the strings of choices that are made up on the spot
+_kept: dict[tuple, list] = {}  # Blender does not hold the strings of choices that are made up on the spot: none goes
 
 
 def cells_of(record: dict) -> list[dict]:
@@ -98,8 +98,8 @@ def take(scene, index: int, choice: int) -> None:
 
 def _property(index: int):
     def items(_self, context):
-        _kept[index] = choices(context.scene, index)
-        return _kept[index]
+        made = choices(context.scene, index)
+        return _kept.setdefault(tuple(made), made)
 
     def get(_self) -> int:
         return GUIDANCE if _cell(bpy.context.scene, index) else 0

@@ -37,9 +37,12 @@ _GERMAN_TEXTS = {
     "A scratch folder: the .blend had not been saved when the capture was imported.": (
         "Ein vorläufiger Ordner: Die .blend-Datei war beim Importieren noch nicht gespeichert."
     ),
-    "{view} changes colors": "{view} ändert Farben",
+    "{view} changes the photos' colors.": "{view} ändert die Farben der Fotos.",
+    "Nothing edited yet.": "Noch nichts bearbeitet.",
     "Type what to change, or choose it from the list.": "Eintippen, was sich ändern soll, oder aus der Liste wählen.",
     "This model does not know that.": "Dieses Modell kennt das nicht.",
+    "This model knows that.": "Dieses Modell kennt das.",
+    "This model takes any text.": "Dieses Modell nimmt jeden Text.",
     "There is no such model.": "Ein solches Modell gibt es nicht.",
     "This folder holds no model.": "In diesem Ordner ist kein Modell.",
     "Choose the model's folder.": "Den Ordner des Modells wählen.",
@@ -191,7 +194,6 @@ _GERMAN_BUTTONS = {
     "Edit": "Bearbeiten",
     "Start Edit": "Bearbeitung starten",
     "Edit Next": "Danach bearbeiten",
-    "Use Standard": "Standard verwenden",
     "Use Standard for This Scene": "Standard für diese Szene verwenden",
     "Locate…": "Suchen …",
     "Begin Anew": "Neu beginnen",

@@ -123,11 +123,11 @@ def test_a_strip_of_the_chart_comes_back_under_standard(scene, frames, kind):
 def test_the_panel_says_what_agx_does_and_one_click_mends_it(scene, reconstructed):
     scene.view_settings.view_transform, scene.view_settings.exposure = "AgX", 0.5
     shown = Read(panels.IN2N_PT_results)
-    assert "AgX changes colors" in shown.text and "in2n.use_standard" in shown.buttons()
+    assert "AgX changes the photos' colors" in shown.text and "in2n.use_standard" in shown.buttons()
     bpy.ops.in2n.use_standard()
     assert (scene.view_settings.view_transform, scene.view_settings.exposure) == ("Standard", 0.5)
     shown = Read(panels.IN2N_PT_results)
-    assert "changes colors" not in shown.text and "in2n.use_standard" not in shown.buttons()
+    assert "changes the photos" not in shown.text and "in2n.use_standard" not in shown.buttons()
     with pytest.raises(RuntimeError, match="as they are already"):
         bpy.ops.in2n.use_standard()
 

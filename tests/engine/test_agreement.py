@@ -133,6 +133,32 @@ def test_what_reaches_the_editor(workspace):
     assert len(set(draws)) == len(draws), "every edit has noise of its own"
 
 
+def test_what_it_says_of_itself(workspace):
+    events, lines = [], []
+
+    def emit(event):
+        if isinstance(event, Progress):
+            events.append(event)
+        elif isinstance(event, str):
+            lines.append(event)
+
+    state = methods.edit(request(workspace, "telling"), Reporter(emit), Agreement)
+    looking = [(e.done, e.total, e.unit) for e in events if e.message == "Looking at the views"]
+    assert looking == [(number, VIEWS, "view") for number in range(VIEWS)]
+    others = list(dict.fromkeys(e.message for e in events if e.message != "Looking at the views"))
+    schedule = AgreementSchedule(VIEWS, 1, Agreement.edit_rate(TINY), 3, "falling")
+    levels = [schedule.update_level(number, state["noise_level"]) for number in range(VIEWS)]
+    assert others == [
+        "Carrying the edit",
+        *(f"Carrying the edit, {number} of {VIEWS}" for number in range(1, VIEWS + 1)),
+        *(f"Update {number} of {VIEWS}, noise {level:.2f}" for number, level in enumerate(levels, 1)),
+        "Settling",
+    ]
+    assert {(e.total, e.unit) for e in events if e.message in others} == {(state["total_steps"], "step")}
+    converged = [line for line in lines if line.startswith("Converged")]
+    assert converged == (["Converged after 1 round."] if state["converged_rounds"] else [])
+
+
 def test_cancelled_at_any_moment_it_goes_on_to_the_same_result(workspace):
     whole = methods.edit(request(workspace, "whole"), Reporter(), Agreement)
     stops = (3, 5, 4, 3)  # while views are carried, and while they are updated

@@ -113,5 +113,6 @@ def test_schedules():
     assert distillation.edits == 0 and distillation.steps * baselines.DISTILLATION_RAYS == pytest.approx(
         iterative.steps, abs=4
     )
+    assert DistillationSchedule(1, 1, 1, 0, "falling").steps == 1, "there is always a step"
     levels = [distillation.noise_level(step) for step in range(200)]
     assert NOISE_LEVELS[0] <= min(levels) < 0.1 and 0.9 < max(levels) <= NOISE_LEVELS[1] and len(set(levels)) == 200

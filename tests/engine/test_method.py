@@ -24,7 +24,7 @@ from in2n_blender.link.requests import Edit, Reconstruct
 from in2n_blender.scene.camera import Camera
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled
-from in2n_blender.scene.reporting import Reporter
+from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.ball import TINY, look_at, ring, sphere_image
@@ -222,6 +222,23 @@ def test_a_view_is_edited_every_edit_rate_steps_and_then_all_settle(workspace, e
     other = watched(DatasetUpdate)
     state = methods.edit(request_for(workspace, "other-rate", preset="standard", rounds=None), Reporter(), other)
     assert [moment.step for moment in other.moments] == list(range(0, 48, 4)) and state["step"] == 60
+
+
+def told(request, method):
+    """What an edit says while it is made, without repetitions, and its (done, total, unit) in the order told."""
+    events = []
+    methods.edit(request, Reporter(lambda event: events.append(event) if isinstance(event, Progress) else None), method)
+    return list(dict.fromkeys(event.message for event in events)), [(e.done, e.total, e.unit) for e in events]
+
+
+def test_what_an_edit_says_of_itself(workspace, editor):
+    levels = [Schedule(4, 2, 3, 7, "uniform").noise_level(number) for number in range(8)]
+    messages, steps = told(request_for(workspace, "telling"), DatasetUpdate)
+    expected = [f"Edit {number + 1} of 8, noise {level:.2f}" for number, level in enumerate(levels)]
+    assert messages == [*expected, "Settling"]
+    assert steps == [(step, 30, "step") for step in range(30)]
+    messages, _ = told(request_for(workspace, "telling once", rounds=1), OneTimeUpdate)
+    assert messages == [*(f"Edit {number} of 4, noise 1.00" for number in range(1, 5)), "Settling"]
 
 
 @pytest.mark.parametrize("scales", [(4.5, 1.75), (None, None), (None, 2.0), (0.0, 0.0)])

@@ -52,3 +52,9 @@ def test_a_fifth_of_all_steps_comes_after_the_edits(views, rounds, edit_rate, st
 def test_a_schedule_cannot_be_changed():
     with pytest.raises(AttributeError):
         schedule_of().seed = 5
+
+
+def test_no_edit_is_due_that_the_schedule_does_not_have():
+    schedule = schedule_of(views=5, rounds=2, edit_rate=10)
+    assert [schedule.is_due(edit, 10_000) for edit in (0, 9, 10, 11)] == [True, True, False, False]
+    assert [schedule.is_due(3, step) for step in (0, 29, 30, 31)] == [False, False, True, True]

@@ -172,16 +172,16 @@ def type_text(text: str):
     yield 0.4
 
 
-def find_text(text: str, least: float) -> list[tuple[int, int, float]]:
-    """Where the sidebar shows a text: (x, y) of its middle, origin at the bottom left, and the correlation in [least,
-    1]."""
+def find_text(text: str, least: float, whole: bool = False) -> list[tuple[int, int, float]]:
+    """Where the sidebar, or the whole window, shows a text: (x, y) of its middle, origin at the bottom left, and the
+    correlation in [least, 1]."""
     import numpy as np
 
     needle = _drawn(text)
     _area, _main, sidebar = view3d()
     screen = _screen()[::-1]  # bottom row first
-    left, bottom = sidebar.x, sidebar.y
-    picture = screen[bottom : bottom + sidebar.height, left : left + sidebar.width]
+    left, bottom = (0, 0) if whole else (sidebar.x, sidebar.y)
+    picture = screen if whole else screen[bottom : bottom + sidebar.height, left : left + sidebar.width]
     height, width = needle.shape
     needle = needle - needle.mean()
     shape = picture.shape

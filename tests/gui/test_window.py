@@ -1,10 +1,12 @@
 """An artist's day in a Blender with a window. Runs when asked: python3 -m in2n_blender test --gui."""
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from window import SUITES, Unavailable, Window, find_or_make
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +49,30 @@ def test_an_artists_day(window, extension, out):
     said = window.run(HERE / "artists_day.py", extension, out)
     assert "Traceback" not in said
     assert len(list(out.glob("[0-9][0-9]*.png"))) >= 15
+
+
+def test_states_at_1080p(window, extension, out):
+    """Portrait photos, as those of a telephone: their previews, the job at work, and what is lost."""
+    portrait(window.share / "capture", window.share / "portrait")
+    env = {**extension, "CAPTURE": "/share/portrait"}
+    said = window.run(HERE / "states_1080p.py", env, out / "1080p", size=(1920, 1080))
+    assert "Traceback" not in said
+    assert len(list((out / "1080p").glob("[0-9][0-9]*.png"))) >= 15
+
+
+def portrait(capture: Path, made: Path) -> None:
+    """The middle of a capture's photos, nine wide and sixteen high."""
+    shutil.rmtree(made, ignore_errors=True)
+    shutil.copytree(capture, made)
+    described = json.loads((made / "transforms.json").read_text())
+    width = round(described["h"] * 9 / 16)
+    left = (described["w"] - width) // 2
+    described.update(w=width, cx=described["cx"] - left)
+    (made / "transforms.json").write_text(json.dumps(described))
+    for file in (made / "images").iterdir():
+        with Image.open(file) as photo:
+            cut = photo.crop((left, 0, left + width, photo.height))
+        cut.save(file)
 
 
 @pytest.mark.skipif(

@@ -45,6 +45,7 @@ PLAIN = {
 }
 FIRST_PROCESS = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
 MAKE_SECONDS, RUN_SECONDS = 1800, 480
+SIZE = (1280, 1400)  # of the screen, in pixels
 
 
 class Unavailable(Exception):
@@ -63,12 +64,17 @@ class Window:
         return self.root / "share"
 
     def blender(
-        self, arguments: list[str], env: dict[str, str] | None = None, screen: bool = False, seconds: int = RUN_SECONDS
+        self,
+        arguments: list[str],
+        env: dict[str, str] | None = None,
+        screen: bool = False,
+        seconds: int = RUN_SECONDS,
+        size: tuple[int, int] = SIZE,
     ) -> subprocess.CompletedProcess:
         """Run the chroot's Blender; screen: in a window on a virtual screen. Its output comes back merged."""
         command = ["blender", *arguments]
         if screen:
-            command = ["xvfb-run", "-a", "-s", "-screen 0 1280x1400x24 +extension GLX", *command]
+            command = ["xvfb-run", "-a", "-s", f"-screen 0 {size[0]}x{size[1]}x24 +extension GLX", *command]
         # Blender and the worker read /proc; the namespaces take it, and every process, away again at the end. Python is
         # there to be the
         # first process: Xvfb does not tell the first process of a namespace that it is ready, and xvfb-run would wait
@@ -136,7 +142,14 @@ class Window:
         self.blender(["-b", "--python-expr", quiet], env)
         return env
 
-    def run(self, script: Path, env: dict[str, str], out: Path, seconds: int = RUN_SECONDS) -> str:
+    def run(
+        self,
+        script: Path,
+        env: dict[str, str],
+        out: Path,
+        seconds: int = RUN_SECONDS,
+        size: tuple[int, int] = SIZE,
+    ) -> str:
         """Run a script in a window and fetch the pictures it took; returns what was printed. Raises AssertionError when
         it failed."""
         scripts, shots = self.share / "gui", self.share / "shots"
@@ -150,8 +163,8 @@ class Window:
             "--window-geometry",
             "0",
             "0",
-            "1280",
-            "1400",
+            str(size[0]),
+            str(size[1]),
             "--no-window-focus",
             "--enable-event-simulate",
             "--python-exit-code",
@@ -161,7 +174,7 @@ class Window:
         ]
         out.mkdir(parents=True, exist_ok=True)
         try:
-            done = self.blender(arguments, {**env, "SHOT_DIR": "/share/shots"}, screen=True, seconds=seconds)
+            done = self.blender(arguments, {**env, "SHOT_DIR": "/share/shots"}, True, seconds, size)
         finally:
             for shot in sorted(shots.iterdir()):
                 shutil.copy2(shot, out)

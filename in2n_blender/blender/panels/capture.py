@@ -19,7 +19,7 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
     bl_label = "Capture"
 
     def draw_header_preset(self, context):
-        if active_capture(context.scene):
+        if active_capture(context.scene) and not workspaces.is_missing(context.scene):
             self.layout.label(text="", icon="CHECKMARK")
 
     def draw(self, context):

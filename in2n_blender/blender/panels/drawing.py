@@ -97,7 +97,7 @@ def fields(layout):
 
 
 def draw_colour_note(layout, context) -> None:
-    """Draw, in one line, that the scene's view transform changes the photos' colours, and what to do about it.
+    """Draw, in one line, that the scene's view transform changes the photos' colours, and the button that mends it.
 
     Args:
         layout: Where to; nothing is drawn where it does not.
@@ -105,7 +105,7 @@ def draw_colour_note(layout, context) -> None:
     """
     if not colour.changes_colours(context.scene):
         return
-    row = layout.row(align=True)
+    column = layout.column(align=True)
     view = context.scene.view_settings.view_transform
-    row.label(text=iface("{view} changes colors").format(view=view), icon="COLOR", translate=False)
-    row.operator("in2n.use_standard", text="Use Standard")
+    column.label(text=iface("{view} changes the photos' colors.").format(view=view), icon="COLOR", translate=False)
+    column.operator("in2n.use_standard")

@@ -34,7 +34,7 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
             column.prop(settings, "editor_folder")
         possible = self._draw_objection(context, layout)
         self._draw_start(context, layout, possible)
-        draw_standing(layout, context, EDIT_JOBS)
+        draw_standing(layout, context, EDIT_JOBS, iface("Nothing edited yet."))
         self._draw_key_view(context, layout)
         self._draw_settings(layout, settings)
         self._draw_guidance(context, layout, possible)
@@ -50,8 +50,11 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
             text = lines_of(iface(objection.sentence), context, 1)[0]
             row.label(text=text, icon="ERROR" if objection.wrong else "INFO", translate=False)
             row.operator("in2n.explain_objection", text="", icon="QUESTION")
+        elif missing:
+            row.label(text=iface(missing), icon="INFO", translate=False)
         else:
-            row.label(text=iface(missing), icon="INFO" if missing else "NONE", translate=False)
+            listed = bool(instructions.known(settings.editor_id()))
+            row.label(text="This model knows that." if listed else "This model takes any text.", icon="CHECKMARK")
         return objection is None
 
     def _draw_start(self, context, layout, possible: bool) -> None:

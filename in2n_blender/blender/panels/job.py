@@ -64,7 +64,9 @@ def offered(context, labels: tuple[str, ...]) -> bool:
 def _draw_running(column, context, job) -> None:
     row = column.row(align=True)
     row.progress(factor=job.factor, text=job.count())
-    row.operator("in2n.cancel", icon="X")
+    narrow = row.row(align=True)
+    narrow.ui_units_x = 3.2
+    narrow.operator("in2n.cancel")
     row.operator("in2n.show_log", text="", icon="TEXT")
     if settings.preferences() is not None:
         row.prop(settings.preferences(), "live_picture", text="", icon="IMAGE_PLANE")
@@ -99,8 +101,9 @@ def _draw_told(column, context, labels, told, hint: str) -> None:
         lines = [line for entry in told[-ROWS:] for line in lines_of(entry.sentence, context, 1)]
         icons = ["ERROR" if entry.failed else "INFO" for entry in told[-ROWS:]]
     else:
-        lines = lines_of(told[0].sentence if told else hint, context, ROWS)
-        icons = ["ERROR" if told and told[0].failed else "INFO" if lines else "NONE"]
+        said = told[0].sentence if told else hint
+        lines = lines_of(said, context, ROWS)
+        icons = ["ERROR" if told and told[0].failed else "INFO" if said else "NONE"]
     rows = [column.row(align=True) for _ in range(ROWS)]
     for index, row in enumerate(rows):
         text = lines[index] if index < len(lines) else ""
