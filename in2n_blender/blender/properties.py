@@ -83,6 +83,9 @@ class In2nObject(bpy.types.PropertyGroup):
     missing: IntProperty(
         name="Missing Photos", description="How many photos the capture lists that are not there", options={"HIDDEN"}
     )
+    masks: IntProperty(
+        name="Masks", description="How many photos come with a mask of what is to be left alone", options={"HIDDEN"}
+    )
     notes: StringProperty(
         name="Notes", description="What the import found in the capture, a line each", options={"HIDDEN"}
     )

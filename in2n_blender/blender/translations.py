@@ -113,6 +113,7 @@ _GERMAN_TEXTS = {
     "{count} photos": "{count} Fotos",
     "{count} points": "{count} Punkte",
     "{count} missing": "{count} fehlen",
+    "{count} masks": "{count} Masken",
     "Frames {first}–{last}, {camera}": "Bilder {first}–{last}, {camera}",
     "no camera": "keine Kamera",
     "Of “{name}”": "Von „{name}“",

@@ -24,6 +24,7 @@ from ..scene.reporting import Reporter
 from ..workspace.files import atomic_path, write_json
 from ..workspace.imported import refuse_own_photos, staged_import
 from ..workspace.layout import Workspace
+from .masks import normalised_mask
 from .photos import LARGE_PIXELS, UnreadablePhoto, decode, forget_lenses, normalise_photo
 
 THREADS = 2
@@ -53,7 +54,8 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
     workspace = Workspace(request.workspace)
     read = read_capture(request.source)
     reporter.check()
-    refuse_own_photos(workspace, [frame.photo for frame in read.frames])
+    files = [frame.photo for frame in read.frames]
+    refuse_own_photos(workspace, files + [frame.mask.path for frame in read.frames if frame.mask])
     capture = pinhole_capture(read, PRESETS[request.preset].longest_side, request.hold_out_every, request.preset)
     capture = replace(capture, source=_source(Path(capture.source), workspace))
     if read.missing:
@@ -69,18 +71,25 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
     try:
         with staged_import(workspace) as staging:
             unreadable = _write_photos(read.frames, capture.views, staging, reporter)
-            views = tuple(v for v in capture.views if v.name not in unreadable)
+            views = tuple(_with_mask(v, staging) for v in capture.views if v.name not in unreadable)
             check_enough(len(views), len(capture.views) + len(capture.missing), request.source, unreadable)
             capture = replace(capture, views=views, missing=capture.missing + tuple(sorted(unreadable)))
             write_json(staging / "capture.json", capture.to_json())
             reporter.check()
     finally:
         forget_lenses()
+    masks = sum(bool(view.mask) for view in capture.views)
     reporter.log(
         f"{len(capture.views)} photos imported, {len(capture.held_out_views)} of them held out, "
-        f"{len(capture.missing)} left out, {len(capture.points)} sparse points."
+        + (f"{masks} with masks, " if masks else "")
+        + f"{len(capture.missing)} left out, {len(capture.points)} sparse points."
     )
     return capture
+
+
+def _with_mask(view: View, staging: Path) -> View:
+    """The view without its mask where none was written, because it covers nothing or cannot be used."""
+    return view if view.mask and (staging / view.mask).is_file() else replace(view, mask="")
 
 
 def _write_photos(
@@ -101,6 +110,18 @@ def _write_photos(
         check()
         with atomic_path(staging / view.image) as temporary:
             Image.fromarray(image).save(temporary, "PNG", compress_level=4)
+        if frame.mask:
+            write_mask(frame, view, check)
+
+    def write_mask(frame: Frame, view: View, check: Callable[[], None]) -> None:
+        try:
+            mask = normalised_mask(frame, view.camera.intrinsics, check)
+        except UnreadablePhoto as error:
+            reporter.log(f"The mask of {view.name} cannot be used ({error}).")
+            return
+        if not mask.all():
+            with atomic_path(staging / view.mask) as temporary:
+                Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, "PNG", compress_level=4)
 
     unreadable: dict[str, str] = {}
     started = time.monotonic()

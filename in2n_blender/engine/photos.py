@@ -94,6 +94,17 @@ class Photos(Sequence):
         view = self._views[index]
         return _load_image(self._workspace.photo(view.image), view.camera.intrinsics)
 
+    def masks(self) -> list[np.ndarray | None]:
+        """Which pixels of the views count.
+
+        Returns:
+            For each view (height, width) bool; None where all of them do.
+
+        Raises:
+            In2nError: "missing_file", "bad_image", "bad_capture".
+        """
+        return [_load_mask(self._workspace, view) if view.mask else None for view in self._views]
+
     def reported(self, report: Reporter) -> Iterator[np.ndarray]:
         """All in turn, with progress in photos.
 
@@ -246,3 +257,7 @@ def _load_image(path: Path, intrinsics: Intrinsics) -> np.ndarray:
             "Import the capture again.",
         )
     return image.astype(np.float32) / 255
+
+
+def _load_mask(workspace: Workspace, view: View) -> np.ndarray:
+    return _load_image(workspace.photo(view.mask), view.camera.intrinsics)[..., 0] >= 0.5

@@ -18,6 +18,22 @@ MAXIMUM_POINTS = 50_000
 FAR_AWAY = 100.0  # extents of the capture: from here on float32 would show, at 1e-5 of an extent
 
 
+DARK, LIGHT = "dark", "light"
+
+
+@dataclass(frozen=True)
+class PhotoMask:
+    """A picture that says which pixels of a photo are to be left alone.
+
+    Attributes:
+        path: The file, of the photo's shape.
+        ignores: DARK: what is black, or LIGHT: what is not.
+    """
+
+    path: Path
+    ignores: str = DARK
+
+
 @dataclass(frozen=True)
 class Frame:
     """One photo of a capture as the user's files describe it, still distorted, at its own size.
@@ -29,6 +45,7 @@ class Frame:
         camera_to_world: (4, 4) float64, rigid, OpenGL axes, in the files' own coordinates.
         held_out: Whether the files keep it from training; None: they do not say.
         orientation: EXIF's, 1 to 8.
+        mask: What of the photo is to be left alone, None where the files do not say.
     """
 
     name: str
@@ -37,6 +54,7 @@ class Frame:
     camera_to_world: np.ndarray
     held_out: bool | None = None
     orientation: int = 1
+    mask: PhotoMask | None = None
 
 
 @dataclass(frozen=True)
@@ -73,12 +91,14 @@ class View:
         image: Its file, relative to the workspace, with "/".
         camera: Fits the image exactly; its pose is relative to the capture's offset.
         held_out: Whether it is kept from training.
+        mask: The file of its mask, relative to the workspace, white where the photo counts; "" where all of it does.
     """
 
     name: str
     image: str
     camera: Camera
     held_out: bool = False
+    mask: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,7 +145,14 @@ class PinholeCapture:
             "missing": list(self.missing),
             "notes": list(self.notes),
             "views": [
-                {"name": v.name, "image": v.image, "held_out": v.held_out, **v.camera.to_json()} for v in self.views
+                {
+                    "name": v.name,
+                    "image": v.image,
+                    "held_out": v.held_out,
+                    **({"mask": v.mask} if v.mask else {}),
+                    **v.camera.to_json(),
+                }
+                for v in self.views
             ],
             "points": np.round(np.asarray(self.points, np.float64), 6).tolist(),
             "point_colors": np.asarray(self.point_colors).tolist(),
@@ -234,7 +261,13 @@ def pinhole_capture(capture: Capture, longest_side: int, hold_out_every: int = 8
     pinholes = {lens: pinhole_for(lens).fitted(longest_side)[0] for lens in {frame.lens for frame in capture.frames}}
     offset = map_offset(np.array([frame.camera_to_world[:3, 3] for frame in capture.frames]), capture.points)
     views = tuple(
-        View(f.name, f"images/{f.name}.png", Camera(pinholes[f.lens], _moved(f.camera_to_world, offset)), out)
+        View(
+            f.name,
+            f"images/{f.name}.png",
+            Camera(pinholes[f.lens], _moved(f.camera_to_world, offset)),
+            out,
+            f"masks/{f.name}.png" if f.mask else "",
+        )
         for f, out in zip(capture.frames, held_out)
     )
     points, colors = np.asarray(capture.points, np.float64), capture.point_colors

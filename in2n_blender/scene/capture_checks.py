@@ -54,7 +54,7 @@ def check_unique(names: list[str]) -> None:
         taken.add(name.lower())
 
 
-def checked_view(number: int, data: object) -> tuple[str, str, Camera, bool]:
+def checked_view(number: int, data: object) -> tuple[str, str, Camera, bool, str]:
     """One view of a capture, checked.
 
     Args:
@@ -62,7 +62,7 @@ def checked_view(number: int, data: object) -> tuple[str, str, Camera, bool]:
         data: What the capture lists.
 
     Returns:
-        (Name, image relative to the workspace, camera, whether it is held out).
+        (Name, image relative to the workspace, camera, whether it is held out, mask relative to the workspace or "").
 
     Raises:
         ValueError: A name that is not plain, an image outside the workspace, a number that is not finite, a size that
@@ -76,6 +76,9 @@ def checked_view(number: int, data: object) -> tuple[str, str, Camera, bool]:
         raise ValueError(f"view {number} is named {name!r}, which is not a plain file name")
     if not _stays_inside(image):
         raise ValueError(f"the image of {name} is {image!r}, which is not a path inside the workspace")
+    mask = data.get("mask", "")
+    if mask != "" and not _stays_inside(mask):
+        raise ValueError(f"the mask of {name} is {mask!r}, which is not a path inside the workspace")
     if not isinstance(data["held_out"], bool):
         raise ValueError(f"held_out of {name} is neither true nor false")
     for key in ("width", "height"):
@@ -92,7 +95,7 @@ def checked_view(number: int, data: object) -> tuple[str, str, Camera, bool]:
         )
     if not _is_rigid(camera.camera_to_world):
         raise ValueError(f"the pose of {name} is not a rotation and a position")
-    return name, image, camera, data["held_out"]
+    return name, image, camera, data["held_out"], mask
 
 
 def _stays_inside(image: object) -> bool:

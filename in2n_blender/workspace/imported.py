@@ -1,10 +1,13 @@
 """The capture in a workspace: what import made of it and may replace, exchanged whole, and settled after a kill.
 
 <workspace>/
-  capture.json  images/
-  .importing-<id>/  what an import is making, and while it exchanges the two, what was there before:
+  capture.json  images/  masks/
+  .importing-<id>/  what an import is making, and while it exchanges them, what was there before:
     import.lock     that the folder is ours; locked while its import runs
-    images/  capture.json  replaced/
+    images/  masks/  capture.json  replaced/  replaced-masks/
+
+The masks are exchanged first: until images/ is in its place, all goes back. An import without masks has an empty
+masks/, so that its being gone says that it was exchanged.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ def load_capture(workspace: Workspace) -> PinholeCapture:
 
 
 def refuse_foreign(workspace: Workspace) -> None:
-    """Refuse to import over what no import made: images/ holds what capture.json names, and nothing else.
+    """Refuse to import over what no import made: images/ and masks/ hold what capture.json names, and nothing else.
 
     Raises:
         In2nError: "not_ours", naming the first file that would be lost.
@@ -48,23 +51,24 @@ def refuse_foreign(workspace: Workspace) -> None:
     ours: set[str] = set()
     if os.path.lexists(workspace.capture_json):
         try:
-            ours = {view.image for view in PinholeCapture.load(workspace.capture_json).views}
+            views = PinholeCapture.load(workspace.capture_json).views
+            ours = {view.image for view in views} | {view.mask for view in views}
         except In2nError:
             raise _not_ours(workspace.capture_json, "was not written by an import and would be overwritten") from None
-    images = workspace.images
-    if not os.path.lexists(images):
-        return
-    if images.is_symlink() or not images.is_dir():
-        raise _not_ours(images, "was not made by an import and would be replaced")
-    with os.scandir(images) as entries:
-        for entry in entries:
-            made = f"images/{entry.name}" in ours or entry.name in SYSTEM_FILES
-            if not made or not entry.is_file(follow_symlinks=False):
-                raise _not_ours(images / entry.name, "was not made by an import and would be deleted")
+    for folder in (workspace.images, workspace.masks):
+        if not os.path.lexists(folder):
+            continue
+        if folder.is_symlink() or not folder.is_dir():
+            raise _not_ours(folder, "was not made by an import and would be replaced")
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                made = f"{folder.name}/{entry.name}" in ours or entry.name in SYSTEM_FILES
+                if not made or not entry.is_file(follow_symlinks=False):
+                    raise _not_ours(folder / entry.name, "was not made by an import and would be deleted")
 
 
 def refuse_own_photos(workspace: Workspace, photos: list[Path]) -> None:
-    """Refuse to import photos from the very folder that the import would replace.
+    """Refuse to import photos and masks from the very folders that the import would replace.
 
     Args:
         workspace: Where the capture is to be imported.
@@ -73,11 +77,10 @@ def refuse_own_photos(workspace: Workspace, photos: list[Path]) -> None:
     Raises:
         In2nError: "not_ours".
     """
-    if not workspace.images.exists():
-        return
-    for folder in {photo.parent for photo in photos}:
-        if any(above.exists() and above.samefile(workspace.images) for above in (folder, *folder.parents)):
-            raise _not_ours(workspace.images, "holds the photos of the capture itself, and would be replaced")
+    for replaced in (workspace.images, workspace.masks):
+        for folder in {photo.parent for photo in photos} if replaced.exists() else ():
+            if any(above.exists() and above.samefile(replaced) for above in (folder, *folder.parents)):
+                raise _not_ours(replaced, "holds files of the capture itself, and would be replaced")
 
 
 def _not_ours(path: Path, why: str) -> In2nError:
@@ -101,6 +104,7 @@ def staged_import(workspace: Workspace) -> Iterator[Path]:
     try:
         try:
             staging.mkdir(parents=True)
+            (staging / "masks").mkdir()
             lock = open(staging / MARKER, "a+")
         except OSError as error:
             raise write_error(staging, error) from error
@@ -138,6 +142,9 @@ def settle(workspace: Workspace) -> None:
 
 def _exchange(staging: Path, workspace: Workspace) -> None:
     try:
+        if workspace.masks.exists():
+            workspace.masks.rename(staging / "replaced-masks")
+        (staging / "masks").rename(workspace.masks)
         if workspace.images.exists():
             workspace.images.rename(staging / "replaced")
         (staging / "images").rename(workspace.images)
@@ -145,6 +152,7 @@ def _exchange(staging: Path, workspace: Workspace) -> None:
     except OSError as error:
         _undo(staging, workspace)
         raise write_error(workspace.images, error) from error
+    _without_empty_masks(workspace)
 
 
 def _undo(staging: Path, workspace: Workspace) -> None:
@@ -153,6 +161,19 @@ def _undo(staging: Path, workspace: Workspace) -> None:
             workspace.images.rename(staging / "images")
         if (staging / "replaced").exists():
             (staging / "replaced").rename(workspace.images)
+        _undo_masks(staging, workspace)
+
+
+def _undo_masks(staging: Path, workspace: Workspace) -> None:
+    if not (staging / "masks").exists() and workspace.masks.exists():
+        workspace.masks.rename(staging / "masks")
+    if (staging / "replaced-masks").exists():
+        (staging / "replaced-masks").rename(workspace.masks)
+
+
+def _without_empty_masks(workspace: Workspace) -> None:
+    with suppress(OSError):  # there are masks
+        workspace.masks.rmdir()
 
 
 def _finish_or_undo(staging: Path, workspace: Workspace) -> bool:
@@ -161,23 +182,29 @@ def _finish_or_undo(staging: Path, workspace: Workspace) -> bool:
     if replaced.exists() and not workspace.images.exists():
         described.unlink(missing_ok=True)
         replaced.rename(workspace.images)
-    elif described.exists() and not (staging / "images").exists():
+        _undo_masks(staging, workspace)
+    elif (staging / "images").exists():
+        _undo_masks(staging, workspace)
+    elif described.exists():
         described.replace(workspace.capture_json)
+        _without_empty_masks(workspace)
     return not _holds_the_only_copy(staging, workspace)
 
 
 def _holds_the_only_copy(staging: Path, workspace: Workspace) -> bool:
-    """Whether the earlier images are here, and the new ones not in their place."""
-    return (staging / "replaced").exists() and ((staging / "images").exists() or not workspace.images.exists())
+    """Whether the earlier images or masks are here, and the new ones not in their place."""
+    exchanged = workspace.images.exists() and not (staging / "images").exists()
+    return not exchanged and any((staging / part).exists() for part in ("replaced", "replaced-masks"))
 
 
 def _discard(staging: Path, workspace: Workspace) -> None:
-    """capture.json first and the marker last, so that a kill in between leaves nothing that looks otherwise."""
+    """capture.json first and the marker last, so that a kill in between leaves nothing that looks otherwise; images
+    before masks, whose being gone would say that they are in their place."""
     if _holds_the_only_copy(staging, workspace):
         return
     with suppress(OSError):
         (staging / "capture.json").unlink(missing_ok=True)
-        for part in ("images", "replaced"):
+        for part in ("images", "masks", "replaced", "replaced-masks"):
             shutil.rmtree(staging / part, ignore_errors=True)
         if {path.name for path in staging.iterdir()} <= {MARKER}:
             (staging / MARKER).unlink(missing_ok=True)

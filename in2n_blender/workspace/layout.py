@@ -1,7 +1,7 @@
 """The folder a scene lives in. Every write goes to a temporary name first and is then renamed.
 
 <workspace>/
-  capture.json  images/           the normalised capture
+  capture.json  images/  masks/   the normalised capture
   reconstruction/                 checkpoint.safetensors, state.json, log.jsonl
   edits/<name>/                   edit.json, region.json, key_view.png, dataset/, checkpoint.safetensors, state.json,
                                   log.jsonl
@@ -51,14 +51,18 @@ class Workspace:
         return self.root / "images"
 
     @property
+    def masks(self) -> Path:
+        return self.root / "masks"
+
+    @property
     def reconstruction(self) -> Path:
         return self.root / "reconstruction"
 
     def photo(self, image: str) -> Path:
-        """The file of a view's image.
+        """The file of a view's image or mask.
 
         Args:
-            image: As `View.image` names it, relative to the workspace.
+            image: As `View.image` or `View.mask` names it, relative to the workspace.
 
         Raises:
             In2nError: "bad_capture" where a symbolic link leads out of the workspace.

@@ -229,8 +229,8 @@ def photos_hash(workspace: Workspace) -> str | None:
 def _photo_names(workspace: Workspace) -> list[str]:
     capture = read_json(workspace.capture_json)
     views = capture.get("views") if isinstance(capture, dict) else None
-    names = [view.get("image") for view in views or () if isinstance(view, dict)]
-    return [name for name in names if isinstance(name, str) and _stays_inside(name)]
+    names = [view.get(part) for view in views or () if isinstance(view, dict) for part in ("image", "mask")]
+    return [name for name in names if isinstance(name, str) and name and _stays_inside(name)]
 
 
 def _stays_inside(name: str) -> bool:

@@ -271,6 +271,9 @@ def test_a_reconstruction_begins_at_its_own_near_plane():
         def reported(self, report):
             return iter(self)
 
+        def masks(self):
+            return [None] * len(self)
+
     images = Images(np.full((c.intrinsics.height, c.intrinsics.width, 3), 0.5, np.float32) for c in cameras)
     trainer, scene, state = start(capture, images, TINY, 3, torch.device("cpu"), Reporter())
     wanted = near_plane(capture, trainer.dataset.transform)

@@ -87,6 +87,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         shown = {frame.name: frame.photo for frame in capture.frames} if self.show_photos else {}
         empty = captured_objects.add_capture(scene, pinhole, shown)
         empty.in2n.source, empty.in2n.preset, empty.in2n.missing = str(source), preset, len(pinhole.missing)
+        empty.in2n.masks = sum(bool(view.mask) for view in pinhole.views)
         empty.in2n.hold_out_every, empty.in2n.notes = self.hold_out_every, "\n".join(pinhole.notes)
         _remember_originals(empty, capture)
         folder = (
@@ -136,6 +137,9 @@ def summary(pinhole) -> str:
     parts = [f"{len(pinhole.views)} photos ({size})"]
     if pinhole.missing:
         parts.append(f"{len(pinhole.missing)} missing")
+    masks = sum(bool(view.mask) for view in pinhole.views)
+    if masks:
+        parts.append(f"{masks} masks")
     if len(pinhole.points):
         parts.append(f"{len(pinhole.points):,} points")
     return f"Imported “{pinhole.name}”: {', '.join(parts)}."

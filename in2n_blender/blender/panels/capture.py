@@ -77,6 +77,8 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
         counts = iface("{count} photos").format(count=photos)
         if points:
             counts += " · " + iface("{count} points").format(count=f"{points:,}")
+        if capture.in2n.masks:
+            counts += " · " + iface("{count} masks").format(count=capture.in2n.masks)
         row = layout.row()
         row.label(text=counts, icon="CAMERA_DATA", translate=False)
         if capture.in2n.missing:

@@ -188,7 +188,7 @@ class Agreement(DatasetUpdate):
         self.views = []
         for number, camera in enumerate(cameras):
             self.report.progress(number, len(cameras), "view", "Looking at the views")
-            self.views.append(SeenView(camera, self.scene.render(camera, self.report).depth))
+            self.views.append(SeenView(camera, self._unmasked(number, self.scene.render(camera, self.report).depth)))
         first = self._key_view() if self.key_picture else None
         plan = plan_carrying(self.views, first, self.parts.key_views, self.parts.again, self.batches.at_once)
         if self.state["noise_level"] is None:
@@ -203,6 +203,11 @@ class Agreement(DatasetUpdate):
                 self.carry_into(independent(plan[number:], self.batches.at_once, self.key_picture and self._key_view()))
         self.state["carried"] = len(plan)
         self.views = []
+
+    def _unmasked(self, view: int, depth: torch.Tensor) -> torch.Tensor:
+        """The depth of a view, NaN where a mask covers it, so that nothing is carried from there."""
+        counts = self.trainer.dataset.mask(view) if view < self.schedule.views else None
+        return depth if counts is None else torch.where(counts.to(depth.device), depth, torch.nan)
 
     def _key_view(self) -> int:
         """Which view the user's picture is of; the number of views, where it is of one that is held out."""
@@ -339,7 +344,11 @@ class Agreement(DatasetUpdate):
             edited: (height, width, 3) sRGB in [0, 1].
         """
         photo = self.photo(view).permute(2, 0, 1)
-        difference = disagreement(edited.cpu().permute(2, 0, 1), _whole(render.permute(2, 0, 1)), photo)
+        shown = _whole(render.permute(2, 0, 1))
+        counts = self.trainer.dataset.mask(view)
+        if counts is not None:
+            shown = Carried(shown.image, counts.cpu())
+        difference = disagreement(edited.cpu().permute(2, 0, 1), shown, photo)
         self.state["disagreements"].append(round(difference, 6))
         if self.parts.leave_out and difference > TOLERANCE and not self.state["noise_level"] == PURE_NOISE:
             self.state["left_out"] += 1

@@ -122,6 +122,10 @@ class ScoreDistillation(DatasetUpdate):
             depth = rendered.distance.cpu() * cosine / trainer.dataset.transform.scale
             shown = RenderedView(color, rendered.alpha.detach().cpu().view(size), depth.view(size))
             color = torch.lerp(color.detach(), color, seen_inside(self.limit.inside, camera, shown).to(color.device))
+        counts = trainer.dataset.mask(view)
+        if counts is not None:
+            small = torch.nn.functional.interpolate(counts[None, None].float(), size=size, mode="area") == 1
+            color = torch.where(small, color, color.detach())
         loss = self.editor.distillation_loss(
             color,
             resized(self.photo(view), size),

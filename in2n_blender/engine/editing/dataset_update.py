@@ -281,7 +281,7 @@ class DatasetUpdate:
         return DENOISING_STEPS
 
     def put(self, view: int, start: torch.Tensor, edited: torch.Tensor) -> None:
-        """An edit takes its view's place in the dataset, but for what lies outside of a region.
+        """An edit takes its view's place in the dataset, but for what lies outside of a region or under a mask.
 
         It counts as done, is shown, and saved if it is time.
 
@@ -297,6 +297,7 @@ class DatasetUpdate:
         """
         name = self.scene.capture.training_views[view].name
         picture = self.limit.applied(view, edited, self.photo(view)) if self.limit else edited
+        picture = self.beside_mask(view, picture)
         save_srgb(self.successor.folder / "dataset" / f"{name}.png", picture.cpu())
         self.trainer.dataset.replace(view, self.as_photo(view, picture))
         if self.limit:
@@ -305,6 +306,21 @@ class DatasetUpdate:
         self.mark()
         self.show(view, start, picture.cpu())
         self.saver.maybe()
+
+    def beside_mask(self, view: int, picture: torch.Tensor) -> torch.Tensor:
+        """A picture of a view with the original photo where its mask covers it.
+
+        Args:
+            view: Of the dataset.
+            picture: (height, width, 3) sRGB in [0, 1].
+
+        Returns:
+            (height, width, 3) on the picture's device.
+        """
+        counts = self.trainer.dataset.mask(view)
+        if counts is None:
+            return picture
+        return torch.where(counts[..., None].to(picture.device), picture, self.photo(view).to(picture.device))
 
     def show(self, view: int, *images: torch.Tensor) -> None:
         """Photo, render and edit side by side in preview.png: what an artist wants to watch.

@@ -84,7 +84,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
         Successor(workspace, folder, anew=False, keep=False).done()
         return found[1]
 
-    dataset = training_rays(capture, images, device)
+    dataset = training_rays(capture, images, device, images.masks())
     if parent:
         dataset.restore(parent[0].get("dataset"))
         images = [dataset.image(view).cpu().numpy() for view in range(len(dataset))]

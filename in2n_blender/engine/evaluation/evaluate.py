@@ -62,6 +62,8 @@ def evaluate(request: Evaluate, report: Reporter) -> dict:
     if not state["done"]:
         note("This is measured on its last save: it has not been computed to the end.")
     photos = [opaque(image) for image in load_images(workspace, scene.capture, views)]
+    if any(view.mask for view in views):
+        note("Held-out photos have masks; here what they cover is measured too.")
     truths = photos if request.edit is None else find_truths(request.truth, state["instruction"], views, photos, note)
     wants_clip = request.clip is not None or request.target_caption is not None
     clip = load_clip(request.clip or DEFAULT_CLIP, request.device, report, note) if wants_clip else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from ...scene.camera import Camera, look_at_point
 from ...scene.capture import PinholeCapture
+from ...scene.errors import In2nError
 from .camera_refinement import CameraRefinement
 from .checkpoint import bad_checkpoint
 from .rendering import RayBundle
@@ -97,6 +98,7 @@ class RayDataset:
             a time. With an alpha in one view all have one, 1 where it is missing.
         transform: From the capture to normalised scene units.
         device: Where the pixels lie.
+        masks: Per view (height, width) bool, whether a pixel counts, or None where all do; None: all do everywhere.
 
     Attributes:
         refinement: Corrections of the poses, which `cameras` and `rays` then include; set by the trainer.
@@ -105,7 +107,14 @@ class RayDataset:
         colors: (pixels, 3 or 4) uint8.
     """
 
-    def __init__(self, cameras: list[Camera], images: Iterable[np.ndarray], transform: SceneTransform, device):
+    def __init__(
+        self,
+        cameras: list[Camera],
+        images: Iterable[np.ndarray],
+        transform: SceneTransform,
+        device,
+        masks: Sequence[np.ndarray | None] | None = None,
+    ):
         self._given_cameras, self.transform, self.device = cameras, transform, torch.device(device)
         self.refinement: CameraRefinement | None = None
         self.sizes = [(c.intrinsics.height, c.intrinsics.width) for c in cameras]
@@ -121,6 +130,24 @@ class RayDataset:
         self._origins = transform.apply(self._poses[:, :3, 3])
         self._widths = torch.tensor([w for _, w in self.sizes], device=device)
         self._starts = torch.tensor(self.starts, device=device)
+        self._counts, self._counting = self._masked(masks)
+
+    def _masked(self, masks: Sequence[np.ndarray | None] | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """(pixels,) bool, and the indices of those that count; None where all do."""
+        if masks is None or all(mask is None for mask in masks):
+            return None, None
+        counts = torch.ones(self.colors.shape[0], dtype=torch.bool, device=self.device)
+        for view, mask in enumerate(masks):
+            if mask is not None:
+                counts[self.starts[view] : self.starts[view + 1]] = torch.from_numpy(mask).flatten().to(self.device)
+        found = counts.nonzero()[:, 0]
+        if not len(found):
+            raise In2nError(
+                "all_masked",
+                "The masks of this capture cover all of its photos.",
+                "In most masks black is what to ignore: swap black and white, and import the capture again.",
+            )
+        return counts, found.to(torch.int32) if len(counts) < 2**31 else found
 
     def __len__(self) -> int:
         return len(self._given_cameras)
@@ -178,7 +205,7 @@ class RayDataset:
         return self.colors[self.starts[view] : self.starts[view + 1]].view(*self.sizes[view], -1).float() / 255
 
     def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Random pixels of all views, each pixel as likely as any other.
+        """Random pixels of all views, each pixel that counts as likely as any other.
 
         Args:
             count: Number of pixels.
@@ -187,7 +214,33 @@ class RayDataset:
         Returns:
             (count,) indices; one may come twice.
         """
-        return torch.randint(self.colors.shape[0], (count,), generator=generator, device=self.device)
+        choices = self.colors.shape[0] if self._counting is None else len(self._counting)
+        chosen = torch.randint(choices, (count,), generator=generator, device=self.device)
+        return chosen if self._counting is None else self._counting[chosen].long()
+
+    def count(self, pixels: torch.Tensor) -> torch.Tensor | None:
+        """Whether pixels count: what a mask covers is not trained on.
+
+        Args:
+            pixels: (pixels,) indices.
+
+        Returns:
+            (pixels,) bool; None where the dataset has no masks.
+        """
+        return None if self._counts is None else self._counts[pixels]
+
+    def mask(self, view: int) -> torch.Tensor | None:
+        """Which pixels of a view count.
+
+        Args:
+            view: Index of the training view.
+
+        Returns:
+            (height, width) bool; None where the dataset has no masks.
+        """
+        if self._counts is None:
+            return None
+        return self._counts[self.starts[view] : self.starts[view + 1]].view(*self.sizes[view])
 
     def sample_patches(self, count: int, side: int, generator: torch.Generator) -> torch.Tensor:
         """Indices of random square patches; views smaller than a patch are skipped.
@@ -247,16 +300,22 @@ class RayDataset:
         return self.colors[pixels].float() / 255
 
 
-def training_rays(capture: PinholeCapture, images: Iterable[np.ndarray], device) -> RayDataset:
+def training_rays(
+    capture: PinholeCapture, images: Iterable[np.ndarray], device, masks: Sequence[np.ndarray | None] | None = None
+) -> RayDataset:
     """The rays of a capture's training views.
 
     Args:
         capture: Normalised.
         images: As `RayDataset` takes them, in the order of capture.training_views.
         device: Where the pixels lie.
+        masks: As `RayDataset` takes them, of the same views.
 
     Returns:
         Rays of the training views alone; the transform is by the cameras of all views.
+
+    Raises:
+        In2nError: "all_masked".
     """
     cameras = [view.camera for view in capture.training_views]
-    return RayDataset(cameras, images, SceneTransform.of([view.camera for view in capture.views]), device)
+    return RayDataset(cameras, images, SceneTransform.of([view.camera for view in capture.views]), device, masks)

@@ -170,7 +170,8 @@ def start(
         Its trainer, the scene that it trains, and the state that goes with its checkpoints.
 
     Raises:
-        In2nError: "bad_capture" where the cameras lie too far apart for float32, "missing_file", "bad_image".
+        In2nError: "bad_capture" where the cameras lie too far apart for float32, "all_masked", "missing_file",
+            "bad_image".
         Cancelled.
     """
     scale = SceneTransform.of([view.camera for view in capture.views]).scale
@@ -180,7 +181,7 @@ def start(
             "The capture's cameras lie too far apart to be computed with.",
             "Check their positions: one of them is probably wrong.",
         )
-    dataset = training_rays(capture, images.reported(report), device)
+    dataset = training_rays(capture, images.reported(report), device, images.masks())
     torch.manual_seed(seed)
     state = {
         "settings": settings.to_json(),
@@ -238,7 +239,7 @@ def _train(
 
 
 def held_out_psnr(scene: Scene, workspace: Workspace, report: Reporter) -> float | None:
-    """Mean PSNR over the held-out views; captures with alpha are compared over white.
+    """Mean PSNR over the held-out views, of what no mask covers; captures with alpha are compared over white.
 
     Args:
         scene: The trained scene.
@@ -256,8 +257,14 @@ def held_out_psnr(scene: Scene, workspace: Workspace, report: Reporter) -> float
     if not views:
         return None
     values = []
-    for view, image in zip(views, Photos(workspace, views)):
-        values.append(psnr(scene.render(view.camera, report).rgb_srgb, opaque(image)))
+    photos = Photos(workspace, views)
+    for view, image, mask in zip(views, photos, photos.masks(), strict=True):
+        if mask is None or mask.any():
+            counts = np.ones(image.shape[:2], bool) if mask is None else mask
+            rendered = scene.render(view.camera, report).rgb_srgb
+            values.append(psnr(rendered[torch.from_numpy(counts)], opaque(image)[counts]))
+    if not values:
+        return None
     mean = float(np.mean(values))
     if math.isnan(mean):
         raise diverged()

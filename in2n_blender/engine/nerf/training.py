@@ -109,6 +109,9 @@ class Trainer:
             rays.views = None
         rendered = self.model(rays, self.generator, self._anneal())
         color, target = self._compared(rendered, self.dataset.targets(pixels), len(patches))
+        counts = self.dataset.count(pixels)
+        if counts is not None:  # a patch may show something of what is masked
+            target = torch.where(counts[:, None], target, color.detach())
         photometric = (color - target).abs().mean() if self.loss == "l1" else ((color - target) ** 2).mean()
         loss = photometric
         if len(patches):

@@ -27,6 +27,7 @@ from .colmap_files import (
 from .colmap_folders import photo_folder
 from .finding import in_their_code_page, normal
 from .listing import ListedPhoto, build_capture
+from .masks import MaskFinder
 
 # where tools leave their models: COLMAP's own projects, nerfstudio's, instant-ngp's, automatic_reconstructor's, and
 # what gaussian-splatting's convert.py calls distorted
@@ -89,18 +90,19 @@ def read(model: Path) -> Capture:
     images = read_images(_file(model, "images"))
     folder, notes = photo_folder(model, _photos(images, cameras))
     names = in_their_code_page([image.name for image in images], lambda name: folder.find(name) is not None)
-    listed = []
+    masks, listed = MaskFinder(folder.folder), []
     for image, name in zip(images, map(normal, names), strict=True):
         camera = cameras.get(image.camera)
-        missing = f"{name} is by camera {image.camera}, which is not listed"
+        missing, photo = f"{name} is by camera {image.camera}, which is not listed", folder.find(name)
         listed.append(
             ListedPhoto(
                 name,
-                folder.find(name),
+                photo,
                 _camera_to_world(image),
                 (camera.width, camera.height) if camera else None,
                 lambda width, height, camera=camera, label=name: _lens(camera, label),
                 problem=None if camera else bad_model(_file(model, "images"), missing),
+                mask=masks.find(photo) if photo else None,
             )
         )
     project = next((p for p in (model, *model.parents) if p.name not in PARTS and not p.name.isdigit()), model)

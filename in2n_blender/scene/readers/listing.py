@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..capture import Capture, Frame
+from ..capture import Capture, Frame, PhotoMask
 from ..errors import In2nError
 from ..lens import Lens, pinhole_for
 from ..names import unique_names
@@ -30,6 +30,7 @@ class ListedPhoto:
         lens: Makes the lens for a photo of (width, height), which is the listed size wherever there is one.
         held_out: Whether the files hold it out, None if they do not say.
         problem: What is wrong with its entry in the files, so that it cannot be used.
+        mask: What of it is to be left alone; its file may not be there.
     """
 
     label: str
@@ -39,6 +40,7 @@ class ListedPhoto:
     lens: Callable[[int, int], Lens]
     held_out: bool | None = None
     problem: In2nError | None = None
+    mask: PhotoMask | None = None
 
 
 def build_capture(
@@ -92,6 +94,9 @@ def build_capture(
             "Put the photos where the file says they are, or choose the folder that holds both.",
         )
     check_enough(len(frames), len(listed), source, unusable)
+    lost = [entry.mask.path for entry in listed if entry.mask and not entry.mask.path.is_file()]
+    if lost:
+        notes = (*notes, f"{len(lost)} masks that the capture lists were not found, for instance {lost[0]}.")
     if in_one_place(np.array([frame.camera_to_world[:3, 3] for frame in frames]), points):
         notes = (*notes, ONE_PLACE)
     return Capture(
@@ -123,7 +128,8 @@ def _frame(name: str, entry: ListedPhoto) -> Frame:
     size, orientation = oriented_size(header, listed_size, entry.label)
     lens = entry.lens(*(listed_size or size)).scaled_to(*size)
     pinhole_for(lens)  # raises where there is none
-    return Frame(name, entry.photo, lens, pose, entry.held_out, orientation)
+    mask = entry.mask if entry.mask and entry.mask.path.is_file() else None
+    return Frame(name, entry.photo, lens, pose, entry.held_out, orientation, mask)
 
 
 def _header(photo: Path, listed_size: tuple[int, int] | None) -> ImageHeader:

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from ..camera import Intrinsics
-from ..capture import Capture
+from ..capture import Capture, PhotoMask
 from ..errors import In2nError
 from ..lens import Lens
 from . import colmap, ply
 from .checks import finite, positive
 from .finding import PhotoFinder, is_foreign, normal
 from .listing import ListedPhoto, build_capture
+from .masks import MaskFinder
 
 # camera_model -> the lens model of its distortion keys. instant-ngp writes OPENCV, nerfstudio any of them.
 CAMERA_MODELS = {
@@ -96,6 +97,7 @@ def _load(path: Path) -> dict:
 
 def _listed(path: Path, table: dict, held_out: bool | None = None) -> list[ListedPhoto]:
     split, finder = _split(path, table), PhotoFinder(path.parent)
+    masks = _Masks(path.parent, finder)
     listed = []
     for number, frame in enumerate(table["frames"], 1):
         if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str) or not frame["file_path"]:
@@ -120,9 +122,25 @@ def _listed(path: Path, table: dict, held_out: bool | None = None) -> list[Liste
                 lambda frame=frame, label=shown: _listed_size(frame, table, label),
                 lambda width, height, frame=frame, label=shown: _lens(frame, table, width, height, label),
                 split[label] if split else held_out,
+                mask=masks(photo, frame) if photo else None,
             )
         )
     return listed
+
+
+class _Masks:
+    """The masks that a transforms file lists, or that lie beside its photos."""
+
+    def __init__(self, folder: Path, finder: PhotoFinder):
+        self.folder, self.finder, self._beside = folder, finder, {}
+
+    def __call__(self, photo: Path, frame: dict) -> PhotoMask | None:
+        listed = frame.get("mask_path")
+        if isinstance(listed, str) and listed:
+            return PhotoMask(self.finder.find(listed) or self.folder / normal(listed))
+        below = photo.relative_to(self.folder).parts if photo.is_relative_to(self.folder) else ()
+        folder = self.folder / below[0] if len(below) > 1 else photo.parent
+        return self._beside.setdefault(folder, MaskFinder(folder)).find(photo)
 
 
 def _without(label: str, message: str) -> ListedPhoto:
