@@ -123,7 +123,9 @@ class Frame:
     scale: float
 
 
-def frame_in(region_width: int, region_height: int, left: int, picture: np.ndarray, scale: float) -> Frame:
+def frame_in(
+    region_width: int, region_height: int, left: int, picture: np.ndarray, scale: float, bottom: int = 0
+) -> Frame:
     """Where a picture goes: into the lower left corner, WIDTH wide, with room for three lines below.
 
     Args:
@@ -131,13 +133,14 @@ def frame_in(region_width: int, region_height: int, left: int, picture: np.ndarr
         left: What the toolbar covers of it, in pixels.
         picture: (height, width, 4).
         scale: The interface's.
+        bottom: What else covers of it, from below.
 
     Returns:
         Narrower only where the region has no room for it.
     """
     shape = picture.shape
     width = min(WIDTH * max(scale, 1.0), region_width - left - 2 * MARGIN * scale)
-    below = (2 * LINE + 3 * BAR) * scale
+    below = bottom + (2 * LINE + 3 * BAR) * scale
     height = width * shape[0] / shape[1]
     most = max(MOST_OF_REGION * region_height - below, 40.0)
     if height > most and width * most / height >= min(300.0, width):
@@ -154,9 +157,10 @@ def _draw() -> None:
     if _picture is None or not jobs.running() or context.region is None:
         return
     scale = context.preferences.system.ui_scale
-    tools = next((r for r in context.area.regions if r.type == "TOOLS"), None)
-    left = tools.width if tools is not None and tools.width > 1 else 0
-    frame = frame_in(context.region.width, context.region.height, left, _picture.pixels, scale)
+    covered = {region.type: region for region in context.area.regions if region.width > 1 and region.height > 1}
+    left = covered["TOOLS"].width if "TOOLS" in covered else 0
+    below = covered["HUD"].height if "HUD" in covered else 0  # the last operator's settings
+    frame = frame_in(context.region.width, context.region.height, left, _picture.pixels, scale, below)
     _draw_frame(frame)
     if _picture.texture is None:
         height, width = _picture.pixels.shape[:2]
@@ -167,9 +171,9 @@ def _draw() -> None:
 
 
 def _draw_frame(frame: Frame) -> None:
-    margin, below = 6 * frame.scale, frame.y - MARGIN * frame.scale
+    margin, words = 6 * frame.scale, (2 * LINE + 3 * BAR) * frame.scale
     _rectangle(
-        frame.x - margin, frame.y - below, frame.width + 2 * margin, frame.height + below + margin, BACKGROUND
+        frame.x - margin, frame.y - words, frame.width + 2 * margin, frame.height + words + margin, BACKGROUND
     )  # fmt: skip
 
 

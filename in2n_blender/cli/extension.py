@@ -172,7 +172,9 @@ def stage(checkout: Path, folder: Path, wheels: dict[str, Path]) -> None:
         wheels: Platform -> uv's wheel for it.
     """
     shutil.copytree(checkout / PACKAGE.name, folder, ignore=_left_out)
-    shutil.copy2(checkout / "LICENSE", folder)
+    for name in ("LICENSE", "README.md"):  # the second is the documentation where the manifest names no website
+        if (checkout / name).is_file():
+            shutil.copy2(checkout / name, folder)
     (folder / "wheels").mkdir()
     for wheel in wheels.values():
         shutil.copy2(wheel, folder / "wheels")

@@ -72,6 +72,8 @@ def _draw_running(column, context, job) -> None:
         row.prop(settings.preferences(), "live_picture", text="", icon="IMAGE_PLANE")
     _draw_lines(column, lines_of(job.activity(), context, 1, "NONE"), "NONE")
     for index, label in enumerate(waiting.label for waiting in jobs.waiting()):
+        if label == jobs.QUIET_LABEL:
+            continue  # nobody asked for it, and a row for it would come and go
         row = column.row(align=True)
         row.label(text=iface("Then: {job}").format(job=iface(label)), icon="SORTTIME", translate=False)
         row.operator("in2n.cancel_waiting", text="", icon="X").index = index
