@@ -84,7 +84,7 @@ def ask(make: Callable[[str], RenderShot], first: bool = False) -> Answer:
 
     Args:
         make: From the file to write to the request.
-        first: Whether it comes before all that waits.
+        first: Whether it comes before all others: what is at work is given up, to be asked for again.
 
     Returns:
         What will tell how it ends, once somebody polls.
@@ -93,6 +93,11 @@ def ask(make: Callable[[str], RenderShot], first: bool = False) -> Answer:
         In2nError: "no_engine", and what `Request.check` raises.
     """
     worker = _ready()
+    if first:
+        with worker.lock:
+            others = list(worker.answers.values())
+        for other in others:
+            cancel(other)
     file = worker.folder / f"{next(worker.numbers)}.npy"
     with worker.lock:  # nobody polls its end away before it is known
         job = worker.client.submit(make(str(file)), label="Render", first=first)

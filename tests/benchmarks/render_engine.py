@@ -1,5 +1,5 @@
 """The render engine IN2N by its bars: what F12 adds to the engine's own time, how soon a viewport shows a new view,
-how clean a matte is.
+how clean a matte is, and whether CG and captured field hide each other rightly.
 
     python tests/benchmarks/render_engine.py --out DIR [--workspace DIR]
 
@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import in2n_blender
 from in2n_blender.blender import (
+    compat,
     render_worker,
     viewport_render,
     workspaces,
@@ -48,7 +50,12 @@ def main() -> None:
     os.environ.setdefault("IN2N_ENGINE_PYTHON", sys.executable)
     in2n_blender.register()
     scene = prepared(arguments.out, arguments.workspace)
-    results = [*overhead(scene, arguments.out), *latency(scene), *matte(scene, arguments.out)]
+    results = [
+        *overhead(scene),
+        *latency(scene),
+        *matte(scene, arguments.out),
+        *composite(scene, arguments.out),
+    ]
     (arguments.out / "result.json").write_text(json.dumps(results, indent=1) + "\n")
     for result in results:
         print("{holds} {name}: {value} ({bar})".format(**result | {"holds": "ok  " if result["holds"] else "FAIL"}))
@@ -87,27 +94,35 @@ def prepared(out: Path, workspace: Path | None):
 # --- F12
 
 
-def overhead(scene, out: Path) -> list[dict]:
+def overhead(scene) -> list[dict]:
     """What F12, without writing a file, takes beyond the engine's own time for the frame."""
-    seconds = []
-    answered = render_worker.wait
-
-    def wait(answer, *rest):
-        pictures = answered(answer, *rest)
-        seconds.append(answer.result["seconds"])
-        return pictures
-
-    render_worker.wait = wait
     shares = []
-    for frame in range(FRAMES + 1):
-        began = time.perf_counter()
-        bpy.ops.render.render()
-        taken = time.perf_counter() - began
-        if frame:  # the first one starts the process
-            shares.append(taken / seconds[-1] - 1)
-            print(f"F12 {taken:.2f} s, of which the engine {seconds[-1]:.2f} s")
-    render_worker.wait = answered
+    with watched() as answers:
+        for frame in range(FRAMES + 1):
+            began = time.perf_counter()
+            bpy.ops.render.render()
+            taken, own = time.perf_counter() - began, answers[-1].result["seconds"]
+            if frame:  # the first one starts the process
+                shares.append(taken / own - 1)
+                print(f"F12 {taken:.2f} s, of which the engine {own:.2f} s")
     return [measured("f12_overhead_960x540", statistics.median(shares), 0.05)]
+
+
+@contextmanager
+def watched():
+    """The answers that F12 waits for, each with the passes it got as `.pictures`."""
+    answers, wait = [], render_worker.wait
+
+    def watching(answer, *rest):
+        answer.pictures = wait(answer, *rest)
+        answers.append(answer)
+        return dict(answer.pictures)
+
+    render_worker.wait = watching
+    try:
+        yield answers
+    finally:
+        render_worker.wait = wait
 
 
 # --- the viewport
@@ -154,9 +169,8 @@ def matte(scene, out: Path) -> list[dict]:
     scene.render.image_settings.file_format, scene.render.image_settings.color_depth = "OPEN_EXR", "32"
     scene.render.image_settings.color_mode, scene.render.filepath = "RGBA", str(out / "matte.exr")
     bpy.ops.render.render(write_still=True)
-    image = bpy.data.images.load(scene.render.filepath)
-    width, height = image.size
-    pixels = np.array(image.pixels[:]).reshape(height, width, 4)[::-1]
+    pixels = pixels_of(scene.render.filepath)
+    height, width = pixels.shape[:2]
     original = bpy.data.images.load(bpy.path.abspath(photo.data.background_images[0].image.filepath))
     original.scale(width, height)
     seen = np.array(original.pixels[:]).reshape(height, width, 4)[::-1][..., :3]
@@ -174,6 +188,72 @@ def matte(scene, out: Path) -> list[dict]:
         measured("matte_roof_alpha", float(np.percentile(alpha[roof], 5)), 0.95, at_most=False),
         measured("matte_blue_over_green_at_the_roofs_edge", float(np.percentile(blue, 95)) if len(blue) else 0.0, 0.05),
     ]
+
+
+# --- the composite
+
+
+def composite(scene, out: Path) -> list[dict]:
+    """A slanted wall through the middle of the scene: before it where it is nearer, behind it where it is not."""
+    scene.in2n.render.subject_only, scene.in2n.render.samples = False, 1
+    camera = scene.camera
+    scene.render.engine = "CYCLES"
+    scene.cycles.samples, scene.cycles.use_denoising, scene.cycles.device = 8, False, "CPU"
+    world = np.array(camera.matrix_world, np.float64)
+    assert bpy.ops.in2n.composite() == {"FINISHED"}
+    scene.render.filepath = str(out / "composite.exr")
+    with watched() as answers:
+        bpy.ops.render.render(write_still=True)  # the field alone, to know where it is
+    field = answers[-1].pictures
+    height, width = field["Depth"].shape[:2]
+    center = float(field["Depth"][height // 2, width // 2, 0])
+    normal = np.array([0.6, 0.0, 0.8])  # in the camera's axes, z forwards
+    add_wall(scene, world, center)
+    bpy.ops.render.render(write_still=True)
+    picture = pixels_of(scene.render.filepath)[..., :3]
+    save(out / "composite.png", picture)
+    bpy.ops.in2n.remove_composite()
+    focal = camera.data.lens / camera.data.sensor_width * max(width, height)
+    x, y = (np.arange(width) + 0.5 - width / 2) / focal, (np.arange(height) + 0.5 - height / 2) / focal
+    rays = np.stack([*np.meshgrid(x, y), np.ones((height, width))], -1)
+    wall = normal[2] * center / (rays @ normal)  # its depth
+    depth, margin = field["Depth"][..., 0], 0.02 * center
+    before, behind = (wall > 0) & (wall < depth - margin), (wall <= 0) | (wall > depth + margin)
+    inner = lambda mask: ~near(~mask, 1)
+    green = np.abs(picture - WALL).max(-1) < 0.05
+    kept = np.abs(picture - field["Combined"][..., :3]).max(-1) < 0.05
+    print(f"the wall is before {before.mean():.0%} of the picture and behind {behind.mean():.0%}")
+    return [
+        measured("composite_wall_before", float(green[inner(before)].mean()), 0.99, at_most=False),
+        measured("composite_wall_behind", float(kept[inner(behind)].mean()), 0.99, at_most=False),
+    ]
+
+
+WALL = np.array([0.0, 0.75, 0.0])
+
+
+def add_wall(scene, camera_world: np.ndarray, center: float) -> None:
+    """A shining plane through the point at the picture's centre, turned about the camera's vertical."""
+    along, up = np.array([0.8, 0.0, 0.6]), np.array([0.0, 1.0, 0.0])  # the camera's axes, z backwards
+    corners = [(0, 0, -center) + 50 * (a * along + b * up) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    mesh = bpy.data.meshes.new("wall")
+    mesh.from_pydata([(camera_world @ [*corner, 1.0])[:3].tolist() for corner in corners], [], [(0, 1, 2, 3)])
+    material = bpy.data.materials.new("wall")
+    tree = compat.material_nodes(material)
+    tree.nodes.clear()
+    emission, output = tree.nodes.new("ShaderNodeEmission"), tree.nodes.new("ShaderNodeOutputMaterial")
+    emission.inputs["Color"].default_value = (*WALL, 1)
+    tree.links.new(emission.outputs[0], output.inputs["Surface"])
+    mesh.materials.append(material)
+    scene.collection.objects.link(bpy.data.objects.new("wall", mesh))
+
+
+def pixels_of(file: str) -> np.ndarray:
+    """(height, width, 4) of an image file, from the top."""
+    image = bpy.data.images.load(file)
+    pixels = np.array(image.pixels[:]).reshape(image.size[1], image.size[0], 4)[::-1]
+    bpy.data.images.remove(image)
+    return pixels
 
 
 def sky_and_roof(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

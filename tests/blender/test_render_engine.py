@@ -253,6 +253,16 @@ def test_the_newest_view_wins_and_finer_pictures_of_others_are_given_up(painter,
     assert view.render.share == pytest.approx(coarse)
 
 
+def test_f12_does_not_wait_for_the_viewport(painter, view, shown, tmp_path):
+    painter.answers(shot={"paint": True, "waits_when_wider": 30})
+    view.draw()
+    view.until(lambda: view.render.share > 0)
+    assert view.render.awaits, "a finer picture, which is never done"
+    assert render(shown, tmp_path).shape == (16, 24, 4)
+    view.render.take()
+    assert view.render.awaits, "it is asked for again"
+
+
 def test_what_the_viewport_shows_is_asked_for_again_when_it_is_another(painter, view):
     view.draw()
     view.until(lambda: view.render.share == 1)

@@ -9,7 +9,7 @@ from ...scene.errors import In2nError
 from .. import render_settings
 from ..render_engine import ENGINE
 from .base import what_is_missing
-from .drawing import wrapped
+from .drawing import draw_colour_note, wrapped
 
 
 class _EnginePanel:
@@ -52,6 +52,7 @@ class IN2N_PT_render(_EnginePanel, bpy.types.Panel):
         column.prop(settings, "samples")
         column.prop(settings, "blur_samples", text="Blur")
         layout.prop(scene.in2n, "device")
+        draw_colour_note(layout, context)
 
 
 class IN2N_PT_render_film(_EnginePanel, bpy.types.Panel):
