@@ -11,6 +11,7 @@ from pathlib import Path
 
 import blf
 import bpy
+import bpy.utils.previews
 import gpu
 import numpy as np
 from bpy.app.translations import pgettext_iface as iface
@@ -37,6 +38,7 @@ class _Picture:
 
 _picture: _Picture | None = None
 _handler = None
+_thumbnails = None
 
 
 # --- the status bar -------------------------------------------------------------------------------------------------
@@ -89,20 +91,23 @@ def follow() -> None:
 
 
 def _read(file: Path) -> np.ndarray | None:
-    """The pixels of a file that is being written again and again; None where it cannot be read just now."""
+    """The pixels of a file that is being written again and again; None where it cannot be read just now.
+
+    By way of a thumbnail, of at most 256 pixels a side: an image of the .blend that came and went would let every
+    viewport that renders begin anew.
+    """
+    name = str(file)
     try:
-        image = bpy.data.images.load(str(file), check_existing=False)
-    except RuntimeError:
-        return None
-    try:
-        width, height = image.size
-        pixels = np.empty(width * height * 4, np.float32)
-        if not pixels.size:
+        _thumbnails.pop(name, None)
+        thumbnail = _thumbnails.load(name, name, "IMAGE", force_reload=True)
+        width, height = thumbnail.image_size
+        if not width * height:
             return None
-        image.pixels.foreach_get(pixels)
-        return pixels.reshape(height, width, 4)
-    finally:
-        bpy.data.images.remove(image)
+        pixels = np.empty(width * height * 4, np.float32)
+        thumbnail.image_pixels_float.foreach_get(pixels)
+    except (KeyError, RuntimeError):
+        return None
+    return pixels.reshape(height, width, 4)
 
 
 def _redraw_viewports() -> None:
@@ -208,7 +213,8 @@ def _rectangle(x: float, y: float, width: float, height: float, color) -> None:
 
 def attach() -> None:
     """Show jobs in the status bar and in the 3D Viewports from now on."""
-    global _handler
+    global _handler, _thumbnails
+    _thumbnails = bpy.utils.previews.new()
     bpy.types.STATUSBAR_HT_header.append(draw_status)
     jobs.listeners.append(follow)
     if not bpy.app.background:
@@ -217,11 +223,12 @@ def attach() -> None:
 
 def detach() -> None:
     """Show them no more."""
-    global _handler, _picture
+    global _handler, _picture, _thumbnails
     bpy.types.STATUSBAR_HT_header.remove(draw_status)
     if follow in jobs.listeners:
         jobs.listeners.remove(follow)
     if _handler is not None:
         bpy.types.SpaceView3D.draw_handler_remove(_handler, "WINDOW")
-    _handler = _picture = None
+    bpy.utils.previews.remove(_thumbnails)
+    _handler = _picture = _thumbnails = None
     _redraw_status()

@@ -32,7 +32,7 @@ from acting import (
     snowy,
     status,
 )
-from driver import click_text, drive, key, press, redraw, shot, show_tab, type_text, until, view3d, window
+from driver import click_text, drive, key, press, press_return, redraw, shot, show_tab, type_text, until, view3d, window
 
 PLY = """ply
 format ascii 1.0
@@ -271,10 +271,12 @@ def save_and_reopen():
     for old in (blend, blend.with_suffix(".in2n")):
         shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
     bpy.ops.wm.save_as_mainfile(filepath=str(blend))
-    press(bpy.ops.in2n.move_workspace)
+    press(bpy.ops.in2n.move_workspace)  # which asks first, since it saves the file
+    yield from pictures("13c-moving-asks")
+    yield from press_return()
     yield from settled("moving the workspace")
     assert scene().in2n.workspace == str(blend.with_suffix(".in2n")), scene().in2n.workspace
-    bpy.ops.wm.save_mainfile()
+    assert not bpy.data.is_dirty, "moving it has saved the file"
     bpy.ops.wm.open_mainfile(filepath=str(blend))
     yield 1.0
     yield from show_tab("IN2N")

@@ -167,9 +167,14 @@ def type_text(text: str):
         )
         window().event_simulate(type="SPACE" if character == " " else character.upper(), value="RELEASE")
     yield 0.2
+    yield from press_return()
+
+
+def press_return():
+    """Confirm what a dialog asks."""
     window().event_simulate(type="RET", value="PRESS")
     window().event_simulate(type="RET", value="RELEASE")
-    yield 0.4
+    yield 0.5
 
 
 def find_text(text: str, least: float, whole: bool = False) -> list[tuple[int, int, float]]:
