@@ -115,7 +115,10 @@ def shot_through_window(window_matrix: np.ndarray, view_matrix: np.ndarray, capt
         fx, fy, cx, cy = fx * unit, fy * unit, width / 2 * (1 + p[0, 3]), height / 2 * (1 - p[1, 3])
     else:
         cx, cy = width / 2 * (1 - p[0, 2]), height / 2 * (1 + p[1, 2])
-    pose = relative_pose(np.linalg.inv(np.asarray(view_matrix, np.float64)), capture_world)
+    viewer = np.linalg.inv(np.asarray(view_matrix, np.float64))
+    if orthographic:  # a viewport's plane lies in its midst, and it shows what is before it, too, as far as it clips
+        viewer[:3, 3] += max((-1 - p[2, 3]) / p[2, 2], 0.0) * viewer[:3, 2]
+    pose = relative_pose(viewer, capture_world)
     camera = Camera(Intrinsics(width, height, fx, fy, cx, cy), pose)
     return Shot((camera,), ORTHOGRAPHIC if orthographic else PERSPECTIVE)
 

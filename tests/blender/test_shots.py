@@ -179,6 +179,14 @@ def test_a_viewports_matrices_are_the_camera_that_made_them(stage, kind):
         assert math.isclose(getattr(one.intrinsics, name), getattr(other.intrinsics, name), rel_tol=1e-4)
 
 
+def test_an_orthographic_viewport_shows_what_lies_before_its_plane_too(extension):
+    window = np.diag(
+        [0.2, 0.3, -0.002, 1.0]
+    )  # as Blender makes it, for a clip end of 1000: half of it before the plane
+    shot = shot_through_window(window, np.eye(4), np.diag([2.0, 2.0, 2.0, 1.0]), *SIZE)
+    np.testing.assert_allclose(shot.cameras[0].position, (0, 0, 250))
+
+
 def test_focus_and_aperture_are_blenders(stage):
     data, world = stage.camera.data, np.array(stage.camera.matrix_world)
     data.dof.use_dof, data.dof.aperture_fstop, data.dof.focus_distance, data.lens = True, 0.5, 3.0, 50.0

@@ -6,12 +6,14 @@ CAPTURE: the folder of a capture. IN2N_ENGINE_PYTHON: a Python with the engine's
 
 import os
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(__file__))
 
 import bpy
-from driver import click_text, drive, log, press, redraw, shot, show_tab, type_text, until
+import mathutils
+from driver import click_text, drive, log, press, redraw, shot, show_tab, type_text, until, view3d
 
 PACKAGE = "bl_ext.user_default.in2n_blender"
 CAPTURE = Path(os.environ["CAPTURE"])
@@ -79,6 +81,45 @@ def demo():
     frames = sorted((blend.with_suffix(".in2n") / "renders" / edit).glob("*/*.png"))
     assert len(frames) == FRAMES, frames
     bpy.ops.wm.save_mainfile()
+    yield from field_in_the_viewport(scene)
+    yield from composite(scene)
+
+
+def field_in_the_viewport(scene):
+    """Rendered shading of the render engine IN2N, from beside the photos; how soon a turned view is seen is told."""
+    area, _main, _sidebar = view3d()
+    view, viewports = area.spaces.active, sys.modules[f"{PACKAGE}.blender.viewport_render"]._viewports
+    scene.render.engine, scene.view_settings.view_transform = "IN2N", "Standard"
+    view.overlay.show_extras = False
+    view.region_3d.view_perspective, view.region_3d.view_distance = "PERSP", 7.0
+    view.shading.type = "RENDERED"
+    area.tag_redraw()
+    yield from until(lambda: any(v.share == 1 for v in viewports), LONGEST, "the field in the viewport")
+    yield from picture("6-field-in-the-viewport")
+    view.region_3d.view_rotation = mathutils.Quaternion((0, 0, 1), 0.6) @ view.region_3d.view_rotation
+    began = time.monotonic()
+    area.tag_redraw()
+    yield 0.01
+    while not any(0 < v.share < 1 for v in viewports):
+        assert time.monotonic() - began < 30
+        yield 0.01
+    log("a turned view's first picture after", round(time.monotonic() - began, 2), "s")
+    view.shading.type = "SOLID"
+
+
+def composite(scene):
+    """A ring round the house, half of it behind, in one render with the captured field."""
+    bpy.ops.mesh.primitive_torus_add(major_radius=1.05, minor_radius=0.08, location=(0, 0, 0.45))
+    bpy.ops.object.light_add(type="SUN", rotation=(0.5, 0.35, 0))
+    bpy.context.object.data.energy = 4
+    scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 16, False
+    scene.render.resolution_x = scene.render.resolution_y = 480
+    press(bpy.ops.in2n.composite)
+    bpy.context.preferences.view.render_display_type = "AREA"
+    press(bpy.ops.render.render)
+    yield 1.0
+    yield from until(lambda: not bpy.app.is_job_running("RENDER"), LONGEST, "the composite")
+    yield from picture("7-composite")
 
 
 drive(demo())

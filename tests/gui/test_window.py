@@ -91,4 +91,4 @@ def test_the_demo_with_the_real_engine(window, extension, out):
         HERE / "newcomers_demo.py", {**extension, "IN2N_ENGINE_PYTHON": str(python)}, out / "demo", seconds=1500
     )
     assert "Traceback" not in said
-    assert len(list((out / "demo").glob("*.png"))) >= 6
+    assert len(list((out / "demo").glob("*.png"))) >= 8
