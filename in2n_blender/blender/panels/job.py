@@ -88,7 +88,9 @@ def _draw_offer(column, context, resume: bool) -> None:
     done = iface("{job}: {percent} % done.").format(job=iface(left.label), percent=int(100 * left.factor))
     row.label(text=done, icon="RECOVER_LAST", translate=False)
     if resume:
-        row.operator("in2n.resume", icon="PLAY")
+        narrow = row.row(align=True)
+        narrow.ui_units_x = 4.2
+        narrow.operator("in2n.resume", icon="PLAY")
     row.operator("in2n.show_log", text="", icon="TEXT")
     row.operator("in2n.dismiss", text="", icon="X")
     told = context.scene.in2n.told_of((left.label,))
