@@ -219,6 +219,8 @@ def _hold_between(user, numbers: list[int]) -> None:
     curve.driver.type, curve.driver.expression = "SCRIPTED", "frame"  # so simple that it runs without scripts allowed
     while curve.keyframe_points:
         curve.keyframe_points.remove(curve.keyframe_points[0])
+    while curve.modifiers:  # before 5.0 a driver comes with one that overrides all keys
+        curve.modifiers.remove(curve.modifiers[0])
     curve.keyframe_points.add(len(shown))
     curve.keyframe_points.foreach_set("co", keys)
     for key in curve.keyframe_points:
