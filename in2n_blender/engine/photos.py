@@ -14,7 +14,7 @@ from PIL import Image
 from ..scene.camera import Intrinsics
 from ..scene.capture import PinholeCapture, View
 from ..scene.errors import In2nError
-from ..scene.lens import Lens, photo_pixels, pinhole_for
+from ..scene.lens import EQUIRECTANGULAR, Lens, photo_pixels, pinhole_for
 from ..scene.reporting import Reporter
 from ..workspace.layout import Workspace
 
@@ -217,14 +217,18 @@ def _resampled(image: np.ndarray, lens: Lens, target: Intrinsics, longest_side: 
 
 
 def _undistort(image: np.ndarray, lens: Lens, pinhole: Intrinsics, check) -> np.ndarray:
-    """(C, H, W) float32 -> (C, H, W), bicubic."""
+    """(C, H, W) float32 -> (C, pinhole.height, pinhole.width), bicubic."""
+    margin = 0
+    if lens.model == EQUIRECTANGULAR:  # it goes on at its other end
+        margin = lens.intrinsics.width // 2
+        image = np.pad(image, ((0, 0), (0, 0), (margin, margin)), mode="wrap")
     source = torch.from_numpy(image)[None]
-    result = np.empty_like(image)
+    result = np.empty((len(image), pinhole.height, pinhole.width), np.float32)
     rows = max(1, BAND_PIXELS // pinhole.width)
     for first in range(0, pinhole.height, rows):
         check()
         last = min(first + rows, pinhole.height)
-        grid = torch.from_numpy(_sampling_grid(lens, pinhole, first, last))[None]
+        grid = torch.from_numpy(_sampling_grid(lens, pinhole, first, last, margin))[None]
         band = torch.nn.functional.grid_sample(source, grid, mode="bicubic", padding_mode="border", align_corners=False)
         result[:, first:last] = band[0].numpy()
     return np.clip(result, 0, 255, out=result)
@@ -236,10 +240,12 @@ def forget_lenses() -> None:
 
 
 @lru_cache(maxsize=16)  # 4 MiB each; the photos of most captures share a lens
-def _sampling_grid(lens: Lens, pinhole: Intrinsics, first: int, last: int) -> np.ndarray:
-    """(rows, width, 2) float32 for grid_sample without align_corners: -1 and 1 are the outer edges of the photo."""
-    pixels = photo_pixels(lens, pinhole, first, last)
-    return (pixels * (2 / np.array([lens.intrinsics.width, lens.intrinsics.height])) - 1).astype(np.float32)
+def _sampling_grid(lens: Lens, pinhole: Intrinsics, first: int, last: int, margin: int = 0) -> np.ndarray:
+    """(rows, width, 2) float32 for grid_sample without align_corners: -1 and 1 are the outer edges of the photo, with
+    a margin at its left and right."""
+    pixels = photo_pixels(lens, pinhole, first, last) + [margin, 0]
+    size = np.array([lens.intrinsics.width + 2 * margin, lens.intrinsics.height])
+    return (pixels * (2 / size) - 1).astype(np.float32)
 
 
 def _load_image(path: Path, intrinsics: Intrinsics) -> np.ndarray:

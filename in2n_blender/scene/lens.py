@@ -1,4 +1,4 @@
-"""Lenses of real photos: pinhole, OpenCV (Brown-Conrady) and OpenCV fisheye (Kannala-Brandt) distortion.
+"""Lenses of real photos: what a photo's pixels see, and the pinhole camera that takes their place.
 
 Directions are points on the plane at depth 1 in OpenCV's axes (x right, y down). Pixels have their origin at the outer
 corner of the upper-left pixel, as in `camera`, which is COLMAP's convention; OpenCV's own pixels are 0.5 less.
@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from numpy.polynomial import Polynomial
 
 from .camera import Intrinsics
+from .distortion import FISHEYES, distorted, one_to_one
 from .errors import In2nError
-
-MODELS = ("pinhole", "opencv", "brown", "opencv_fisheye")
+from .panorama import MODEL as EQUIRECTANGULAR
+from .panorama import face_camera, panorama_pixels
 
 UNSEEN = 1e-3  # of a photo's longer side: what a pixel may be off its place and the photo still fits its camera
 FISHEYE_HALF_ANGLE = math.radians(60.0)
@@ -31,8 +31,10 @@ class Lens:
     Attributes:
         model: "pinhole";
             "opencv" (distortion = k1, k2, p1, p2, k3, k4, k5, k6 of OpenCV's rational model);
-            "brown" (k1, k2, p1, p2, k3, k4 with k4 the radial term of order 8, as nerfstudio has it; no denominator);
-            or "opencv_fisheye" (k1, k2, k3, k4).
+            "brown" (k1, k2, p1, p2, k3, k4 with k4 the radial term of order 8, as nerfstudio has it; no denominator;
+            then a skew in focal lengths, as Metashape has it);
+            "opencv_fisheye" (k1, k2, k3, k4); another of `distortion.MOST_PARAMETERS`, with parameters as there;
+            or "equirectangular" (the yaw and pitch of a face in degrees, see `panorama`).
         intrinsics: In pixels of the photo.
         distortion: Without units; shorter than its model, it is padded with 0.
     """
@@ -43,7 +45,9 @@ class Lens:
 
     @property
     def is_pinhole(self) -> bool:
-        return self.model == "pinhole" or (self.model != "opencv_fisheye" and not any(self.distortion))
+        if self.model in ("opencv", "brown", "fov", "division", "inverse_radial"):
+            return not any(self.distortion)
+        return self.model == "pinhole"
 
     @property
     def is_square_pinhole(self) -> bool:
@@ -75,7 +79,9 @@ def distort(lens: Lens, directions: np.ndarray) -> np.ndarray:
     """
     directions = np.asarray(directions, np.float64)
     k = lens.intrinsics
-    x, y = _distorted(lens, directions[..., 0], directions[..., 1])
+    if lens.model == EQUIRECTANGULAR:
+        return panorama_pixels(k, *lens.distortion, directions)
+    x, y = distorted(lens.model, lens.distortion, directions[..., 0], directions[..., 1])
     return np.stack([k.cx + k.fx * x, k.cy + k.fy * y], -1)
 
 
@@ -91,43 +97,38 @@ def one_to_one_radius(lens: Lens) -> float:
     Returns:
         The tangent of the angle from the axis; infinity for a pinhole lens.
     """
-    if lens.model == "opencv_fisheye":
-        return math.tan(min(_fisheye_limit(lens), math.pi / 2 * (1 - 1e-9)))
-    if lens.is_pinhole:
+    if lens.model == EQUIRECTANGULAR or lens.is_pinhole:
         return math.inf
-    numerator, denominator = (Polynomial(c) for c in _radial(lens))
-    # d/dr of r N(r^2) / D(r^2), times D^2, as a polynomial of u = r^2
-    slope = numerator * denominator + Polynomial([0, 2]) * (
-        numerator.deriv() * denominator - numerator * denominator.deriv()
-    )
-    return math.sqrt(min(_first_positive_root(slope), _first_positive_root(denominator)))
+    return one_to_one(lens.model, lens.distortion)
 
 
 @lru_cache(maxsize=4096)  # readers ask it for every photo, and so does what follows
 def pinhole_for(lens: Lens) -> Intrinsics:
     """The pinhole camera with square pixels for the undistorted photo.
 
-    It keeps the photo's size and the place of the principal point and has the shortest focal length with which every
-    pixel still sees a part of the photo: no border without a picture, and as little as possible cut away (as OpenCV's
-    alpha = 0, but without moving the centre). The view of a fisheye photo is limited to FISHEYE_HALF_ANGLE at the
-    corners.
+    Of an equirectangular photo it is a face of a cube. Else it keeps the photo's size and the place of the principal
+    point and has the shortest focal length with which every pixel still sees a part of the photo: no border without a
+    picture, and as little as possible cut away (as OpenCV's alpha = 0, but without moving the centre). The view of a
+    fisheye photo is limited to FISHEYE_HALF_ANGLE at the corners.
 
     Args:
         lens: The photo's lens, in pixels of the photo at its full size.
 
     Returns:
-        Intrinsics with fx = fy, in pixels of a photo of the same size; those of the lens where it is already so.
+        Intrinsics with fx = fy, in pixels of a photo of that size; those of the lens where it is already so.
 
     Raises:
         In2nError: "bad_intrinsics" if there is no such camera.
     """
     k = lens.intrinsics
+    if lens.model == EQUIRECTANGULAR:
+        return face_camera(k)
     if lens.is_square_pinhole:
         mean = (k.fx + k.fy) / 2
         return replace(k, fx=mean, fy=mean)
     border = _border(k.width, k.height) - [k.cx, k.cy]
     limit = one_to_one_radius(lens) * (1 - 1e-6)
-    if lens.model == "opencv_fisheye":
+    if lens.model in FISHEYES:
         limit = min(limit, math.tan(FISHEYE_HALF_ANGLE))
     farthest = np.hypot(*border.T).max()
 
@@ -174,6 +175,8 @@ def shows_as_pinhole(lens: Lens) -> bool:
         True where no pixel is farther from its place than UNSEEN of the photo's longer side.
     """
     k = pinhole_for(lens)
+    if lens.model == EQUIRECTANGULAR:
+        return False
     x, y = (np.linspace(0, side, 17) for side in (k.width, k.height))
     wanted = np.stack(np.meshgrid(x, y), -1)
     found = distort(lens, (wanted - [k.cx, k.cy]) / [k.fx, k.fy])
@@ -197,60 +200,7 @@ def photo_pixels(lens: Lens, pinhole: Intrinsics, first_row: int, last_row: int)
     return distort(lens, np.stack(np.meshgrid(x, y), -1))
 
 
-def _distorted(lens: Lens, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if lens.is_pinhole:
-        return x, y
-    if lens.model == "opencv_fisheye":
-        radius = np.hypot(x, y)
-        angle = np.arctan(radius)
-        scale = np.where(radius > 1e-12, _fisheye_polynomial(lens)(angle) / np.maximum(radius, 1e-12), 1.0)
-        return x * scale, y * scale
-    numerator, denominator = _radial(lens)
-    _, _, p1, p2 = _padded(lens.distortion, 8)[:4]
-    square = x * x + y * y
-    radial = _horner(numerator, square) / _horner(denominator, square)
-    return (
-        x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x),
-        y * radial + p1 * (square + 2 * y * y) + 2 * p2 * x * y,
-    )
-
-
-def _radial(lens: Lens) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Coefficients in r^2 of the numerator and the denominator of the radial factor."""
-    k1, k2, _, _, k3, k4, k5, k6 = _padded(lens.distortion, 8)
-    return ((1, k1, k2, k3, k4), (1,)) if lens.model == "brown" else ((1, k1, k2, k3), (1, k4, k5, k6))
-
-
-def _fisheye_polynomial(lens: Lens) -> Polynomial:
-    k1, k2, k3, k4 = _padded(lens.distortion, 4)
-    return Polynomial([0, 1, 0, k1, 0, k2, 0, k3, 0, k4])
-
-
-def _fisheye_limit(lens: Lens) -> float:
-    """The angle from the axis, in radians, at which the fisheye polynomial turns back, at most 90 degrees."""
-    return min(_first_positive_root(_fisheye_polynomial(lens).deriv()), math.pi / 2)
-
-
-def _first_positive_root(polynomial: Polynomial) -> float:
-    roots = polynomial.trim().roots()
-    real = roots.real[(np.abs(roots.imag) < 1e-9 * (1 + np.abs(roots.real))) & (roots.real > 0)]
-    return float(real.min()) if len(real) else math.inf
-
-
 def _border(width: int, height: int, samples: int = 129) -> np.ndarray:
     """(4 * samples, 2) points along the outer edge of the picture."""
     x, y, one = np.linspace(0, width, samples), np.linspace(0, height, samples), np.ones(samples)
     return np.concatenate([np.c_[x, 0 * one], np.c_[x, height * one], np.c_[0 * one, y], np.c_[width * one, y]])
-
-
-def _horner(coefficients: tuple[float, ...], x: np.ndarray):
-    value = coefficients[-1]
-    for c in coefficients[-2::-1]:
-        value = value * x + c
-    return value
-
-
-def _padded(distortion: tuple[float, ...], length: int) -> tuple[float, ...]:
-    if len(distortion) > length:
-        raise ValueError(f"{len(distortion)} distortion parameters, at most {length} are known")
-    return tuple(distortion) + (0.0,) * (length - len(distortion))

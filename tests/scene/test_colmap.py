@@ -22,6 +22,13 @@ PARAMETERS = {
     "RADIAL_FISHEYE": [60, 31, 25, -0.02, 0.01],
     "SIMPLE_FISHEYE": [60, 31, 25],
     "FISHEYE": [60, 62, 31, 25],
+    "FOV": [60, 62, 31, 25, 0.7],
+    "THIN_PRISM_FISHEYE": [60, 62, 31, 25, -0.02, 0.01, 1e-3, -2e-3, -0.003, 0.001, 2e-3, -1e-3],
+    "RAD_TAN_THIN_PRISM_FISHEYE": [60, 62, 31, 25, -0.02, 0.01, -3e-3, 1e-3, 2e-4, 1e-4]
+    + [1e-3, -2e-3, 2e-3, -1e-3, 3e-3, 5e-4],
+    "SIMPLE_DIVISION": [60, 31, 25, -0.1],
+    "DIVISION": [60, 62, 31, 25, -0.2],
+    "EUCM": [60, 62, 31, 25, 0.4, 1.2],
 }
 
 
@@ -126,10 +133,13 @@ def test_missing_photos_are_counted_and_different_sizes_kept(tmp_path):
 
 @pytest.mark.parametrize("form", ["bin", "txt"])
 def test_an_unknown_camera_model_is_named(tmp_path, form):
-    model = reconstruction(["FOV"], 3, parameters={"FOV": [60, 60, 32, 24, 0.5]})
+    model = reconstruction(["FOV"], 3)
     write(model, tmp_path, form)
     write_photos(model, tmp_path / "images")
-    with pytest.raises(In2nError, match="FOV") as caught:
+    file = tmp_path / f"cameras.{form}"
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"FOV", b"MAGIC") if form == "txt" else data[:12] + b"\x63" + data[13:])
+    with pytest.raises(In2nError, match="MAGIC|99") as caught:
         read_capture(tmp_path)
     assert caught.value.code == "unknown_camera_model"
 
@@ -185,3 +195,35 @@ def test_a_point_of_no_colour(tmp_path, value):
     with pytest.raises(In2nError) as caught:
         read_capture(tmp_path)
     assert caught.value.code == "bad_colmap" and "points3D.txt" in caught.value.message
+
+
+def test_a_rig_of_two_cameras(tmp_path):
+    """COLMAP since 3.12 keeps rigs and frames in files of their own; an image's pose is of both."""
+    model, rng = pycolmap.Reconstruction(), np.random.default_rng(3)
+    unit = lambda: pycolmap.Rotation3d((lambda q: q / np.linalg.norm(q))(rng.normal(size=4)))
+    for camera in (1, 2):
+        model.add_camera(
+            pycolmap.Camera(camera_id=camera, model="OPENCV", width=64, height=48, params=PARAMETERS["OPENCV"])
+        )
+    sensors = [pycolmap.sensor_t(pycolmap.SensorType.CAMERA, camera) for camera in (1, 2)]
+    rig = pycolmap.Rig(rig_id=1)
+    rig.add_ref_sensor(sensors[0])
+    rig.add_sensor(sensors[1], pycolmap.Rigid3d(unit(), rng.normal(size=3)))
+    model.add_rig(rig)
+    number = 0
+    for moment in (1, 2, 3):
+        frame = pycolmap.Frame(frame_id=moment, rig_id=1, rig_from_world=pycolmap.Rigid3d(unit(), rng.normal(size=3)))
+        for camera in (1, 2):
+            frame.add_data_id(pycolmap.data_t(sensors[camera - 1], number + camera))
+        model.add_frame(frame)
+        for camera in (1, 2):
+            name = f"a folder/cam{camera} {moment}.png"
+            model.add_image(pycolmap.Image(name=name, camera_id=camera, image_id=number + camera, frame_id=moment))
+        model.register_frame(moment)
+        number += 2
+    for i in range(5):
+        model.add_point3D(rng.normal(size=3), pycolmap.Track(), np.array([i, 100, 255], np.uint8))
+    write(model, tmp_path / "sparse/0")
+    assert (tmp_path / "sparse/0/rigs.bin").is_file() and (tmp_path / "sparse/0/frames.bin").is_file()
+    write_photos(model, tmp_path / "images")
+    assert_same(read_capture(tmp_path), model)

@@ -282,7 +282,7 @@ BAD = {
     "a frame is a number": (lambda t: t["frames"].append(3), "bad_capture"),
     "no frames": (lambda t: t.pop("frames"), "bad_capture"),
     "empty frames": (lambda t: t["frames"].clear(), "no_photos"),
-    "unknown model": (lambda t: t.update(camera_model="EQUIRECTANGULAR"), "unknown_camera_model"),
+    "unknown model": (lambda t: t.update(camera_model="MAGIC"), "unknown_camera_model"),
     "unknown model of a frame": (lambda t: t["frames"][1].update(camera_model="FOV"), "unknown_camera_model"),
     "no focal length": (lambda t: [t.pop(k) for k in ("fl_x", "fl_y")], "bad_intrinsics"),
     "negative focal length": (lambda t: t.update(fl_x=-3), "bad_intrinsics"),

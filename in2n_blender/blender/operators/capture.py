@@ -11,7 +11,7 @@ from bpy_extras.io_utils import ImportHelper
 from ...link.requests import ImportCapture
 from ...scene.capture import pinhole_capture
 from ...scene.errors import In2nError
-from ...scene.lens import shows_as_pinhole
+from ...scene.lens import EQUIRECTANGULAR, shows_as_pinhole
 from ...scene.presets import PRESETS
 from ...scene.readers import read as read_capture
 from .. import captured_objects, paths, photos, views, workspaces
@@ -84,7 +84,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         except In2nError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        shown = {frame.name: frame.photo for frame in capture.frames} if self.show_photos else {}
+        shown = {f.name: f.photo for f in capture.frames if self.show_photos and f.lens.model != EQUIRECTANGULAR}
         empty = captured_objects.add_capture(scene, pinhole, shown)
         empty.in2n.source, empty.in2n.preset, empty.in2n.missing = str(source), preset, len(pinhole.missing)
         empty.in2n.masks = sum(bool(view.mask) for view in pinhole.views)

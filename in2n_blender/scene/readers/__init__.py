@@ -6,32 +6,71 @@ from pathlib import Path
 
 from ..capture import Capture
 from ..errors import In2nError
-from . import colmap, transforms
+from . import (
+    archive,
+    bundler,
+    colmap,
+    inria,
+    llff,
+    meshroom,
+    metashape,
+    nvm,
+    opensfm,
+    polycam,
+    realityscan,
+    record3d,
+    transforms,
+)
+
+# in a folder that holds several, the first; a file is asked of transforms last, which takes any .json
+READERS = (
+    transforms,
+    polycam,
+    record3d,
+    colmap,
+    metashape,
+    meshroom,
+    opensfm,
+    realityscan,
+    nvm,
+    bundler,
+    inria,
+    llff,
+)
+SUFFIXES = (
+    *(".json", ".bin", ".txt", ".xml", ".sfm", ".csv", ".xmp", ".nvm", ".out", ".npy"),
+    *archive.SUFFIXES,
+)
+"""Of the files that captures are chosen by."""
+KNOWN = (
+    "transforms.json, a COLMAP model, or what Metashape, RealityScan, Meshroom, OpenSfM, VisualSFM, Bundler, Polycam, "
+    "Record3D, LLFF or gaussian-splatting leave, beside its photos, or a .zip of it"
+)
 
 
 def read(path: Path) -> Capture:
     """Recognise the format of a capture and read it.
 
     Args:
-        path: A file of the capture, or the folder that holds it.
+        path: A file of the capture, the folder that holds it, or a .zip of it.
 
     Returns:
         The capture in its own coordinates and units, with the photos at their own size.
 
     Raises:
-        In2nError: "missing_file", "not_a_capture", and what the readers raise.
+        In2nError: "missing_file", "not_a_capture", "bad_archive" and what the readers raise.
     """
     path = Path(path).expanduser()
     if not path.exists():
         raise In2nError("missing_file", f"{path} does not exist.", "Check the path of the capture.")
-    found = transforms.find(path)
-    if found:
-        return transforms.read(found)
-    model = colmap.find(path)
-    if model:
-        return colmap.read(model)
-    raise In2nError(
-        "not_a_capture",
-        f"No capture was found in {path}.",
-        "Choose a folder with transforms.json or transforms_train.json, or a COLMAP project with sparse/0 and images.",
-    )
+    if path.is_file() and path.suffix.lower() in archive.SUFFIXES:
+        places = archive.folders(archive.unpacked(path))
+    else:
+        places = [path]
+    for place in places:
+        order = READERS if place.is_dir() else (*READERS[1:], READERS[0])
+        for reader in order:
+            found = reader.find(place)
+            if found:
+                return reader.read(found)
+    raise In2nError("not_a_capture", f"No capture was found in {path}.", f"Choose {KNOWN}.")

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..camera import Intrinsics
 from ..capture import Capture
-from ..lens import Lens
+from ..lens import EQUIRECTANGULAR, Lens
 from .checks import finite, positive
 from .colmap_files import (
     ListedCamera,
@@ -22,12 +22,13 @@ from .colmap_files import (
     read_cameras,
     read_images,
     read_points3d,
-    unknown_model,
 )
 from .colmap_folders import photo_folder
 from .finding import in_their_code_page, normal
 from .listing import ListedPhoto, build_capture
 from .masks import MaskFinder
+from .panoramas import faces
+from .poses import from_world_to_camera, rotation_of
 
 # where tools leave their models: COLMAP's own projects, nerfstudio's, instant-ngp's, automatic_reconstructor's, and
 # what gaussian-splatting's convert.py calls distorted
@@ -43,8 +44,6 @@ PLACES = (
     "undistorted/sparse",
     "distorted/sparse",
 )
-
-OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def find(path: Path) -> Path | None:
@@ -94,17 +93,16 @@ def read(model: Path) -> Capture:
     for image, name in zip(images, map(normal, names), strict=True):
         camera = cameras.get(image.camera)
         missing, photo = f"{name} is by camera {image.camera}, which is not listed", folder.find(name)
-        listed.append(
-            ListedPhoto(
-                name,
-                photo,
-                _camera_to_world(image),
-                (camera.width, camera.height) if camera else None,
-                lambda width, height, camera=camera, label=name: _lens(camera, label),
-                problem=None if camera else bad_model(_file(model, "images"), missing),
-                mask=masks.find(photo) if photo else None,
-            )
+        entry = ListedPhoto(
+            name,
+            photo,
+            _camera_to_world(image),
+            (camera.width, camera.height) if camera else None,
+            lambda width, height, camera=camera, label=name: _lens(camera, label),
+            problem=None if camera else bad_model(_file(model, "images"), missing),
+            mask=masks.find(photo) if photo else None,
         )
+        listed += faces(entry) if camera and camera.model.lens == EQUIRECTANGULAR else [entry]
     project = next((p for p in (model, *model.parents) if p.name not in PARTS and not p.name.isdigit()), model)
     return build_capture(model, project, listed, *read_points(model), (*notes, *_other_models(model)))
 
@@ -157,27 +155,11 @@ def _file(model: Path, stem: str) -> Path | None:
 
 
 def _camera_to_world(image: ListedImage) -> np.ndarray:
-    """(4, 4); NaN where the quaternion has no length, which the check of the pose then reports."""
-    quaternion = np.array(image.quaternion)
-    length = np.linalg.norm(quaternion)
-    w, x, y, z = quaternion / length if length > 0 else quaternion * np.nan
-    world_to_camera = np.eye(4)
-    world_to_camera[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    world_to_camera[:3, 3] = image.translation
-    rotation = world_to_camera[:3, :3].T
-    camera_to_world = np.eye(4)
-    camera_to_world[:3, :3], camera_to_world[:3, 3] = rotation, -rotation @ world_to_camera[:3, 3]
-    return camera_to_world @ OPENGL_FROM_OPENCV
+    return from_world_to_camera(rotation_of(image.quaternion), image.translation)
 
 
 def _lens(camera: ListedCamera, label: str) -> Lens:
     model = camera.model
-    if not model.lens:
-        raise unknown_model(model.name, f" of {label}")
     focal = [positive(p, "The focal length", label) for p in camera.parameters[: model.focal_lengths]]
     cx, cy, *distortion = (finite(p, "A camera parameter", label) for p in camera.parameters[model.focal_lengths :])
     lens = Lens(model.lens, Intrinsics(camera.width, camera.height, focal[0], focal[-1], cx, cy), tuple(distortion))

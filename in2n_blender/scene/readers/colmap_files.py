@@ -20,7 +20,7 @@ class CameraModel:
         name: As COLMAP writes it.
         parameters: How many there are.
         focal_lengths: How many of them, at their beginning, are focal lengths; cx and cy follow.
-        lens: The model of `lens.Lens` whose distortion the rest is; "" where there is none.
+        lens: The model of `lens.Lens` whose distortion the rest is.
     """
 
     name: str
@@ -29,7 +29,7 @@ class CameraModel:
     lens: str
 
 
-# the order is COLMAP's model id (colmap/sensor/models.h); lens "": a model without a counterpart here
+# the order is COLMAP's model id (colmap/sensor/models.h)
 MODELS = (
     CameraModel("SIMPLE_PINHOLE", 3, 1, "pinhole"),
     CameraModel("PINHOLE", 4, 2, "pinhole"),
@@ -38,17 +38,17 @@ MODELS = (
     CameraModel("OPENCV", 8, 2, "opencv"),
     CameraModel("OPENCV_FISHEYE", 8, 2, "opencv_fisheye"),
     CameraModel("FULL_OPENCV", 12, 2, "opencv"),
-    CameraModel("FOV", 5, 2, ""),
+    CameraModel("FOV", 5, 2, "fov"),
     CameraModel("SIMPLE_RADIAL_FISHEYE", 4, 1, "opencv_fisheye"),
     CameraModel("RADIAL_FISHEYE", 5, 1, "opencv_fisheye"),
-    CameraModel("THIN_PRISM_FISHEYE", 12, 2, ""),
-    CameraModel("RAD_TAN_THIN_PRISM_FISHEYE", 16, 2, ""),
-    CameraModel("SIMPLE_DIVISION", 4, 1, ""),
-    CameraModel("DIVISION", 5, 2, ""),
+    CameraModel("THIN_PRISM_FISHEYE", 12, 2, "thin_prism_fisheye"),
+    CameraModel("RAD_TAN_THIN_PRISM_FISHEYE", 16, 2, "rad_tan_thin_prism_fisheye"),
+    CameraModel("SIMPLE_DIVISION", 4, 1, "division"),
+    CameraModel("DIVISION", 5, 2, "division"),
     CameraModel("SIMPLE_FISHEYE", 3, 1, "opencv_fisheye"),
     CameraModel("FISHEYE", 4, 2, "opencv_fisheye"),
-    CameraModel("EUCM", 6, 2, ""),
-    CameraModel("EQUIRECTANGULAR", 2, 0, ""),
+    CameraModel("EUCM", 6, 2, "eucm"),
+    CameraModel("EQUIRECTANGULAR", 2, 0, "equirectangular"),
 )
 
 
@@ -190,7 +190,7 @@ def unknown_model(model: object, of: str = "") -> In2nError:
     return In2nError(
         "unknown_camera_model",
         f"The COLMAP camera model “{model}”{of} is not known.",
-        f"Run COLMAP's image_undistorter first, or use one of {', '.join(m.name for m in MODELS if m.lens)}.",
+        f"Run COLMAP's image_undistorter first, or use one of {', '.join(m.name for m in MODELS)}.",
     )
 
 

@@ -100,6 +100,45 @@ class PhotoFinder:
         return self._listings[folder]
 
 
+class PhotoSearch:
+    """Finds photos in several folders: by their whole name, then by its last part alone.
+
+    Args:
+        folders: The likeliest first; those that are not there are passed over.
+    """
+
+    def __init__(self, *folders: Path):
+        self._finders = [PhotoFinder(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
+        self._taken: dict[Path, str] = {}
+
+    def find(self, label: str) -> Path | None:
+        """The file that a name means.
+
+        Args:
+            label: The name as a capture's files give it; its extension may be missing.
+
+        Returns:
+            The file, None where there is none, or where it was found for another name already.
+        """
+        name = normal(label)
+        for candidate in dict.fromkeys((name, name.rsplit("/", 1)[-1])):
+            for finder in self._finders:
+                found = finder.find(candidate)
+                if found:
+                    return found if self._taken.setdefault(found, name) == name else None
+        return None
+
+
+def usual_folders(folder: Path) -> tuple[Path, ...]:
+    """Where photos lie, seen from the folder of a capture's file.
+
+    Args:
+        folder: That folder.
+    """
+    names = ("", "images", "photos", "input", "undistorted/images")
+    return tuple(base / name for base in (folder, folder.parent) for name in names if name or base == folder)
+
+
 def normal(label: str) -> str:
     """A name with "/" between its folders, and without "./" at its beginning."""
     name = label.replace("\\", "/").strip()

@@ -8,7 +8,6 @@ only: sparse points that come from a COLMAP model lying beside the file, which a
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -20,9 +19,11 @@ from ..errors import In2nError
 from ..lens import Lens
 from . import colmap, ply
 from .checks import finite, positive
+from .contents import load_json
 from .finding import PhotoFinder, is_foreign, normal
 from .listing import ListedPhoto, build_capture
 from .masks import MaskFinder
+from .panoramas import faces
 
 # camera_model -> the lens model of its distortion keys. instant-ngp writes OPENCV, nerfstudio any of them.
 CAMERA_MODELS = {
@@ -74,18 +75,7 @@ def read(path: Path) -> Capture:
 
 
 def _load(path: Path) -> dict:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise In2nError(
-            "bad_json",
-            f"{path} is not valid JSON ({error}).",
-            "The file may be cut short or not what its name says; get it again.",
-        ) from None
-    except OSError as error:
-        raise In2nError(
-            "missing_file", f"{path} cannot be read ({error.strerror}).", "Check the file and its permissions."
-        ) from None
+    table = load_json(path)
     if not isinstance(table, dict) or not isinstance(table.get("frames"), list):
         raise In2nError(
             "bad_capture",
@@ -114,18 +104,21 @@ def _listed(path: Path, table: dict, held_out: bool | None = None) -> list[Liste
         if "transform_matrix" not in frame:
             listed.append(_without(shown, f"{shown} has no transform_matrix in {path}."))
             continue
-        listed.append(
-            ListedPhoto(
-                shown,
-                photo,
-                frame["transform_matrix"],
-                lambda frame=frame, label=shown: _listed_size(frame, table, label),
-                lambda width, height, frame=frame, label=shown: _lens(frame, table, width, height, label),
-                split[label] if split else held_out,
-                mask=masks(photo, frame) if photo else None,
-            )
+        entry = ListedPhoto(
+            shown,
+            photo,
+            frame["transform_matrix"],
+            lambda frame=frame, label=shown: _listed_size(frame, table, label),
+            lambda width, height, frame=frame, label=shown: _lens(frame, table, width, height, label),
+            split[label] if split else held_out,
+            mask=masks(photo, frame) if photo else None,
         )
+        listed += faces(entry) if _is_panorama(frame, table) else [entry]
     return listed
+
+
+def _is_panorama(frame: dict, table: dict) -> bool:
+    return str(frame.get("camera_model", table.get("camera_model"))).upper() == "EQUIRECTANGULAR"
 
 
 class _Masks:

@@ -1,0 +1,192 @@
+"""Meshroom's (AliceVision's) .sfm and .json: the output of StructureFromMotion or ConvertSfMFormat.
+
+A pose is a rotation, world-to-camera with OpenCV's axes, written column by column, and a centre. From version 1.2.1 the
+principal point is relative to the middle of the photo, from 1.2.2 the focal length is in millimetres
+(aliceVision/sfmDataIO/jsonIO.cpp). radialk1, radialk3 and brown are OpenCV's formulas, fisheye4 is its fisheye
+(aliceVision/camera/Distortion*.hpp).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..camera import Intrinsics
+from ..capture import Capture
+from ..errors import In2nError
+from ..lens import Lens
+from .checks import finite, positive
+from .contents import load_json, numbers
+from .finding import PhotoSearch, usual_folders
+from .listing import ListedPhoto, build_capture
+from .masks import MaskFinder
+from .poses import from_opencv, pose
+
+# what a camera's distortion is called -> how its parameters become those of `Lens`
+NONE = ("", "none", "pinhole")
+RADIAL = ("radialk1", "radial1", "radialk3", "radial3", "brown", "fisheye4", "fisheye")
+
+
+def find(path: Path) -> Path | None:
+    """The file of cameras in a path.
+
+    Args:
+        path: A file or a folder.
+
+    Returns:
+        The .sfm or .json file, None where there is none with views and poses.
+    """
+    if path.is_file():
+        return path if path.suffix.lower() in (".sfm", ".json") and _is_meshrooms(path) else None
+    names = ("cameras.sfm", "sfm.sfm", "sfm.json")
+    return next(
+        (p for p in [path / n for n in names] + sorted(path.glob("*.sfm")) if p.is_file() and _is_meshrooms(p)), None
+    )
+
+
+def read(path: Path) -> Capture:
+    """Read the views that have a pose; landmarks become the sparse points.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The capture, in Meshroom's units.
+
+    Raises:
+        In2nError: "bad_json", "bad_capture" and what `build_capture` raises.
+    """
+    table = load_json(path)
+    version = _version(table.get("version"))
+    poses = {str(p.get("poseId")): p for p in _objects(table, "poses")}
+    intrinsics = {str(i.get("intrinsicId")): i for i in _objects(table, "intrinsics")}
+    rigs = {str(r.get("rigId")): r for r in _objects(table, "rigs")}
+    search, masks, listed = PhotoSearch(*usual_folders(path.parent)), {}, []
+    for view in _objects(table, "views"):
+        label = str(view.get("path") or f"view {view.get('viewId')}")
+        photo, shown = search.find(label), label.replace("\\", "/").rsplit("/", 1)[-1]
+        camera = intrinsics.get(str(view.get("intrinsicId")))
+        problem, matrix = None, None
+        try:
+            if camera is None:
+                raise In2nError("bad_capture", f"{shown} has no intrinsics in the file.", "Export the cameras again.")
+            matrix = _pose(view, poses, rigs, shown)
+        except In2nError as error:
+            problem = error
+        mask = masks.setdefault(photo.parent, MaskFinder(photo.parent)).find(photo) if photo else None
+        listed.append(
+            ListedPhoto(
+                shown,
+                photo,
+                matrix,
+                lambda camera=camera, label=shown: _size(camera, label),
+                lambda w, h, camera=camera, label=shown: _lens(camera, version, w, h, label),
+                problem=problem,
+                mask=mask,
+            )
+        )
+    return build_capture(path, path.parent, listed, *_points(table))
+
+
+def _is_meshrooms(path: Path) -> bool:
+    try:
+        table = load_json(path)
+    except In2nError:
+        return path.suffix.lower() == ".sfm"  # reading it says what is wrong
+    return isinstance(table, dict) and "views" in table and ("poses" in table or path.suffix.lower() == ".sfm")
+
+
+def _version(value: object) -> tuple[int, ...]:
+    try:
+        return tuple(int(v) for v in value)
+    except (TypeError, ValueError):
+        return (1, 0, 0)
+
+
+def _objects(table: object, key: str) -> list[dict]:
+    found = table.get(key) if isinstance(table, dict) else None
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def _pose(view: dict, poses: dict, rigs: dict, label: str) -> np.ndarray:
+    found = poses.get(str(view.get("poseId")))
+    if found is None:
+        raise In2nError("bad_capture", "Meshroom found no pose for it.", "Add photos that overlap with it.")
+    rotation, centre = _transform(found, label)
+    rig = rigs.get(str(view.get("rigId")))
+    if rig is not None and str(view.get("isPoseIndependant", "true")).lower() in ("0", "false"):
+        sub = _objects(rig, "subPoses")
+        number = int(finite(view.get("subPoseId"), "subPoseId", label))
+        if not 0 <= number < len(sub):
+            raise In2nError("bad_capture", f"The rig of {label} has no such camera.", "Export the cameras again.")
+        turn, offset = _transform(sub[number], label)  # of the rig's frame to the camera's
+        return from_opencv(pose(rotation @ turn, centre + rotation @ offset))
+    return from_opencv(pose(rotation, centre))
+
+
+def _transform(entry: dict, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """(3, 3) camera-to-world, which is how a column by column world-to-camera reads row by row; and the centre."""
+    transform = entry.get("pose")
+    transform = transform.get("transform", transform) if isinstance(transform, dict) else {}
+    rotation = numbers(transform.get("rotation"), 9, "rotation", label).reshape(3, 3)
+    return rotation, numbers(transform.get("center"), 3, "center", label)
+
+
+def _size(camera: dict, label: str) -> tuple[int, int]:
+    return tuple(round(positive(camera.get(side), side, label)) for side in ("width", "height"))
+
+
+def _lens(camera: dict, version: tuple[int, ...], width: int, height: int, label: str) -> Lens:
+    if version >= (1, 2, 2) or "focalLength" in camera:
+        fx = positive(camera.get("focalLength"), "focalLength", label) * width
+        fx /= positive(camera.get("sensorWidth"), "sensorWidth", label)
+        fy = fx * positive(camera.get("pixelRatio", 1), "pixelRatio", label)
+    else:
+        focal = camera.get("pxFocalLength")
+        focal = focal if isinstance(focal, list) else [focal, focal]
+        fx, fy = (positive(f, "pxFocalLength", label) for f in (focal[0], focal[-1]))
+    cx, cy = numbers(camera.get("principalPoint"), 2, "principalPoint", label)
+    if version >= (1, 2, 1):
+        cx, cy = cx + width / 2, cy + height / 2
+    k = Intrinsics(width, height, fx, fy, float(cx), float(cy))
+    return _bent(camera, k, label)
+
+
+def _bent(camera: dict, k: Intrinsics, label: str) -> Lens:
+    kind = str(camera.get("distortionType") or camera.get("type") or "").lower()
+    parameters = camera.get("distortionParams") or []
+    if isinstance(parameters, str):
+        parameters = parameters.split()
+    d = numbers(parameters, len(parameters), "distortionParams", label) if len(parameters) else np.zeros(0)
+    fisheye = kind.startswith("fisheye4") or (kind == "fisheye" and len(d) == 4)
+    if kind in NONE or (not any(d) and not fisheye and "equidistant" not in kind):
+        return Lens("pinhole", k)
+    if kind not in RADIAL or (kind == "fisheye" and not fisheye):
+        raise In2nError(
+            "unknown_camera_model",
+            f"The camera model “{kind}” of {label} is not known.",
+            f"Let Meshroom export undistorted photos, or use one of {', '.join(RADIAL)}.",
+        )
+    d = [*d, 0.0, 0.0, 0.0, 0.0, 0.0]
+    if fisheye:
+        return Lens("opencv_fisheye", k, tuple(map(float, d[:4])))
+    if kind == "brown":  # k1, k2, k3, t1, t2
+        return Lens("brown", k, tuple(map(float, (d[0], d[1], d[3], d[4], d[2]))))
+    return Lens("brown", k, tuple(map(float, (d[0], d[1], 0, 0, d[2]))))
+
+
+def _points(table: dict) -> tuple[np.ndarray, np.ndarray]:
+    points, colors = [], []
+    for landmark in _objects(table, "structure"):
+        try:
+            place, color = (
+                [float(v) for v in landmark["X"]],
+                [min(max(int(float(v)), 0), 255) for v in landmark["color"]],
+            )
+        except (KeyError, TypeError, ValueError, OverflowError):
+            continue
+        if len(place) == 3 and len(color) == 3 and np.isfinite(place).all():
+            points.append(place)
+            colors.append(color)
+    return np.array(points, np.float64).reshape(-1, 3), np.array(colors, np.uint8).reshape(-1, 3)

@@ -1,0 +1,141 @@
+"""Record3D's metadata with rgb/ (its EXR + RGBD export, or what is in an .r3d), and Stray Scanner's folders.
+
+Record3D's metadata: K column by column, w, h, and for each frame a pose (qx, qy, qz, qw, x, y, z), camera-to-world with
+OpenGL's axes, y up (record3d.app, nerfstudio's process_data/record3d_utils.py). Stray Scanner's odometry.csv:
+timestamp, frame, x, y, z, qx, qy, qz, qw, camera-to-world with OpenCV's axes; camera_matrix.csv
+(docs.strayrobots.io). Here z is up.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..camera import Intrinsics
+from ..capture import Capture
+from ..errors import In2nError
+from ..lens import Lens
+from .checks import positive
+from .contents import bad_file, load_json, load_table, numbers, read_text
+from .finding import first_folder, photos_in
+from .listing import ListedPhoto, build_capture, natural_order
+from .masks import MaskFinder
+from .polycam import Z_UP
+from .poses import from_opencv, pose, rotation_of
+
+METADATA = ("metadata", "metadata.json")
+PHOTOS = ("rgbd", "rgb", "images")
+FRAMES = ("rgb", "images", "frames")
+
+
+def find(path: Path) -> Path | None:
+    """The folder of a Record3D or Stray Scanner recording.
+
+    Args:
+        path: A file of it, or the folder.
+
+    Returns:
+        The metadata or odometry.csv, None where there is neither.
+    """
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir() or path.name in METADATA:
+        for name in METADATA:
+            if (folder / name).is_file() and _is_record3ds(folder / name):
+                return folder / name
+    if path.is_dir() or path.name in ("odometry.csv", "camera_matrix.csv"):
+        if (folder / "odometry.csv").is_file() and (folder / "camera_matrix.csv").is_file():
+            return folder / "odometry.csv"
+    return None
+
+
+def read(path: Path) -> Capture:
+    """Read a recording.
+
+    Args:
+        path: As `find` returns it.
+
+    Returns:
+        The capture in metres, z up.
+
+    Raises:
+        In2nError: "bad_json", "bad_capture", "no_photos" and what `build_capture` raises.
+    """
+    photos = _photos(path)
+    if path.name == "odometry.csv":
+        poses, k, size = _stray(path)
+    else:
+        poses, k, size = _record3d(path)
+    notes = ()
+    if len(photos) != len(poses):
+        notes = (
+            f"{path.parent.name} has {len(photos)} photos and {len(poses)} poses; they are taken by their numbers.",
+        )
+    masks, listed = MaskFinder(photos[0].parent), []
+    by_number = {int(photo.stem): photo for photo in photos if photo.stem.isdigit()}
+    numbered = len(by_number) == len(photos)
+    for number, matrix in enumerate(poses):
+        photo = by_number.get(number) if numbered else photos[number] if number < len(photos) else None
+        listed.append(
+            ListedPhoto(
+                photo.name if photo else f"{number}",
+                photo,
+                matrix,
+                size,
+                lambda w, h: Lens("pinhole", Intrinsics(w, h, *k)),
+                mask=masks.find(photo) if photo else None,
+            )
+        )
+    return build_capture(path, path.parent, listed, np.zeros((0, 3)), np.zeros((0, 3), np.uint8), notes)
+
+
+def _is_record3ds(path: Path) -> bool:
+    try:
+        table = load_json(path)
+    except In2nError:
+        return False
+    return isinstance(table, dict) and {"K", "poses"} <= table.keys()
+
+
+def _photos(path: Path) -> list[Path]:
+    folder = first_folder(path.parent / name for name in (FRAMES if path.name == "odometry.csv" else PHOTOS))
+    photos = [p for p in photos_in(folder) if ".depth" not in p.name and ".conf" not in p.name] if folder else []
+    if photos:
+        return sorted(photos, key=lambda photo: natural_order(photo.name))
+    if (path.parent / "rgb.mp4").is_file():
+        raise In2nError(
+            "no_photos",
+            f"The photos of {path.parent} are still in rgb.mp4.",
+            "Take them out of it: ffmpeg -i rgb.mp4 -start_number 0 rgb/%06d.png (make the folder rgb first).",
+        )
+    raise In2nError("no_photos", f"There are no photos beside {path}.", "Put them into the folder rgb beside it.")
+
+
+def _record3d(path: Path) -> tuple[list, tuple[float, ...], tuple[int, int] | None]:
+    table = load_json(path)
+    k = numbers(table.get("K"), 9, "K", path.name).reshape(3, 3).T
+    if not isinstance(table.get("poses"), list):
+        raise bad_file(path, "it has no list of poses")
+    size = None
+    if "w" in table and "h" in table:
+        size = tuple(round(positive(table[side], side, path.name)) for side in "wh")
+    poses = [_pose(row, False) for row in table["poses"]]
+    return poses, (k[0, 0], k[1, 1], k[0, 2], k[1, 2]), size
+
+
+def _stray(path: Path) -> tuple[list, tuple[float, ...], None]:
+    k = numbers(read_text(path.with_name("camera_matrix.csv")), 9, "camera_matrix.csv", path.parent.name).reshape(3, 3)
+    rows = load_table(path)[1:]
+    order = (5, 6, 7, 8, 2, 3, 4)
+    poses = [_pose([row[i] for i in order] if len(row) >= 9 else None, True) for row in rows]
+    return poses, (k[0, 0], k[1, 1], k[0, 2], k[1, 2]), None
+
+
+def _pose(row: object, opencv: bool) -> np.ndarray:
+    """From (qx, qy, qz, qw, x, y, z); NaN, which the check of the pose reports, where it is not that."""
+    try:
+        x, y, z, w, *position = np.array(row, np.float64).reshape(7)
+    except (TypeError, ValueError):
+        return np.full((4, 4), np.nan)
+    matrix = pose(rotation_of([w, x, y, z]), np.array(position))
+    return Z_UP @ (from_opencv(matrix) if opencv else matrix)
