@@ -205,7 +205,7 @@ class In2nScene(bpy.types.PropertyGroup):
     )
 
     capture_path: StringProperty(
-        name="Path", description="A capture's folder, its transforms.json or its COLMAP model", subtype="FILE_PATH"
+        name="Path", description="A capture's folder, or the file that lists its cameras", subtype="FILE_PATH"
     )
     preset: from_request(Reconstruct, "preset")
     device: from_request(Reconstruct, "device")

@@ -23,6 +23,8 @@ from .arguments import request_of
 from .commands import PATH_NAME, edit_files, edit_name, engine_for
 from .setup import check_known, existing, free_folder, made_folder
 
+ARCHIVES = (".zip", ".r3d")  # as scene.readers.archive says, which needs numpy
+
 # What an import that failed may leave in the workspace that it began.
 BEGUN = {"images", "masks", "job.json", "job.lock", "engine.log"}
 
@@ -97,6 +99,10 @@ def files_mark(capture: Path, out: Path) -> str:
     if "sparse" in root.parts:  # COLMAP's model lies below the folder that has the images
         root = Path(*root.parts[: root.parts.index("sparse")])
     mark = hashlib.sha256()
+    if capture.suffix.lower() in ARCHIVES and capture.is_file():  # what lies beside it is no part of it
+        found = os.stat(capture)
+        mark.update(repr((capture.name, found.st_size, found.st_mtime_ns)).encode())
+        return mark.hexdigest()
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(folder, f) != out)
         for file in sorted(files):

@@ -103,7 +103,9 @@ class ImportCapture(Request):
     method: ClassVar[str] = "import"
     workspace: str = _workspace()
     source: str = setting(
-        "Capture", "folder or file: transforms.json, or a COLMAP model beside its images", metavar="CAPTURE"
+        "Capture",
+        "folder, file or .zip: transforms.json, a COLMAP model, or cameras of another program, beside the photos",
+        metavar="CAPTURE",
     )
     preset: str = _preset()
     hold_out_every: int = setting(

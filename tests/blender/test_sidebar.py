@@ -654,7 +654,10 @@ def test_dropping_takes_what_captures_are_made_of(extension):
     handler = next(
         c for c in bpy.types.FileHandler.__subclasses__() if c.__name__ == "IN2N_FH_capture" and c.is_registered
     )
-    assert set(handler.bl_file_extensions.split(";")) == {".json", ".bin", ".txt"}
+    assert {".json", ".bin", ".txt", ".xml", ".csv", ".sfm", ".nvm", ".out", ".npy", ".zip", ".r3d"} <= set(
+        handler.bl_file_extensions.split(";")
+    )
+    assert bpy.ops.in2n.import_capture.get_rna_type().properties["filter_glob"].default.startswith("*.json;*.bin;")
     assert bpy.ops.in2n.import_capture.get_rna_type().properties["filepath"].subtype == "FILE_PATH"
     assert handler.bl_import_operator == "in2n.import_capture"
 

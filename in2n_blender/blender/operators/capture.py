@@ -13,6 +13,7 @@ from ...scene.capture import pinhole_capture
 from ...scene.errors import In2nError
 from ...scene.lens import EQUIRECTANGULAR, shows_as_pinhole
 from ...scene.presets import PRESETS
+from ...scene.readers import SUFFIXES
 from ...scene.readers import read as read_capture
 from .. import captured_objects, paths, photos, views, workspaces
 from ..request_properties import argument
@@ -24,8 +25,8 @@ SHOWN_MISSING = 20  # names in the popup
 
 class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
     bl_description = (
-        "Import a capture (nerfstudio or instant-ngp transforms.json, or a COLMAP model) as cameras under "
-        "one Empty, with the photos behind them"
+        "Import a capture (photos with cameras of nerfstudio, COLMAP, Metashape, RealityScan, Polycam or another "
+        "program, or a .zip of these) as cameras under one Empty, with the photos behind them"
     )
 
     bl_idname = "in2n.import_capture"
@@ -33,11 +34,11 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
     bl_options = {"REGISTER", "UNDO", "PRESET"}
 
     filename_ext = ".json"
-    filter_glob: StringProperty(default="*.json;*.bin;*.txt", options={"HIDDEN"})
+    filter_glob: StringProperty(default=";".join(f"*{suffix}" for suffix in SUFFIXES), options={"HIDDEN"})
 
     filepath: StringProperty(
         name="Path",
-        description="A capture's folder, its transforms.json, or a folder or file of its COLMAP model",
+        description="A capture's folder, the file that lists its cameras, or a .zip of both",
         subtype="FILE_PATH",
         options={"SKIP_SAVE"},
     )
@@ -231,12 +232,12 @@ class IN2N_OT_show_missing(bpy.types.Operator):
 
 
 class IN2N_FH_capture(bpy.types.FileHandler):
-    """Dropping a transforms.json or a file of a COLMAP model into the 3D Viewport imports the capture."""
+    """Dropping the file that lists a capture's cameras, or a .zip, into the 3D Viewport imports the capture."""
 
     bl_idname = "IN2N_FH_capture"
     bl_label = "Capture (IN2N)"
     bl_import_operator = "in2n.import_capture"
-    bl_file_extensions = ".json;.bin;.txt"
+    bl_file_extensions = ";".join(SUFFIXES)
 
     @classmethod
     def poll_drop(cls, context):

@@ -91,8 +91,7 @@ def _names(path: Path, cameras: int) -> list[str]:
                 rows = [line.rsplit(" 0 ", 1)[0].strip() for line in read_text(listed).splitlines() if line.strip()]
                 if len(rows) != cameras:
                     raise bad_file(listed, f"it lists {len(rows)} photos, {path.name} {cameras}")
-                search = PhotoSearch(*_folders(path))
-                return in_their_code_page(rows, lambda name: search.find(name) is not None)
+                return in_their_code_page(rows, lambda name: PhotoSearch(*_folders(path)).find(name) is not None)
     photos = next((found for found in map(photos_in, _folders(path)) if len(found) == cameras), None)
     if photos is None:
         raise In2nError(
