@@ -53,7 +53,7 @@ TESTS = {
     "editing/schedule.py": ("test_schedule", "test_baselines::test_schedules", "test_method"),
     "editing/dataset_update.py": (*_LOOP, "test_regions"),
     "editing/baselines.py": _LOOP,
-    "editing/lineage.py": _LOOP,
+    "editing/lineage.py": (*_LOOP, "test_segments"),
     "editing/agreement.py": ("test_agreement", "test_key_view"),
     "editing/carrying.py": ("test_carrying", "test_agreement"),
     "editing/carrying_plan.py": ("test_carrying", "test_agreement"),
