@@ -35,7 +35,7 @@ ROOMS = {
 # import each other, and so may the files of the lowest storey; what else stands on one storey may not.
 STOREYS = {
     "engine": (
-        {"device", "photos", "pictures", "measure", "importing", "lpips_backbone"},
+        {"device", "photos", "pictures", "measure", "importing", "poses", "lpips_backbone"},
         {"nerf", "diffusion"},
         {"editing"},
         {"output"},
@@ -57,6 +57,7 @@ LATE = {
     ("engine.diffusion.loading", "engine.diffusion.exact"): "diffusers takes seconds to import",
     ("engine.diffusion.loading", "engine.diffusion.instruct_pix2pix"): "diffusers takes seconds to import",
     ("engine.diffusion.loading", "engine.diffusion.miniature.editor"): "diffusers takes seconds to import",
+    ("engine.importing", "engine.poses.search"): "COLMAP and the video decoder take their time to load",
     ("blender.command", "cli.main"): "Blender starts without the command line",
 }
 # distribution -> the name it imports as, where the two differ
@@ -68,6 +69,7 @@ IMPORT_NAMES = {
     "huggingface-hub": "huggingface_hub",
     "fast-simplification": "fast_simplification",
     "opencv-python-headless": "cv2",
+    "pillow-heif": "pillow_heif",
 }
 
 

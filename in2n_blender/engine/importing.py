@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from ..link.requests import ImportCapture
+from ..scene import bare_photos
 from ..scene.camera import Intrinsics
-from ..scene.capture import Frame, PinholeCapture, View, pinhole_capture
+from ..scene.capture import Capture, Frame, PinholeCapture, View, pinhole_capture
 from ..scene.errors import Cancelled, In2nError
 from ..scene.presets import PRESETS
 from ..scene.readers import read as read_capture
@@ -52,7 +53,7 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
             "unknown_preset", f"There is no preset “{request.preset}”.", f"Use one of {', '.join(PRESETS)}."
         )
     workspace = Workspace(request.workspace)
-    read = read_capture(request.source)
+    read = _read(request, workspace, reporter)
     reporter.check()
     files = [frame.photo for frame in read.frames]
     refuse_own_photos(workspace, files + [frame.mask.path for frame in read.frames if frame.mask])
@@ -90,6 +91,19 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
 def _with_mask(view: View, staging: Path) -> View:
     """The view without its mask where none was written, because it covers nothing or cannot be used."""
     return view if view.mask and (staging / view.mask).is_file() else replace(view, mask="")
+
+
+def _read(request: ImportCapture, workspace: Workspace, reporter: Reporter) -> Capture:
+    """The capture that the source is; where it is photos or a video without poses, their cameras are found first."""
+    try:
+        return read_capture(request.source)
+    except In2nError as error:
+        bare = bare_photos.find(request.source) if error.code == "not_a_capture" else None
+        if bare is None:
+            raise
+    from .poses.search import find_poses  # here: COLMAP and the video decoder take their time to load
+
+    return find_poses(bare, workspace, request.video_frames, reporter)
 
 
 def _write_photos(

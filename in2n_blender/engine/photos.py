@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import torch
 from PIL import Image
 
@@ -19,6 +20,7 @@ from ..scene.reporting import Reporter
 from ..workspace.layout import Workspace
 
 MAXIMUM_PIXELS = 105_000_000  # a medium-format camera has 102 million; more is a mistake or a decompression bomb
+pillow_heif.register_heif_opener()
 Image.MAX_IMAGE_PIXELS = MAXIMUM_PIXELS  # PIL warns above it, and refuses twice as many
 LARGE_PIXELS = 1 << 25  # photos above it are worked on one at a time: each takes a gigabyte
 HUGE_PIXELS = 1 << 26  # and those above this one channel by channel

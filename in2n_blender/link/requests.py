@@ -104,7 +104,8 @@ class ImportCapture(Request):
     workspace: str = _workspace()
     source: str = setting(
         "Capture",
-        "folder, file or .zip: transforms.json, a COLMAP model, or cameras of another program, beside the photos",
+        "folder, file or .zip: transforms.json, a COLMAP model, or cameras of another program, beside the photos; or "
+        "photos or a video without cameras",
         metavar="CAPTURE",
     )
     preset: str = _preset()
@@ -115,6 +116,7 @@ class ImportCapture(Request):
         low=0,
         high=10_000,
     )
+    video_frames: int = setting("Video Frames", "how many frames of a video are used", 80, low=3, high=5000)
 
 
 @dataclass(frozen=True, kw_only=True)

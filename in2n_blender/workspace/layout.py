@@ -2,6 +2,7 @@
 
 <workspace>/
   capture.json  images/  masks/   the normalised capture
+  poses/                          the search for the cameras of photos without (see `engine.poses.search`)
   reconstruction/                 checkpoint.safetensors, state.json, log.jsonl
   edits/<name>/                   edit.json, region.json, key_view.png, dataset/, checkpoint.safetensors, state.json,
                                   log.jsonl
@@ -53,6 +54,10 @@ class Workspace:
     @property
     def masks(self) -> Path:
         return self.root / "masks"
+
+    @property
+    def poses(self) -> Path:
+        return self.root / "poses"
 
     @property
     def reconstruction(self) -> Path:
