@@ -137,6 +137,14 @@ def test_in_blenders_own_configuration_nothing_is_converted(scene):
     assert np.abs(colour.to_scene_linear() - np.eye(3)).max() < 1e-5 and colour.scene_linear(pixels) is pixels
 
 
+@pytest.mark.skipif(bpy.app.version < (5, 0, 0), reason="a .blend has a working space from 5.0 on")
+def test_the_files_working_space_is_asked(scene):
+    bpy.ops.wm.set_working_color_space(working_space="ACEScg")
+    np.testing.assert_allclose(colour.to_scene_linear(), AP1_FROM_REC709, atol=1e-4)
+    bpy.ops.wm.set_working_color_space(working_space="Linear Rec.709")
+    assert np.abs(colour.to_scene_linear() - np.eye(3)).max() < 1e-5
+
+
 def configuration(folder: Path, spaces: dict[str, np.ndarray | None], scene_linear: str, srgb: str) -> Path:
     """A small OCIO configuration, in ACES's manner. spaces: by name, what takes each to AP0; None: no color at all."""
     lines = [

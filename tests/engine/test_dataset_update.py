@@ -102,7 +102,8 @@ def test_edit_changes_the_dataset_and_the_scene(made):
     record = json.loads((folder / "edit.json").read_text())
     assert record["instruction"] == "make it night" and record["guidance_text"] == 2.0 and record["seed"] == 7
     assert [e for e in events if isinstance(e, Progress)][-1].done == state["step"] - 1
-    assert any(isinstance(e, Artifact) and e.kind == "image" for e in events)
+    shown = {e.view for e in events if isinstance(e, Artifact) and e.kind == "image"}
+    assert shown == {"0", "1", "2", "3"}, "each picture names its photo"
     photo = np.asarray(Image.open(workspace / "images" / "0.png"), float)
     assert np.abs(photo - np.asarray(Image.open(folder / "dataset" / "0.png"), float)).mean() > 5
     camera = ring()[0]

@@ -96,6 +96,7 @@ def test_a_grid_is_every_pair_and_says_what_it_is(workspace, editor, tmp_path):
         (2.0, 1.5),
         (5.0, 1.5),
     ]
+    assert {picture.view for picture in pictures()} == {"photo 2"}
     assert (
         record["view"] == "photo 2"
         and record["instruction"] == "make it night"

@@ -42,6 +42,7 @@ def job(name, seconds=LONGEST):
     """A picture once the job shows one of its own, then its end."""
     yield from until(lambda: not jobs().busy() or (running() and running().image), seconds, f"a picture of {name}")
     if jobs().busy():
+        assert running().view in {o.in2n.photo for o in bpy.data.objects}, "the photo of the picture is named"
         yield 4.0
         yield from picture(f"{name}-at-work")
     yield from until(lambda: not jobs().busy(), seconds, f"the end of {name}")
@@ -65,6 +66,8 @@ def demo():
     yield from job("2-reconstruction")
     yield from click_text("Make it look like autumn")
     yield from type_text(INSTRUCTION)
+    yield from click_text("Preview Grid")
+    yield from job("2b-previews")
     yield from click_text("Start Edit")
     yield from job("3-edit")
     assert "is ready" in settings.status, settings.status
