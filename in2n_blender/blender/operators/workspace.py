@@ -132,7 +132,7 @@ class IN2N_OT_locate_workspace(bpy.types.Operator):
         workspaces.sync_edits(scene)
         compare.show_chosen(scene, force=True)
         jobs.forget_offers()
-        self.report({"INFO"}, f"The workspace is {folder}.")
+        self.report({"INFO"}, f"The workspace is {folder}. Save the .blend to keep it so.")
         return {"FINISHED"}
 
 
