@@ -81,7 +81,7 @@ def test_the_zip_holds_what_belongs_and_nothing_else(built):
         names = set(archive.namelist())
         manifest = tomllib.loads(archive.read(extension.MANIFEST).decode())
     wheel = f"wheels/{uv_wheels()[HERE]['file']}"
-    assert {"__init__.py", "LICENSE", "environment/engine_versions.json", wheel} <= names
+    assert {"__init__.py", "LICENSE", "README.md", "environment/engine_versions.json", wheel} <= names
     assert any(n.startswith("data/") and n.endswith("/transforms.json") for n in names)
     assert "engine/diffusion/miniature/weights/unet/diffusion_pytorch_model.safetensors" in names
     assert not [n for n in names if re.search(r"(^|/)(\.|__pycache__|tests?/)|\.pyc$|\.zip$", n)]
@@ -199,7 +199,7 @@ def test_staging_leaves_out_what_a_workshop_gathers(tmp_path):
     ):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("")
-    for name in ("LICENSE", extension.MANIFEST):
+    for name in ("LICENSE", "README.md", extension.MANIFEST):
         shutil.copy2(ROOT / name, checkout)
     wheel = tmp_path / "uv-1-py3-none-any.whl"
     wheel.write_bytes(b"")
@@ -213,6 +213,7 @@ def test_staging_leaves_out_what_a_workshop_gathers(tmp_path):
         "data/scene.blend",
         "engine/testbed/kept.py",
         "LICENSE",
+        "README.md",
         extension.MANIFEST,
         f"wheels/{wheel.name}",
     }
