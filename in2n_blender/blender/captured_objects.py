@@ -106,7 +106,7 @@ def _add_points(collection, empty, capture: PinholeCapture, extent: float) -> No
     collection.objects.link(points)
     mesh.color_attributes.active_color = colors
     mesh.materials.append(look.vertex_color_material())
-    radius = float(np.clip(0.3 * _spacing(np.asarray(capture.points, np.float64)), 0.001 * extent, 0.01 * extent))
+    radius = float(np.clip(0.5 * _spacing(np.asarray(capture.points, np.float64)), 0.002 * extent, 0.012 * extent))
     look.show_as_points(points, radius)
 
 

@@ -48,14 +48,14 @@ def _points_group(radius: float):
     group = bpy.data.node_groups.new("IN2N points", "GeometryNodeTree")
     group.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
     group.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
-    kinds = ("InstanceOnPoints", "JoinGeometry", "RealizeInstances", "SetMaterial")
+    kinds = ("InstanceOnPoints", "JoinGeometry", "RealizeInstances", "DeleteGeometry", "SetMaterial")
     nodes = [
         group.nodes.new(kind)
         for kind in ("NodeGroupInput", *(f"GeometryNode{kind}" for kind in kinds), "NodeGroupOutput")
     ]
     for index, node in enumerate(nodes):
         node.location = (200 * index, 0)
-    entry, instances, join, _realize, material, _exit = nodes
+    entry, instances, join, _realize, delete, material, _exit = nodes
     solid = group.nodes.new("GeometryNodeMeshUVSphere")
     solid.location = (0, -200)
     for name, value in (("Segments", 4), ("Rings", 2), ("Radius", radius)):  # an octahedron
@@ -64,6 +64,12 @@ def _points_group(radius: float):
     group.links.new(solid.outputs["Mesh"], instances.inputs["Instance"])
     for first, second in zip(nodes, nodes[1:]):
         group.links.new(first.outputs[0], second.inputs[0])
-    # The mesh itself comes with them, before them: it is what knows which of its attributes is its colour.
+    # The mesh itself comes with them, before them: it is what knows which of its attributes is its colour. Its vertices
+    # go again, or they would be drawn as black dots over the solids.
     group.links.new(entry.outputs[0], join.inputs[0])
+    faces, none = group.nodes.new("GeometryNodeInputMeshVertexNeighbors"), group.nodes.new("FunctionNodeCompare")
+    faces.location, none.location = (400, -200), (600, -200)
+    none.data_type, none.operation = "INT", "EQUAL"
+    group.links.new(faces.outputs["Face Count"], next(i for i in none.inputs if i.enabled))
+    group.links.new(none.outputs[0], delete.inputs["Selection"])
     return group

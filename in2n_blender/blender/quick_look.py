@@ -43,7 +43,7 @@ def _finish(edit: str | None):
         )
         scene.in2n.show_quick_mesh = True  # which shows it
         if not seen_before:  # afterwards she has looked, and hidden or shown what she likes
-            views.show_colors(context)
+            views.show_colors(context, flat=True)
             for points in children(capture, "POINTS"):
                 for layer in scene.view_layers:
                     if layer.objects.get(points.name) == points:

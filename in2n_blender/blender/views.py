@@ -13,6 +13,7 @@ import numpy as np
 from mathutils import Quaternion
 
 FILLED = 0.6  # of the view's width or height that what is framed takes up, whichever comes first
+VIEWERS_FILLED = 0.9  # that it and those from where it was looked at take up
 NEAR, FAR = 1e-3, 100.0  # of a capture's extent: where a view is to begin and to end
 LEAST_NEAR, LEAST_FAR = 1e-2, 20.0  # of it: a view that already shows so much is left alone
 DEEPEST = 1e7  # far over near: beyond, surfaces flicker through each other
@@ -21,13 +22,15 @@ ASIDE, ABOVE = math.radians(25), math.radians(20)  # of where the cameras stand,
 
 
 def areas(context) -> list:
-    """The 3D views of the window; where there is none, those of all screens.
+    """The 3D views of the window; of another one where it has none, as the file browser's; else those of all screens.
 
     Args:
         context: Blender's.
     """
-    screens = bpy.data.screens if context.window is None else [context.window.screen]
-    return [area for screen in screens for area in screen.areas if area.type == "VIEW_3D"]
+    windows = [window for window in (context.window, *context.window_manager.windows) if window is not None]
+    screens = [[window.screen] for window in windows] + [list(bpy.data.screens)]
+    found = ([area for screen in those for area in screen.areas if area.type == "VIEW_3D"] for those in screens)
+    return next((views for views in found if views), [])
 
 
 def main_area(context):
@@ -37,14 +40,17 @@ def main_area(context):
     return max(areas(context), key=lambda area: area.width * area.height, default=None)
 
 
-def show_colors(context) -> None:
+def show_colors(context, flat: bool = False) -> None:
     """Let Solid shading show the colours that vertices have.
 
     Args:
         context: Blender's.
+        flat: Whether as they are: the light of the capture is in them already, and that of the view would darken them.
     """
     for area in areas(context):
         area.spaces.active.shading.color_type = "VERTEX"
+        if flat:
+            area.spaces.active.shading.light = "FLAT"
 
 
 def widen_clipping(extent: float) -> None:
@@ -89,9 +95,10 @@ def frame(area, points: np.ndarray, viewers: np.ndarray) -> bool:
         view.view_rotation = _rotation_towards(points.mean(0), viewers) or view.view_rotation
     half = HALF_SENSOR / space.lens * np.array([region.width, region.height]) / max(region.width, region.height)
     free, middle = _free_part(area, region)
-    shown = np.concatenate([points, viewers]) if len(viewers) else points
     turned = np.array(view.view_rotation.to_matrix(), np.float64)
-    location, distance = _fit(shown @ turned, FILLED * half * free, view.view_perspective == "PERSP")
+    shown = np.concatenate([points, viewers]) @ turned
+    part = np.repeat([FILLED, VIEWERS_FILLED], [len(points), len(viewers)])
+    location, distance = _fit(shown, part[:, None] * half * free, view.view_perspective == "PERSP")
     location[:2] -= middle * half * distance
     view.view_location, view.view_distance = (turned @ location).tolist(), distance
     return True
@@ -123,8 +130,8 @@ def _free_part(area, region) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fit(points: np.ndarray, half: np.ndarray, perspective: bool) -> tuple[np.ndarray, float]:
-    """Where a view stands that looks along -z and has points just within `half` (2,), tangents or, without perspective,
-    parts of its distance.
+    """Where a view stands that looks along -z and has each point just within its `half` (n, 2), tangents or, without
+    perspective, parts of its distance.
 
     Returns:
         (3,) what it looks at, in the view's axes, and its distance from there.
@@ -135,6 +142,7 @@ def _fit(points: np.ndarray, half: np.ndarray, perspective: bool) -> tuple[np.nd
         at = points - location
         depth = at[:, 2:] if perspective else np.zeros((len(at), 1))
         distance = max(float((depth + np.abs(at[:, :2]) / half).max()), 1e-6)
-        seen = at[:, :2] / np.maximum(distance - depth, 1e-9)
-        location[:2] += (seen.min(0) + seen.max(0)) / 2 * distance
+        seen = at[:, :2] / np.maximum(distance - depth, 1e-9) / half
+        farthest = np.where(seen.max(0) > -seen.min(0), seen.argmax(0), seen.argmin(0))
+        location[:2] += (seen.min(0) + seen.max(0)) / 2 * half[farthest, (0, 1)] * distance
     return location, distance

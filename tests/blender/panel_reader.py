@@ -157,7 +157,7 @@ class Layout:
 
 
 def context(width=300):
-    shading = SimpleNamespace(type="SOLID", color_type="MATERIAL")
+    shading = SimpleNamespace(type="SOLID", color_type="MATERIAL", light="STUDIO")
     return SimpleNamespace(
         scene=bpy.context.scene,
         window_manager=bpy.context.window_manager,

@@ -43,7 +43,8 @@ def test_a_reconstruction_appears_in_its_colours(shown, scene, recording, window
     mesh = meshes(scene)["original", True]
     assert mesh.visible_get() and mesh.hide_render and mesh.parent == scene.in2n.capture
     assert mesh.data.color_attributes.active_color.name == "Col"
-    assert views.main_area(bpy.context).spaces.active.shading.color_type == "VERTEX"
+    shading = views.main_area(bpy.context).spaces.active.shading
+    assert (shading.color_type, shading.light) == ("VERTEX", "FLAT")
     assert scene.in2n.status == "Reconstructed: 27.3 dB on the held-out photos." and window.failures == []
     assert scene.in2n.status_of == "Reconstruct"
     bpy.ops.ed.undo()

@@ -32,7 +32,8 @@ from acting import (
     snowy,
     status,
 )
-from driver import click_text, drive, key, press, press_return, redraw, shot, show_tab, type_text, until, view3d, window
+from driver import click_text, drive, key, press, press_return, redraw, shot, show_tab, type_text, until, view3d
+from mathutils import Vector
 
 PLY = """ply
 format ascii 1.0
@@ -101,18 +102,40 @@ def import_capture():
     yield 1.0
     objects = len(bpy.data.objects)
     assert scene().in2n.capture is not None and objects > len(photos())
-    area, main, _sidebar = view3d()
-    with bpy.context.temp_override(window=window(), area=area, region=main):
-        bpy.ops.view3d.view_all()
     yield from pictures("03-imported")
+    assert_framed()
     yield from key("Z", ctrl=True)
     yield 0.5
     assert not bpy.data.objects and scene().in2n.capture is None, "an import is one undo step"
     yield from key("Z", ctrl=True, shift=True)
     yield 0.5
     assert len(bpy.data.objects) == objects and scene().in2n.capture is not None
+    shot_camera = bpy.data.objects.new("Shot", bpy.data.cameras.new("Shot"))
+    scene().collection.objects.link(shot_camera)
+    scene().camera = shot_camera
+    shot_camera.matrix_world = next(o for o in bpy.data.objects if o.in2n.role == "CAMERA").matrix_world.normalized()
     press(bpy.ops.in2n.look_through, direction="CURRENT")
+    yield from pictures("03b-through-a-photo")
+    assert scene().camera == shot_camera and scene().render.resolution_x == 1920, "nothing of the shot changes"
+    press(bpy.ops.in2n.back_to_shot)
     yield 0.5
+
+
+def assert_framed():
+    """The capture's points fill about half of the view, and all its cameras are in it, as Blender draws it."""
+    view = view3d()[0].spaces.active.region_3d
+
+    def places(role):
+        found = []
+        for thing in (o for o in bpy.data.objects if o.in2n.role == role):
+            corners = [v.co for v in thing.data.vertices] if role == "POINTS" else [Vector()]
+            found += [view.perspective_matrix @ (thing.matrix_world @ corner).to_4d() for corner in corners]
+        assert all(at.w > 0 for at in found), "all before the viewer"
+        return [sorted(at[axis] / at.w for at in found) for axis in (0, 1)]
+
+    assert all(-1 < along[0] and along[-1] < 1 for along in places("CAMERA"))
+    spans = [(along[-1 - len(along) // 50] - along[len(along) // 50]) / 2 for along in places("POINTS")]
+    assert 0.2 < max(spans) < 0.7, spans
 
 
 def reconstruct():
@@ -140,12 +163,15 @@ def reconstruct():
         reconstruct={
             "files": {"reconstruction/checkpoint.safetensors": "", "reconstruction/state.json": state},
             "result": {"psnr_db": 27.3},
-        }
+        },
+        mesh={"files": {"meshes/quick/original.ply": PLY}},
     )
     yield from click_text("Resume")
     yield from settled("the resumed reconstruction")
     assert "27.3" in status(), status()
+    assert any(o.in2n.quick and o.visible_get() for o in bpy.data.objects), "the scene appears unasked"
     yield from pictures("06-reconstructed")
+    scene().in2n.show_when_done = False  # what follows is about one job at a time
 
 
 def preview():
@@ -229,8 +255,12 @@ def results():
     yield from click_text("Render Frames")
     press(bpy.ops.in2n.extract_mesh)
     yield from settled("frames and mesh")
-    assert any(o.in2n.role == "MESH" for o in bpy.data.objects)
+    assert any(o.in2n.role == "MESH" and not o.in2n.quick for o in bpy.data.objects)
     yield from pictures("12-results")
+    for kind in ("CLIP", "SEQUENCER", "COMPOSITOR"):
+        press(bpy.ops.in2n.load_frames, kind=kind)
+    yield from pictures("12c-as-a-clip")
+    press(bpy.ops.in2n.load_frames)
 
 
 def outdated():

@@ -62,6 +62,8 @@ def demo():
     settings.preset = "draft"
     press(bpy.ops.in2n.look_through, direction="CURRENT")
     yield from picture("1-imported")
+    scene = bpy.context.scene
+    scene.camera = next(o for o in scene.objects if o.in2n.role == "CAMERA")  # she has none of her own
     yield from click_text("Reconstruct", which=1)
     yield from job("2-reconstruction")
     yield from click_text("Make it look like autumn")
@@ -78,7 +80,8 @@ def demo():
     yield from job("4-frames")
     press(bpy.ops.in2n.extract_mesh)
     yield from job("5-mesh")
-    (mesh,) = [o for o in bpy.data.objects if o.in2n.role == "MESH"]
+    (mesh,) = [o for o in bpy.data.objects if o.in2n.role == "MESH" and not o.in2n.quick]
+    assert len([o for o in bpy.data.objects if o.in2n.quick]) == 2, "both scenes appeared unasked"
     assert len(mesh.data.vertices) > 1000
     edit = settings.edits[0].name
     frames = sorted((blend.with_suffix(".in2n") / "renders" / edit).glob("*/*.png"))

@@ -95,7 +95,7 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
         shading = context.space_data.shading
         if (
             shading.type == "SOLID"
-            and shading.color_type != "VERTEX"
+            and (shading.color_type, shading.light) != ("VERTEX", "FLAT")
             and _has_mesh(context.scene.session_uid, len(bpy.data.objects))
         ):
             box.operator("in2n.show_colors", icon="COLOR")
