@@ -54,6 +54,11 @@ _GERMAN_TEXTS = {
     "The .blend is saved afterwards, so that it finds the workspace again.": (
         "Danach wird die .blend-Datei gespeichert, damit sie den Arbeitsordner wiederfindet."
     ),
+    "Not finished yet.": "Noch nicht fertig.",
+    "Reconstructed.": "Rekonstruiert.",
+    "Reconstructed: {psnr:.1f} dB on the held-out photos.": (
+        "Rekonstruiert: {psnr:.1f} dB auf den zurückgehaltenen Fotos."
+    ),
     "Not reconstructed yet.": "Noch nicht rekonstruiert.",
     "Click a picture to see it large and take it": "Auf ein Bild klicken: groß sehen und übernehmen",
     "Use This Guidance: {text} · {image}": "Diese Führung verwenden: {text} · {image}",

@@ -99,6 +99,17 @@ def test_every_step_keeps_what_its_last_job_said(reconstructed, scene, window, t
     assert "27.3 dB" in panel("reconstruct").text and "“snow” is ready." in panel("edit").text
 
 
+def test_what_no_job_of_the_blend_has_told_is_read_from_the_workspace(reconstructed, scene):
+    state = reconstructed.reconstruction / "state.json"
+    for content, words in (
+        ({"done": True, "psnr_db": 31.24}, "Reconstructed: 31.2 dB"),
+        ({"done": True, "psnr_db": None}, "Reconstructed."),
+        ({"done": False}, "Not finished yet."),
+    ):
+        write_json(state, content)
+        assert words in panel("reconstruct").text
+
+
 def test_a_queued_job_does_not_write_over_what_was_not_read(reconstructed, scene, window):
     jobs.submit(bpy.context, "Edit", [lambda report: None], lambda *_: "Something long ago.", False)
     window(lambda: not jobs.busy())

@@ -34,7 +34,7 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
             column.prop(settings, "editor_folder")
         possible = self._draw_objection(context, layout)
         self._draw_start(context, layout, possible)
-        draw_standing(layout, context, EDIT_JOBS, iface("Nothing edited yet."))
+        draw_standing(layout, context, EDIT_JOBS, "" if len(settings.edits) else iface("Nothing edited yet."))
         self._draw_key_view(context, layout)
         self._draw_settings(layout, settings)
         self._draw_guidance(context, layout, possible)

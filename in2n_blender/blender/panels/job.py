@@ -20,14 +20,13 @@ ELSEWHERE = (*RECONSTRUCT_JOBS, *EDIT_JOBS, *RESULT_JOBS)
 ROWS = 2
 
 
-def runs(labels: tuple[str, ...] = (), beside: tuple[str, ...] = ()) -> bool:
+def runs(labels: tuple[str, ...]) -> bool:
     """Whether a job runs that a step shows.
 
     Args:
-        labels: The step's jobs; empty: all.
-        beside: Jobs that it does not show.
+        labels: The step's jobs.
     """
-    return jobs.running() and jobs.current().label not in beside and (not labels or jobs.current().label in labels)
+    return jobs.running() and jobs.current().label in labels
 
 
 def draw_standing(layout, context, labels: tuple[str, ...], hint: str = "", resume: bool = True) -> None:

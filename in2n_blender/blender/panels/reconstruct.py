@@ -34,9 +34,10 @@ class IN2N_PT_reconstruct(Panel, bpy.types.Panel):
         column.prop(settings, "show_when_done")
         self._draw_corrections(layout, settings)
         self._draw_start(context)
-        draw_standing(layout, context, RECONSTRUCT_JOBS, iface("Not reconstructed yet."), resume=False)
         folder = workspaces.workspace_of(context.scene)
-        if not runs(RECONSTRUCT_JOBS) and _state(folder).get("done"):
+        state = _state(folder)
+        draw_standing(layout, context, RECONSTRUCT_JOBS, _found(state), resume=False)
+        if not runs(RECONSTRUCT_JOBS) and state.get("done"):
             draw_outdated(layout, context, Workspace(folder), None)
 
     def _draw_start(self, context) -> None:
@@ -71,6 +72,16 @@ class IN2N_PT_reconstruct(Panel, bpy.types.Panel):
         column = fields(body)
         column.prop(settings, "appearance")
         column.prop(settings, "refine_cameras")
+
+
+def _found(state: dict) -> str:
+    """What the workspace says of a reconstruction that no job of this .blend has told of."""
+    if not state.get("done"):
+        return iface("Not finished yet.") if state else iface("Not reconstructed yet.")
+    psnr = state.get("psnr_db")
+    if not isinstance(psnr, (int, float)):
+        return iface("Reconstructed.")
+    return iface("Reconstructed: {psnr:.1f} dB on the held-out photos.").format(psnr=psnr)
 
 
 def _state(folder) -> dict:
