@@ -11,7 +11,9 @@ from mathutils import Matrix
 
 from ..scene.camera import look_at_point
 from ..scene.capture import PinholeCapture
+from ..scene.errors import In2nError
 from ..scene.upright import up_direction
+from ..workspace.layout import Workspace
 from . import look
 from .alignment import UP, rotation_between, turn
 from .cameras import set_lens, set_offset, show_photo
@@ -108,6 +110,22 @@ def _add_points(collection, empty, capture: PinholeCapture, extent: float) -> No
     mesh.materials.append(look.vertex_color_material())
     radius = float(np.clip(0.5 * _spacing(np.asarray(capture.points, np.float64)), 0.002 * extent, 0.012 * extent))
     look.show_as_points(points, radius)
+
+
+def note_split(empty, workspace: Workspace) -> None:
+    """Let the cameras know which photos were held out.
+
+    Args:
+        empty: The capture's Empty.
+        workspace: The capture's, into which its photos were just brought.
+    """
+    empty.in2n.split_changed = False
+    try:
+        held_out = {view.name: view.held_out for view in PinholeCapture.load(workspace.capture_json).views}
+    except In2nError:
+        return
+    for camera in children(empty, "CAMERA"):
+        camera.in2n.held_out = held_out.get(camera.in2n.photo, camera.in2n.held_out)
 
 
 def follow_scale(empty, factor: float) -> float:

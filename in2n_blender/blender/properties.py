@@ -49,6 +49,10 @@ def _may_be_region(scene_settings, candidate) -> bool:
     return candidate.type == "MESH" and candidate.in2n.role == "NONE" and scene.objects.get(candidate.name) == candidate
 
 
+def _split_changed(marker, _context) -> None:
+    marker.split_changed = True
+
+
 class In2nObject(bpy.types.PropertyGroup):
     """The marker on an object that belongs to a capture; which fields are used depends on the role."""
 
@@ -89,7 +93,12 @@ class In2nObject(bpy.types.PropertyGroup):
     notes: StringProperty(
         name="Notes", description="What the import found in the capture, a line each", options={"HIDDEN"}
     )
-    hold_out_every: from_request(ImportCapture, "hold_out_every", options={"HIDDEN"})
+    hold_out_every: from_request(ImportCapture, "hold_out_every", options={"HIDDEN"}, update=_split_changed)
+    split_changed: BoolProperty(
+        name="Split Changed",
+        description="Other photos are to be held out than those in the workspace are",
+        options={"HIDDEN"},
+    )
     # CAMERA
     original: StringProperty(
         name="Original",

@@ -153,6 +153,7 @@ _GERMAN_TEXTS = {
     "Show When Done": "Zeigen, sobald fertig",
     "Show scene": "Szene zeigen",
     "Quick Mesh": "Schnelles Mesh",
+    "Hold Out Every": "Zurückhalten jedes",
     "Seed": "Startwert",
     "Method": "Verfahren",
     "Region": "Bereich",

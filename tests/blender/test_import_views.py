@@ -274,6 +274,25 @@ def test_how_many_photos_are_held_out_is_chosen(scene, tmp_path, recording):
         assert [r["hold_out_every"] for r in recording.asked if r["method"] == "import"][-1] == every
 
 
+def test_a_final_reconstruction_may_use_all_photos(scene, tmp_path, recording):
+    """Changed after the import, the photos are brought in anew with the other split; unchanged they are not."""
+    write(tmp_path / "well")
+    empty = imported_from(tmp_path / "well")
+    splits = [{**_undistorted(tmp_path / "well", every)} for every in (8, 0)]
+    for split, every, held_out in zip(splits, (8, 0), (1, 0)):
+        made = {"files": {"capture.json": json.dumps(split)}, "copies": {}}
+        made["copies"] = {"images/000.png": str(tmp_path / "well/images/000.png")}
+        recording.answers(import_=made, reconstruct={"result": {}})
+        if every != empty.in2n.hold_out_every:
+            empty.in2n.hold_out_every = every
+        for _ in range(2):
+            assert bpy.ops.in2n.reconstruct() == {"FINISHED"}
+        assert sum(c.in2n.held_out for c in scene_state.children(empty, "CAMERA")) == held_out
+    asked = [(r["method"], r.get("hold_out_every")) for r in recording.asked]
+    once = [("reconstruct", None)] * 2
+    assert asked == [("import", 8), *once, ("import", 0), *once]
+
+
 @pytest.mark.parametrize("distortion, original", [({}, True), ({"k1": 1e-5}, True), ({"k1": -0.2}, False)])
 def test_photos_without_distortion_stay_the_backgrounds(scene, tmp_path, recording, distortion, original):
     table = {"camera_model": "OPENCV", **distortion} if distortion else {}
@@ -290,11 +309,11 @@ def test_photos_without_distortion_stay_the_backgrounds(scene, tmp_path, recordi
     assert len(camera.data.background_images) == 1
 
 
-def _undistorted(folder) -> dict:
+def _undistorted(folder, hold_out_every=8) -> dict:
     from in2n_blender.scene.capture import pinhole_capture
     from in2n_blender.scene.readers import read
 
-    return pinhole_capture(read(folder), 512).to_json()
+    return pinhole_capture(read(folder), 512, hold_out_every).to_json()
 
 
 def test_a_capture_without_points_is_framed_too(scene, tmp_path):

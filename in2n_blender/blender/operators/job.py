@@ -101,17 +101,18 @@ class JobOperator:
         return {"FINISHED"} if outcome.finished else {"CANCELLED"}
 
 
-def photos_first(capture, workspace) -> list[ImportCapture]:
+def photos_first(capture, workspace, split: bool = False) -> list[ImportCapture]:
     """The request that brings the photos into the workspace, where they are not there yet.
 
     Args:
         capture: The capture's Empty.
         workspace: The capture's.
+        split: Whether it also brings them anew where others are to be held out than before.
 
     Returns:
         One request, or none.
     """
-    if workspaces.has_photos(workspace):
+    if workspaces.has_photos(workspace) and not (split and capture.in2n.split_changed):
         return []
     return [
         ImportCapture(

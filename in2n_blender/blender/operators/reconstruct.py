@@ -7,7 +7,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ...link.requests import Reconstruct
 from ...workspace.layout import Workspace
-from .. import compare, workspaces
+from .. import captured_objects, compare, workspaces
 from ..request_properties import argument
 from .job import JobOperator, photos_first
 from .polls import poll_capture, poll_engine, poll_queue, poll_workspace
@@ -50,7 +50,7 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
     def prepare(self, context):
         settings = context.scene.in2n
         capture, workspace = workspaces.require(context.scene)
-        requests = photos_first(capture, workspace)
+        requests = photos_first(capture, workspace, split=True)
         requests.append(
             Reconstruct(
                 workspace=str(workspace.root),
@@ -64,7 +64,9 @@ class IN2N_OT_reconstruct(JobOperator, bpy.types.Operator):
 
 def _finish(context, scene, capture, result) -> str:
     if capture is not None:
-        compare.show_photos(capture, Workspace(workspaces.resolve(capture)), None)
+        workspace = Workspace(workspaces.resolve(capture))
+        compare.show_photos(capture, workspace, None)
+        captured_objects.note_split(capture, workspace)
     psnr = result.get("psnr_db")
     return "Reconstructed." if psnr is None else f"Reconstructed: {psnr:.1f} dB on the held-out photos."
 

@@ -8,6 +8,7 @@ from bpy.app.translations import pgettext_iface as iface
 from ...workspace.layout import Workspace
 from ...workspace.provenance import outdated
 from .. import photo_sizes, pictures, workspaces
+from ..scene_state import active_capture
 from .base import Panel, draw_outdated, is_reconstructed
 from .drawing import big, fields, wrapped
 from .job import RECONSTRUCT_JOBS, draw_standing, offered, runs
@@ -32,7 +33,7 @@ class IN2N_PT_reconstruct(Panel, bpy.types.Panel):
         column = fields(layout)
         column.prop(settings, "device")
         column.prop(settings, "show_when_done")
-        self._draw_corrections(layout, settings)
+        self._draw_corrections(layout, context)
         self._draw_start(context)
         folder = workspaces.workspace_of(context.scene)
         state = _state(folder)
@@ -64,14 +65,15 @@ class IN2N_PT_reconstruct(Panel, bpy.types.Panel):
         layout.operator_context = "INVOKE_DEFAULT"  # asks first
         big(layout, "in2n.reconstruct", text="Reconstruct Again", icon="FILE_REFRESH").restart = True
 
-    def _draw_corrections(self, layout, settings) -> None:
+    def _draw_corrections(self, layout, context) -> None:
         header, body = layout.panel("in2n_corrections", default_closed=True)
         header.label(text="Corrections")
         if body is None:
             return
         column = fields(body)
-        column.prop(settings, "appearance")
-        column.prop(settings, "refine_cameras")
+        column.prop(context.scene.in2n, "appearance")
+        column.prop(context.scene.in2n, "refine_cameras")
+        column.prop(active_capture(context.scene).in2n, "hold_out_every")
 
 
 def _found(state: dict) -> str:
