@@ -205,6 +205,8 @@ def _report(event: events.Reported) -> None:
         _shown.progress = event.event
     elif isinstance(event.event, Artifact) and event.event.kind == "image":
         _shown.image, _shown.view = event.event.path, event.event.view
+    elif isinstance(event.event, Artifact) and event.event.kind == "cameras":
+        _shown.cameras = event.event.path
 
 
 def _end(event: events.Finished | events.Failed) -> None:

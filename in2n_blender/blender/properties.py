@@ -99,6 +99,7 @@ class In2nObject(bpy.types.PropertyGroup):
         description="Other photos are to be held out than those in the workspace are",
         options={"HIDDEN"},
     )
+    video_frames: from_request(ImportCapture, "video_frames", options={"HIDDEN"})
     # CAMERA
     original: StringProperty(
         name="Original",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bpy
 
 from . import (
+    arriving,
     command,
     compositing,
     engine,
@@ -44,6 +45,9 @@ from .operators import (
     resume,
     workspace,
 )
+from .operators import (
+    photos as import_photos,
+)
 
 # Property groups come before the classes that hold them.
 CLASSES = (
@@ -51,6 +55,7 @@ CLASSES = (
     *preview_cells.CLASSES,
     *preferences_page.CLASSES,
     *capture.CLASSES,
+    *import_photos.CLASSES,
     *colour.CLASSES,
     *composite.CLASSES,
     *job.CLASSES,
@@ -80,10 +85,12 @@ ATTACHED = (
     photos,
     presets,
     capture,
+    import_photos,
     workspaces,
     engine,
     jobs,
     live,
+    arriving,
     links,
     command,
     panels,

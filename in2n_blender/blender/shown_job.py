@@ -40,6 +40,7 @@ class ShownJob:
         progress: What it told last of how far it is.
         image: The picture that it wrote last.
         view: The photo that the picture is of; "": of none.
+        cameras: The file of the cameras that it has found so far.
         asked_to_stop: Whether it was cancelled.
         ended: Whether its end has been told.
         result: What it returned.
@@ -53,6 +54,7 @@ class ShownJob:
     progress: Progress | None = None
     image: str | None = None
     view: str = ""
+    cameras: str | None = None
     asked_to_stop: bool = False
     ended: bool = False
     result: object = None

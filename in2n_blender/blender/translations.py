@@ -183,6 +183,8 @@ _GERMAN_TEXTS = {
 _GERMAN_BUTTONS = {
     "Import Capture": "Aufnahme importieren",
     "Import Capture…": "Aufnahme importieren …",
+    "Import Photos or Video…": "Fotos oder Video importieren …",
+    "Photos or Video for Editing (IN2N)": "Fotos oder Video zum Bearbeiten (IN2N)",
     "Import Another…": "Weitere importieren …",
     "Look Through Photo": "Durch Foto blicken",
     "Back to Shot Camera": "Zurück zur Kamera der Szene",

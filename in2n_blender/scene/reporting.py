@@ -20,7 +20,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file that a job has just written: kind is "image", "frame", "mesh", "checkpoint" or "report".
+    """A file that a job has just written: kind is "image", "frame", "mesh", "cameras", "checkpoint" or "report".
 
     view: The photo that an image is of; "": of none.
     """

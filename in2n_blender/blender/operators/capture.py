@@ -9,7 +9,7 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 
 from ...link.requests import ImportCapture
-from ...scene.capture import pinhole_capture
+from ...scene.capture import PinholeCapture, pinhole_capture
 from ...scene.errors import In2nError
 from ...scene.lens import EQUIRECTANGULAR, shows_as_pinhole
 from ...scene.presets import PRESETS
@@ -86,25 +86,45 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         shown = {f.name: f.photo for f in capture.frames if self.show_photos and f.lens.model != EQUIRECTANGULAR}
-        empty = captured_objects.add_capture(scene, pinhole, shown)
-        empty.in2n.source, empty.in2n.preset, empty.in2n.missing = str(source), preset, len(pinhole.missing)
-        empty.in2n.masks = sum(bool(view.mask) for view in pinhole.views)
-        empty.in2n.hold_out_every, empty.in2n.notes = self.hold_out_every, "\n".join(pinhole.notes)
-        _remember_originals(empty, capture)
         folder = (
             Path(bpy.path.abspath(self.workspace))
             if self.workspace
             else workspaces.new_workspace(capture.name, pinhole.source)
         )
-        workspaces.remember(empty, folder)
-        settings.capture, settings.capture_path, settings.preset = empty, str(source), preset
-        _show(context, empty, pinhole)
-        workspaces.sync_edits(scene)
+        empty = bring_in(context, scene, pinhole, shown, source, folder, self.hold_out_every)
+        _remember_originals(empty, capture)
         settings.tell(summary(pinhole), about="Import")
         self.report({"INFO"}, settings.status)
         for note in pinhole.notes:
             self.report({"WARNING"}, note)
         return {"FINISHED"}
+
+
+def bring_in(context, scene, pinhole: PinholeCapture, photos: dict[str, Path], source: Path, folder: Path, every: int):
+    """Put a capture in the scene, make it the active one, and turn the artist's view to it.
+
+    Args:
+        context: Blender's.
+        scene: Where to.
+        pinhole: The capture.
+        photos: Files shown behind the cameras, by the view's name.
+        source: What it was read from.
+        folder: Its workspace.
+        every: Of how many photos one is held out.
+
+    Returns:
+        The capture's Empty.
+    """
+    settings = scene.in2n
+    empty = captured_objects.add_capture(scene, pinhole, photos)
+    empty.in2n.source, empty.in2n.preset, empty.in2n.missing = str(source), pinhole.preset, len(pinhole.missing)
+    empty.in2n.masks = sum(bool(view.mask) for view in pinhole.views)
+    empty.in2n.hold_out_every, empty.in2n.notes = every, "\n".join(pinhole.notes)
+    workspaces.remember(empty, folder)
+    settings.capture, settings.capture_path, settings.preset = empty, str(source), pinhole.preset
+    _show(context, empty, pinhole)
+    workspaces.sync_edits(scene)
+    return empty
 
 
 def _remember_originals(empty, capture) -> None:

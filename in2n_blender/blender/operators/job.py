@@ -120,6 +120,7 @@ def photos_first(capture, workspace, split: bool = False) -> list[ImportCapture]
             source=bpy.path.abspath(capture.in2n.source),
             preset=capture.in2n.preset,
             hold_out_every=capture.in2n.hold_out_every,
+            video_frames=capture.in2n.video_frames,
         )
     ]
 

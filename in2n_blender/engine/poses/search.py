@@ -22,7 +22,7 @@ from ...scene.capture import Capture, Frame
 from ...scene.errors import In2nError
 from ...scene.lens import Lens
 from ...scene.readers.checks import check_enough
-from ...scene.readers.colmap import OPENGL_FROM_OPENCV
+from ...scene.readers.poses import OPENGL_FROM_OPENCV
 from ...scene.reporting import Reporter
 from ...workspace.files import read_json, write_error, write_json
 from ...workspace.hashes import hash_of
@@ -33,6 +33,7 @@ from .video import extract_frames
 
 VERSION = 1  # of the search: what was kept of another one is not gone on with
 WATCHED_EVERY = 0.5  # seconds, from one writing of cameras.json to the next
+WATCHED_POINTS = 2000
 MANY_LOST = 5  # photos of which each is named in the log
 
 
@@ -62,7 +63,7 @@ def find_poses(bare: BarePhotos, workspace: Workspace, frames: int, report: Repo
     check_enough(len(prepared.photos), len(photos), bare.source, prepared.unusable)
     watched = _Watched(folder / "cameras.json", len(prepared.photos), report)
     solution = Solver(prepared, folder, bare.video is not None, report).solve(watched.arrived)
-    watched.write(list(solution.placed))
+    watched.write(list(solution.placed), solution.points, solution.colors)
     check_enough(len(solution.placed), len(photos), bare.source, solution.lost)
     _tell(solution, report)
     return Capture(
@@ -113,16 +114,17 @@ def _remove(folder: Path) -> None:
 
 
 class _Watched:
-    """cameras.json while cameras arrive: {"total", "cameras": [{"name", "image", "width", … "camera_to_world"}]}."""
+    """cameras.json while cameras arrive: {"total", "points", "colors", "cameras": [{"name", "photo", "size", "focal",
+    "camera_to_world"}]}, the focal length in pixels."""
 
     def __init__(self, file: Path, total: int, report: Reporter):
         self.file, self.total, self.report, self.latest = file, total, report, 0.0
 
-    def arrived(self, placed: list[Placed]) -> None:
+    def arrived(self, placed: list[Placed], points: np.ndarray, colors: np.ndarray) -> None:
         if time.monotonic() - self.latest >= WATCHED_EVERY:
-            self.write(placed)
+            self.write(placed, points, colors)
 
-    def write(self, placed: list[Placed]) -> None:
+    def write(self, placed: list[Placed], points: np.ndarray, colors: np.ndarray) -> None:
         self.latest = time.monotonic()
         cameras = []
         for one in placed:
@@ -130,7 +132,9 @@ class _Watched:
             k = frame.lens.intrinsics
             about = {"name": frame.name, "photo": str(frame.photo), "size": [k.width, k.height], "focal": k.fx}
             cameras.append({**about, "camera_to_world": frame.camera_to_world.tolist()})
-        write_json(self.file, {"total": self.total, "cameras": cameras}, durable=False)
+        some = slice(None, None, max(1, len(points) // WATCHED_POINTS))
+        shown = {"points": points[some].round(6).tolist(), "colors": colors[some].tolist()}
+        write_json(self.file, {"total": self.total, **shown, "cameras": cameras}, durable=False)
         self.report.artifact("cameras", self.file)
 
 

@@ -71,6 +71,9 @@ class Solution:
     others: tuple[int, ...] = ()
 
 
+Arrival = Callable[[list[Placed], np.ndarray, np.ndarray], None]
+
+
 class Solver:
     """A search for the cameras of photos.
 
@@ -88,11 +91,11 @@ class Solver:
         pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value
         pycolmap.set_random_seed(0)
 
-    def solve(self, arrived: Callable[[list[Placed]], None] = lambda placed: None) -> Solution:
+    def solve(self, arrived: Arrival = lambda placed, points, colors: None) -> Solution:
         """Find the cameras.
 
         Args:
-            arrived: Told of all cameras that are found so far, whenever there are more.
+            arrived: Told of all cameras and points that are found so far, whenever there are more.
 
         Returns:
             The largest model.
@@ -159,7 +162,7 @@ class Solver:
             how = self.database, matching, pairing
             self._run(lambda token, how=how: pycolmap.match_image_pairs(*how, cancellation_token=token))
 
-    def _map(self, arrived: Callable[[list[Placed]], None], lenient: dict) -> list:
+    def _map(self, arrived: Arrival, lenient: dict) -> list:
         """All models; none where no two photos fit each other."""
         count = len(self.prepared.photos)
         options = pycolmap.IncrementalPipelineOptions(
@@ -175,7 +178,7 @@ class Solver:
             def one_more() -> None:
                 model = manager.get(manager.size() - 1)
                 self._progress(model.num_reg_images(), "photos", "Placing cameras")
-                arrived(self._placed(model))
+                arrived(self._placed(model), *_points(model))
 
             for event in ("INITIAL_IMAGE_PAIR_REG_CALLBACK", "NEXT_IMAGE_REG_CALLBACK"):
                 pipeline.add_callback(getattr(pycolmap.IncrementalPipelineCallback, event), one_more)
