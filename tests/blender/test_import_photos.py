@@ -29,6 +29,7 @@ def test_photos_become_cameras(engine, scene, photos, tmp_path):
     capture = active_capture(scene)
     found = children(capture, "CAMERA")
     assert [obj.in2n.photo for obj in found] == [f"IMG_{number:02}" for number in range(COUNT)]
+    assert capture.in2n.video_frames and not capture.in2n.split_changed, "nothing is to be imported again"
     assert len(children(capture, "POINTS")[0].data.vertices) > 100 and workspaces.resolve(capture) == folder
     assert (scene.camera, (scene.render.resolution_x, scene.render.resolution_y)) == (camera, size)
     assert str(COUNT) in scene.in2n.status and all(obj.data.background_images for obj in found)

@@ -120,6 +120,7 @@ def bring_in(context, scene, pinhole: PinholeCapture, photos: dict[str, Path], s
     empty.in2n.source, empty.in2n.preset, empty.in2n.missing = str(source), pinhole.preset, len(pinhole.missing)
     empty.in2n.masks = sum(bool(view.mask) for view in pinhole.views)
     empty.in2n.hold_out_every, empty.in2n.notes = every, "\n".join(pinhole.notes)
+    empty.in2n.split_changed = False
     workspaces.remember(empty, folder)
     settings.capture, settings.capture_path, settings.preset = empty, str(source), pinhole.preset
     _show(context, empty, pinhole)
