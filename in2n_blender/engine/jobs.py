@@ -19,8 +19,8 @@ def import_capture(request, report: Reporter) -> dict:
         report: Told of every photo, and asked whether the job was cancelled.
 
     Returns:
-        {"views", "training_views", "held_out_views", "missing", "points", "preset"}: numbers of photos, of those left
-        out and of sparse points, and the preset's name.
+        {"views", "training_views", "held_out_views", "missing", "masks", "notes", "points", "preset"}: numbers of
+        photos, of those left out and those with masks, what the user should know, sparse points, the preset's name.
 
     Raises:
         In2nError: As `normalise_capture` and `photos_hash`.
@@ -33,6 +33,8 @@ def import_capture(request, report: Reporter) -> dict:
         "training_views": len(capture.training_views),
         "held_out_views": len(capture.held_out_views),
         "missing": len(capture.missing),
+        "masks": sum(bool(view.mask) for view in capture.views),
+        "notes": list(capture.notes),
         "points": len(capture.points),
         "preset": capture.preset,
     }

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Vector
+from panel_reader import Read
 
-from in2n_blender.blender import cameras, scene_state, workspaces
+from in2n_blender.blender import cameras, panels, scene_state, workspaces
 from in2n_blender.scene.capture import pinhole_capture
 from in2n_blender.scene.readers import read as read_capture
 from in2n_blender.workspace.layout import Workspace
-from tests.scene.captures import write_surveyed
+from tests.scene.captures import write_colmap, write_png, write_surveyed
+from tests.scene.formats import WRITERS
 
 
 def run(**arguments):
@@ -197,3 +199,38 @@ def test_a_path_is_relative_to_the_workspaces_offset(scene, tmp_path, offset):
 
 def test_an_ordinary_capture_has_no_offset(imported):
     assert cameras.offset_of(imported).tolist() == [0, 0, 0]
+
+
+def test_what_was_found_in_the_capture_is_said_and_stays(scene, tmp_path, capsys):
+    names = [f"{i}.png" for i in range(8)]
+    write_colmap(tmp_path / "sparse/0", names[:3])
+    write_colmap(tmp_path / "sparse/1", names[3:])
+    for name in names:
+        write_png(tmp_path / "images" / name)
+    for name in names[4:6]:
+        write_png(tmp_path / "masks" / name)
+    run(filepath=str(tmp_path))
+    empty = scene.in2n.capture
+    assert scene.in2n.status.endswith("5 photos (12 x 8), 2 masks.") and empty.in2n.masks == 2
+    assert "sparse/0 (3)" in empty.in2n.notes and "sparse/0 (3)" in capsys.readouterr().out
+    drawn = Read(panels.IN2N_PT_capture).text
+    assert "2 masks" in drawn and "sparse/0 (3)" in drawn, "the panel says so, too"
+
+
+def test_unusable_photos_are_listed_with_the_reason(scene, tmp_path, capsys):
+    write_colmap(tmp_path / "sparse/0", [f"{i}.png" for i in range(5)])
+    for i in range(5):
+        write_png(tmp_path / f"images/{i}.png")
+    (tmp_path / "images/4.png").write_bytes(b"\x76\x2f\x31\x01" + bytes(40))
+    run(filepath=str(tmp_path))
+    assert scene.in2n.capture.in2n.missing == 1
+    capsys.readouterr()
+    assert bpy.ops.in2n.show_missing() == {"FINISHED"}
+    assert "4: OpenEXR" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["metashape", "llff"])
+def test_a_capture_of_another_program(scene, tmp_path, name):
+    written = WRITERS[name][0](tmp_path)
+    run(filepath=str(written.path))
+    assert len(scene_state.children(scene.in2n.capture, "CAMERA")) == len(written.pixels)

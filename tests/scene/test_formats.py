@@ -1,5 +1,6 @@
 """Every reader on a scene whose points must appear where the program that wrote the files says; damaged files."""
 
+import json
 import re
 import zipfile
 
@@ -91,6 +92,16 @@ def test_stray_scanner_with_its_photos_still_in_the_video(tmp_path):
     with pytest.raises(In2nError) as caught:
         read_capture(tmp_path)
     assert caught.value.code == "no_photos" and "ffmpeg" in caught.value.hint
+
+
+def test_record3d_with_a_lens_of_its_own_in_every_frame(tmp_path):
+    WRITERS["record3d"][0](tmp_path)
+    table = json.loads((tmp_path / "metadata.json").read_text())
+    table["perFrameIntrinsicCoeffs"] = [[70 + i, 71 + i, 30 + i, 20 + i] for i in range(len(table["poses"]))]
+    (tmp_path / "metadata.json").write_text(json.dumps(table))
+    for frame in read_capture(tmp_path).frames:
+        k, i = frame.lens.intrinsics, int(frame.name)
+        assert (k.fx, k.fy, k.cx, k.cy) == (70 + i, 71 + i, 30 + i, 20 + i)
 
 
 # --- damaged files

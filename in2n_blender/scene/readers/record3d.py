@@ -63,9 +63,9 @@ def read(path: Path) -> Capture:
     """
     photos = _photos(path)
     if path.name == "odometry.csv":
-        poses, k, size = _stray(path)
+        poses, lenses, size = _stray(path)
     else:
-        poses, k, size = _record3d(path)
+        poses, lenses, size = _record3d(path)
     notes = ()
     if len(photos) != len(poses):
         notes = (
@@ -82,7 +82,7 @@ def read(path: Path) -> Capture:
                 photo,
                 matrix,
                 size,
-                lambda w, h: Lens("pinhole", Intrinsics(w, h, *k)),
+                lambda w, h, k=lenses[number % len(lenses)]: _lens(w, h, k),
                 mask=masks.find(photo) if photo else None,
             )
         )
@@ -111,7 +111,13 @@ def _photos(path: Path) -> list[Path]:
     raise In2nError("no_photos", f"There are no photos beside {path}.", "Put them into the folder rgb beside it.")
 
 
-def _record3d(path: Path) -> tuple[list, tuple[float, ...], tuple[int, int] | None]:
+def _lens(width: int, height: int, k: tuple[float, ...]) -> Lens:
+    fx, fy = (positive(value, "The focal length", "the recording") for value in k[:2])
+    return Lens("pinhole", Intrinsics(width, height, fx, fy, *k[2:]))
+
+
+def _record3d(path: Path) -> tuple[list, list[tuple[float, ...]], tuple[int, int] | None]:
+    """Poses, (fx, fy, cx, cy) of each frame or of all of them, and the photos' size."""
     table = load_json(path)
     k = numbers(table.get("K"), 9, "K", path.name).reshape(3, 3).T
     if not isinstance(table.get("poses"), list):
@@ -120,15 +126,18 @@ def _record3d(path: Path) -> tuple[list, tuple[float, ...], tuple[int, int] | No
     if "w" in table and "h" in table:
         size = tuple(round(positive(table[side], side, path.name)) for side in "wh")
     poses = [_pose(row, False) for row in table["poses"]]
-    return poses, (k[0, 0], k[1, 1], k[0, 2], k[1, 2]), size
+    own = table.get("perFrameIntrinsicCoeffs")
+    if isinstance(own, list) and len(own) == len(poses) > 0:
+        return poses, [tuple(numbers(one, 4, "perFrameIntrinsicCoeffs", path.name).tolist()) for one in own], size
+    return poses, [(k[0, 0], k[1, 1], k[0, 2], k[1, 2])], size
 
 
-def _stray(path: Path) -> tuple[list, tuple[float, ...], None]:
+def _stray(path: Path) -> tuple[list, list[tuple[float, ...]], None]:
     k = numbers(read_text(path.with_name("camera_matrix.csv")), 9, "camera_matrix.csv", path.parent.name).reshape(3, 3)
     rows = load_table(path)[1:]
     order = (5, 6, 7, 8, 2, 3, 4)
     poses = [_pose([row[i] for i in order] if len(row) >= 9 else None, True) for row in rows]
-    return poses, (k[0, 0], k[1, 1], k[0, 2], k[1, 2]), None
+    return poses, [(k[0, 0], k[1, 1], k[0, 2], k[1, 2])], None
 
 
 def _pose(row: object, opencv: bool) -> np.ndarray:
