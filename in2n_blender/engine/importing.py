@@ -19,6 +19,7 @@ from ..scene.camera import Intrinsics
 from ..scene.capture import Capture, Frame, PinholeCapture, View, pinhole_capture
 from ..scene.errors import Cancelled, In2nError
 from ..scene.presets import PRESETS
+from ..scene.readers import archive
 from ..scene.readers import read as read_capture
 from ..scene.readers.checks import check_enough
 from ..scene.reporting import Reporter
@@ -98,12 +99,20 @@ def _read(request: ImportCapture, workspace: Workspace, reporter: Reporter) -> C
     try:
         return read_capture(request.source)
     except In2nError as error:
-        bare = bare_photos.find(request.source) if error.code == "not_a_capture" else None
+        bare = _bare_photos(Path(request.source)) if error.code == "not_a_capture" else None
         if bare is None:
             raise
     from .poses.search import find_poses  # here: COLMAP and the video decoder take their time to load
 
     return find_poses(bare, workspace, request.video_frames, reporter)
+
+
+def _bare_photos(source: Path) -> bare_photos.BarePhotos | None:
+    """Photos or a video without poses, which may be in an archive."""
+    if source.suffix.lower() not in archive.SUFFIXES:
+        return bare_photos.find(source)
+    places = archive.folders(archive.unpacked(source.expanduser()))
+    return next(filter(None, map(bare_photos.find, places)), None)
 
 
 def _write_photos(

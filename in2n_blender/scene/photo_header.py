@@ -127,7 +127,7 @@ def _read_bmp(start: bytes) -> ImageHeader:
 
 
 def foreign_format(path: Path) -> str | None:
-    """What a picture is that nothing here reads.
+    """What a picture is whose size nothing here reads. HEIC the engine can open.
 
     Args:
         path: The file.

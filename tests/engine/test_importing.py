@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -396,3 +397,14 @@ def test_an_import_killed_at_any_step_leaves_the_one_or_the_other_whole(source, 
         assert error.code == "no_capture" and not had_one
     assert contents(workspace.root) in ([*wholes] if had_one else [{}, wholes[1]])
     assert import_then(source, workspace) == wholes[0]
+
+
+@pytest.mark.parametrize("name", ["garden.zip", "GARDEN.ZIP"])
+def test_a_zip_of_photos_without_cameras_is_as_the_folder(source, tmp_path, name):
+    """Their cameras are looked for; here it is told only which photos."""
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        for photo in sorted((source / "images").iterdir()):
+            archive.write(photo, f"holiday/{photo.name}")
+    found = importing._bare_photos(tmp_path / name)
+    assert [photo.name for photo in found.photos] == [f"{i:03d}.png" for i in range(8)]
+    assert found.folder.is_relative_to(tmp_path) and importing._bare_photos(source / "images").photos

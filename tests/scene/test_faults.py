@@ -272,13 +272,14 @@ def test_split_lists_that_name_nothing_are_named(tmp_path, keys):
     "data, form", [(b"\x76\x2f\x31\x01" + bytes(40), "OpenEXR"), (bytes(4) + b"ftypheic" + bytes(40), "HEIC")]
 )
 def test_formats_that_nothing_reads_are_named(tmp_path, data, form):
-    write_transforms(tmp_path, ring(4), photos=False)
+    size = {"w": None, "h": None} if form == "HEIC" else {}  # with a size, the engine will try
+    write_transforms(tmp_path, ring(4), photos=False, **size)
     for i in range(4):
         (tmp_path / "images").mkdir(exist_ok=True)
         (tmp_path / f"images/{i:03d}.png").write_bytes(data)
     with pytest.raises(In2nError) as caught:
         read_capture(tmp_path)
-    assert form in caught.value.hint and "PNG or JPEG" in caught.value.hint
+    assert form in caught.value.hint and "convert" in caught.value.hint
     for i in range(3):
         write_png(tmp_path / f"images/{i:03d}.png")
     assert form in read_capture(tmp_path).unusable["003"]

@@ -141,10 +141,12 @@ def _header(photo: Path, listed_size: tuple[int, int] | None) -> ImageHeader:
     if header:
         return header
     form = foreign_format(photo)
-    if form:
+    if form and form != "HEIC":
         raise UnusablePhoto(f"{form} pictures cannot be read; convert them to PNG or JPEG.")
     if listed_size is None:  # another format: the engine will open it, here the files must say its size
-        raise UnusablePhoto("The photo is of no known format, and the files do not say its size.")
+        raise UnusablePhoto(
+            f"The photo is {form or 'of no known format'} and the files do not say its size; convert it to PNG."
+        )
     return ImageHeader(*listed_size)
 
 
