@@ -7,6 +7,8 @@ In background mode nothing is made unasked.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..link.requests import Edit, ExtractMesh, Reconstruct
 from ..workspace.layout import ORIGINAL, Workspace
 from . import jobs, results, views
@@ -29,18 +31,22 @@ def queue_behind(context, job: int, request) -> None:
     wanted = ExtractMesh(
         workspace=request.workspace, edit=edit, resolution=RESOLUTION, quick=True, device=request.device
     )
-    jobs.submit(context, jobs.QUIET_LABEL, [wanted], _finish(edit), undo_step=True, after=job)
+    jobs.submit(
+        context,
+        jobs.QUIET_LABEL,
+        [wanted],
+        _finish(Workspace(request.workspace).mesh(edit, ".ply", quick=True), edit or ORIGINAL),
+        undo_step=True,
+        after=job,
+    )
 
 
-def _finish(edit: str | None):
+def _finish(file: Path, edit: str):
     def finish(context, scene, capture, result):
         if capture is None:
             return ""
-        name = edit or ORIGINAL
         seen_before = any(mesh.in2n.quick for mesh in children(capture, "MESH"))
-        results.import_mesh(
-            context, scene, capture, Workspace(scene.in2n.workspace).mesh(edit, ".ply", True), name, True
-        )
+        results.import_mesh(context, scene, capture, file, edit, quick=True)
         scene.in2n.show_quick_mesh = True  # which shows it
         if not seen_before:  # afterwards she has looked, and hidden or shown what she likes
             views.show_colors(context, flat=True)

@@ -182,6 +182,23 @@ def test_points_step_back_for_the_mesh_once(scene, recording, window, tmp_path):
     assert points.visible_get(), "she shows them again: they stay"
 
 
+def test_it_comes_to_the_capture_that_was_reconstructed(shown, scene, recording, window, tmp_path):
+    """Though she has imported another one meanwhile, and works on that."""
+    from test_import_views import write
+
+    first = scene.in2n.capture
+    write(tmp_path / "well")
+    bpy.ops.in2n.import_capture(filepath=str(tmp_path / "well"))
+    second, scene.in2n.capture = scene.in2n.capture, first
+    recording.answers(edit={**SNOW, "until_released": str(tmp_path / "released")}, mesh=QUICK)
+    bpy.ops.in2n.edit(instruction="Make it snow", name="snow")
+    scene.in2n.capture = second
+    (tmp_path / "released").touch()
+    window(lambda: not jobs.busy())
+    found = {m.in2n.edit for m in scene_state.children(first, "MESH")}
+    assert found == {"original", "snow"} and not scene_state.children(second, "MESH")
+
+
 def test_renamed_and_removed_with_its_edit(shown, scene, window):
     bpy.ops.in2n.edit(instruction="Make it snow", name="snow")
     window(lambda: not jobs.busy())
