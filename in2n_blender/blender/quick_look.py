@@ -49,7 +49,7 @@ def _finish(file: Path, edit: str):
         results.import_mesh(context, scene, capture, file, edit, quick=True)
         scene.in2n.show_quick_mesh = True  # which shows it
         if not seen_before:  # afterwards she has looked, and hidden or shown what she likes
-            views.show_colors(context, flat=True)
+            views.show_colors(context)
             for points in children(capture, "POINTS"):
                 for layer in scene.view_layers:
                     if layer.objects.get(points.name) == points:

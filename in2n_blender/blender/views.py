@@ -40,17 +40,18 @@ def main_area(context):
     return max(areas(context), key=lambda area: area.width * area.height, default=None)
 
 
-def show_colors(context, flat: bool = False) -> None:
-    """Let Solid shading show the colours that vertices have.
+def show_colors(context) -> None:
+    """Let Solid shading show the colours that vertices have, as they are.
+
+    The light of the capture is in them already; that of the view would darken them, and its outlines would be all that
+    is seen of small points. A view that shows vertices' colours is left as the artist likes it.
 
     Args:
         context: Blender's.
-        flat: Whether as they are: the light of the capture is in them already, and that of the view would darken them.
     """
-    for area in areas(context):
-        area.spaces.active.shading.color_type = "VERTEX"
-        if flat:
-            area.spaces.active.shading.light = "FLAT"
+    for shading in (area.spaces.active.shading for area in areas(context)):
+        if shading.color_type != "VERTEX":
+            shading.color_type, shading.light, shading.show_object_outline = "VERTEX", "FLAT", False
 
 
 def widen_clipping(extent: float) -> None:

@@ -241,8 +241,11 @@ def test_points_show_their_colours_in_solid_shading(captured):
     assert colors is not None and colors.name == "Col"
     found = {tuple(round(255 * channel) for channel in datum.color_srgb[:3]) for datum in colors.data}
     assert found == {(i, 255 - i, 90) for i in range(80)}
-    area = views.main_area(bpy.context)
-    assert area.spaces.active.shading.color_type == "VERTEX"
+    shading = views.main_area(bpy.context).spaces.active.shading
+    assert (shading.color_type, shading.light, shading.show_object_outline) == ("VERTEX", "FLAT", False)
+    shading.light = "STUDIO"
+    views.show_colors(bpy.context)
+    assert shading.light == "STUDIO", "she has chosen her light by now"
 
 
 def test_cameras_have_a_collection_to_be_hidden_by(captured, scene):
