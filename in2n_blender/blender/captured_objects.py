@@ -175,9 +175,7 @@ def places(empty, capture: PinholeCapture) -> tuple[np.ndarray, np.ndarray]:
     """
     poses = np.array([view.camera.camera_to_world for view in capture.views])
     points, positions = np.asarray(capture.points, np.float64), poses[:, :3, 3]
-    if len(points) >= LEAST_POINTS:
-        low, high = np.percentile(points, (5, 95), axis=0)
-        points = points[((points >= low) & (points <= high)).all(1)]
+    points = without_outliers(points)
     if not len(points):
         points = look_at_point(positions, -poses[:, :3, 2])[None]
         away = np.linalg.norm(points - positions.mean(0))
@@ -185,6 +183,21 @@ def places(empty, capture: PinholeCapture) -> tuple[np.ndarray, np.ndarray]:
             points = positions
     world = np.array(empty.matrix_world, np.float64)
     return tuple(at @ world[:3, :3].T + world[:3, 3] for at in (points, positions))
+
+
+def without_outliers(points: np.ndarray) -> np.ndarray:
+    """Points without those that lie far off.
+
+    Args:
+        points: (n, 3).
+
+    Returns:
+        (m, 3) those between the percentiles 5 and 95 along every axis; all of them where they are few.
+    """
+    if len(points) < LEAST_POINTS:
+        return points
+    low, high = np.percentile(points, (5, 95), axis=0)
+    return points[((points >= low) & (points <= high)).all(1)]
 
 
 def _farthest(capture: PinholeCapture) -> float:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from ..link.requests import Edit, ExtractMesh, Reconstruct
 from ..workspace.layout import ORIGINAL, Workspace
-from . import jobs, results, views
+from . import captured_objects, jobs, results, views
 from .scene_state import children
 
 RESOLUTION = 128  # grid cells along the longest side
@@ -46,10 +48,11 @@ def _finish(file: Path, edit: str):
         if capture is None:
             return ""
         seen_before = any(mesh.in2n.quick for mesh in children(capture, "MESH"))
-        results.import_mesh(context, scene, capture, file, edit, quick=True)
+        mesh = results.import_mesh(context, scene, capture, file, edit, quick=True)
         scene.in2n.show_quick_mesh = True  # which shows it
         if not seen_before:  # afterwards she has looked, and hidden or shown what she likes
             views.show_colors(context)
+            _frame_again(context, capture, mesh)
             for points in children(capture, "POINTS"):
                 for layer in scene.view_layers:
                     if layer.objects.get(points.name) == points:
@@ -57,3 +60,17 @@ def _finish(file: Path, edit: str):
         return ""
 
     return finish
+
+
+def _frame_again(context, capture, mesh) -> None:
+    """Turn the view to the mesh, which shows better than the import could where to look, unless she has moved it."""
+    area = views.main_area(context)
+    if area is None or not views.is_as_framed(area):
+        return
+    context.view_layer.update()
+    corners = np.zeros(3 * len(mesh.data.vertices), np.float32)
+    mesh.data.vertices.foreach_get("co", corners)
+    places = captured_objects.without_outliers(corners.reshape(-1, 3).astype(np.float64))
+    world = np.array(mesh.matrix_world, np.float64)
+    viewers = np.array([camera.matrix_world.translation for camera in children(capture, "CAMERA")]).reshape(-1, 3)
+    views.frame(area, places @ world[:3, :3].T + world[:3, 3], viewers)

@@ -20,6 +20,8 @@ DEEPEST = 1e7  # far over near: beyond, surfaces flicker through each other
 HALF_SENSOR = 36.0  # millimetres: the views' sensor has twice the width of a camera's
 ASIDE, ABOVE = math.radians(25), math.radians(20)  # of where the cameras stand, which would hide what they saw
 
+_framed: dict[int, tuple] = {}  # how `frame` has left areas, by their addresses
+
 
 def areas(context) -> list:
     """The 3D views of the window; of another one where it has none, as the file browser's; else those of all screens.
@@ -102,7 +104,23 @@ def frame(area, points: np.ndarray, viewers: np.ndarray) -> bool:
     location, distance = _fit(shown, part[:, None] * half * free, view.view_perspective == "PERSP")
     location[:2] -= middle * half * distance
     view.view_location, view.view_distance = (turned @ location).tolist(), distance
+    _framed[area.as_pointer()] = _stand(view)
     return True
+
+
+def is_as_framed(area) -> bool:
+    """Whether a view looks as `frame` has left it: the artist has not moved it since.
+
+    Args:
+        area: The 3D view's.
+    """
+    view = area.spaces.active.region_3d
+    return view is not None and _framed.get(area.as_pointer()) == _stand(view)
+
+
+def _stand(view) -> tuple:
+    """Where a view stands and how it looks."""
+    return (*view.view_location, view.view_distance, *view.view_rotation, view.view_perspective)
 
 
 def _rotation_towards(center: np.ndarray, viewers: np.ndarray) -> Quaternion | None:

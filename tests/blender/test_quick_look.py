@@ -199,6 +199,24 @@ def test_it_comes_to_the_capture_that_was_reconstructed(shown, scene, recording,
     assert found == {"original", "snow"} and not scene_state.children(second, "MESH")
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_view_turns_to_it_unless_she_has_moved_the_view(imported, scene, recording, window, normalised, moved):
+    """The garden has no points: the import framed its cameras."""
+    scene.in2n.show_when_done = True
+    view = views.main_area(bpy.context).spaces.active.region_3d
+    if moved:
+        view.view_distance *= 1.5
+    before = view.view_distance, tuple(view.view_location)
+    recording.answers(import_=normalised, reconstruct=RECONSTRUCTED, mesh=QUICK)
+    bpy.ops.in2n.reconstruct()
+    window(lambda: not jobs.busy())
+    assert ((view.view_distance, tuple(view.view_location)) == before) == moved
+    before = view.view_distance, tuple(view.view_location)
+    bpy.ops.in2n.reconstruct(restart=True)
+    window(lambda: not jobs.busy())
+    assert (view.view_distance, tuple(view.view_location)) == before, "once is enough"
+
+
 def test_renamed_and_removed_with_its_edit(shown, scene, window):
     bpy.ops.in2n.edit(instruction="Make it snow", name="snow")
     window(lambda: not jobs.busy())
