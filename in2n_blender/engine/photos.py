@@ -222,7 +222,7 @@ def _undistort(image: np.ndarray, lens: Lens, pinhole: Intrinsics, check) -> np.
     """(C, H, W) float32 -> (C, pinhole.height, pinhole.width), bicubic."""
     margin = 0
     if lens.model == EQUIRECTANGULAR:  # it goes on at its other end
-        margin = lens.intrinsics.width // 2
+        margin = lens.intrinsics.width // 8 + 4  # a face that looks backwards reaches an eighth beyond
         image = np.pad(image, ((0, 0), (0, 0), (margin, margin)), mode="wrap")
     source = torch.from_numpy(image)[None]
     result = np.empty((len(image), pinhole.height, pinhole.width), np.float32)

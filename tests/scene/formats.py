@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.scene.captures import quaternion, ring, write_png
+from tests.scene.captures import quaternion, ring, write_colmap, write_png
 
 SIZE = WIDTH, HEIGHT = 64, 48
 FOCAL = 60.0
@@ -345,7 +345,38 @@ def inria(folder):
     return Written(folder, pixels)
 
 
+def transforms(folder):
+    """nerfstudio's: OpenGL's axes, OpenCV's formula, z up."""
+    photos(folder / "images")
+    k = {"k1": -0.08, "k2": 0.02, "k3": 0.004, "p1": 1e-3, "p2": -2e-3}
+    frames, pixels = [], {}
+    for name, pose in zip(NAMES, POSES):
+        frames.append({"file_path": f"images/{name}", "transform_matrix": pose.tolist()})
+        local = (POINTS - pose[:3, 3]) @ pose[:3, :3]
+        x, y = local[:, 0] / -local[:, 2], -local[:, 1] / -local[:, 2]
+        pixels[name[:-4]] = _brown(x, y, -0.08, 0.02, 0.004, 1e-3, -2e-3, FOCAL, 1.5, -0.5)
+    table = {"w": WIDTH, "h": HEIGHT, "fl_x": FOCAL, "fl_y": FOCAL, "cx": WIDTH / 2 + 1.5, "cy": HEIGHT / 2 - 0.5}
+    (folder / "transforms.json").write_text(json.dumps(table | k | {"camera_model": "OPENCV", "frames": frames}))
+    return Written(folder / "transforms.json", pixels)
+
+
+def colmap(folder, form="bin"):
+    """World-to-camera as a quaternion and a translation."""
+    photos(folder / "images")
+    parameters = (FOCAL, FOCAL, WIDTH / 2 + 1.5, HEIGHT / 2 - 0.5, -0.08, 0.02, 1e-3, -2e-3)
+    write_colmap(folder / "sparse/0", NAMES, POSES, form, ("OPENCV", WIDTH, HEIGHT, parameters))
+    pixels = {}
+    for name, pose in zip(NAMES, POSES):
+        x, y = at_depth_1(*computer_vision(pose))
+        pixels[name[:-4]] = _brown(x, y, -0.08, 0.02, 0, 1e-3, -2e-3, FOCAL, 1.5, -0.5)
+    return Written(folder / "sparse/0", pixels)
+
+
 WRITERS = {
+    "transforms": (transforms, "transforms.json"),
+    "colmap": (colmap, "sparse/0/images.bin"),
+    "colmap's cameras": (colmap, "sparse/0/cameras.bin"),
+    "colmap as text": (lambda folder: colmap(folder, "txt"), "sparse/0/images.txt"),
     "metashape": (metashape, "cameras.xml"),
     "metashape fisheye": (lambda folder: metashape(folder, "fisheye"), "cameras.xml"),
     "realityscan table": (realityscan_table, "cameras.csv"),

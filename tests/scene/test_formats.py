@@ -1,7 +1,9 @@
 """Every reader on a scene whose points must appear where the program that wrote the files says; damaged files."""
 
 import json
+import math
 import re
+import struct
 import zipfile
 
 import numpy as np
@@ -116,7 +118,8 @@ def not_a_number(data):
     if data[:6] == b"\x93NUMPY":
         return data[:128] + b"\xff" * (len(data) - 128)
     found = list(re.finditer(rb"-?\d\.\d{6,}", data))
-    assert found
+    if not found:  # a binary file
+        return data[: len(data) // 2] + struct.pack("<3d", *[math.nan] * 3) + data[len(data) // 2 + 24 :]
     chosen = found[len(found) // 2]
     return data[: chosen.start()] + b"nan" + data[chosen.end() :]
 
@@ -125,6 +128,8 @@ def huge(data):
     """Counts and sizes beyond all sense."""
     if data[:6] == b"\x93NUMPY":
         return re.sub(rb"'shape': \(\d+,", b"'shape': (999999999999,", data)
+    if b"\0" in data:
+        return struct.pack("<Q", 1 << 62) + data[8:]
     return re.sub(rb'(?<![\d.e-])(64|48|6|7|25)(?=[\s",<])', b"99999999999999999999", data)
 
 
@@ -148,7 +153,7 @@ def test_a_damaged_file_is_one_sentence_or_costs_its_photo(tmp_path, name, damag
     path = tmp_path / file
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     try:
-        capture = read_capture(path if name not in ("realityscan xmp", "polycam") else tmp_path)
+        capture = read_capture(path if name != "realityscan xmp" else tmp_path)
         assert len(capture.frames) >= 3
         for frame in capture.frames:
             assert np.isfinite(frame.camera_to_world).all()

@@ -33,12 +33,13 @@ def find(path: Path) -> Path | None:
     Returns:
         The folder with cameras/ and images/, None where there is none.
     """
-    folder = path if path.is_dir() else path.parent
-    below = [folder, folder / "keyframes", folder.parent] + ([folder.parent.parent] if path.is_file() else [])
-    for place in below:
-        if any(_first(place / cameras) and (place / images).is_dir() for cameras, images in KINDS):
-            return place if path.is_dir() or path.suffix.lower() == ".json" else None
-    return None
+    if path.is_file():
+        of_a_camera = path.suffix.lower() == ".json" and path.parent.name in [cameras for cameras, _ in KINDS]
+        places = [path.parent.parent] if of_a_camera else []
+    else:
+        places = [path, path / "keyframes"]
+    has = lambda place: any(_first(place / cameras) and (place / images).is_dir() for cameras, images in KINDS)
+    return next((place for place in places if has(place)), None)
 
 
 def read(path: Path) -> Capture:
