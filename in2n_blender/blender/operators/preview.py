@@ -71,7 +71,7 @@ def _finish(context, scene, capture, result) -> str:
     count = len(result.get("pictures", ()))
     if count == 1:
         return "The preview is ready."
-    return f"{count} previews are ready: take the guidance of one, or pin the picture to begin with it."
+    return f"{count} previews are ready: click the one that you like."
 
 
 def _numbers(text: str) -> list[float]:
