@@ -155,7 +155,7 @@ def _add_field(scene):
     field[MARK] = True
     field.in2n.render.settings_of = scene
     field.render.engine = ENGINE
-    field.render.film_transparent = scene.render.film_transparent
+    field.render.film_transparent = False  # what lies behind the captured scene belongs to it; Subject Only is a matte
     field.view_layers[0].use_pass_z = True
     return field
 

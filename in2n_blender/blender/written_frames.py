@@ -10,13 +10,17 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from pathlib import Path
 
 import bpy
 from bpy.app.handlers import persistent
 
+CLOCK_SECONDS = 2.0  # that a file's time may be behind, as FAT keeps it
+
 _missing: set[str] = set()  # files of frames that were begun and have not been written
 _any_failed = _this_failed = False
+_begun_at = 0.0  # by the clock that stamps files
 _main = ""  # the scene whose frames are written; others are rendered for its compositor
 
 
@@ -39,8 +43,8 @@ def fail() -> None:
 
 @persistent
 def _begun(scene, *_) -> None:
-    global _main, _this_failed
-    _main, _this_failed = scene.name, False
+    global _main, _this_failed, _begun_at
+    _main, _this_failed, _begun_at = scene.name, False, time.time()
 
 
 @persistent
@@ -56,6 +60,7 @@ def _remove_written(scene) -> None:
     names = (bpy.path.abspath(scene.render.frame_path(frame=scene.frame_current)), still,
              bpy.path.ensure_ext(still, scene.render.file_extension))  # fmt: skip
     files = [Path(name) for name in dict.fromkeys(names) if Path(name).is_file()]
+    files = [file for file in files if file.stat().st_mtime > _begun_at - CLOCK_SECONDS]
     if files:
         newest = max(files, key=lambda file: file.stat().st_mtime_ns)
         newest.unlink()

@@ -57,7 +57,9 @@ def wall_depth() -> np.ndarray:
     return np.where(np.abs(depth * slope) < 2, depth, np.inf)
 
 
-def test_each_hides_the_other_by_its_depth(stage, tmp_path, recording):
+@pytest.mark.parametrize("transparent", [False, True])
+def test_each_hides_the_other_by_its_depth(stage, tmp_path, recording, transparent):
+    stage.render.film_transparent = transparent
     assert bpy.ops.in2n.composite() == {"FINISHED"}
     picture = render(stage, tmp_path)[..., :3]
     depth = wall_depth()

@@ -117,7 +117,7 @@ def composite(scene):
     """A ring round the house, half of it behind, in one render with the captured field."""
     bpy.ops.mesh.primitive_torus_add(major_radius=1.05, minor_radius=0.08, location=(0, 0, 0.45))
     bpy.ops.object.light_add(type="SUN", rotation=(0.5, 0.35, 0))
-    bpy.context.object.data.energy = 4
+    bpy.context.object.data.energy = 1.5
     scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 16, False
     scene.render.resolution_x = scene.render.resolution_y = 480
     press(bpy.ops.in2n.composite)

@@ -23,6 +23,7 @@ from .subject import Subject
 NOTHING = 1e10  # Blender's depth where a ray meets nothing
 DATA_PASSES = ("Depth", "Normal", "Position")
 CHANNELS = {"Combined": 4, "Depth": 1, "Normal": 3, "Position": 3}
+SMOOTHINGS, SAME_SURFACE = 3, 4.0  # of normals: passes, and how many pixels' widths deeper is the same surface
 # Roberts 2018, "The Unreasonable Effectiveness of Quasirandom Sequences": evenly spread, and the first of the first
 # two is the middle of the pixel.
 PIXEL_STEPS = (0.7548776662466927, 0.5698402909980532)
@@ -204,7 +205,8 @@ class _Data:
 def normals(place: np.ndarray, something: np.ndarray, towards: np.ndarray) -> np.ndarray:
     """The normals of what is seen, from its places alone: what a surface's grid of pixels spans.
 
-    Across an edge two pixels lie on different surfaces, so that in each direction the nearer neighbour counts.
+    Across an edge two pixels lie on different surfaces, so that in each direction the nearer neighbour counts. What the
+    depth's noise makes of it is averaged with neighbours that are a few pixels' widths deeper or less deep at most.
 
     Args:
         place: (height, width, 3).
@@ -220,7 +222,24 @@ def normals(place: np.ndarray, something: np.ndarray, towards: np.ndarray) -> np
     known = np.isfinite(length) & (length > 0)
     normal = np.where(known, normal / np.where(known, length, 1), towards)
     normal *= np.where((normal * towards).sum(-1, keepdims=True) < 0, -1.0, 1.0)
+    normal = np.where(something[..., None], normal, 0.0)
+    depth = -(place * towards).sum(-1)
+    beside = np.linalg.norm(across - (across * towards).sum(-1, keepdims=True) * towards, axis=-1)  # a pixel's width
+    for _ in range(SMOOTHINGS):
+        normal = _smoothed(normal, depth, SAME_SURFACE * np.nan_to_num(beside, nan=0.0))
     return np.where(something[..., None], normal, 0.0)
+
+
+def _smoothed(normal: np.ndarray, depth: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Averages of 3 x 3 pixels, those counting less that lie deeper or less deep by more than `reach`."""
+    total, padded = normal.copy(), np.pad(normal, ((1, 1), (1, 1), (0, 0)))
+    depths = np.pad(depth, 1, mode="edge")
+    height, width = depth.shape
+    narrow = np.maximum(reach, 1e-30) ** -2
+    for down, over in ((y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)):
+        part = (slice(down, down + height), slice(over, over + width))
+        total += padded[part] * np.exp(-((depths[part] - depth) ** 2) * narrow)[..., None]
+    return total / np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-30)
 
 
 def _step(place: np.ndarray, something: np.ndarray, axis: int) -> np.ndarray:
