@@ -133,11 +133,14 @@ def follow(scene) -> None:
     if field is None or capture is None:
         return
     cameras = {scene.camera, *(marker.camera for marker in scene.timeline_markers)}
-    for obj in (capture, *filter(None, cameras)):
-        if field.collection.objects.get(obj.name) != obj:
-            field.collection.objects.link(obj)
+    missing = [o for o in (capture, *filter(None, cameras)) if field.collection.objects.get(o.name) != o]
+    for obj in missing:
+        field.collection.objects.link(obj)
     if field.camera != scene.camera:
         field.camera = scene.camera
+        missing.append(scene.camera)
+    if missing:  # a render that begins now must not find the field's view layer as it was: 5.2 dies of it
+        field.view_layers[0].update()
     for mesh in children(capture, "MESH"):  # the field is there itself
         if not mesh.hide_render:
             mesh.hide_render, mesh[HIDDEN] = True, True
@@ -282,16 +285,17 @@ def _over(group, node, below, above, factor=None) -> None:
 
 
 @persistent
-def _before_render(scene, *_) -> None:
+def _changed(scene, *_) -> None:
+    """Here, and not when a render begins: then Blender does not expect a scene to get another object, and 5.2 dies."""
     follow(scene)
 
 
 def attach() -> None:
     """Keep what is set up in step with its scene."""
-    bpy.app.handlers.render_init.append(_before_render)
+    bpy.app.handlers.depsgraph_update_post.append(_changed)
 
 
 def detach() -> None:
     """Do so no more; what is set up stays."""
-    if _before_render in bpy.app.handlers.render_init:
-        bpy.app.handlers.render_init.remove(_before_render)
+    if _changed in bpy.app.handlers.depsgraph_update_post:
+        bpy.app.handlers.depsgraph_update_post.remove(_changed)

@@ -22,10 +22,10 @@ from .shot_requests import Place
 from .shots import shot_through_window
 
 TICK_SECONDS = 0.01
-FIRST_SECONDS = 0.1  # what the first picture of a view may take: with one on its way, two of them are waited for
+FIRST_SECONDS = 0.08  # what the first picture of a view may take: with one on its way, two of them are waited for
 COARSEST = 1 / 24  # of the region's sides: any coarser says nothing
 FINER = 2.0  # the next picture's sides are so many times as long
-RAYS_AT_ONCE = 2048  # a view that nobody looks at any more is given up within a moment
+RAYS_AT_ONCE = 1024  # a view that nobody looks at any more is given up within a moment
 RAYS_A_SECOND = 60_000.0  # of a processor with two cores, until the first picture says better
 
 

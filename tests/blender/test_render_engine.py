@@ -232,7 +232,7 @@ def test_a_viewport_becomes_finer_until_it_is_whole(painter, view):
     assert view.render.awaits and view.render.share == 0
     view.until(lambda: view.render.share == 1)
     sizes = [Shot.from_json(request["shot"]).size for request in asked(painter)]
-    assert sizes[0] == (17, 12) and sizes[-1] == (96, 64) and sizes == sorted(sizes) and 2 < len(sizes) < 6
+    assert sizes[0] == (15, 10) and sizes[-1] == (96, 64) and sizes == sorted(sizes) and 2 < len(sizes) < 6
     assert view.render.fresh.shape == (64, 96, 4) and not view.render.awaits
     view.draw()
     assert not view.render.awaits, "nothing new, nothing asked"
