@@ -207,7 +207,10 @@ def _horner(coefficients: tuple[float, ...], x: np.ndarray):
 
 
 def _first_positive_root(polynomial: Polynomial) -> float:
-    roots = polynomial.trim().roots()
+    try:
+        roots = polynomial.trim().roots()
+    except np.linalg.LinAlgError:  # coefficients beyond all sense
+        return 0.0
     real = roots.real[(np.abs(roots.imag) < 1e-9 * (1 + np.abs(roots.real))) & (roots.real > 0)]
     return float(real.min()) if len(real) else math.inf
 

@@ -162,6 +162,49 @@ def test_a_damaged_file_is_one_sentence_or_costs_its_photo(tmp_path, name, damag
         assert error.message.endswith(".") and error.hint and "\n" not in str(error)
 
 
+WORDS = [b"nan", b"-1", b"0", b"1e400", b"9" * 20, b"null", b"{}", b"[]", b"", b"\xff\xfe", b"\0", b"<a>", b"1e-320"]
+
+
+def mutated(data, rng):
+    """A file with bytes changed, cut out, doubled or put in, or with a number that became something else."""
+    for _ in range(rng.integers(1, 5)):
+        at, other = (int(v) for v in rng.integers(0, len(data) + 1, 2))
+        word = WORDS[rng.integers(len(WORDS))]
+        found = list(re.finditer(rb"-?\d+(\.\d+)?", data))
+        chosen = found[rng.integers(len(found))].span() if found else (at, at)
+        data = [
+            data[:at] + bytes([rng.integers(256)]) + data[at + 1 :],
+            data[:at] + data[at + int(rng.integers(1, 40)) :],
+            data[:at] + word + data[at:],
+            data[: chosen[0]] + word + data[chosen[1] :],
+            data[:at] + data[other : other + 60] + data[at:],
+        ][rng.integers(5)]
+    return data
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_whatever_happens_to_a_file_is_one_sentence(tmp_path, name):
+    writer, file = WRITERS[name]
+    writer(tmp_path)
+    path, rng = tmp_path / file, np.random.default_rng(7)
+    data = path.read_bytes()
+    for _ in range(12):
+        path.write_bytes(mutated(data, rng))
+        try:
+            assert len(read_capture(path if name != "realityscan xmp" else tmp_path).frames) >= 3
+        except In2nError as error:
+            assert error.message.endswith(".") and error.hint and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("field, value", [("k1", 1e300), ("w", 0.2), ("h", 1e30), ("k2", -1e200), ("cx", 1e308)])
+def test_numbers_beyond_all_sense(tmp_path, field, value):
+    path = WRITERS["transforms"][0](tmp_path).path
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(In2nError) as caught:
+        read_capture(path)
+    assert caught.value.code in ("bad_intrinsics", "size_mismatch")
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_photos_that_are_missing_or_broken_cost_themselves(tmp_path, name):
     written = WRITERS[name][0](tmp_path)

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import In2nError
 
 FEWEST_PHOTOS = 3
+MOST_PIXELS = 1 << 20  # along a side
 
 
 def check_enough(usable: int, listed: int, source: Path | str, unusable: Mapping[str, str] | None = None) -> None:
@@ -94,6 +95,30 @@ def positive(value: object, what: str, label: str) -> float:
             "Check the camera's intrinsics in the capture.",
         )
     return number
+
+
+def photo_size(width: object, height: object, label: str) -> tuple[int, int]:
+    """The size of a photo as the files give it.
+
+    Args:
+        width: Anything.
+        height: Anything.
+        label: The photo, for messages.
+
+    Returns:
+        (width, height) in whole pixels, 1 at least.
+
+    Raises:
+        In2nError: "bad_intrinsics" for what is no number above 0, and for more than MOST_PIXELS.
+    """
+    sides = positive(width, "The width", label), positive(height, "The height", label)
+    if max(sides) > MOST_PIXELS:
+        raise In2nError(
+            "bad_intrinsics",
+            f"{label} is said to have {sides[0]:g} x {sides[1]:g} pixels, which no photo has.",
+            "Check the camera's size in the capture.",
+        )
+    return max(1, round(sides[0])), max(1, round(sides[1]))
 
 
 def finite(value: object, what: str, label: str) -> float:

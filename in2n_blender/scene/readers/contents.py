@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import In2nError
 
-MOST_BYTES = 1 << 30
+MOST_BYTES = 1 << 29
 AGAIN = "The file may be cut short or not what its name says; get it again."
 
 
@@ -137,7 +137,7 @@ def numbers(values: object, count: int, what: str, label: str) -> np.ndarray:
 def _read(path: Path) -> bytes:
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise bad_file(path, f"it is larger than {MOST_BYTES >> 30} GB")
+            raise bad_file(path, f"it is larger than {MOST_BYTES >> 20} MB")
         return path.read_bytes()
     except OSError as error:
         raise _cannot_read(path, error) from None

@@ -16,7 +16,7 @@ from ..camera import Intrinsics
 from ..capture import Capture
 from ..errors import In2nError
 from ..lens import Lens
-from .checks import positive
+from .checks import photo_size, positive
 from .contents import bad_file, load_json, numbers, read_text
 from .finding import PhotoSearch, usual_folders
 from .listing import ListedPhoto, build_capture
@@ -70,7 +70,7 @@ def read(path: Path) -> Capture:
                 label,
                 photo,
                 matrix,
-                lambda c=camera, label=label: tuple(round(positive(c.get(s), s, label)) for s in ("width", "height")),
+                lambda c=camera, label=label: photo_size(c.get("width"), c.get("height"), label),
                 lambda w, h, c=camera, label=label: _lens(c, w, h, label),
                 problem=problem,
                 mask=masks.setdefault(photo.parent, MaskFinder(photo.parent)).find(photo) if photo else None,

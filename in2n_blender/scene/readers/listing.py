@@ -127,7 +127,8 @@ def _frame(name: str, entry: ListedPhoto) -> Frame:
     header = _header(entry.photo, listed_size)
     size, orientation = oriented_size(header, listed_size, entry.label)
     lens = entry.lens(*(listed_size or size)).scaled_to(*size)
-    pinhole_for(lens)  # raises where there is none
+    with np.errstate(all="ignore"):  # of numbers beyond all sense
+        pinhole_for(lens)  # raises where there is none
     mask = entry.mask if entry.mask and entry.mask.path.is_file() else None
     return Frame(name, entry.photo, lens, pose, entry.held_out, orientation, mask)
 

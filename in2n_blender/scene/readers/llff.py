@@ -7,19 +7,23 @@ axes are down, right and backwards, and (height, width, focal length); then the 
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
 from ..camera import Intrinsics
 from ..capture import Capture
 from ..lens import Lens
-from .checks import positive
+from .checks import photo_size, positive
 from .contents import bad_file
 from .finding import REDUCED, photos_in
 from .listing import ListedPhoto, build_capture, natural_order
 from .masks import MaskFinder
 
 NAME = "poses_bounds.npy"
+
+# what numpy raises on headers that are damaged
+_BROKEN = (ValueError, OSError, EOFError, TypeError, MemoryError, OverflowError, SyntaxError, TokenError)
 
 
 def find(path: Path) -> Path | None:
@@ -50,7 +54,7 @@ def read(path: Path) -> Capture:
     try:
         rows = np.load(path, allow_pickle=False)
         table = np.array(rows, np.float64).reshape(-1, 17)
-    except (ValueError, OSError, EOFError, TypeError, MemoryError) as error:
+    except _BROKEN as error:
         raise bad_file(path, str(error).splitlines()[0] if str(error) else "it is no array") from None
     folder, photos = _photos(path.parent, len(table))
     if len(photos) != len(table):
@@ -70,7 +74,7 @@ def _photos(folder: Path, count: int) -> tuple[Path, list[Path]]:
 
 def _listed(photo: Path, matrix: np.ndarray, masks: MaskFinder) -> ListedPhoto:
     down, right, back, position, (height, width, focal) = matrix.T
-    size = lambda: tuple(round(positive(v, s, photo.name)) for v, s in ((width, "The width"), (height, "The height")))
+    size = lambda: photo_size(width, height, photo.name)
     return ListedPhoto(
         photo.name,
         photo,

@@ -16,7 +16,7 @@ from ..camera import Intrinsics
 from ..capture import Capture
 from ..errors import In2nError
 from ..lens import Lens
-from .checks import finite, positive
+from .checks import finite, photo_size, positive
 from .contents import load_json, numbers
 from .finding import PhotoSearch, usual_folders
 from .listing import ListedPhoto, build_capture
@@ -134,7 +134,7 @@ def _transform(entry: dict, label: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _size(camera: dict, label: str) -> tuple[int, int]:
-    return tuple(round(positive(camera.get(side), side, label)) for side in ("width", "height"))
+    return photo_size(camera.get("width"), camera.get("height"), label)
 
 
 def _lens(camera: dict, version: tuple[int, ...], width: int, height: int, label: str) -> Lens:

@@ -21,7 +21,7 @@ from ..camera import Intrinsics
 from ..capture import Capture
 from ..errors import In2nError
 from ..lens import Lens
-from .checks import finite, positive
+from .checks import finite, photo_size, positive
 from .contents import load_xml, numbers
 from .finding import PhotoSearch, usual_folders
 from .listing import ListedPhoto, build_capture
@@ -156,7 +156,7 @@ def _size(sensor: Element, label: str) -> tuple[int, int]:
     )
     if resolution is None:
         raise In2nError("bad_capture", f"The sensor of {label} has no resolution.", "Export the cameras again.")
-    return tuple(round(positive(resolution.get(side), side, label)) for side in ("width", "height"))
+    return photo_size(resolution.get("width"), resolution.get("height"), label)
 
 
 def _calibration(sensor: Element) -> Element:

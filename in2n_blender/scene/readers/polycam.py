@@ -14,7 +14,7 @@ from ..camera import Intrinsics
 from ..capture import Capture
 from ..errors import In2nError
 from ..lens import Lens
-from .checks import finite, positive
+from .checks import finite, photo_size, positive
 from .contents import bad_file, load_json
 from .finding import PhotoFinder
 from .listing import ListedPhoto, build_capture
@@ -92,7 +92,7 @@ def _pose(table: dict) -> object:
 
 
 def _size(table: dict, label: str) -> tuple[int, int]:
-    return tuple(round(positive(table.get(side), side, label)) for side in ("width", "height"))
+    return photo_size(table.get("width"), table.get("height"), label)
 
 
 def _lens(table: dict, width: int, height: int, label: str) -> Lens:

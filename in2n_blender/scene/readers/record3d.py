@@ -16,7 +16,7 @@ from ..camera import Intrinsics
 from ..capture import Capture
 from ..errors import In2nError
 from ..lens import Lens
-from .checks import positive
+from .checks import photo_size, positive
 from .contents import bad_file, load_json, load_table, numbers, read_text
 from .finding import first_folder, photos_in
 from .listing import ListedPhoto, build_capture, natural_order
@@ -124,7 +124,7 @@ def _record3d(path: Path) -> tuple[list, list[tuple[float, ...]], tuple[int, int
         raise bad_file(path, "it has no list of poses")
     size = None
     if "w" in table and "h" in table:
-        size = tuple(round(positive(table[side], side, path.name)) for side in "wh")
+        size = photo_size(table["w"], table["h"], path.name)
     poses = [_pose(row, False) for row in table["poses"]]
     own = table.get("perFrameIntrinsicCoeffs")
     if isinstance(own, list) and len(own) == len(poses) > 0:

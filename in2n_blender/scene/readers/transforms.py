@@ -18,7 +18,7 @@ from ..capture import Capture, PhotoMask
 from ..errors import In2nError
 from ..lens import Lens
 from . import colmap, ply
-from .checks import finite, positive
+from .checks import finite, photo_size, positive
 from .contents import load_json
 from .finding import PhotoFinder, is_foreign, normal
 from .listing import ListedPhoto, build_capture
@@ -192,8 +192,7 @@ def _listed_size(frame: dict, table: dict, label: str) -> tuple[int, int] | None
     w, h = (frame.get(key, table.get(key)) for key in ("w", "h"))
     if w is None or h is None:
         return None
-    width, height = round(positive(w, "w", label)), round(positive(h, "h", label))
-    return max(width, 1), max(height, 1)
+    return photo_size(w, h, label)
 
 
 def _lens(frame: dict, table: dict, width: int, height: int, label: str) -> Lens:
