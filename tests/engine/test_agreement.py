@@ -191,7 +191,7 @@ def test_the_schedule_carries_once_and_updates_evenly():
     assert {schedule.update_level(edit, 1.0) for edit in range(8)} == {1.0}, "a model that needs no start gets none"
     due = [next(step for step in range(200) if schedule.is_due(edit, step)) for edit in range(8)]
     assert due == [40, 50, 60, 70, 80, 90, 100, 110], "after as many steps as a round has"
-    assert not schedule.is_due(8, 10_000)
+    assert not schedule.is_due(8, 10_000) and not schedule.is_due(9, 10_000)
 
 
 class Steady:
@@ -298,3 +298,14 @@ def test_an_editor_that_answers_no_numbers_is_named(workspace):
     with pytest.raises(In2nError) as raised:
         methods.edit(request(workspace, "broken"), Reporter(), Broken)
     assert raised.value.code == "not_finite"
+
+
+def test_noise_is_taken_off_by_as_much_as_it_shows_in_a_cells_mean():
+    """An offset of half of the change, under noise that is larger than it and constant over the latent's blocks."""
+    photo = torch.full((3, 128, 128), 0.5)
+    carried = Carried(photo + 0.1, torch.ones(128, 128, dtype=torch.bool))
+    noise = 0.12 * torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    blocks = noise.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    assert disagreement(carried.image + 0.05 + blocks, carried, photo) == pytest.approx(0.5, abs=0.12)
+    assert disagreement(carried.image + blocks, carried, photo) < 0.2
+    assert disagreement(carried.image + 0.05, carried, photo) == pytest.approx(0.5, abs=1e-3)

@@ -112,9 +112,11 @@ def test_the_picture_is_kept_with_the_edit_and_is_part_of_what_it_is_made_from(w
         edited(workspace, "kept")
 
 
-def test_a_small_picture_gets_its_photos_detail(workspace, tmp_path):
+@pytest.mark.parametrize("height, is_small", [(32, True), (60, False)])
+def test_a_small_picture_gets_its_photos_detail(workspace, tmp_path, height, is_small):
     file, _ = previewed(workspace, "5", 0)
-    Image.open(file).resize((48, 32)).save(tmp_path / "5.png")
+    width = round(Image.open(file).width * height / Image.open(file).height)
+    Image.open(file).resize((width, height)).save(tmp_path / "5.png")
     calls = []
 
     class Recorded(Agreement):
@@ -122,9 +124,9 @@ def test_a_small_picture_gets_its_photos_detail(workspace, tmp_path):
             calls.extend((one.view, one.level) for one in asked)
             return super().edited(asked)
 
-    edited(workspace, "small", Recorded, key_view=str(tmp_path / "5.png"))
+    edited(workspace, f"of {height}", Recorded, key_view=str(tmp_path / "5.png"))
     names = [view.name for view in PinholeCapture.from_json(read_json(workspace / "capture.json")).training_views]
-    assert (names.index("5"), LEVELS[-1]) in calls
+    assert ((names.index("5"), LEVELS[-1]) in calls) == is_small
 
 
 def test_a_picture_of_no_photo_and_what_is_no_picture_are_refused(workspace, tmp_path):
