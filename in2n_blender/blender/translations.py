@@ -31,8 +31,8 @@ _GERMAN_TEXTS = {
     "The engine is not installed yet. It reconstructs and edits.": (
         "Die Engine ist noch nicht installiert. Sie rekonstruiert und bearbeitet."
     ),
-    "Or drop the file that lists its cameras, or a .zip, into the viewport.": (
-        "Oder die Datei, in der ihre Kameras stehen, oder eine .zip in die Ansicht ziehen."
+    "Or drop the file that lists its cameras, a .zip, a video or photos into the viewport.": (
+        "Oder die Datei, in der ihre Kameras stehen, eine .zip, ein Video oder Fotos in die Ansicht ziehen."
     ),
     "A scratch folder: the .blend had not been saved when the capture was imported.": (
         "Ein vorläufiger Ordner: Die .blend-Datei war beim Importieren noch nicht gespeichert."

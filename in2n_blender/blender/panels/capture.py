@@ -30,7 +30,11 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
         if capture is None:
             big(layout, "in2n.import_capture", text="Import Capture…", icon="IMPORT")
             layout.operator("in2n.import_photos", text="Import Photos or Video…", icon="CAMERA_DATA")
-            wrapped(layout, iface("Or drop the file that lists its cameras, or a .zip, into the viewport."), context)
+            wrapped(
+                layout,
+                iface("Or drop the file that lists its cameras, a .zip, a video or photos into the viewport."),
+                context,
+            )
         elif workspaces.is_missing(context.scene):
             self._draw_missing(context, capture)
         else:
