@@ -126,3 +126,11 @@ def test_views_that_share_nothing_are_planned_too():
     apart = [SeenView(away, torch.full(SIZE[::-1], 5.0)), SeenView(big((-3, 0, 0)), torch.full(SIZE[::-1], 1.0))]
     plan = plan_carrying(apart, most_keys=4, again=True)
     assert sorted({edit.view for edit in plan}) == [0, 1]
+
+
+def test_a_view_is_scaled_down_to_a_longest_side_and_never_up():
+    (view,) = ring_of_views(1)
+    small = view.scaled(20)
+    assert max(small.depth.shape) == 20 == max(small.camera.intrinsics.width, small.camera.intrinsics.height)
+    assert small.depth.shape == (small.camera.intrinsics.height, small.camera.intrinsics.width)
+    assert view.scaled(10_000).depth.shape == view.depth.shape

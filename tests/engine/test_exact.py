@@ -301,3 +301,9 @@ def test_both_devices_give_the_same():
         editor.prepare("anything")
         results.append(editor.edit(original, original, noise_level=0.7, generators=[noise_generator(0, 0, 0)]))
     torch.testing.assert_close(*results, atol=1e-4, rtol=0)
+
+
+def test_tints_are_colours_that_can_be_told_apart():
+    colours = torch.tensor(TINTS)
+    assert ((colours > 0) & (colours <= 1)).all()
+    assert (torch.cdist(colours, colours) + torch.eye(len(colours))).min() > 0.3
