@@ -212,9 +212,9 @@ def test_what_was_found_in_the_capture_is_said_and_stays(scene, tmp_path, capsys
     run(filepath=str(tmp_path))
     empty = scene.in2n.capture
     assert scene.in2n.status.endswith("5 photos (12 x 8), 2 masks.") and empty.in2n.masks == 2
-    assert "sparse/0 (3)" in empty.in2n.notes and "sparse/0 (3)" in capsys.readouterr().out
+    assert "sparse/0 (3 photos)" in empty.in2n.notes and "sparse/0 (3 photos)" in capsys.readouterr().out
     drawn = Read(panels.IN2N_PT_capture).text
-    assert "2 masks" in drawn and "sparse/0 (3)" in drawn, "the panel says so, too"
+    assert "2 masks" in drawn and "sparse/0 (3 photos)" in drawn, "the panel says so, too"
 
 
 def test_unusable_photos_are_listed_with_the_reason(scene, tmp_path, capsys):

@@ -240,7 +240,7 @@ def test_other_models_of_the_same_photos_are_said(tmp_path):
     capture = read_capture(tmp_path)
     assert len(capture.frames) == 5
     (note,) = capture.notes
-    assert "sparse/0 (2)" in note and "sparse/2 (2)" in note
+    assert "sparse/0 (2 photos)" in note and "sparse/2 (2 photos)" in note
     assert pinhole_capture(capture, 100).notes == capture.notes
 
 

@@ -119,11 +119,9 @@ def _other_models(model: Path) -> list[str]:
     others = [other for other in _numbered(model.parent) if other != model] if model.name.isdigit() else []
     if not others:
         return []
-    called = ", ".join(f"{model.parent.name}/{other.name} ({count_images(_file(other, 'images'))})" for other in others)
-    return [
-        f"{called}: other models of the same photos, which do not hang together with {model.parent.name}/{model.name} "
-        "and were not used."
-    ]
+    this, folder = f"{model.parent.name}/{model.name}", model.parent.name
+    called = ", ".join(f"{folder}/{other.name} ({count_images(_file(other, 'images'))} photos)" for other in others)
+    return [f"Other models, which do not hang together with {this}, were not used: {called}."]
 
 
 def read_points(model: Path) -> tuple[np.ndarray, np.ndarray]:
