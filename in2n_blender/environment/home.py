@@ -39,6 +39,11 @@ def python_version() -> str:
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
+def base_python() -> str:
+    """The interpreter that environments are made from: never one that lies in an environment, which may be replaced."""
+    return getattr(sys, "_base_executable", "") or sys.executable
+
+
 def environment_folder(home: Path | str | None = None) -> Path:
     """The folder of this Python version's environment, there or not.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from ..workspace.files import write_json
-from .home import environment_folder, home_folder, installation_lock, size_mb
+from .home import base_python, environment_folder, home_folder, installation_lock, size_mb
 from .installer import Command, Installer, runs
 from .pip import Pip
 from .planning import TORCH_PAIR, Plan, plan, stamp_file
@@ -138,7 +137,7 @@ def fill(
     wheelhouse: Path | None,
     report: Reporter,
     failing_imports: Callable[[], dict[str, str]],
-    python: str = sys.executable,
+    python: str = base_python(),
 ) -> dict[str, str]:
     """Make a virtual environment and install into it until everything imports, twice at most.
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from .failures import unread_pages
-from .home import WINDOWS, python_version
+from .home import WINDOWS, base_python, python_version
 from .installer import Installer, runs
 
 
@@ -26,12 +25,12 @@ class Pip(Installer):
             In2nError: "no_venv".
             Cancelled: Within a second of being cancelled.
         """
-        python = self.planned.python
-        if runs([str(python), "-m", "pip", "--version"]):
-            return
+        python = str(self.planned.python)
+        if any(runs([python, "-m", *module]) for module in (["pip", "--version"], ["ensurepip"])):
+            return  # one that uv made has no pip, and may be the one that runs this
         shutil.rmtree(self.planned.folder, ignore_errors=True)
         try:
-            self.command.run([sys.executable, "-m", "venv", str(self.planned.folder)], "Making the environment")
+            self.command.run([base_python(), "-m", "venv", str(self.planned.folder)], "Making the environment")
         except In2nError:
             self.report.check()
             raise In2nError(

@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from tiny_wheels import make_torch_pair, make_wheel
 
 from in2n_blender import environment as e
 from in2n_blender.environment import installation
-from in2n_blender.environment.home import installation_lock
+from in2n_blender.environment.home import base_python, installation_lock
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
 
@@ -81,6 +82,26 @@ def test_an_environment_whose_python_is_gone_is_made_anew(home, pins, wheelhouse
     assert e.install(("engine",), home, wheelhouse) == python and python.exists()
 
 
+@pytest.mark.usefixtures("uv_wheel")
+def test_pip_goes_on_in_an_environment_that_uv_made(home, pins, wheelhouse, monkeypatch):
+    """Such a one has no pip. It may be the one that runs the installation: what is in it stays."""
+    python = e.install(("engine",), home, wheelhouse)
+    mark = python.parent.parent / "mark"
+    mark.touch()
+    monkeypatch.setattr(installation, "find_uv", lambda home: None)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    pins(engine=("tiny==1.0", "wheel-less==1.0"))
+    with pytest.raises(In2nError):
+        e.install(("engine",), home, wheelhouse)
+    assert mark.exists()
+    pins(imports=("tiny",), disk_mb=2)
+    assert e.install(("engine",), home, wheelhouse) == python and mark.exists()
+
+
+def test_environments_are_made_from_a_python_that_lies_in_none():
+    assert Path(base_python()).exists() and not (Path(base_python()).parent.parent / "pyvenv.cfg").exists()
+
+
 def test_torch_of_another_build_is_replaced_by_the_matching_pair(home, pins, tmp_path, monkeypatch):
     """What pip does where find-links offers a CPU torch: it prefers it, and torchvision does not import."""
     index, stray = tmp_path / "index", tmp_path / "stray"
@@ -136,7 +157,7 @@ def test_a_package_that_does_not_import_even_after_installing_again(home, pins, 
 
 def test_a_python_without_ensurepip(home, pins, wheelhouse, monkeypatch):
     monkeypatch.setattr(installation, "find_uv", lambda home: None)
-    monkeypatch.setattr(sys, "executable", shutil.which("false") or "false")
+    monkeypatch.setattr(sys, "_base_executable", shutil.which("false") or "false")
     with pytest.raises(In2nError, match="python3-venv|ensurepip") as raised:
         e.install(("engine",), home, wheelhouse)
     assert raised.value.code == "no_venv" and "apt-get install" in raised.value.hint
