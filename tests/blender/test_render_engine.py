@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
-from in2n_blender.blender import compat, render_engine, render_worker, viewport_render
+from in2n_blender.blender import compat, render_engine, render_settings, render_worker, viewport_render
 from in2n_blender.blender import engine as blender_engine
+from in2n_blender.blender.shot_requests import Place
+from in2n_blender.blender.shots import Moment, shot_of
+from in2n_blender.scene.errors import Cancelled
 from in2n_blender.scene.shot import ORTHOGRAPHIC, Shot
 
 SIZE = (24, 16)
@@ -372,6 +375,22 @@ def test_panels_of_blenders_own_show_themselves_and_go_again(scene):
     in2n_blender.unregister()
     assert "IN2N" not in panel.COMPAT_ENGINES
     in2n_blender.register()
+
+
+def test_a_picture_that_nobody_waits_for_any_more_is_given_up_at_once(painter, shown):
+    painter.answers(shot={"until_cancelled": True})
+    place = Place.of(render_settings.chosen(shown), bpy.context.evaluated_depsgraph_get())
+    world = np.array(shown.camera.matrix_world)
+    answer = render_worker.ask(place.request(shot_of([Moment(shown.camera, world, np.eye(4))], shown.render)))
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        render_worker.wait(answer, lambda: time.monotonic() - began > 0.3, lambda share: None)
+    assert not list(render_worker._worker.folder.iterdir())
+
+
+def test_stereoscopy_is_refused(painter, shown, tmp_path):
+    shown.render.use_multiview = True
+    assert "Stereoscopy is not rendered." in refused(shown, tmp_path / "frame.png")
 
 
 # --- for real

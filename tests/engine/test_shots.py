@@ -13,7 +13,7 @@ from ball import look_at, reconstructed_ball, ring, sphere_image
 
 from in2n_blender.engine.nerf.dataset import SceneTransform
 from in2n_blender.engine.nerf.rendering import render_rays
-from in2n_blender.engine.nerf.scene import Scene
+from in2n_blender.engine.nerf.scene import LocalScene, Scene
 from in2n_blender.engine.nerf.settings import NerfSettings
 from in2n_blender.engine.nerf.shot_rendering import NOTHING, ShotRenderer, ShotSettings, normals
 from in2n_blender.engine.nerf.subject import Subject
@@ -137,6 +137,27 @@ def test_the_matte_has_nothing_of_what_lies_behind(scene, ball):
     over_red = matte[..., :3] + (1 - alpha)[..., None] * [1.0, 0, 0]
     assert over_red[..., 2].max() < srgb_to_linear(0.2) + 0.002
     assert (matte[..., :3] <= alpha[..., None] + 1e-5).all(), "premultiplied"
+
+
+def test_an_edit_of_a_region_is_rendered_and_is_a_subject(scene):
+    """Within the region the edited field is blue, beyond it the ball is as it was."""
+
+    class Edited(LocalScene):
+        def _density(self, places, before, after):
+            return before(places)
+
+        def field_at(self, places, directions, views=None):
+            density, color = self.ground.field_at(places, directions, views)
+            chosen, _share = self._inside(places)
+            color[chosen] = torch.tensor([0.1, 0.1, 0.9])
+            return density, color
+
+    above = Region.from_json({"type": "box", "center": [0, 0, 0.5], "size": [3, 3, 1]})
+    edited = Edited(scene.model, scene, above)
+    camera = look_at((2.6, 0.4, 0.0), size=(24, 24))
+    for renderer in ((edited,), (edited, Subject(edited, Region.box(np.diag([1.5, 1.5, 1.5, 1.0]))))):
+        colors = rendered(renderer, Shot((camera,)))["Combined"]
+        assert colors[8, 12, 2] > 5 * colors[8, 12, 0] and colors[16, 12, 0] > 5 * colors[16, 12, 2]
 
 
 def test_film_transparent_leaves_out_what_lies_behind(scene):
