@@ -1,0 +1,165 @@
+"""Cameras that are found against those that came with a capture: `python -m tests.benchmarks.captures --out DIR`.
+
+Takes a capture with poses (--capture FOLDER), hides these, and finds the cameras of its photos, all or --photos N of
+them. Writes DIR/result.json: how many are placed, how far off after the best similarity, in which time, and with
+--reconstruct how well held-out photos are reconstructed with either cameras. Exit status 1 where a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from in2n_blender.engine.importing import normalise_capture
+from in2n_blender.engine.nerf.reconstruction import reconstruct
+from in2n_blender.engine.poses.prepared import LONGEST_SIDE
+from in2n_blender.engine.poses.search import find_poses
+from in2n_blender.link.requests import ImportCapture, Reconstruct
+from in2n_blender.scene import bare_photos
+from in2n_blender.scene.capture import Capture
+from in2n_blender.scene.readers import read
+from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.layout import Workspace
+
+MOST_ERROR = 0.01  # of the cameras' extent
+MOST_PIXELS = 0.6  # where the longer side has a thousand
+TIMED_PHOTOS, MOST_SECONDS = 23, 150
+MOST_LOSS_DB = 0.5
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A number and what it is held to."""
+
+    name: str
+    value: float
+    bar: float
+    holds: bool
+
+
+def bare_copy(capture: Capture, folder: Path, most: int | None, side: int) -> Path:
+    """The photos alone, evenly chosen, in a folder of their own.
+
+    Args:
+        capture: With its poses.
+        folder: For the photos.
+        most: How many; None: all.
+        side: Pixels of the longer side, to which larger ones are scaled down.
+    """
+    folder.mkdir(parents=True)
+    frames = capture.frames
+    chosen = frames if most is None else [frames[i * len(frames) // most] for i in range(most)]
+    for frame in chosen:
+        with Image.open(frame.photo) as photo:
+            photo.thumbnail((side, side), Image.Resampling.LANCZOS)
+            photo.convert("RGB").save(folder / f"{frame.name}.jpg", quality=97)
+    return folder
+
+
+def centre_errors(found: Capture, given: Capture) -> np.ndarray:
+    """How far each camera is off after the best similarity (Umeyama 1991), as a share of the cameras' extent.
+
+    Args:
+        found: Frames whose names are those of `given`.
+        given: The truth.
+
+    Returns:
+        (n,) of the cameras that both have.
+    """
+    truth = {frame.name: frame.camera_to_world[:3, 3] for frame in given.frames}
+    both = [frame for frame in found.frames if frame.name in truth]
+    a, b = (
+        np.array([frame.camera_to_world[:3, 3] for frame in both]),
+        np.array([truth[frame.name] for frame in both]),
+    )
+    from_middle, to_middle = a - a.mean(0), b - b.mean(0)
+    u, s, vt = np.linalg.svd(to_middle.T @ from_middle)
+    signs = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
+    scale = (s * signs).sum() / (from_middle**2).sum()
+    off = scale * from_middle @ (u @ np.diag(signs) @ vt).T - to_middle
+    return np.linalg.norm(off, axis=1) / np.linalg.norm(np.ptp(b, axis=0))
+
+
+def of_poses(given: Capture, photos: Path, out: Path) -> list[Bar]:
+    """Find the cameras of photos, and hold them to those that are known.
+
+    Args:
+        given: The capture with its poses.
+        photos: The folder of its bare photos.
+        out: For the search.
+    """
+    bare, log = bare_photos.find(photos), []
+    begun = time.monotonic()
+    found = find_poses(bare, Workspace(out), 0, Reporter(lambda event: log.append(event) or _print(event)))
+    seconds, count = time.monotonic() - begun, len(bare.photos)
+    errors = centre_errors(found, given)
+    told = next(line for line in log if isinstance(line, str) and "pixels off" in line)
+    pixels = float(re.search(r"([0-9.]+) pixels off", told)[1]) * 1000 / min(LONGEST_SIDE, _longest(found))
+    bars = [
+        Bar(f"cameras found of {count} photos", len(found.frames), count, len(found.frames) == count),
+        Bar("largest error of a centre, of the extent", float(errors.max()), MOST_ERROR, errors.max() <= MOST_ERROR),
+        Bar("reprojection error in thousandths of the longer side", pixels, MOST_PIXELS, pixels <= MOST_PIXELS),
+    ]
+    if count <= TIMED_PHOTOS:
+        bars.append(Bar(f"seconds for {count} photos", seconds, MOST_SECONDS, seconds <= MOST_SECONDS))
+    return bars
+
+
+def of_reconstruction(given: Path, photos: Path, out: Path) -> Bar:
+    """How much worse held-out photos are reconstructed with cameras that were found.
+
+    Args:
+        given: The capture with its poses.
+        photos: The folder of its bare photos, whose search is in `out` already.
+        out: Where bare/ is the workspace of the photos.
+    """
+    psnr = {}
+    for name, source in (("given", given), ("bare", photos)):
+        workspace = str(out / name)
+        normalise_capture(ImportCapture(workspace=workspace, source=str(source), preset="draft"), Reporter(_print))
+        psnr[name] = reconstruct(Reconstruct(workspace=workspace, preset="draft"), Reporter(_print))["psnr_db"]
+    loss = psnr["given"] - psnr["bare"]
+    name = f"held-out PSNR lost against given cameras (dB; {psnr['given']:.2f} with these)"
+    return Bar(name, loss, MOST_LOSS_DB, loss <= MOST_LOSS_DB)
+
+
+def _longest(capture: Capture) -> int:
+    return max(max(frame.lens.intrinsics.width, frame.lens.intrinsics.height) for frame in capture.frames)
+
+
+def _print(event: object) -> None:
+    if isinstance(event, str):
+        print(event, flush=True)
+    elif isinstance(event, Progress) and event.done == 0:
+        print(f"{event.message} …", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--capture", type=Path, required=True, help="with photos and their cameras")
+    parser.add_argument("--photos", type=int, metavar="N", help="so many of its photos (default: all)")
+    parser.add_argument("--side", type=int, default=1000, help="pixels of the longer side (default: %(default)s)")
+    parser.add_argument("--reconstruct", action="store_true", help="with both cameras, in the draft preset")
+    given = parser.parse_args()
+    capture = read(given.capture)
+    photos = bare_copy(capture, given.out / "photos", given.photos, given.side)
+    bars = of_poses(capture, photos, given.out / "bare")
+    if given.reconstruct:
+        bars.append(of_reconstruction(given.capture, photos, given.out))
+    write_json(given.out / "result.json", [asdict(bar) for bar in bars])
+    for bar in bars:
+        print(f"{'holds' if bar.holds else 'MISSED':6}  {bar.value:10.4g} {bar.bar:10.4g}  {bar.name}")
+    return 0 if all(bar.holds for bar in bars) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
