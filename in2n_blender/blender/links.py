@@ -1,6 +1,7 @@
 """Where the documentation is and where problems are told: made from the `website` of the extension's manifest.
 
-Without one, the documentation is the README that comes with the extension, and there is no place to tell a problem.
+Without one, the documentation is the README that comes with the extension, and there is no place to tell a problem; a
+report of it can be copied in any case.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def draw(layout) -> None:
     for address, text, icon in ((documentation(), "Documentation", "HELP"), (issues(), "Report a Problem", "URL")):
         if address:
             row.operator("wm.url_open", text=text, icon=icon).url = address
+    row.operator("in2n.copy_report", icon="COPYDOWN")
 
 
 def attach() -> None:

@@ -31,6 +31,9 @@ _GERMAN_TEXTS = {
     "The engine is not installed yet. It reconstructs and edits.": (
         "Die Engine ist noch nicht installiert. Sie rekonstruiert und bearbeitet."
     ),
+    "Behind the cameras {count} photos are undistorted, of the preset's size.": (
+        "Hinter den Kameras sind {count} Fotos entzerrt, in der Größe der Voreinstellung."
+    ),
     "Or drop the file that lists its cameras, a .zip, a video or photos into the viewport.": (
         "Oder die Datei, in der ihre Kameras stehen, eine .zip, ein Video oder Fotos in die Ansicht ziehen."
     ),
@@ -183,6 +186,7 @@ _GERMAN_TEXTS = {
 _GERMAN_BUTTONS = {
     "Import Capture": "Aufnahme importieren",
     "Import Capture…": "Aufnahme importieren …",
+    "Copy Report": "Bericht kopieren",
     "Import Photos or Video…": "Fotos oder Video importieren …",
     "Photos or Video for Editing (IN2N)": "Fotos oder Video zum Bearbeiten (IN2N)",
     "Import Another…": "Weitere importieren …",

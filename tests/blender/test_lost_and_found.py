@@ -8,12 +8,15 @@ import bpy
 import pytest
 from panel_reader import Layout, Read
 
+import in2n_blender
 from in2n_blender.blender import engine, jobs, links, panels, photo_sizes, preview_cells, workspaces
 from in2n_blender.blender.operators import installation
+from in2n_blender.blender.operators.job import report_text
 from in2n_blender.blender.scene_state import children
 from in2n_blender.scene.capture import PinholeCapture, pinhole_capture
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.readers import read as read_capture
+from in2n_blender.workspace import journal
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 
@@ -192,7 +195,8 @@ def test_documentation_is_that_of_the_manifest_or_the_readme(extension, monkeypa
     assert links.issues() == "https://example.org/project/issues"
     layout = Layout()
     links.draw(layout)
-    assert [what[2]["url"] for _, what, _ in layout.seen] == [links.documentation(), links.issues()]
+    opened = [what[2].get("url") for _, what, _ in layout.seen]
+    assert opened == [links.documentation(), links.issues(), None], "a report can be copied in any case"
     found = list(bpy.utils.manual_map())
     assert any(links.PARTS[0][0] in dict(mapping) for _, mapping in found)
 
@@ -243,3 +247,17 @@ def test_a_click_on_a_picture_offers_its_photo_its_guidance_and_itself(preview, 
 def test_every_picture_that_a_preview_can_have_has_a_cell(extension):
     cells = bpy.context.window_manager.in2n_previews.bl_rna.properties
     assert sum(name.startswith("cell_") for name in cells.keys()) == preview_cells.MOST == 64
+
+
+def test_a_report_says_what_helps_and_not_whose_home_it_is(imported, scene, recording, monkeypatch):
+    root = Path(scene.in2n.workspace)
+    log = root / journal.LOG_NAME
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("\n".join(f"line {number}" for number in range(100)), encoding="utf-8")
+    text = report_text(bpy.context)
+    assert bpy.app.version_string in text and in2n_blender.__version__ in text and scene.in2n.status in text
+    assert "line 99" in text and "line 0\n" not in text
+    monkeypatch.setattr("pathlib.Path.home", lambda: root.parent)
+    hidden = report_text(bpy.context)
+    assert str(root.parent) not in hidden and "~" in hidden
+    assert bpy.ops.in2n.copy_report() == {"FINISHED"}

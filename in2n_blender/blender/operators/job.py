@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import bpy
 from bpy.props import IntProperty
 
+from ... import __version__
 from ...link.requests import ImportCapture
 from ...scene.errors import In2nError
 from ...workspace import journal
-from .. import jobs, quick_look, workspaces
+from .. import engine, jobs, quick_look, workspaces
 from ..shown_job import spoken_error
 
 LOG_LINES = 2000  # of a log that are shown
+REPORTED_LINES = 60  # of a log that a report ends with
 
 
 class JobOperator:
@@ -195,6 +198,41 @@ class IN2N_OT_show_log(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class IN2N_OT_copy_report(bpy.types.Operator):
+    """Copy what whoever helps needs to know: versions, the system, and the end of the last job's log. Paste it where
+    you ask for help"""
+
+    bl_idname = "in2n.copy_report"
+    bl_label = "Copy Report"
+
+    def execute(self, context):
+        context.window_manager.clipboard = report_text(context)
+        self.report({"INFO"}, "The report is in the clipboard.")
+        return {"FINISHED"}
+
+
+def report_text(context) -> str:
+    """What a report of a problem says; the user's home folder in it is "~".
+
+    Args:
+        context: Blender's.
+    """
+    python, shown, file = engine.engine_python(), jobs.current(), _log_file(context)
+    lines = [
+        f"in2n_blender {__version__}, Blender {bpy.app.version_string}, {platform.platform()}",
+        f"Engine: {python or 'not installed'}",
+        *(f"Device: {device}" for device in engine.known_devices()),
+        *(f"{entry.about}: {entry.sentence}" for entry in context.scene.in2n.told),
+    ]
+    if shown is not None and shown.error is not None:
+        trace = getattr(shown.error, "traceback", "")
+        lines += ["", f"{shown.label}: {shown.error}", *([trace] if trace else [])]
+    if file is not None:
+        last = file.read_text(encoding="utf-8", errors="replace").splitlines()[-REPORTED_LINES:]
+        lines += ["", f"The end of {file}:", *last]
+    return "\n".join(lines).replace(str(Path.home()), "~")
+
+
 def _show_in_new_window(context, text) -> bool:
     """Open a Text Editor in a window of its own; False where the system gives none."""
     before = set(context.window_manager.windows)
@@ -218,4 +256,4 @@ def _log_file(context) -> Path | None:
     return next((file for file in candidates if file is not None and file.is_file()), None)
 
 
-CLASSES = (IN2N_OT_cancel, IN2N_OT_cancel_waiting, IN2N_OT_show_log)
+CLASSES = (IN2N_OT_cancel, IN2N_OT_cancel_waiting, IN2N_OT_show_log, IN2N_OT_copy_report)

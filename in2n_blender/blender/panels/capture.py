@@ -7,6 +7,7 @@ import functools
 import bpy
 from bpy.app.translations import pgettext_iface as iface
 
+from ...workspace.layout import Workspace
 from .. import engine, jobs, workspaces
 from ..scene_state import active_capture
 from .base import Panel, draw_photo_chooser, draw_way_back
@@ -76,7 +77,7 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
 
     def _draw_capture(self, context, capture) -> None:
         scene, layout = context.scene, self.layout
-        captures, photos, points = _counts(scene.session_uid, capture.session_uid, len(bpy.data.objects))
+        captures, photos, undistorted, points = _counts(scene.session_uid, capture.session_uid, len(bpy.data.objects))
         if captures > 1:
             fields(layout).prop(scene.in2n, "capture")
         counts = iface("{count} photos").format(count=photos)
@@ -93,6 +94,9 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
                 icon="ERROR",
                 translate=False,
             )
+        if undistorted and workspaces.has_photos(Workspace(workspaces.resolve(capture))):
+            text = iface("Behind the cameras {count} photos are undistorted, of the preset's size.")
+            wrapped(layout, text.format(count=undistorted), context, "INFO")
         for note in filter(None, capture.in2n.notes.split("\n")):
             wrapped(layout, note, context, "ERROR")
         draw_photo_chooser(layout, context)
@@ -131,17 +135,18 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
 
 
 @functools.lru_cache(maxsize=8)
-def _counts(scene_uid: int, capture_uid: int, _objects: int) -> tuple[int, int, int]:
-    """The scene's captures, and the capture's photos and points: counted again only when there are more or fewer
-    objects.
+def _counts(scene_uid: int, capture_uid: int, _objects: int) -> tuple[int, int, int, int]:
+    """The scene's captures, and the capture's photos, those of them that are shown undistorted, and points: counted
+    again only when there are more or fewer objects.
 
     Counting looks at all objects, which panels are too often drawn for.
     """
     scene = next(s for s in bpy.data.scenes if s.session_uid == scene_uid)
     parts = next(o for o in scene.objects if o.session_uid == capture_uid).children_recursive
-    photos = sum(o.in2n.role == "CAMERA" for o in parts)
+    photos = [o for o in parts if o.in2n.role == "CAMERA"]
     return (
         sum(o.in2n.role == "CAPTURE" for o in scene.objects),
-        photos,
+        len(photos),
+        sum(not o.in2n.original for o in photos),
         sum(len(o.data.vertices) for o in parts if o.in2n.role == "POINTS"),
     )
