@@ -100,12 +100,12 @@ def of_poses(given: Capture, photos: Path, out: Path) -> list[Bar]:
     begun = time.monotonic()
     found = find_poses(bare, Workspace(out), 0, Reporter(lambda event: log.append(event) or _print(event)))
     seconds, count = time.monotonic() - begun, len(bare.photos)
-    errors = centre_errors(found, given)
+    largest = float(centre_errors(found, given).max())
     told = next(line for line in log if isinstance(line, str) and "pixels off" in line)
     pixels = float(re.search(r"([0-9.]+) pixels off", told)[1]) * 1000 / min(LONGEST_SIDE, _longest(found))
     bars = [
         Bar(f"cameras found of {count} photos", len(found.frames), count, len(found.frames) == count),
-        Bar("largest error of a centre, of the extent", float(errors.max()), MOST_ERROR, errors.max() <= MOST_ERROR),
+        Bar("largest error of a centre, of the extent", largest, MOST_ERROR, largest <= MOST_ERROR),
         Bar("reprojection error in thousandths of the longer side", pixels, MOST_PIXELS, pixels <= MOST_PIXELS),
     ]
     if count <= TIMED_PHOTOS:
