@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ..scene.camera import Intrinsics
 from ..scene.capture import PinholeCapture, View
@@ -37,6 +37,12 @@ _TRANSPOSE = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
+}
+# What undoes each: PIL turns TIFF, and it alone, by itself when it is loaded.
+_BACK = {
+    **_TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    8: Image.Transpose.ROTATE_270,
 }
 
 
@@ -144,8 +150,12 @@ def decode(path: Path, orientation: int = 1) -> np.ndarray:
                 raise UnreadablePhoto(
                     f"{opened.width} x {opened.height} pixels, more than {MAXIMUM_PIXELS // 10**6} million"
                 )
+            turned = opened.getexif().get(ExifTags.Base.Orientation, 1) if opened.format == "TIFF" else 1
             opened.load()
-            image = opened.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else opened
+            image = opened
+            if orientation != turned:
+                for turn in (_BACK.get(turned), _TRANSPOSE.get(orientation)):
+                    image = image if turn is None else image.transpose(turn)
             if image.mode[0] in "IF":  # 16-bit or float grey; 16-bit colour is reduced by PIL itself
                 grey = np.asarray(image, np.float32)
                 grey = np.clip(grey / 257 if image.mode[0] == "I" else _unit_float(grey) * 255, 0, 255)

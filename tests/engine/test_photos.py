@@ -155,6 +155,21 @@ def test_decode_turns_and_reduces(tmp_path):
     assert decode(tmp_path / "cmyk.jpg")[0, 0].tolist() == [255, 255, 255]
 
 
+@pytest.mark.parametrize("stored", range(1, 9))
+@pytest.mark.parametrize("form", ["tif", "png", "avif"])
+def test_what_the_file_says_of_its_orientation_is_not_looked_at(tmp_path, form, stored):
+    """PIL turns TIFF by itself."""
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    pixels[:16, :24], pixels[16:, :24] = (250, 20, 20), (20, 20, 250)
+    exif = Image.Exif()
+    exif[0x0112] = stored
+    Image.fromarray(pixels).save(tmp_path / f"a.{form}", exif=exif, **({"quality": 95} if form == "avif" else {}))
+    for asked in (1, stored):
+        Image.fromarray(pixels).save(tmp_path / "plain.png")
+        decoded, expected = decode(tmp_path / f"a.{form}", asked), decode(tmp_path / "plain.png", asked)
+        assert decoded.shape == expected.shape and np.abs(decoded.astype(int) - expected).mean() < 6
+
+
 def test_decode_refuses_broken_photos(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(tmp_path / "a.jpg")
     data = (tmp_path / "a.jpg").read_bytes()
