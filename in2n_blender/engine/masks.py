@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from ..scene.camera import Intrinsics
-from ..scene.capture import DARK, Frame
+from ..scene.capture import DARK, Frame, PhotoMask
 from .photos import UnreadablePhoto, decode, normalise_photo
 
 COUNTS = 250  # of 255: a normalised pixel into which anything of an ignored one was mixed is ignored too
@@ -28,7 +28,7 @@ def normalised_mask(frame: Frame, target: Intrinsics, check: Callable[[], None] 
     Raises:
         UnreadablePhoto: The mask is broken, or of another shape.
     """
-    counts, k = _counting(frame), frame.lens.intrinsics
+    counts, k = counting_pixels(frame.mask, frame.orientation), frame.lens.intrinsics
     height, width = counts.shape
     if abs(width * k.height - height * k.width) > 0.02 * height * k.width:
         raise UnreadablePhoto(f"{width} x {height} pixels, where the photo has {k.width} x {k.height}")
@@ -44,9 +44,20 @@ def normalised_mask(frame: Frame, target: Intrinsics, check: Callable[[], None] 
     return np.asarray(counting.filter(ImageFilter.MinFilter(3))) > 0
 
 
-def _counting(frame: Frame) -> np.ndarray:
-    """(height, width) bool of the mask as its photo is turned. JPEG leaves no colour as it was."""
-    image = decode(frame.mask.path, frame.orientation)
+def counting_pixels(mask: PhotoMask, orientation: int) -> np.ndarray:
+    """Which pixels count, as the mask says. JPEG leaves no colour as it was.
+
+    Args:
+        mask: The file, and what in it is to be left alone.
+        orientation: EXIF's, by which the photo is turned.
+
+    Returns:
+        (height, width) bool, of the mask's own size.
+
+    Raises:
+        UnreadablePhoto: The mask is broken.
+    """
+    image = decode(mask.path, orientation)
     grey = image[..., :3].max(-1)
-    least = 128 if frame.mask.path.suffix.lower() in (".jpg", ".jpeg") else 1
-    return grey >= least if frame.mask.ignores == DARK else grey < least
+    least = 128 if mask.path.suffix.lower() in (".jpg", ".jpeg") else 1
+    return grey >= least if mask.ignores == DARK else grey < least

@@ -28,6 +28,7 @@ from in2n_blender.scene.readers import read
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
+from tests.engine.similarity import centre_errors
 
 MOST_ERROR = 0.01  # of the cameras' extent
 MOST_PIXELS = 0.6  # where the longer side has a thousand
@@ -64,28 +65,19 @@ def bare_copy(capture: Capture, folder: Path, most: int | None, side: int) -> Pa
     return folder
 
 
-def centre_errors(found: Capture, given: Capture) -> np.ndarray:
-    """How far each camera is off after the best similarity (Umeyama 1991), as a share of the cameras' extent.
+def errors_of(found: Capture, given: Capture) -> np.ndarray:
+    """How far each camera is off.
 
     Args:
         found: Frames whose names are those of `given`.
         given: The truth.
 
     Returns:
-        (n,) of the cameras that both have.
+        (n,) of the cameras that both have, as shares of the cameras' extent.
     """
-    truth = {frame.name: frame.camera_to_world[:3, 3] for frame in given.frames}
+    truth = {frame.name: frame.camera_to_world for frame in given.frames}
     both = [frame for frame in found.frames if frame.name in truth]
-    a, b = (
-        np.array([frame.camera_to_world[:3, 3] for frame in both]),
-        np.array([truth[frame.name] for frame in both]),
-    )
-    from_middle, to_middle = a - a.mean(0), b - b.mean(0)
-    u, s, vt = np.linalg.svd(to_middle.T @ from_middle)
-    signs = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    scale = (s * signs).sum() / (from_middle**2).sum()
-    off = scale * from_middle @ (u @ np.diag(signs) @ vt).T - to_middle
-    return np.linalg.norm(off, axis=1) / np.linalg.norm(np.ptp(b, axis=0))
+    return centre_errors([frame.camera_to_world for frame in both], [truth[frame.name] for frame in both])
 
 
 def of_poses(given: Capture, photos: Path, out: Path) -> list[Bar]:
@@ -100,7 +92,7 @@ def of_poses(given: Capture, photos: Path, out: Path) -> list[Bar]:
     begun = time.monotonic()
     found = find_poses(bare, Workspace(out), 0, Reporter(lambda event: log.append(event) or _print(event)))
     seconds, count = time.monotonic() - begun, len(bare.photos)
-    largest = float(centre_errors(found, given).max())
+    largest = float(errors_of(found, given).max())
     told = next(line for line in log if isinstance(line, str) and "pixels off" in line)
     pixels = float(re.search(r"([0-9.]+) pixels off", told)[1]) * 1000 / min(LONGEST_SIDE, _longest(found))
     bars = [

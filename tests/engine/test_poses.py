@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from in2n_blender.engine.importing import normalise_capture
+from in2n_blender.engine.poses import prepared
 from in2n_blender.engine.poses.pairs import ALL_UP_TO, choose_pairs, global_descriptors, most_alike
 from in2n_blender.engine.poses.prepared import FILM_DIAGONAL, prepare
 from in2n_blender.engine.poses.search import find_poses, lens_of
@@ -18,6 +19,7 @@ from in2n_blender.scene.lens import distort
 from in2n_blender.scene.reporting import Artifact, Progress, Reporter
 from in2n_blender.workspace.files import read_json
 from in2n_blender.workspace.layout import Workspace
+from tests.engine.similarity import centre_errors
 from tests.engine.textured_room import HEIGHT, LENS, WIDTH, cameras, sharp_picture, textures
 
 COUNT = 12
@@ -63,17 +65,6 @@ def found(shot, tmp_path_factory):
     workspace, events = Workspace(tmp_path_factory.mktemp("workspace") / "ws"), []
     capture = find_poses(bare_photos.find(folder), workspace, 0, Reporter(events.append))
     return folder, workspace, capture, events
-
-
-def centre_errors(placed, truth):
-    """Distances of camera centres after the best similarity (Umeyama 1991), as shares of the truth's extent."""
-    a, b = (np.array([pose[:3, 3] for pose in poses]) for poses in (placed, truth))
-    from_middle, to_middle = a - a.mean(0), b - b.mean(0)
-    u, s, vt = np.linalg.svd(to_middle.T @ from_middle)
-    signs = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    scale = (s * signs).sum() / (from_middle**2).sum()
-    moved = scale * from_middle @ (u @ np.diag(signs) @ vt).T
-    return np.linalg.norm(moved - to_middle, axis=1) / np.linalg.norm(np.ptp(b, axis=0))
 
 
 def test_all_photos_that_overlap_are_placed_where_they_were_taken(found, shot):
@@ -138,6 +129,30 @@ def test_what_was_found_is_kept(found, monkeypatch):
     assert "Looking for features" not in messages and "Comparing photos" not in messages
     for one, other in zip(capture.frames, again.frames):
         np.testing.assert_allclose(one.camera_to_world, other.camera_to_world, atol=1e-9)
+
+
+def test_photos_that_are_prepared_are_not_decoded_again(found, tmp_path, monkeypatch):
+    folder, _, _, _ = found
+    photos = [photo for photo in bare_photos.find(folder).photos if photo.stem != "torn" and photo.suffix == ".jpg"]
+    first = prepare(tuple(photos), folder, tmp_path, Reporter())
+    masks = {photo.file: tmp_path / "masks" / f"{photo.file}.png" for photo in first.photos if photo.mask}
+    assert len(masks) == 1 and all(file.is_file() for file in masks.values())
+
+    def decoded(*_):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(prepared, "decode", decoded)
+    assert prepare(tuple(photos), folder, tmp_path, Reporter()) == first
+
+
+def test_a_photo_whose_mask_was_not_written_is_not_prepared(found, tmp_path, monkeypatch):
+    """Killed between the two: what is prepared says that both are there."""
+    folder, _, _, _ = found
+    masked = folder / f"{name_of(7)}.jpg"
+    monkeypatch.setattr(prepared, "_write_mask", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        prepare((masked,), folder, tmp_path, Reporter())
+    assert not list((tmp_path / "images").glob("*.jpg"))
 
 
 def test_other_photos_are_searched_anew_and_what_is_not_ours_stays(found, tmp_path):
@@ -230,8 +245,7 @@ def test_what_is_no_video(tmp_path):
 def test_the_focal_length_of_exif_is_that_of_35_mm_film(found, tmp_path):
     folder, _, _, _ = found
     photos = bare_photos.find(folder).photos
-    prepared = prepare(photos, folder, tmp_path, Reporter())
-    known = [photo for photo in prepared.photos if photo.focal]
+    known = [photo for photo in prepare(photos, folder, tmp_path, Reporter()).photos if photo.focal]
     assert len(known) == COUNT and len({photo.camera for photo in known}) == 1
     assert known[0].focal == pytest.approx(30 / FILM_DIAGONAL * np.hypot(WIDTH, HEIGHT))
 

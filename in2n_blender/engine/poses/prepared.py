@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from ...scene.capture import DARK, PhotoMask
+from ...scene.capture import PhotoMask
 from ...scene.names import unique_names
+from ...scene.photo_header import read_image_header
 from ...scene.readers.masks import MaskFinder
 from ...scene.reporting import Reporter
 from ...workspace.files import atomic_path
+from ..masks import counting_pixels
 from ..photos import UnreadablePhoto, decode
 
 LONGEST_SIDE = 1600  # pixels, in which features are found
@@ -93,27 +95,37 @@ def prepare(photos: tuple[Path, ...], root: Path, folder: Path, report: Reporter
 
 def _prepare(name: str, photo: Path, file: str, mask: PhotoMask | None, folder: Path) -> PreparedPhoto:
     orientation, focal_mm, maker = _exif(photo)
-    image = decode(photo, orientation)
-    height, width = image.shape[:2]
+    is_there = (folder / "images" / file).is_file()
+    upright = _upright_size(photo, orientation) if is_there else None
+    image = decode(photo, orientation) if upright is None else None
+    width, height = upright or image.shape[1::-1]
     scale = min(1.0, LONGEST_SIDE / max(width, height))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    if not (folder / "images" / file).is_file():
+    if not is_there:
+        if mask:  # first, for the picture says that both are there
+            _write_mask(mask, orientation, size, folder / "masks" / f"{file}.png")
         picture = Image.fromarray(image[..., :3]).resize(size, Image.Resampling.LANCZOS)
         with atomic_path(folder / "images" / file) as temporary:
             picture.save(temporary, "JPEG", quality=95)
-        if mask:
-            _write_mask(mask, orientation, size, folder / "masks" / f"{file}.png")
     focal = focal_mm and focal_mm / FILM_DIAGONAL * float(np.hypot(*size))
     camera = f"{photo.parent.name}/{maker}/{width}x{height}/{focal_mm or 0:g}"
     return PreparedPhoto(name, photo, orientation, (width, height), file, size, camera, focal, mask)
 
 
 def _write_mask(mask: PhotoMask, orientation: int, size: tuple[int, int], path: Path) -> None:
-    grey = decode(mask.path, orientation)[..., :3].max(-1)
-    counts = grey >= 128 if mask.ignores == DARK else grey < 128
+    counts = counting_pixels(mask, orientation)
     picture = Image.fromarray(np.where(counts, np.uint8(255), np.uint8(0))).resize(size, Image.Resampling.NEAREST)
     with atomic_path(path) as temporary:
         picture.save(temporary, "PNG")
+
+
+def _upright_size(photo: Path, orientation: int) -> tuple[int, int] | None:
+    """Without decoding; None where the header does not tell."""
+    try:
+        header = read_image_header(photo)
+    except (OSError, ValueError):
+        return None
+    return header.upright_size if header and header.orientation == orientation else None
 
 
 def _exif(photo: Path) -> tuple[int, float | None, str]:
@@ -124,8 +136,6 @@ def _exif(photo: Path) -> tuple[int, float | None, str]:
             exif = opened.getexif()
             details = exif.get_ifd(ExifTags.IFD.Exif)
             orientation = exif.get(ExifTags.Base.Orientation, 1)
-            if opened.format in ("HEIF", "AVIF"):  # their decoder turns them
-                orientation = 1
             focal = float(details.get(ExifTags.Base.FocalLengthIn35mmFilm) or 0)
             maker = f"{exif.get(ExifTags.Base.Make, '')} {exif.get(ExifTags.Base.Model, '')}".strip()
     except (OSError, ValueError, SyntaxError, TypeError, ZeroDivisionError, Image.DecompressionBombError):
