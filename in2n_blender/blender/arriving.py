@@ -15,10 +15,9 @@ import numpy as np
 from gpu_extras.batch import batch_for_shader
 
 from ..scene.errors import In2nError
-from ..scene.upright import up_direction
 from ..workspace.files import read_json
 from . import jobs, views
-from .alignment import UP, rotation_between, turn
+from .captured_objects import LEAST_POINTS, upright, without_outliers
 
 SIZE = 0.08  # of the extent of what is there, how large a camera is drawn
 COLOR, POINT = (1.0, 0.62, 0.2, 1.0), 3.0
@@ -72,8 +71,7 @@ def read(file: Path) -> Arrived | None:
         return None
     if not len(poses):
         return None
-    up = up_direction(poses)
-    world = np.eye(4) if up is None else turn(rotation_between(up, UP), np.zeros(3))
+    world = upright(poses)
     poses, points = world @ poses, points @ world[:3, :3].T + world[:3, 3]
     positions = poses[:, :3, 3]
     size = SIZE * float(np.linalg.norm(positions - np.median(positions, 0), axis=1).max() or 1.0)
@@ -97,7 +95,7 @@ def follow() -> None:
     if not jobs.running() or not job.cameras:
         if _arrived is not None:
             _arrived, _framed = None, 0
-            _redraw()
+            views.redraw()
         return
     found = read(Path(job.cameras))
     if found is None or (_arrived is not None and _arrived.stamp == found.stamp):
@@ -108,23 +106,9 @@ def follow() -> None:
         area = views.main_area(bpy.context)
         if area is not None:
             views.widen_clipping(float(np.ptp(found.positions, axis=0).max() or 1.0))
-            views.frame(area, _near(found), found.positions)
-    _redraw()
-
-
-def _near(found: Arrived) -> np.ndarray:
-    """The points without those that lie far off; the cameras where there are none."""
-    if len(found.points) < 20:
-        return found.positions
-    low, high = np.percentile(found.points, (5, 95), axis=0)
-    return found.points[((found.points >= low) & (found.points <= high)).all(1)]
-
-
-def _redraw() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
+            points = found.points if len(found.points) >= LEAST_POINTS else found.positions
+            views.frame(area, without_outliers(points), found.positions)
+    views.redraw()
 
 
 def _draw() -> None:

@@ -58,8 +58,20 @@ def add_capture(scene, capture: PinholeCapture, photos: dict[str, Path]) -> bpy.
 
 
 def _upright(capture: PinholeCapture) -> np.ndarray:
-    """(4, 4) the turn about the origin that stands a capture upright; none for one in map coordinates, which is."""
-    up = None if np.any(capture.offset) else up_direction([view.camera.camera_to_world for view in capture.views])
+    """(4, 4) as `upright`; none for a capture in map coordinates, which is."""
+    return np.eye(4) if np.any(capture.offset) else upright([view.camera.camera_to_world for view in capture.views])
+
+
+def upright(poses) -> np.ndarray:
+    """The turn about the origin that stands a capture upright.
+
+    Args:
+        poses: (n, 4, 4) camera-to-world.
+
+    Returns:
+        (4, 4); the identity where the cameras do not tell what is up.
+    """
+    up = up_direction(poses)
     return np.eye(4) if up is None else turn(rotation_between(up, UP), np.zeros(3))
 
 

@@ -18,7 +18,7 @@ from bpy.app.translations import pgettext_iface as iface
 from gpu_extras.batch import batch_for_shader
 from gpu_extras.presets import draw_texture_2d
 
-from . import jobs, settings
+from . import jobs, settings, views
 
 WIDTH = 320.0  # of the picture, in pixels before the interface's scale
 MARGIN, LINE, BAR = 16.0, 20.0, 4.0
@@ -76,7 +76,7 @@ def follow() -> None:
     if not jobs.running() or not job.image or not settings.live_picture():
         if _picture is not None:
             _picture = None
-            _redraw_viewports()
+            views.redraw()
         return
     file = job.picture()
     try:
@@ -87,7 +87,7 @@ def follow() -> None:
         pixels = _read(file)
         if pixels is not None:
             _picture = _Picture(file, stamp, pixels)
-    _redraw_viewports()
+    views.redraw()
 
 
 def _read(file: Path) -> np.ndarray | None:
@@ -108,13 +108,6 @@ def _read(file: Path) -> np.ndarray | None:
     except (KeyError, RuntimeError):
         return None
     return pixels.reshape(height, width, 4)
-
-
-def _redraw_viewports() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                area.tag_redraw()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from gpu_extras.presets import draw_texture_2d
 
 from ..scene.errors import Cancelled, In2nError
 from ..workspace.provenance import result_folder
-from . import colour, render_settings, render_worker
+from . import colour, render_settings, render_worker, views
 from .shot_requests import Place
 from .shots import shot_through_window
 
@@ -212,15 +212,8 @@ def _start_timer() -> None:
 def _tick() -> float | None:
     render_worker.poll()
     if any([viewport.take() for viewport in list(_viewports)]):
-        _redraw()
+        views.redraw("RENDERED")
     return TICK_SECONDS if any(viewport.awaits for viewport in list(_viewports)) else None
-
-
-def _redraw() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D" and area.spaces.active.shading.type == "RENDERED":
-                area.tag_redraw()
 
 
 def detach() -> None:

@@ -35,6 +35,18 @@ def areas(context) -> list:
     return next((views for views in found if views), [])
 
 
+def redraw(shading: str = "") -> None:
+    """Draw the 3D views of all windows again.
+
+    Args:
+        shading: Of those alone that are shaded so; "": of all.
+    """
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D" and shading in ("", area.spaces.active.shading.type):
+                area.tag_redraw()
+
+
 def main_area(context):
     """The 3D view that the artist works in: the context's own, else the window's largest; None where there is none."""
     if context.area is not None and context.area.type == "VIEW_3D":

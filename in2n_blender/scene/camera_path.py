@@ -13,7 +13,7 @@ import numpy as np
 
 from .camera import Camera, Intrinsics, look_at_point
 from .capture import PinholeCapture, View
-from .errors import In2nError
+from .errors import In2nError, what_is_wrong
 
 LONGEST_SIDE = 1 << 16  # of a frame, in pixels, as in Blender
 MOST_FRAMES = 1 << 20  # Blender's last frame
@@ -66,7 +66,7 @@ class CameraPath:
         try:
             return _checked(data)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            reason = what_is_wrong(error)
             raise In2nError(
                 "bad_camera_path", f"{where} cannot be used: {reason}.", "Export the camera path again."
             ) from None

@@ -11,7 +11,7 @@ import numpy as np
 
 from .camera import Camera
 from .capture_checks import check_texts, check_unique, checked_view, rows_of_three
-from .errors import In2nError
+from .errors import In2nError, what_is_wrong
 from .lens import Lens, pinhole_for
 
 MAXIMUM_POINTS = 50_000
@@ -191,7 +191,7 @@ class PinholeCapture:
                 tuple(data.get("notes", ())),
             )
         except (ValueError, TypeError, OverflowError, KeyError) as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            reason = what_is_wrong(error)
             raise In2nError(
                 "bad_capture",
                 f"{where} cannot be used as a capture: {reason}.",

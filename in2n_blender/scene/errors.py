@@ -17,5 +17,14 @@ class In2nError(Exception):
         return f"{self.message} {self.hint}"
 
 
+def what_is_wrong(error: Exception) -> str:
+    """Why data of a stranger could not be taken, as a part of a sentence.
+
+    Args:
+        error: What taking it raised; a KeyError is of what it lacks.
+    """
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+
+
 class Cancelled(Exception):
     """A job was asked to stop and stopped between two steps; what it saved stays valid."""

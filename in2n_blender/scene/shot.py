@@ -12,7 +12,7 @@ import numpy as np
 
 from .camera import Camera
 from .camera_path import LONGEST_SIDE
-from .errors import In2nError
+from .errors import In2nError, what_is_wrong
 
 PERSPECTIVE, ORTHOGRAPHIC, PANORAMA = LENSES = ("perspective", "orthographic", "panorama")
 WHOLE_SPHERE = (-math.pi, math.pi, -math.pi / 2, math.pi / 2)
@@ -177,7 +177,7 @@ class Shot:
         try:
             return _checked(data)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            reason = what_is_wrong(error)
             raise In2nError(
                 "bad_shot", f"The shot cannot be rendered: {reason}.", "Check the camera and the render settings."
             ) from None

@@ -23,6 +23,25 @@ from .polls import poll_capture, poll_idle
 SHOWN_MISSING = 20  # names in the popup
 
 
+WORKSPACE = dict(
+    name="Workspace",
+    description="The folder for the reconstruction and its edits; left out: beside the .blend file",
+    subtype="DIR_PATH",
+    options={"SKIP_SAVE", "HIDDEN"},
+)
+
+
+def workspace_folder(argument: str, name: str, source: str) -> Path:
+    """The workspace of a capture that is imported.
+
+    Args:
+        argument: The folder that the operator was given; "": a new one.
+        name: The capture's.
+        source: What it is imported from.
+    """
+    return Path(bpy.path.abspath(argument)) if argument else workspaces.new_workspace(name, source)
+
+
 class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
     bl_description = (
         "Import a capture (photos with cameras of nerfstudio, COLMAP, Metashape, RealityScan, Polycam or another "
@@ -44,12 +63,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
     )
     preset: argument(ImportCapture, "preset", left_out="the scene's preset")
     hold_out_every: argument(ImportCapture, "hold_out_every")
-    workspace: StringProperty(
-        name="Workspace",
-        description="The folder for the reconstruction and its edits; left out: beside the .blend file",
-        subtype="DIR_PATH",
-        options={"SKIP_SAVE", "HIDDEN"},
-    )
+    workspace: StringProperty(**WORKSPACE)
     show_photos: BoolProperty(name="Photos", description="Show the photos behind their cameras", default=True)
 
     @classmethod
@@ -86,11 +100,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         shown = {f.name: f.photo for f in capture.frames if self.show_photos and f.lens.model != EQUIRECTANGULAR}
-        folder = (
-            Path(bpy.path.abspath(self.workspace))
-            if self.workspace
-            else workspaces.new_workspace(capture.name, pinhole.source)
-        )
+        folder = workspace_folder(self.workspace, capture.name, pinhole.source)
         empty = bring_in(context, scene, pinhole, shown, source, folder, self.hold_out_every)
         _remember_originals(empty, capture)
         settings.tell(summary(pinhole), about="Import")

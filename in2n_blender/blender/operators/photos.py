@@ -13,9 +13,8 @@ from ...scene import bare_photos
 from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
 from ...workspace.layout import Workspace
-from .. import workspaces
 from ..request_properties import argument
-from .capture import bring_in, summary
+from .capture import WORKSPACE, bring_in, summary, workspace_folder
 from .job import JobOperator
 from .polls import poll_engine, poll_queue
 
@@ -49,12 +48,7 @@ class IN2N_OT_import_photos(JobOperator, bpy.types.Operator, ImportHelper):
     preset: argument(ImportCapture, "preset", left_out="the scene's preset")
     hold_out_every: argument(ImportCapture, "hold_out_every")
     video_frames: argument(ImportCapture, "video_frames")
-    workspace: StringProperty(
-        name="Workspace",
-        description="The folder for the reconstruction and its edits; left out: beside the .blend file",
-        subtype="DIR_PATH",
-        options={"SKIP_SAVE", "HIDDEN"},
-    )
+    workspace: StringProperty(**WORKSPACE)
 
     @classmethod
     def poll(cls, context):
@@ -80,9 +74,7 @@ class IN2N_OT_import_photos(JobOperator, bpy.types.Operator, ImportHelper):
                 "Choose a folder of photos, one of its photos, or a video.",
             )
         source = bare.video or bare.source
-        name = source.stem or "capture"
-        folder = Path(bpy.path.abspath(self.workspace)) if self.workspace else None
-        folder = folder or workspaces.new_workspace(name, source.as_posix())
+        folder = workspace_folder(self.workspace, source.stem or "capture", source.as_posix())
         request = ImportCapture(
             workspace=str(folder),
             source=str(source),
