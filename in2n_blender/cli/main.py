@@ -29,7 +29,7 @@ from ..scene.errors import Cancelled, In2nError
 from . import commands, extension, setup
 from .arguments import add_demo, add_request
 from .run import run_capture
-from .terminal import Interruption
+from .terminal import Interruption, printable
 
 PROG = "python3 -m in2n_blender"
 DONE, BUG, MENDABLE, CANCELLED = 0, 1, 2, 130
@@ -64,13 +64,13 @@ def main(arguments: list[str] | None = None, prog: str = PROG) -> int:
         with Interruption() as interruption:
             return known.command(known, interruption) or DONE
     except In2nError as error:
-        print(f"{error.message}\n  {error.hint}", file=sys.stderr)
+        print(printable(f"{error.message}\n  {error.hint}"), file=sys.stderr)
         return MENDABLE
     except (Cancelled, KeyboardInterrupt):
         print("Cancelled. Run the same command again to go on from where it stopped.", file=sys.stderr)
         return CANCELLED
     except EngineBug as error:
-        print(f"This is a mistake in the program:\n{error}", file=sys.stderr)
+        print(printable(f"This is a mistake in the program:\n{error}"), file=sys.stderr)
         return BUG
     except OSError as error:
         if error.errno not in OF_THE_DISK or not error.filename:

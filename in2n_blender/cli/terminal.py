@@ -81,8 +81,17 @@ class ProgressPrinter:
             self._open = False
 
     def _say(self, text: str) -> None:
-        self._stream.write(text)
+        self._stream.write(printable(text))
         self._stream.flush()
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal would obey or cannot show: names in it may be a stranger's.
+
+    Args:
+        text: With line ends, carriage returns and tabs, which stay.
+    """
+    return "".join(letter if letter.isprintable() or letter in "\n\r\t" else "\ufffd" for letter in text)
 
 
 def progress_line(event: Progress, width: int = 24) -> str:

@@ -49,6 +49,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..link.messages import PROTOCOL
+from ..link.process import lines_of
 from ..link.request_fields import Request
 from ..link.requests import from_params
 from ..scene.errors import Cancelled, In2nError
@@ -57,6 +58,7 @@ from ..scene.reporting import Artifact, Progress, Reporter
 PROGRESS_INTERVAL = 0.1  # seconds
 HARD_EXIT_AFTER = 3.0  # seconds from the end of stdin
 LONGEST_LINE = 64 * 2**20  # bytes; nothing that is asked for is near it
+MOST_WAITING = 10_000  # lines that are said before anybody has read them; then the job waits
 LOG_NAME = "engine.log"  # in the workspace
 
 INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, JOB_FAILED, BUSY = -32600, -32601, -32602, -32000, -32001
@@ -211,12 +213,16 @@ class Worker:
     # -- writing
 
     def notify(self, method: str, params: dict) -> None:
-        """Send a notification to the client, after all that was sent before it; returns at once.
+        """Send a notification to the client, after all that was sent before it.
+
+        It returns at once, unless nobody reads what was sent before: then the job waits, as at any full pipe.
 
         Args:
             method: "progress", "artifact" or "log".
             params: As JSON knows them; numbers of numpy and torch, and paths, are turned into it.
         """
+        while self._answers.qsize() > MOST_WAITING and self._job and not self._job.cancelled.wait(0.02):
+            pass
         self._send({"method": method, "params": params})
 
     def _error(self, id, number: int, message: str, code: str, hint: str) -> None:
@@ -241,7 +247,7 @@ class Worker:
 def _parse(line: bytes | str) -> dict | None:
     """The object of a line; None where it holds none."""
     try:
-        if len(line) > LONGEST_LINE:
+        if len(line) >= LONGEST_LINE:
             return None
         message = json.loads(line)
     except (ValueError, RecursionError, MemoryError):  # no UTF-8, no JSON, nested too deeply
@@ -385,7 +391,7 @@ def main() -> int:
     """Keep stdout for the protocol: whatever prints, from Python or from a library, goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other side decides what Ctrl-C means
     outgoing = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", newline="\n")
-    incoming = os.fdopen(os.dup(0), "rb")
+    incoming = lines_of(os.fdopen(os.dup(0), "rb"), LONGEST_LINE)
     os.dup2(2, 1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -27,6 +27,8 @@ from .transitions import transition
 WORKER = Path(__file__).resolve().parents[1] / "engine" / "worker.py"
 POLL_SECONDS = 0.03
 STOP_PATIENCE = 4.0  # seconds that a worker gets to end by itself
+SILENCE_PATIENCE = 5.0  # seconds that a worker which has closed its output gets to be gone
+MOST_MESSAGES = 2000  # of the worker that one poll takes in: a window must not wait for one that never stops talking
 THREAD_PATIENCE = 1.5  # seconds that work in a thread gets to notice that it was cancelled
 
 # Those whose jobs are noted in the workspace, to be offered again where they do not come to their end.
@@ -344,6 +346,7 @@ class _Process:
         self._process = spawn(command, env={**clean_environment(), **variables}, stdin=True, merge=False)
         self._input = Writer(self._process)
         self._output = Lines(self._process)
+        self._silent_since: float | None = None
         self._errors = LogCopy(self._process.stderr, log)
 
     def send(self, message: dict) -> None:
@@ -356,11 +359,14 @@ class _Process:
         end(self._process, grace=0.0)
 
     def drain(self):
-        """The objects that have come since the last call; what is no JSON is a library's that found the real stdout."""
-        while (line := self._output.get()) is not None:
+        """The objects that have come since the last call, MOST_MESSAGES at most; what is no JSON is a library's that
+        found the real stdout."""
+        for _ in range(MOST_MESSAGES):
+            if (line := self._output.get()) is None:
+                return
             try:
                 message = json.loads(line)
-            except (ValueError, RecursionError):
+            except (ValueError, RecursionError, MemoryError):
                 continue
             yield message
 
@@ -370,8 +376,14 @@ class _Process:
 
     @property
     def code(self) -> int | None:
-        """How it exited; None while it runs or has not been read to its end."""
-        return self._process.poll() if self._output.ended else None
+        """How it exited; None while it runs or has not been read to its end. One that has closed its output, and will
+        never answer, is ended."""
+        if not self._output.ended:
+            return None
+        self._silent_since = self._silent_since or time.monotonic()
+        if self.alive and time.monotonic() - self._silent_since > SILENCE_PATIENCE:
+            self.kill()
+        return self._process.poll()
 
     def last_line(self) -> str:
         return self._errors.last_line()

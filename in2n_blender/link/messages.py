@@ -135,4 +135,5 @@ def _is_number(value: object) -> bool:
 
 
 def _text(value: object) -> str:
-    return value[:MOST_TEXT] if isinstance(value, str) else ""
+    """Not without end, and without half characters, which no file and no terminal takes."""
+    return value[:MOST_TEXT].encode("utf-8", "replace").decode() if isinstance(value, str) else ""

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 WINDOWS = sys.platform == "win32"
 LOG_LIMIT = 5 * 2**20  # bytes
+LONGEST_LINE = 16 * 2**20  # bytes of a line that are kept; nothing that a program here says is near it
+MOST_WAITING = 10_000  # lines that are read before somebody asks for them
 # Blender sets the first two for its own Python; the others would put the user's packages before the environment's
 _FOREIGN = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
@@ -97,19 +100,38 @@ def _signal(process: subprocess.Popen, hard: bool) -> None:
         pass
 
 
+def lines_of(pipe, longest: int = LONGEST_LINE) -> Iterator[bytes]:
+    """The lines of a stream of bytes; of one without an end only its beginning, so that it fills no memory.
+
+    Args:
+        pipe: The stream.
+        longest: Bytes of a line that are kept; the rest of it is read and forgotten.
+
+    Yields:
+        Each line, with its end where that was kept.
+    """
+    while line := pipe.readline(longest):
+        yield line
+        while line and not line.endswith(b"\n"):
+            line = pipe.readline(longest)
+
+
 class Lines:
-    """A pipe's lines, read by a thread, so that whoever asks never waits longer than it wants to."""
+    """A pipe's lines, read by a thread, so that whoever asks never waits longer than it wants to.
+
+    A program that says more than anybody takes is held up by its pipe, and fills no memory here.
+    """
 
     def __init__(self, process: subprocess.Popen, pipe=None):
         self.process = process
         self._pipe = pipe or process.stdout
-        self._queue: queue.Queue = queue.Queue()
+        self._queue: queue.Queue = queue.Queue(MOST_WAITING)
         self.ended = False
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         try:
-            for raw in self._pipe:
+            for raw in lines_of(self._pipe):
                 self._queue.put(raw.decode("utf-8", "replace").rstrip("\r\n"))
         except (OSError, ValueError):
             pass
@@ -183,7 +205,7 @@ class Writer:
 
 
 class LogCopy:
-    """Copies a pipe to a log file, begun anew when it has become too long, and remembers the last line.
+    """Copies a pipe to a log file, begun anew when it becomes too long, and remembers the last line.
 
     The pipe is read to its end whatever becomes of the file: a process whose output nobody reads stops at its next
     line.
@@ -202,10 +224,12 @@ class LogCopy:
     def _read(self, pipe, log: Path) -> None:
         file = self._open(log)
         with suppress(OSError, ValueError):
-            for line in pipe:
+            for line in lines_of(pipe, LOG_LIMIT // 4):
                 self._last = line.decode("utf-8", "replace").strip() or self._last
                 if file is not None:
                     with suppress(OSError):  # the disk may be full
+                        if file.tell() > LOG_LIMIT:
+                            file.truncate(0)
                         file.write(line)
         if file is not None:
             with suppress(OSError):

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from ..scene.errors import In2nError
 from ..scene.presets import PRESETS
+from ..workspace.layout import edit_name
 from .request_fields import Request, bad_request, required, setting
 
 METHODS = ("agreement", "iterative", "faithful")  # of editing, the default first
@@ -221,6 +222,9 @@ class Edit(Request):
     def check(self) -> None:
         _check_instruction(self.instruction)
         super().check()
+        for name in (self.name, self.parent):
+            if name is not None:
+                edit_name(name)
         if self.apply_from_here and self.restart:
             raise In2nError(
                 "restart_or_go_on",

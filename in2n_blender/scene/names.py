@@ -30,11 +30,12 @@ def unique_names(labels: list[str]) -> list[str]:
     if len({name.lower() for name in plain}) < len(plain):
         plain = [_plain("_".join(path.split("/")[-2:])) for path in paths]
     names, taken = [], set()
+    numbers: dict[str, int] = {}  # the last one that each beginning of a name got: those below it are taken
     for name in plain:
-        number, candidate = 1, name
+        beginning, candidate = name[:58], name
         while candidate.lower() in taken:
-            number += 1
-            candidate = f"{name[:58]}_{number}"
+            number = numbers[beginning.lower()] = numbers.get(beginning.lower(), 1) + 1
+            candidate = f"{beginning}_{number}"
         taken.add(candidate.lower())
         names.append(candidate)
     return names

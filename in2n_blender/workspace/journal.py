@@ -117,7 +117,7 @@ class Journal:
         if requests is not None:
             listed = [{"method": method, "params": params} for method, params in requests]
             self._record = {"label": label, "requests": listed, "state": RUNNING, "why": "", "done": 0, "total": 0}
-        self._say(f"--- {label}", new=True)
+        self._say(f"--- {label}")
         self._write()
 
     def note(self, event: object) -> None:
@@ -190,9 +190,9 @@ class Journal:
             with suppress(In2nError, OSError, ValueError):  # the disk may be full; the job itself will say so
                 write_json(self._file, self._record, durable=False)
 
-    def _say(self, text: str, new: bool = False) -> None:
+    def _say(self, text: str) -> None:
         with suppress(OSError):
-            begin_anew = new and self._log.exists() and self._log.stat().st_size > LOG_LIMIT
+            begin_anew = self._log.exists() and self._log.stat().st_size > LOG_LIMIT
             with open(self._log, "w" if begin_anew else "a", encoding="utf-8", errors="replace") as log:
                 log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 

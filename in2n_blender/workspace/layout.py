@@ -20,6 +20,7 @@ The unedited reconstruction goes by the name "original" in renders/ and meshes/.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from ..scene.errors import In2nError
@@ -85,7 +86,7 @@ class Workspace:
         Raises:
             In2nError: "bad_name".
         """
-        return self.root / "edits" / safe_name(name)
+        return self.root / "edits" / edit_name(name)
 
     def region(self, mark: str) -> Path:
         """The file of a region that an edit is to be limited to.
@@ -133,9 +134,12 @@ class Workspace:
         return (folder / "quick" if quick else folder) / f"{safe_name(edit or ORIGINAL)}{suffix}"
 
     def edits(self) -> list[str]:
-        """Names of the edits that were started, oldest first."""
-        found = (self.root / "edits").glob("*/edit.json")
-        return [p.parent.name for p in sorted(found, key=lambda p: p.stat().st_mtime)]
+        """Names of the edits that were started, oldest first; what has a name that no edit can have is none."""
+        ages = {}
+        for record in (self.root / "edits").glob("*/edit.json"):
+            with suppress(OSError):  # removed meanwhile
+                ages[record.parent.name] = record.stat().st_mtime
+        return sorted(filter(_is_edit_name, ages), key=ages.get)
 
 
 def absolute(path: Path | str) -> Path:
@@ -185,3 +189,21 @@ def safe_name(name: str) -> str:
             "devices on Windows.",
         )
     return name
+
+
+def edit_name(name: str) -> str:
+    """The name itself if it is one that an edit can have: plain, and not the one that the unedited scene goes by.
+
+    Args:
+        name: As a user or a file gives it.
+
+    Raises:
+        In2nError: "bad_name" for any other.
+    """
+    if not _is_edit_name(safe_name(name)):
+        raise In2nError("bad_name", f"“{name}” is what the unedited scene is called.", "Choose another name.")
+    return name
+
+
+def _is_edit_name(name: str) -> bool:
+    return is_plain(name) and name.lower() != ORIGINAL
