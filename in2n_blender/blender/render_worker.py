@@ -1,6 +1,8 @@
 """The engine's process for pictures: one of its own, so that F12 and the viewport work while an edit is being made.
 
-Asked from Blender's main thread (the viewport) and from its render thread (F12); both poll, and each finds its answer.
+Asked from Blender's main thread (the viewport) and from its render thread (F12). What the process says is taken in by a
+thread of its own for as long as something is awaited: Blender's main thread may be drawing meanwhile, and the process
+is not to wait for that.
 """
 
 from __future__ import annotations
@@ -36,18 +38,22 @@ class Answer:
     Attributes:
         job: The client's number of it.
         file: The file that it is written to.
+        begun: Whether it is at work or was.
         done: Whether it has ended.
         result: As `render_shot` returns it; None where it failed or has not ended.
         error: Why it failed.
         progress: How far it is, from 0 to 1.
+        unwanted: Whether nobody looks at it any more: its file is removed when it ends.
     """
 
     job: int
     file: Path
+    begun: bool = False
     done: bool = False
     result: dict | None = None
     error: Exception | None = None
     progress: float = 0.0
+    unwanted: bool = False
 
     def passes(self) -> dict[str, np.ndarray]:
         """The picture, by pass: (height, width, channels) float32 from the top. Its file is removed.
@@ -70,10 +76,11 @@ class Answer:
 class _Worker:
     client: Client
     folder: Path
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.RLock = field(default_factory=threading.RLock)
     answers: dict[int, Answer] = field(default_factory=dict)
     numbers: count = field(default_factory=count)
     used: float = 0.0
+    is_listened_to: bool = False
 
 
 _worker: _Worker | None = None
@@ -87,7 +94,7 @@ def ask(make: Callable[[str], RenderShot], first: bool = False) -> Answer:
         first: Whether it comes before all others: what is at work is given up, to be asked for again.
 
     Returns:
-        What will tell how it ends, once somebody polls.
+        What will tell how it ends.
 
     Raises:
         In2nError: "no_engine", and what `Request.check` raises.
@@ -103,6 +110,9 @@ def ask(make: Callable[[str], RenderShot], first: bool = False) -> Answer:
         job = worker.client.submit(make(str(file)), label="Render", first=first)
         answer = worker.answers[job] = Answer(job, file)
         worker.used = time.monotonic()
+        if not worker.is_listened_to:
+            worker.is_listened_to = True
+            threading.Thread(target=_listen, args=(worker,), name="in2n pictures", daemon=True).start()
     return answer
 
 
@@ -116,23 +126,47 @@ def cancel(answer: Answer) -> None:
         _worker.client.cancel(answer.job)
 
 
-def poll() -> None:
-    """Take in what the process has said; from any thread."""
-    worker = _worker
-    if worker is None:
+def give_up(answer: Answer) -> None:
+    """Stop what an answer would be to, and forget it: nobody looks at it any more.
+
+    Args:
+        answer: Of `ask`.
+    """
+    answer.unwanted = True
+    cancel(answer)
+    if answer.done:  # before it was known to be unwanted
+        answer.file.unlink(missing_ok=True)
+
+
+def _listen(worker: _Worker) -> None:
+    """Take in what the process says until nothing is awaited; in a thread."""
+    while True:
+        with worker.lock:
+            try:
+                for event in worker.client.poll():
+                    _take(worker, event)
+            except Exception as error:  # nobody else would hear of it, and wait for ever
+                for answer in list(worker.answers.values()):
+                    _end(worker, answer, None, error)
+            if not worker.answers:
+                worker.is_listened_to = False
+                return
+        time.sleep(WAIT_SECONDS)
+
+
+def _take(worker: _Worker, event) -> None:
+    answer = worker.answers.get(getattr(event, "job", None))
+    if answer is None:
         return
-    with worker.lock:
-        for event in worker.client.poll():
-            answer = worker.answers.get(getattr(event, "job", None))
-            if answer is None:
-                continue
-            worker.used = time.monotonic()
-            if isinstance(event, events.Reported) and isinstance(event.event, Progress):
-                answer.progress = event.event.done / max(event.event.total, 1)
-            elif isinstance(event, events.Finished):
-                _end(worker, answer, event.result, None)
-            elif isinstance(event, events.Failed):
-                _end(worker, answer, None, event.error)
+    worker.used = time.monotonic()
+    if isinstance(event, events.Started):
+        answer.begun = True
+    elif isinstance(event, events.Reported) and isinstance(event.event, Progress):
+        answer.progress = event.event.done / max(event.event.total, 1)
+    elif isinstance(event, events.Finished):
+        _end(worker, answer, event.result, None)
+    elif isinstance(event, events.Failed):
+        _end(worker, answer, None, event.error)
 
 
 def wait(answer: Answer, cancelled: Callable[[], bool], told: Callable[[float], None]) -> dict[str, np.ndarray]:
@@ -155,7 +189,6 @@ def wait(answer: Answer, cancelled: Callable[[], bool], told: Callable[[float], 
         if not asked and cancelled():
             asked = True
             cancel(answer)
-        poll()
         if answer.progress != told_last:
             told_last = answer.progress
             told(told_last)
@@ -200,6 +233,8 @@ def _ready() -> _Worker:
 def _end(worker: _Worker, answer: Answer, result: dict | None, error: Exception | None) -> None:
     answer.result, answer.error, answer.done = result, error, True
     worker.answers.pop(answer.job, None)
+    if answer.unwanted:
+        answer.file.unlink(missing_ok=True)
 
 
 def _release_when_idle() -> float:

@@ -1,7 +1,7 @@
 """The viewport in Rendered shading: first a coarse picture, then finer ones, each asked of the engine's process.
 
 Drawing never waits. What is shown is the newest picture that there is, and what is asked for always the newest view: a
-finer picture of an earlier one is given up. A timer polls as long as something is awaited.
+finer picture of an earlier one is given up. A timer looks for what has come as long as something is awaited.
 """
 
 from __future__ import annotations
@@ -128,10 +128,11 @@ class ViewportRender:
     def _ask(self) -> None:
         step = self._next_step()
         if self._answer is not None:
-            # A first picture is so quick that it is waited for: else nothing would be seen while a view turns.
-            if step is not None and self._asked[0] != self._wanted.key and not self._is_first:
-                render_worker.cancel(self._answer)
-            return
+            if step is None or self._asked[0] == self._wanted.key or (self._is_first and self._answer.begun):
+                # A first picture is so quick that it is waited for: else nothing would be seen while a view turns.
+                return
+            render_worker.give_up(self._answer)
+            self._answer = None
         if step is None:
             return
         wanted = self._wanted
@@ -166,7 +167,12 @@ class ViewportRender:
             self._ask()
         except In2nError as error:
             self.trouble = str(error)
-        return True
+        return picture is not None or bool(self.trouble)
+
+    def __del__(self):
+        """Nobody looks any more: the shading was changed, or the viewport closed."""
+        if self._answer is not None:
+            render_worker.give_up(self._answer)
 
     def _draw_texture(self, engine, context, scene) -> None:
         if self.fresh is not None:
@@ -210,7 +216,6 @@ def _start_timer() -> None:
 
 
 def _tick() -> float | None:
-    render_worker.poll()
     if any([viewport.take() for viewport in list(_viewports)]):
         views.redraw("RENDERED")
     return TICK_SECONDS if any(viewport.awaits for viewport in list(_viewports)) else None

@@ -36,7 +36,7 @@ def areas(context) -> list:
 
 
 def redraw(shading: str = "") -> None:
-    """Draw the 3D views of all windows again.
+    """Draw the 3D views of all windows again: what they show of the scene, not the sidebar and the header beside it.
 
     Args:
         shading: Of those alone that are shaded so; "": of all.
@@ -44,7 +44,8 @@ def redraw(shading: str = "") -> None:
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D" and shading in ("", area.spaces.active.shading.type):
-                area.tag_redraw()
+                for region in (region for region in area.regions if region.type == "WINDOW"):
+                    region.tag_redraw()
 
 
 def main_area(context):

@@ -139,7 +139,6 @@ def latency(scene) -> list[dict]:
         deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, viewport.trouble
-            render_worker.poll()
             viewport.take()
             time.sleep(viewport_render.TICK_SECONDS)
 

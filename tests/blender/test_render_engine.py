@@ -219,7 +219,6 @@ class View:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"waited in vain; {self.render.trouble}"
-            render_worker.poll()
             self.render.take()
             time.sleep(0.005)
 
@@ -254,6 +253,19 @@ def test_the_newest_view_wins_and_finer_pictures_of_others_are_given_up(painter,
     third = Shot.from_json(asked(painter)[2]["shot"]).cameras[0]
     np.testing.assert_allclose(third.position, newest.translation, atol=1e-5)
     assert view.render.share == pytest.approx(coarse)
+
+
+def test_a_viewport_that_is_gone_gives_up_its_picture_and_leaves_no_file(painter, view):
+    painter.answers(shot={"paint": True, "waits_when_wider": 20})
+    view.draw()
+    view.until(lambda: view.render.share > 0)
+    assert view.render.awaits and not view.render.take(), "there is nothing new to draw"
+    worker, view.render = render_worker._worker, None
+    until = time.monotonic() + 10
+    while worker.answers:
+        assert time.monotonic() < until, "the picture goes on"
+        time.sleep(0.01)
+    assert not list(worker.folder.iterdir())
 
 
 def test_f12_does_not_wait_for_the_viewport(painter, view, shown, tmp_path):
