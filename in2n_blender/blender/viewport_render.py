@@ -25,7 +25,7 @@ TICK_SECONDS = 0.01
 FIRST_SECONDS = 0.08  # what the first picture of a view may take: with one on its way, two of them are waited for
 COARSEST = 1 / 24  # of the region's sides: any coarser says nothing
 FINER = 2.0  # the next picture's sides are so many times as long
-RAYS_AT_ONCE = 1024  # a view that nobody looks at any more is given up within a moment
+RAYS_AT_ONCE = 2048  # of finer pictures: a view that nobody looks at any more is given up within a moment
 RAYS_A_SECOND = 60_000.0  # of a processor with two cores, until the first picture says better
 
 
@@ -137,11 +137,13 @@ class ViewportRender:
             return
         wanted = self._wanted
         width, height = (max(1, round(side * step)) for side in wanted.key[:2])
+        self._asked, self._is_first, self._rays = (wanted.key, step), not self.share, width * height
         request = wanted.place.request(
-            wanted.shot.scaled(width, height), transparent=wanted.transparent, rays_at_once=RAYS_AT_ONCE
+            wanted.shot.scaled(width, height),
+            transparent=wanted.transparent,
+            rays_at_once=None if self._is_first else RAYS_AT_ONCE,
         )
         self._answer = render_worker.ask(request)
-        self._asked, self._is_first, self._rays = (wanted.key, step), not self.share, width * height
 
     def take(self) -> bool:
         """Take in what was awaited, and ask for what comes next.
