@@ -20,6 +20,7 @@ from ..link.requests import (
     PreviewGrid,
     Reconstruct,
     RenderPath,
+    ReportCapture,
     Testbed,
 )
 from ..scene.errors import In2nError
@@ -49,6 +50,22 @@ def import_capture(args, interruption) -> None:
     """
     workspace = str(given_path(args.workspace))
     one_job(request_of(ImportCapture, args, workspace=workspace, source=str(existing(args.source))), interruption)
+
+
+def report_capture(args, interruption) -> None:
+    """`report`: measure a workspace's photos, and print what would improve the capture.
+
+    Args:
+        args: The parsed line: workspace.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "bad_path", "no_workspace", and what the environment and the job raise.
+        Cancelled: When the user asked to stop.
+    """
+    with engine_for(interruption) as engine:
+        result = engine(request_of(ReportCapture, args, workspace=_workspace(args)))
+    print("\n".join([*result["improvements"], f"file: {result['file']}"]))
 
 
 def reconstruct_workspace(args, interruption) -> None:

@@ -23,6 +23,7 @@ from ..link.requests import (
     PreviewGrid,
     Reconstruct,
     RenderPath,
+    ReportCapture,
     Testbed,
 )
 from ..scene.errors import Cancelled, In2nError
@@ -138,6 +139,10 @@ def _add_parts(group) -> None:
         group, "import", commands.import_capture, "read a capture into a workspace: undistort, rotate, scale"
     )
     add_request(imported, ImportCapture, flags={"workspace": ("--out",)})
+    report = _command(
+        group, "report", commands.report_capture, "say what would improve a capture, and write capture-report.html"
+    )
+    add_request(report, ReportCapture)
 
     reconstruct = _command(
         group,

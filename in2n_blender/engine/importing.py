@@ -26,6 +26,7 @@ from ..scene.reporting import Reporter
 from ..workspace.files import atomic_path, write_json
 from ..workspace.imported import refuse_own_photos, staged_import
 from ..workspace.layout import Workspace
+from .capture_report import Measures, report_import
 from .masks import normalised_mask
 from .photos import LARGE_PIXELS, UnreadablePhoto, decode, forget_lenses, normalise_photo
 
@@ -72,7 +73,8 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
 
     try:
         with staged_import(workspace) as staging:
-            unreadable = _write_photos(read.frames, capture.views, staging, reporter)
+            measures = Measures(capture)
+            unreadable = _write_photos(read.frames, capture.views, measures, staging, reporter)
             views = tuple(_with_mask(v, staging) for v in capture.views if v.name not in unreadable)
             check_enough(len(views), len(capture.views) + len(capture.missing), request.source, unreadable)
             capture = replace(capture, views=views, missing=capture.missing + tuple(sorted(unreadable)))
@@ -86,6 +88,7 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
         + (f"{masks} with masks, " if masks else "")
         + f"{len(capture.missing)} left out, {len(capture.points)} sparse points."
     )
+    report_import(workspace, capture, measures, reporter)
     return capture
 
 
@@ -116,7 +119,7 @@ def _bare_photos(source: Path) -> bare_photos.BarePhotos | None:
 
 
 def _write_photos(
-    frames: tuple[Frame, ...], views: tuple[View, ...], staging: Path, reporter: Reporter
+    frames: tuple[Frame, ...], views: tuple[View, ...], measures: Measures, staging: Path, reporter: Reporter
 ) -> dict[str, str]:
     """Writes staging/images/<name>.png for every view. Returns why photos cannot be read, by their names."""
     stop, alone = threading.Event(), threading.Lock()
@@ -133,18 +136,18 @@ def _write_photos(
         check()
         with atomic_path(staging / view.image) as temporary:
             Image.fromarray(image).save(temporary, "PNG", compress_level=4)
-        if frame.mask:
-            write_mask(frame, view, check)
+        measures.measure(view.name, image, write_mask(frame, view) if frame.mask else None)
 
-    def write_mask(frame: Frame, view: View, check: Callable[[], None]) -> None:
+    def write_mask(frame: Frame, view: View) -> np.ndarray | None:
         try:
             mask = normalised_mask(frame, view.camera.intrinsics, check)
         except UnreadablePhoto as error:
             reporter.log(f"The mask of {view.name} cannot be used ({error}).")
-            return
+            return None
         if not mask.all():
             with atomic_path(staging / view.mask) as temporary:
                 Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, "PNG", compress_level=4)
+        return mask
 
     unreadable: dict[str, str] = {}
     started = time.monotonic()

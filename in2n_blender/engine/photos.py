@@ -102,6 +102,21 @@ class Photos(Sequence):
         view = self._views[index]
         return _load_image(self._workspace.photo(view.image), view.camera.intrinsics)
 
+    def mask(self, index: int) -> np.ndarray | None:
+        """Which pixels of a view count.
+
+        Args:
+            index: Which of the views.
+
+        Returns:
+            (height, width) bool; None where all of them do.
+
+        Raises:
+            In2nError: "missing_file", "bad_image", "bad_capture".
+        """
+        view = self._views[index]
+        return _load_mask(self._workspace, view) if view.mask else None
+
     def masks(self) -> list[np.ndarray | None]:
         """Which pixels of the views count.
 
@@ -111,7 +126,7 @@ class Photos(Sequence):
         Raises:
             In2nError: "missing_file", "bad_image", "bad_capture".
         """
-        return [_load_mask(self._workspace, view) if view.mask else None for view in self._views]
+        return [self.mask(index) for index in range(len(self))]
 
     def reported(self, report: Reporter) -> Iterator[np.ndarray]:
         """All in turn, with progress in photos.

@@ -66,6 +66,7 @@ INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, JOB_FAILED, BUSY = -32600, -3
 # method -> function(request, report) -> dict; imported when first called
 JOBS = {
     "import": ".jobs:import_capture",
+    "report": ".capture_report:report_capture",
     "reconstruct": ".nerf.reconstruction:reconstruct",
     "edit": ".editing.methods:edit",
     "preview": ".editing.preview:preview",

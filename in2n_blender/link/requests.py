@@ -121,6 +121,14 @@ class ImportCapture(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportCapture(Request):
+    """Measure a capture's photos, and write capture-report.html: what would improve it."""
+
+    method: ClassVar[str] = "report"
+    workspace: str = _workspace()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reconstruct(Request):
     """Train the NeRF on the capture. Continues from its checkpoint unless restart is set."""
 
@@ -507,8 +515,8 @@ class Testbed(Request):
 REQUESTS: dict[str, type[Request]] = {
     cls.method: cls
     for cls in (
-        ImportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, RenderShot, ExtractMesh, PathThroughViews, Summarise,
-        Evaluate, DownloadModel, FindDevices, Testbed,
+        ImportCapture, ReportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, RenderShot, ExtractMesh,
+        PathThroughViews, Summarise, Evaluate, DownloadModel, FindDevices, Testbed,
     )
 }  # fmt: skip
 

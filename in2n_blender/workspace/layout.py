@@ -2,6 +2,7 @@
 
 <workspace>/
   capture.json  images/  masks/   the normalised capture
+  capture-report.json|html        what can be said of it, and what would improve it
   poses/                          the search for the cameras of photos without (see `engine.poses.search`)
   reconstruction/                 checkpoint.safetensors, state.json, log.jsonl
   edits/<name>/                   edit.json, region.json, key_view.png, dataset/, checkpoint.safetensors, state.json,
@@ -47,6 +48,14 @@ class Workspace:
     @property
     def capture_json(self) -> Path:
         return self.root / "capture.json"
+
+    @property
+    def capture_report_json(self) -> Path:
+        return self.root / "capture-report.json"
+
+    @property
+    def capture_report_html(self) -> Path:
+        return self.root / "capture-report.html"
 
     @property
     def images(self) -> Path:
