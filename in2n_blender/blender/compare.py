@@ -7,7 +7,7 @@ from pathlib import Path
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
 from ..workspace.layout import ORIGINAL, Workspace
-from . import cameras, photos, plates, results, workspaces
+from . import cameras, full_photos, photos, plates, results, workspaces
 from .scene_state import active_capture, active_edit, children
 
 
@@ -56,6 +56,7 @@ def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
         edit: The edit's name, or None for the unedited capture.
     """
     show_photos(capture, workspace, edit)
+    full_photos.ask_for(scene)
     name = edit or ORIGINAL
     quick = _shows_quick_mesh(capture, workspace, edit)
     for mesh in children(capture, "MESH"):

@@ -86,8 +86,9 @@ def ours() -> Iterator[tuple[object, str]]:
             if strip.type == "IMAGE" and strip.get("in2n_frames"):
                 yield strip, "directory"
     for thing in bpy.data.objects:
-        if thing.library is None and thing.in2n.original:
-            yield thing.in2n, "original"
+        for name in ("original", "full") if thing.library is None else ():
+            if getattr(thing.in2n, name):
+                yield thing.in2n, name
 
 
 def _relative(path: str, folder: str) -> str:

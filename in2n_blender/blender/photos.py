@@ -110,17 +110,17 @@ def _fit_to_shot(camera, render) -> None:
 
 
 def best_file(camera, normalised: Path | None) -> Path | None:
-    """The file of a camera's photo that fits what the camera sees: the original where it does, at its full size.
+    """The file of a camera's photo that fits what the camera sees, at its full size if there is one.
 
     Args:
         camera: The photo's.
-        normalised: The undistorted photo in the workspace; None where there is none.
+        normalised: The undistorted photo in the workspace, of the preset's size; None where there is none.
 
     Returns:
-        The original, else `normalised`.
+        The original where it fits, else what was undistorted at its full size, else `normalised`.
     """
-    original = Path(bpy.path.abspath(camera.in2n.original)) if camera.in2n.original else None
-    return original if original is not None and original.is_file() else normalised
+    whole = (Path(bpy.path.abspath(path)) for path in (camera.in2n.original, camera.in2n.full) if path)
+    return next((file for file in whole if file.is_file()), normalised)
 
 
 @bpy.app.handlers.persistent

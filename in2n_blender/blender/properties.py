@@ -106,6 +106,11 @@ class In2nObject(bpy.types.PropertyGroup):
         description="The photo's file where it fits the camera as it is, undistorted; empty: it does not",
         options={"HIDDEN"},
     )
+    full: StringProperty(
+        name="Full Size",
+        description="The photo undistorted at its full size, where that was made; empty: it was not",
+        options={"HIDDEN"},
+    )
     photo: StringProperty(name="Photo", description="The photo's name in the capture", options={"HIDDEN"})
     held_out: BoolProperty(
         name="Held Out", description="This photo is not trained on; it is kept for measuring", options={"HIDDEN"}

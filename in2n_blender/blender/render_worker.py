@@ -21,7 +21,7 @@ import numpy as np
 
 from ..link import events
 from ..link.client import Client
-from ..link.requests import RenderShot
+from ..link.request_fields import Request
 from ..scene.errors import Cancelled
 from ..scene.reporting import Progress
 from . import engine, settings
@@ -40,7 +40,7 @@ class Answer:
         file: The file that it is written to.
         begun: Whether it is at work or was.
         done: Whether it has ended.
-        result: As `render_shot` returns it; None where it failed or has not ended.
+        result: As the job returns it; None where it failed or has not ended.
         error: Why it failed.
         progress: How far it is, from 0 to 1.
         unwanted: Whether nobody looks at it any more: its file is removed when it ends.
@@ -86,7 +86,7 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def ask(make: Callable[[str], RenderShot], first: bool = False) -> Answer:
+def ask(make: Callable[[str], Request], first: bool = False) -> Answer:
     """Ask for a picture.
 
     Args:

@@ -31,8 +31,8 @@ _GERMAN_TEXTS = {
     "The engine is not installed yet. It reconstructs and edits.": (
         "Die Engine ist noch nicht installiert. Sie rekonstruiert und bearbeitet."
     ),
-    "Behind the cameras {count} photos are undistorted, of the preset's size.": (
-        "Hinter den Kameras sind {count} Fotos entzerrt, in der Größe der Voreinstellung."
+    "Behind the cameras {count} photos are undistorted: at full size when looked through.": (
+        "Hinter den Kameras sind {count} Fotos entzerrt: in voller Größe, wenn hindurchgesehen wird."
     ),
     "Or drop the file that lists its cameras, a .zip, a video or photos into the viewport.": (
         "Oder die Datei, in der ihre Kameras stehen, eine .zip, ein Video oder Fotos in die Ansicht ziehen."

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from ..workspace.files import atomic_path, write_json
 from ..workspace.imported import refuse_own_photos, staged_import
 from ..workspace.layout import Workspace
 from .capture_report import Measures, report_import
+from .full_photos import note_originals
 from .masks import normalised_mask
 from .photos import LARGE_PIXELS, UnreadablePhoto, decode, forget_lenses, normalise_photo
 
@@ -82,6 +83,8 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
             reporter.check()
     finally:
         forget_lenses()
+    with suppress(In2nError):  # what was imported is there and whole; only its full size cannot be made later
+        note_originals(workspace, capture, read.frames)
     masks = sum(bool(view.mask) for view in capture.views)
     reporter.log(
         f"{len(capture.views)} photos imported, {len(capture.held_out_views)} of them held out, "

@@ -72,6 +72,7 @@ JOBS = {
     "preview": ".editing.preview:preview",
     "render": ".output.frames:render_path",
     "shot": ".output.shots:render_shot",
+    "photo": ".full_photos:full_photo",
     "mesh": ".output.mesh:extract_mesh",
     "path": ".jobs:path_through_views",
     "summary": ".output.sheets:summarise",

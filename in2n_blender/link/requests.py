@@ -346,6 +346,17 @@ class RenderShot(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FullPhoto(Request):
+    """Undistort a photo at its full size, to full/. Result: {"file", "made"}: a photo that the workspace holds at that
+    size already is named as it is."""
+
+    method: ClassVar[str] = "photo"
+    locks_workspace: ClassVar[bool] = False  # it is looked at while an edit is being made
+    workspace: str = _workspace()
+    photo: str = setting("Photo", "the photo's name", metavar="NAME")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractMesh(Request):
     """Marching cubes of the density with vertex colours, to meshes/<edit>.ply and .glb. edit None: the
     reconstruction."""
@@ -515,7 +526,7 @@ class Testbed(Request):
 REQUESTS: dict[str, type[Request]] = {
     cls.method: cls
     for cls in (
-        ImportCapture, ReportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, RenderShot, ExtractMesh,
+        ImportCapture, ReportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, RenderShot, FullPhoto, ExtractMesh,
         PathThroughViews, Summarise, Evaluate, DownloadModel, FindDevices, Testbed,
     )
 }  # fmt: skip

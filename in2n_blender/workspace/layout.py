@@ -15,6 +15,8 @@
   earlier/reconstruction-<n>/     reconstructions of other photos or settings, kept until the user removes them
   earlier/replaced/<…>/           what is being made anew at the user's wish, until its successor is done
   .making-<…>/                    what is made anew, until it first saves (see `successor`)
+  full/<photo>-<hash>.jpg         undistorted at their full size, those photos that somebody looked through
+  .originals.json                 what the photos were made from (see `engine.full_photos`)
   .photos.json                    the photos' hashes (see `provenance`)
 The unedited reconstruction goes by the name "original" in renders/ and meshes/.
 """
@@ -68,6 +70,14 @@ class Workspace:
     @property
     def poses(self) -> Path:
         return self.root / "poses"
+
+    @property
+    def full(self) -> Path:
+        return self.root / "full"
+
+    @property
+    def originals(self) -> Path:
+        return self.root / ".originals.json"
 
     @property
     def reconstruction(self) -> Path:

@@ -1,6 +1,8 @@
 """What an artist sees of an import at once: upright, framed, in colours; and what she set stays as it was."""
 
 import json
+import shutil
+import time
 
 import bpy
 import numpy as np
@@ -8,7 +10,17 @@ import pytest
 from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Matrix, Vector
 
-from in2n_blender.blender import cameras, captured_objects, photos, scene_state, views
+from in2n_blender.blender import (
+    cameras,
+    captured_objects,
+    compare,
+    full_photos,
+    photos,
+    render_worker,
+    scene_state,
+    views,
+)
+from in2n_blender.workspace.layout import Workspace
 from tests.scene.captures import ring, write_transforms
 from tests.scene.test_upright import turned
 
@@ -310,6 +322,53 @@ def test_photos_without_distortion_stay_the_backgrounds(scene, tmp_path, recordi
     shown = bpy.path.abspath(camera.data.background_images[0].image.filepath)
     assert shown.startswith(str(tmp_path / "well")) == original, shown
     assert len(camera.data.background_images) == 1
+
+
+def test_a_photo_that_is_looked_through_comes_undistorted_at_its_full_size(scene, tmp_path, recording, window):
+    write(tmp_path / "well", camera_model="OPENCV", k1=-0.2)
+    empty = imported_from(tmp_path / "well")
+    camera, other = scene_state.children(empty, "CAMERA")[:2]
+    workspace, full = Workspace(scene.in2n.workspace), Workspace(scene.in2n.workspace).full / "000-1.jpg"
+    for folder in (workspace.images, workspace.full):
+        folder.mkdir(parents=True)
+    workspace.capture_json.write_text(json.dumps(_undistorted(tmp_path / "well")))
+    shutil.copy(tmp_path / "well/images/000.png", workspace.photo("images/000.png"))
+    recording.answers(
+        photo={"copies": {"full/000-1.jpg": str(tmp_path / "well/images/000.png")}, "result": {"file": str(full)}}
+    )
+
+    def shown(of=camera) -> str:
+        return bpy.path.abspath(of.data.background_images[0].image.filepath)
+
+    def settled() -> None:
+        until = time.monotonic() + 20
+        while full_photos.is_asked_for(camera) or full_photos.is_asked_for(other):
+            assert time.monotonic() < until
+            full_photos.take()
+            time.sleep(0.01)
+
+    asked = lambda: [(one["method"], one["photo"]) for one in recording.asked]
+    bpy.ops.in2n.look_through(direction="CURRENT")
+    assert not full_photos.is_asked_for(camera), "it is not known what the photos were made from"
+    workspace.originals.write_text("{}")
+    bpy.ops.in2n.look_through(direction="CURRENT")
+    assert full_photos.is_asked_for(camera)
+    settled()
+    assert shown() == str(full) and asked() == [("photo", "000")]
+    compare.show_photos(empty, workspace, None)
+    assert shown() == str(full), "it stays"
+    bpy.ops.in2n.look_through(direction="CURRENT")
+    assert not full_photos.is_asked_for(camera), "it is there"
+    before = shown(other)
+    recording.answers(photo={"error": {"code": "no_original", "message": "It is gone.", "hint": ""}})
+    render_worker.stop()
+    bpy.ops.in2n.look_through(direction="NEXT")
+    settled()
+    assert asked()[-1] == ("photo", "001") and shown(other) == before, "the smaller one stays"
+    full.unlink()
+    compare.show_photos(empty, workspace, None)
+    assert shown() == str(workspace.photo("images/000.png"))
+    render_worker.stop()
 
 
 def _undistorted(folder, hold_out_every=8) -> dict:

@@ -15,7 +15,7 @@ from ...scene.lens import EQUIRECTANGULAR, shows_as_pinhole
 from ...scene.presets import PRESETS
 from ...scene.readers import SUFFIXES
 from ...scene.readers import read as read_capture
-from .. import captured_objects, paths, photos, views, workspaces
+from .. import captured_objects, full_photos, paths, photos, views, workspaces
 from ..request_properties import argument
 from ..scene_state import active_capture, children
 from .polls import poll_capture, poll_idle
@@ -212,6 +212,7 @@ class IN2N_OT_look_through(bpy.types.Operator):
             step = {"PREVIOUS": -1, "CURRENT": 0, "NEXT": 1}[self.direction]
             camera = found[(found.index(camera) + step) % len(found)]
         photos.look_through(views.main_area(context), scene, camera)
+        full_photos.ask_for(scene, camera)
         return {"FINISHED"}
 
 

@@ -7,7 +7,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ...link.requests import Reconstruct
 from ...workspace.layout import Workspace
-from .. import captured_objects, compare, workspaces
+from .. import captured_objects, compare, full_photos, workspaces
 from ..request_properties import argument
 from .job import JobOperator, photos_first
 from .polls import poll_capture, poll_engine, poll_queue, poll_workspace
@@ -67,6 +67,7 @@ def _finish(context, scene, capture, result) -> str:
         workspace = Workspace(workspaces.resolve(capture))
         compare.show_photos(capture, workspace, None)
         captured_objects.note_split(capture, workspace)
+        full_photos.ask_for(scene)
     psnr = result.get("psnr_db")
     return "Reconstructed." if psnr is None else f"Reconstructed: {psnr:.1f} dB on the held-out photos."
 

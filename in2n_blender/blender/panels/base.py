@@ -6,7 +6,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import Workspace
 from ...workspace.provenance import outdated
-from .. import engine, jobs, photos, workspaces
+from .. import engine, full_photos, jobs, photos, workspaces
 from ..scene_state import active_capture
 from .drawing import wrapped
 
@@ -91,7 +91,13 @@ def draw_photo_chooser(layout, context) -> None:
     shown = camera.in2n.photo if camera is not None else ""
     row = layout.row(align=True)
     row.operator("in2n.look_through", text="", icon="TRIA_LEFT").direction = "PREVIOUS"
-    row.operator("in2n.look_through", text=shown or "Look Through Photos", translate=not shown).direction = "CURRENT"
+    current = row.operator(
+        "in2n.look_through",
+        text=shown or "Look Through Photos",
+        translate=not shown,
+        icon="SORTTIME" if full_photos.is_asked_for(camera) else "NONE",  # it comes at its full size in a moment
+    )
+    current.direction = "CURRENT"
     row.operator("in2n.look_through", text="", icon="TRIA_RIGHT").direction = "NEXT"
 
 

@@ -95,7 +95,7 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
                 translate=False,
             )
         if undistorted and workspaces.has_photos(Workspace(workspaces.resolve(capture))):
-            text = iface("Behind the cameras {count} photos are undistorted, of the preset's size.")
+            text = iface("Behind the cameras {count} photos are undistorted: at full size when looked through.")
             wrapped(layout, text.format(count=undistorted), context, "INFO")
         for note in filter(None, capture.in2n.notes.split("\n")):
             wrapped(layout, note, context, "ERROR")
