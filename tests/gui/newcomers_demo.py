@@ -86,9 +86,23 @@ def demo():
     edit = settings.edits[0].name
     frames = sorted((blend.with_suffix(".in2n") / "renders" / edit).glob("*/*.png"))
     assert len(frames) == FRAMES, frames
+    yield from before_and_after(edit)
     bpy.ops.wm.save_mainfile()
     yield from field_in_the_viewport(scene)
     yield from composite(scene)
+
+
+def before_and_after(edit: str):
+    """A mesh of each, seen from beside the photos; the buttons swap them."""
+    press(bpy.ops.in2n.extract_mesh, edit="original")
+    yield from until(lambda: not jobs().busy(), LONGEST, "the mesh of what was photographed")
+    view = view3d()[0].spaces.active
+    view.region_3d.view_perspective, view.region_3d.view_distance = "PERSP", 7.0
+    for number, (button, shown) in enumerate((("Before", "original"), ("After", edit))):
+        yield from click_text(button)
+        seen = [o for o in bpy.data.objects if o.in2n.role == "MESH" and o.visible_get()]
+        assert [(o.in2n.edit, o.in2n.quick) for o in seen] == [(shown, False)], seen
+        yield from picture(f"5{'bc'[number]}-{button.lower()}")
 
 
 def field_in_the_viewport(scene):
