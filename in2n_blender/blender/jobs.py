@@ -8,7 +8,6 @@ are looked up again when it has ended, because the user may have undone, renamed
 from __future__ import annotations
 
 import atexit
-import functools
 import time
 import traceback
 from collections.abc import Callable
@@ -19,17 +18,16 @@ import bpy
 
 from ..link import events
 from ..link.request_fields import Request
-from ..link.requests import Edit, from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress
 from ..workspace import journal
-from . import engine, settings, workspaces
+from . import engine, settings, underway, workspaces
 from .scene_state import active_capture
 from .shown_job import ProgressPrinter, ShownJob
 
 TICK_SECONDS = 0.1
 INSTALL_LOG = "install.log"  # in the home folder
-QUIET_LABEL = "Show scene"  # of jobs that follow another one by themselves
+QUIET_LABEL = "Show Scene"  # of jobs that follow another one by themselves
 
 
 @dataclass(frozen=True)
@@ -241,7 +239,7 @@ def _conclude(shown: ShownJob, followed: _Followed, dropped: tuple[str, ...]) ->
         sentence = f"{sentence} What waited for it was dropped: {', '.join(dropped)}."
     if shown.failed and not isinstance(shown.error, In2nError):
         print(getattr(shown.error, "traceback", "") or "".join(traceback.format_exception(shown.error)))
-    _offered.cache_clear()
+    underway.forget_offers()
     if scene is not None and scene.library is None:
         workspaces.sync_edits(scene)  # an edit that did not come to its end is one too
         if followed.after is None:
@@ -309,101 +307,6 @@ def cancel(job: int | None = None) -> None:
     engine.client().cancel(job)
 
 
-def _underway(workspace_root) -> list[Request]:
-    """The requests of all jobs that run or wait in a workspace."""
-    requests = [request for job in engine.client().state.jobs for request in job.requests]
-    return [r for r in requests if getattr(r, "workspace", "") and Path(r.workspace) == Path(workspace_root)]
-
-
-def edits_to_come(workspace_root) -> list[str]:
-    """Names of the edits that run or wait in a workspace; they may not be on disk yet.
-
-    Args:
-        workspace_root: The workspace's folder.
-    """
-    return [request.name for request in _underway(workspace_root) if request.method == "edit"]
-
-
-def running_edit(workspace_root) -> tuple[int, Edit] | None:
-    """The edit that is being made in a workspace.
-
-    Args:
-        workspace_root: The workspace's folder; None: of no capture.
-
-    Returns:
-        (The job's id, its request); None where there is none, or it is being cancelled.
-    """
-    running = engine.client().state.running
-    request = running.request if running is not None and not running.cancelling else None
-    if workspace_root is None or not isinstance(request, Edit) or Path(request.workspace) != Path(workspace_root):
-        return None
-    return running.job.id, request
-
-
-def edit_at_work(workspace_root) -> str:
-    """The name of the edit that is being made in a workspace, or is just being cancelled; "": of none.
-
-    Args:
-        workspace_root: The workspace's folder.
-    """
-    running = engine.client().state.running
-    request = running.request if running is not None else None
-    if not isinstance(request, Edit) or Path(request.workspace) != Path(workspace_root):
-        return ""
-    return request.name
-
-
-def reconstruction_to_come(workspace_root) -> bool:
-    """Whether a reconstruction of a workspace runs or waits.
-
-    Args:
-        workspace_root: The workspace's folder.
-    """
-    return any(request.method == "reconstruct" for request in _underway(workspace_root))
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A job of a workspace that was not done to its end. request: the last thing that it asked for."""
-
-    unfinished: journal.Unfinished
-    request: Request
-
-    @property
-    def label(self) -> str:
-        return self.unfinished.label
-
-    @property
-    def why(self) -> str:
-        return self.unfinished.why
-
-    @property
-    def factor(self) -> float:
-        return self.unfinished.factor
-
-
-def offered(scene) -> Offer | None:
-    """The job of the scene's workspace to be gone on with, for the panel to offer; looked up once a second at most."""
-    folder = workspaces.workspace_of(scene)
-    return None if folder is None else _offered(folder, int(time.monotonic()))
-
-
-@functools.lru_cache(maxsize=4)
-def _offered(folder: Path, _second: int) -> Offer | None:
-    found = journal.unfinished(folder)
-    if found is None or not found.requests:
-        return None
-    try:
-        return Offer(found, from_params(*found.requests[-1]))
-    except In2nError:  # of another version of the add-on
-        return None
-
-
-def forget_offers() -> None:
-    """Something about unfinished jobs has changed: look again."""
-    _offered.cache_clear()
-
-
 def redraw() -> None:
     """Draw the sidebars and the preferences again; not the 3D views themselves, which may take long to draw."""
     for window in bpy.context.window_manager.windows:
@@ -425,7 +328,7 @@ def _cancel_before_load(*_) -> None:
 
 @bpy.app.handlers.persistent
 def _forget_after_load(*_) -> None:
-    forget_offers()
+    underway.forget_offers()
 
 
 def attach() -> None:
@@ -439,7 +342,7 @@ def detach() -> None:
     global _shown
     _shown = None
     _followed.clear()
-    forget_offers()
+    underway.forget_offers()
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
     bpy.app.handlers.load_pre.remove(_cancel_before_load)

@@ -148,9 +148,9 @@ def _set_title(edit, title: str) -> None:
                 "busy", "An edit cannot be renamed while a job is running.", "Wait for it to end or cancel it."
             )
         edit_list.rename(scene, edit.name, title.strip())
-        scene.in2n.tell("", "Rename edit")
+        scene.in2n.tell("", "Rename Edit")
     except In2nError as error:
-        scene.in2n.tell(str(error), "Rename edit", failed=True)
+        scene.in2n.tell(str(error), "Rename Edit", failed=True)
 
 
 class In2nEdit(bpy.types.PropertyGroup):

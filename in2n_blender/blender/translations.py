@@ -154,7 +154,7 @@ _GERMAN_TEXTS = {
     "Refine Cameras": "Kameras verfeinern",
     "Device": "Gerät",
     "Show When Done": "Zeigen, sobald fertig",
-    "Show scene": "Szene zeigen",
+    "Show Scene": "Szene zeigen",
     "Quick Mesh": "Schnelles Mesh",
     "Hold Out Every": "Zurückhalten jedes",
     "Seed": "Startwert",

@@ -53,7 +53,7 @@ def test_the_running_edit_goes_on_with_the_panels_settings_before_what_waits(wor
     bpy.ops.in2n.extract_mesh(edit="original")
     settings_are(scene, "Make it sunset", 9.0)
     assert bpy.ops.in2n.apply_from_here() == {"FINISHED"}
-    assert [job.label for job in jobs.waiting()] == ["Edit", "Extract mesh"]
+    assert [job.label for job in jobs.waiting()] == ["Edit", "Extract Mesh"]
     window(lambda: len(asked_edits(recording)) == 2)
     assert "mesh" not in [asked["method"] for asked in recording.asked]
     first, second = asked_edits(recording)

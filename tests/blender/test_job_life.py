@@ -14,7 +14,7 @@ import bpy
 import pytest
 from conftest import wait_until_cancelled
 
-from in2n_blender.blender import engine, jobs, workspaces
+from in2n_blender.blender import engine, jobs, underway, workspaces
 from in2n_blender.blender.operators import resume
 from in2n_blender.link import transitions
 from in2n_blender.link.requests import Edit, RenderPath
@@ -43,8 +43,8 @@ def test_jobs_take_turns(reconstructed, scene, recording, window):
     assert bpy.ops.in2n.edit(instruction="Make it snow") == {"FINISHED"}
     bpy.ops.in2n.extract_mesh(edit="original")
     bpy.ops.in2n.extract_mesh(edit="original", resolution=32)
-    assert [j.label for j in jobs.waiting()] == ["Edit", "Extract mesh", "Extract mesh"]
-    assert jobs.edits_to_come(scene.in2n.workspace) == ["make-it-snow", "make-it-snow-2"], (
+    assert [j.label for j in jobs.waiting()] == ["Edit", "Extract Mesh", "Extract Mesh"]
+    assert underway.edits_to_come(scene.in2n.workspace) == ["make-it-snow", "make-it-snow-2"], (
         "the second does not take the first one's name"
     )
     bpy.ops.in2n.cancel_waiting(index=1)
@@ -71,8 +71,8 @@ def test_what_needs_a_reconstruction_is_dropped_with_it(imported, scene, recordi
 
 
 def test_nothing_waits_for_the_engine_to_be_installed(reconstructed, recording, window):
-    window.begin("Install engine", wait_until_cancelled)
-    with pytest.raises(RuntimeError, match="“Install engine” is running"):
+    window.begin("Install Engine", wait_until_cancelled)
+    with pytest.raises(RuntimeError, match="“Install Engine” is running"):
         bpy.ops.in2n.edit(instruction="Make it snow")
 
 
@@ -100,7 +100,7 @@ def test_a_workspace_that_another_process_holds(reconstructed, scene, recording,
     finally:
         other.close(None)
     assert window.failures == [scene.in2n.status] and "Another program works in the workspace" in scene.in2n.status
-    assert jobs.current().label == "Extract mesh" and jobs.current().failed and not recording.asked
+    assert jobs.current().label == "Extract Mesh" and jobs.current().failed and not recording.asked
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_an_unfinished_edit_is_offered_and_gone_on_with(reconstructed, scene, re
     if "until_cancelled" in answer:
         bpy.ops.in2n.cancel()
     window(lambda: not jobs.busy())
-    left = jobs.offered(scene)
+    left = underway.offered(scene)
     assert (left.label, left.why, left.factor) == ("Edit", why, 0.25)
     assert ("segmentation fault" in scene.in2n.status) == ("crash" in answer)
 
@@ -132,7 +132,7 @@ def test_an_unfinished_edit_is_offered_and_gone_on_with(reconstructed, scene, re
     first, second = recording.asked
     assert first["restart"] and not second["restart"], "what was saved is not thrown away"
     assert {**first, "restart": None} == {**second, "restart": None}
-    assert scene.in2n.use_default_guidance is False and jobs.offered(scene) is None
+    assert scene.in2n.use_default_guidance is False and underway.offered(scene) is None
     assert scene.in2n.region is not None
     with pytest.raises(RuntimeError, match="no job to go on with"):
         bpy.ops.in2n.resume()
@@ -154,16 +154,16 @@ def test_an_edit_that_is_on_disk_is_gone_on_with_by_its_own_settings(reconstruct
             begin()
     asked = recording.asked[-1]
     settings = {"editing_method" if key == "method" else key: value for key, value in record.items()}
-    assert asked["method"] == "edit" and {**asked, **settings} == asked and jobs.offered(scene).label == "Edit"
+    assert asked["method"] == "edit" and {**asked, **settings} == asked and underway.offered(scene).label == "Edit"
 
 
 def test_an_offer_can_be_dismissed(reconstructed, scene, recording):
     recording.answers(mesh={"error": {"code": "bug", "message": "a mistake"}})
     with pytest.raises(RuntimeError, match="a mistake"):
         bpy.ops.in2n.extract_mesh(edit="original")
-    assert jobs.offered(scene).label == "Extract mesh"
+    assert underway.offered(scene).label == "Extract Mesh"
     bpy.ops.in2n.dismiss()
-    assert jobs.offered(scene) is None
+    assert underway.offered(scene) is None
 
 
 def test_requests_become_arguments_again(imported, scene):
@@ -249,7 +249,7 @@ def test_blender_killed_the_worker_ends_and_the_blend_offers_the_job(scene, reco
         wait(lambda: (tmp_path / "pid").exists() and journal_file.exists() and '"done": 5' in journal_file.read_text())
         pid = int((tmp_path / "pid").read_text())
         bpy.ops.wm.open_mainfile(filepath=str(blend))
-        assert jobs.offered(bpy.context.scene) is None, "it runs in the other Blender"
+        assert underway.offered(bpy.context.scene) is None, "it runs in the other Blender"
         with pytest.raises(RuntimeError, match="Another program works in the workspace"):
             bpy.ops.in2n.extract_mesh(edit="original")
     finally:
@@ -258,12 +258,12 @@ def test_blender_killed_the_worker_ends_and_the_blend_offers_the_job(scene, reco
     wait(lambda: not alive(pid))
 
     bpy.ops.wm.open_mainfile(filepath=str(blend))
-    jobs.forget_offers()
-    left = jobs.offered(bpy.context.scene)
+    underway.forget_offers()
+    left = underway.offered(bpy.context.scene)
     assert (left.label, left.why, left.factor) == ("Edit", "Blender was closed while it ran.", 0.25)
     recording.answers(edit={"files": {"edits/make-it-snow/edit.json": "{}"}})
     assert bpy.ops.in2n.resume() == {"FINISHED"}
-    assert recording.asked[-1]["name"] == "make-it-snow" and jobs.offered(bpy.context.scene) is None
+    assert recording.asked[-1]["name"] == "make-it-snow" and underway.offered(bpy.context.scene) is None
 
 
 def wait(condition, seconds=60.0):
@@ -292,9 +292,9 @@ def test_another_file_cancels_the_job_and_the_first_one_offers_it_again(
     bpy.ops.in2n.extract_mesh(edit="original")
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     window(lambda: not jobs.busy())
-    assert not jobs.waiting() and jobs.offered(bpy.context.scene) is None
+    assert not jobs.waiting() and underway.offered(bpy.context.scene) is None
     bpy.ops.wm.open_mainfile(filepath=str(blend))
-    assert jobs.offered(bpy.context.scene).label == "Edit"
+    assert underway.offered(bpy.context.scene).label == "Edit"
 
 
 def test_the_scene_of_a_job_may_be_deleted_and_renamed_meanwhile(reconstructed, scene, recording, window):

@@ -7,7 +7,7 @@ import bpy
 import pytest
 from test_jobs import PLY, RECONSTRUCTED, normalised  # noqa: F401
 
-from in2n_blender.blender import jobs, quick_look, scene_state, views
+from in2n_blender.blender import jobs, quick_look, scene_state, underway, views
 from in2n_blender.blender.operators import resume
 from in2n_blender.workspace.layout import Workspace
 
@@ -131,15 +131,15 @@ def test_cancelled_there_is_nothing_to_show_until_it_is_resumed(shown, scene, re
     recording.answers(edit={**SNOW, **HALFWAY}, mesh=QUICK)
     bpy.ops.in2n.edit(instruction="Make it snow", name="snow")
     window(lambda: jobs.current().label == "Edit" and jobs.current().progress is not None)
-    assert [job.label for job in jobs.waiting()] == ["Show scene"]
+    assert [job.label for job in jobs.waiting()] == ["Show Scene"]
     bpy.ops.in2n.cancel()
     window(lambda: not jobs.busy())
     assert len(asked_for_meshes(recording)) == 1 and scene.in2n.status.startswith("Edit: cancelled")
-    assert jobs.offered(scene).label == "Edit" and "dropped" not in scene.in2n.status
+    assert underway.offered(scene).label == "Edit" and "dropped" not in scene.in2n.status
     recording.answers(edit=SNOW, mesh=QUICK)
     assert resume.RESUMED_BY["edit"] == "edit" and bpy.ops.in2n.resume() == {"FINISHED"}
     window(lambda: not jobs.busy())
-    assert visible(scene) == {("snow", True)} and jobs.offered(scene) is None
+    assert visible(scene) == {("snow", True)} and underway.offered(scene) is None
 
 
 @pytest.mark.parametrize("answer", [{"error": {"code": "empty_mesh", "message": "Nothing."}}, {"result": {}}])
@@ -149,7 +149,7 @@ def test_what_cannot_be_shown_takes_nothing_from_what_was_made(imported, scene, 
     bpy.ops.in2n.reconstruct()
     window(lambda: not jobs.busy())
     assert scene.in2n.status.startswith("Reconstructed: 27.3 dB") and window.failures == []
-    assert len(asked_for_meshes(recording)) == 1 and meshes(scene) == {} and jobs.offered(scene) is None
+    assert len(asked_for_meshes(recording)) == 1 and meshes(scene) == {} and underway.offered(scene) is None
 
 
 def test_it_comes_before_what_waits(imported, scene, recording, window, normalised):
@@ -158,7 +158,7 @@ def test_it_comes_before_what_waits(imported, scene, recording, window, normalis
     bpy.ops.in2n.reconstruct()
     window(lambda: jobs.current() and jobs.current().progress is not None)
     bpy.ops.in2n.edit(instruction="Make it snow", name="snow")
-    assert [job.label for job in jobs.waiting()] == ["Show scene", "Edit", "Show scene"]
+    assert [job.label for job in jobs.waiting()] == ["Show Scene", "Edit", "Show scene"]
     bpy.ops.in2n.cancel()
     window(lambda: not jobs.busy())
     assert "What waited for it was dropped: Edit." in scene.in2n.status and "Show" not in scene.in2n.status

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from in2n_blender.blender import engine as blender_engine
-from in2n_blender.blender import jobs, scene_state
+from in2n_blender.blender import jobs, scene_state, underway
 from in2n_blender.scene.errors import Cancelled
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ def test_reconstruct_edit_render_mesh_and_cancel(imported, scene, engine, monkey
     assert blender_engine.client().info["pid"] == pid
 
     assert bpy.ops.in2n.edit(instruction="Make it snow", name="snow", rounds=1) == {"FINISHED"}
-    assert [e.name for e in scene.in2n.edits] == ["snow"] and jobs.offered(scene) is None
+    assert [e.name for e in scene.in2n.edits] == ["snow"] and underway.offered(scene) is None
     assert bpy.ops.in2n.render_path(edit="snow", name="walk", frame_start=1, frame_end=1) == {"FINISHED"}
     image = next(i for i in bpy.data.images if i.source == "SEQUENCE")
     assert Path(bpy.path.abspath(image.filepath)) == workspace / "renders" / "snow" / "walk" / "0001.png"

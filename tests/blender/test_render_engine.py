@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
+import in2n_blender
 from in2n_blender.blender import compat, render_engine, render_settings, render_worker, viewport_render
 from in2n_blender.blender import engine as blender_engine
 from in2n_blender.blender.shot_requests import Place
@@ -89,6 +90,9 @@ def test_the_process_and_its_memory_stay_between_frames(painter, shown, tmp_path
 
 def test_passes_and_metadata_are_in_a_multilayer_exr(painter, shown, tmp_path):
     OpenEXR = pytest.importorskip("OpenEXR")
+    made = shown.in2n.edits.add()
+    made.name, made.instruction = "snow", "make it snow"
+    shown.in2n.shown = "AFTER"
     layer = shown.view_layers[0]
     layer.use_pass_z = layer.use_pass_normal = layer.use_pass_position = True
     compat.multilayer_exr(shown.render.image_settings)
@@ -103,7 +107,8 @@ def test_passes_and_metadata_are_in_a_multilayer_exr(painter, shown, tmp_path):
     np.testing.assert_allclose(position[3], np.arange(SIZE[0]) / SIZE[0], atol=1e-6)
     assert any(name.endswith("Normal.X") for name in channels)
     header = {name: value for part in file.parts for name, value in part.header.items()}
-    assert header["IN2N Edit"] == "original" and header["IN2N Engine"].startswith("in2n_blender ")
+    assert (header["IN2N Edit"], header["IN2N Instruction"]) == ("snow", "make it snow")
+    assert header["IN2N Engine"] == f"in2n_blender {in2n_blender.__version__}"
     assert asked(painter)[0]["passes"] == ["Depth", "Normal", "Position"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from test_job_life import HALFWAY, reconstructed, wait  # noqa: F401
 from test_jobs import PLY
 
-from in2n_blender.blender import jobs, registration, scene_state, workspaces
+from in2n_blender.blender import jobs, registration, scene_state, underway, workspaces
 from in2n_blender.blender.operators.job import JobOperator
 
 
@@ -183,7 +183,7 @@ def use_everything(scene, recording):
     recording.answers(mesh={"files": {"meshes/original.ply": PLY}})
     with bpy.context.temp_override(scene=scene, view_layer=scene.view_layers[0]):
         assert scene_state.active_capture(scene) is not None
-        assert scene.in2n.workspace and jobs.offered(scene) is None
+        assert scene.in2n.workspace and underway.offered(scene) is None
         workspaces._sync_all()
         for operator in (
             bpy.ops.in2n.reconstruct,

@@ -172,8 +172,8 @@ def test_a_running_job_is_shown_in_its_own_step(workspace, scene, recording, win
     for label, name in (
         ("Reconstruct", "reconstruct"),
         ("Edit", "edit"),
-        ("Extract mesh", "results"),
-        ("Install engine", "capture"),
+        ("Extract Mesh", "results"),
+        ("Install Engine", "capture"),
     ):
         job = window.begin(label, wait)
         window(lambda job=job: job.image is not None and job.progress is not None)

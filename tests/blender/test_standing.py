@@ -11,7 +11,7 @@ from panel_reader import Layout, Read, context
 from PIL import Image
 
 import in2n_blender
-from in2n_blender.blender import jobs, live, objections, panels, settings, workspaces
+from in2n_blender.blender import jobs, live, objections, panels, settings, underway, workspaces
 from in2n_blender.models import catalogue
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.workspace.files import write_json
@@ -19,7 +19,7 @@ from in2n_blender.workspace.files import write_json
 SIDEBAR = 898 / 1.0417  # pixels of the sidebar's height in a window of 1920x1080, at the interface's scale of 1
 HEADER = 26.0  # of a panel
 ORDER = ("capture", "reconstruct", "edit", "edits", "results")
-STEPS = {"Reconstruct": "reconstruct", "Edit": "edit", "Extract mesh": "results", "Install engine": "capture"}
+STEPS = {"Reconstruct": "reconstruct", "Edit": "edit", "Extract Mesh": "results", "Install Engine": "capture"}
 
 
 def panel(name) -> Read:
@@ -119,7 +119,7 @@ def test_a_queued_job_does_not_write_over_what_was_not_read(reconstructed, scene
     shown = panel("edit")
     assert "“snow” is ready." in shown.text and "“gold” is ready." in shown.text
     assert "long ago" not in shown.text, "it had been seen when the next job was begun"
-    assert shown.arguments("in2n.show_told") == [{"about": "Edit|Preview|Duplicate edit|Rename edit"}]
+    assert shown.arguments("in2n.show_told") == [{"about": "Edit|Preview|Duplicate Edit|Rename Edit"}]
     assert bpy.ops.in2n.show_told(about="Edit") == {"FINISHED"}
     assert "snow" not in panel("edit").text and "“gold” is ready." in panel("edit").text, "both have been read"
 
@@ -149,7 +149,7 @@ def test_there_is_one_resume_button(reconstructed, scene, recording, method):
     label = {"edit": "Edit", "reconstruct": "Reconstruct"}[method]
     job = {"label": label, "requests": [{"method": method, "params": params}], "state": "cancelled"}
     write_json(reconstructed.root / "job.json", {**job, "why": "It was cancelled.", "done": 62, "total": 100})
-    jobs.forget_offers()
+    underway.forget_offers()
     shown = {name: panel(name) for name in ORDER}
     goes_on = [
         (name, button)
@@ -173,7 +173,7 @@ def test_the_list_says_what_is_at_work_and_what_waits(reconstructed, scene, reco
     recording.answers(edit={"until_cancelled": True})
     for name in ("snow", "gold"):
         bpy.ops.in2n.edit(instruction="Make it look like it snowed", name=name)
-    window(lambda: jobs.edit_at_work(reconstructed.root) == "snow")
+    window(lambda: underway.edit_at_work(reconstructed.root) == "snow")
     from in2n_blender.blender.panels.edits import _icon
 
     icons = [_icon(reconstructed.root, name, False) for name in ("snow", "gold", "night")]

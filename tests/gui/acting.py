@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import bpy
-from driver import redraw, shot, until
+from driver import click_text, redraw, shot, until
 
 PACKAGE = "bl_ext.user_default.in2n_blender"
 RECORDING = Path(os.environ["IN2N_HOME"]).with_name("recording.json")
@@ -73,6 +73,45 @@ def normalised():
         "copies": {view.image: photos[view.name] for view in made.views},
         "events": [progress(3, len(made.views), "Preparing photos", unit="photos")],
     }
+
+
+def start(text, which=0):
+    """Click a button that starts a job. A busy machine loses clicks: it is clicked again where nothing has begun."""
+    for _ in range(3):
+        yield from click_text(text, which)
+        yield 1.0
+        if jobs().busy():
+            return
+    raise AssertionError(f"“{text}” starts nothing")
+
+
+def begin_reconstruction(looks, view=""):
+    """Press Reconstruct: it comes as far as its first picture, and goes on until it is cancelled.
+
+    looks: the picture's file. view: the photo that it is of.
+    """
+    image = {"kind": "image", "path": "{workspace}/reconstruction/preview.png", "view": view}
+    answers(
+        import_=normalised(),
+        reconstruct={
+            "copies": {"reconstruction/preview.png": str(looks)},
+            "events": [progress(420, 2000, "Reconstructing", 245.0), ["artifact", image]],
+            "until_cancelled": True,
+        },
+    )
+    yield from start("Reconstruct", which=1)  # the first is the panel's title
+    yield from until(lambda: jobs().current() and jobs().current().image, what="the first picture")
+
+
+def finish_reconstruction(**others):
+    """Press Resume: it comes to its end. others: what else the engine answers from now on."""
+    files = {
+        "reconstruction/checkpoint.safetensors": "",
+        "reconstruction/state.json": '{"done": true, "psnr_db": 27.3}',
+    }
+    answers(reconstruct={"files": files, "result": {"psnr_db": 27.3}}, **others)
+    yield from click_text("Resume")
+    yield from settled("the resumed reconstruction")
 
 
 def settled(job_label):

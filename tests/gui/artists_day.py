@@ -17,7 +17,9 @@ from acting import (
     PACKAGE,
     answers,
     asked,
+    begin_reconstruction,
     close_other_windows,
+    finish_reconstruction,
     jobs,
     module,
     name_a_python,
@@ -30,6 +32,7 @@ from acting import (
     scene,
     settled,
     snowy,
+    start,
     status,
 )
 from driver import click_text, drive, key, press, press_return, redraw, shot, show_tab, type_text, until, view3d
@@ -139,18 +142,7 @@ def assert_framed():
 
 
 def reconstruct():
-    preview = {"reconstruction/preview.png": str(photos()[2])}
-    image = ["artifact", {"kind": "image", "path": "{workspace}/reconstruction/preview.png"}]
-    answers(
-        import_=normalised(),
-        reconstruct={
-            "copies": preview,
-            "events": [progress(420, 2000, "Reconstructing", 245.0), image],
-            "until_cancelled": True,
-        },
-    )
-    yield from click_text("Reconstruct", which=1)  # the first is the panel's title
-    yield from until(lambda: jobs().current() and jobs().current().image, what="the first picture")
+    yield from begin_reconstruction(photos()[2])
     yield from pictures("04-reconstructing")
     yield from key("ESC")  # which is Blender's own: to stop a playback must not cancel an hour of training
     assert jobs().running() and not jobs().current().cancelling
@@ -158,16 +150,7 @@ def reconstruct():
     yield from settled("the reconstruction")
     assert "cancelled" in status(), status()
     yield from pictures("05-cancelled")
-    state = json.dumps({"done": True, "psnr_db": 27.3})
-    answers(
-        reconstruct={
-            "files": {"reconstruction/checkpoint.safetensors": "", "reconstruction/state.json": state},
-            "result": {"psnr_db": 27.3},
-        },
-        mesh={"files": {"meshes/quick/original.ply": PLY}},
-    )
-    yield from click_text("Resume")
-    yield from settled("the resumed reconstruction")
+    yield from finish_reconstruction(mesh={"files": {"meshes/quick/original.ply": PLY}})
     assert "27.3" in status(), status()
     assert any(o.in2n.quick and o.visible_get() for o in bpy.data.objects), "the scene appears unasked"
     yield from pictures("06-reconstructed")
@@ -180,7 +163,7 @@ def preview():
     assert scene().in2n.instruction == "make it look like it just snowed", scene().in2n.instruction
     looks = snowy("snowy")
     answers(preview={"events": [progress(0, 4, "Editing", unit="pictures")], "until_cancelled": True})
-    yield from click_text("Preview Grid")
+    yield from start("Preview Grid")
     yield from until(lambda: jobs().running() and jobs().current().progress is not None, what="the preview to begin")
     folder = asked()[-1]
     yield from pictures("07-preview-begins")
@@ -195,7 +178,7 @@ def preview():
             "result": {"pictures": json.loads(record)["pictures"]},
         }
     )
-    yield from click_text("Preview Grid")
+    yield from start("Preview Grid")
     yield from settled("the preview")
     assert folder["instruction"] == scene().in2n.instruction
     yield from pictures("08-previews")
@@ -230,11 +213,11 @@ def edit():
             "until_cancelled": True,
         }
     )
-    yield from click_text("Start Edit")
+    yield from start("Start Edit")
     yield from until(lambda: jobs().current().image, what="the first edited view")
     press(bpy.ops.in2n.extract_mesh)
     yield from pictures("09-editing-and-a-job-that-waits")
-    press(bpy.ops.in2n.cancel_waiting, index=[job.label for job in jobs().waiting()].index("Extract mesh"))
+    press(bpy.ops.in2n.cancel_waiting, index=[job.label for job in jobs().waiting()].index("Extract Mesh"))
     yield from click_text("Cancel")
     yield from settled("the edit")
     assert "cancelled" in status(), status()
@@ -252,7 +235,7 @@ def results():
     scene().frame_start, scene().frame_end = 1, 3
     copies = {f"renders/{name}/Scene/{n:04d}.png": str(photos()[n]) for n in (1, 2, 3)}
     answers(render={"copies": copies}, mesh={"files": {f"meshes/{name}.ply": PLY}})
-    yield from click_text("Render Frames")
+    yield from start("Render Frames")
     press(bpy.ops.in2n.extract_mesh)
     yield from settled("frames and mesh")
     assert any(o.in2n.role == "MESH" and not o.in2n.quick for o in bpy.data.objects)
@@ -311,7 +294,7 @@ def save_and_reopen():
     yield 1.0
     yield from show_tab("IN2N")
     assert [e.name for e in scene().in2n.edits][:1] and scene().in2n.workspace == str(blend.with_suffix(".in2n"))
-    assert module("blender.jobs").offered(scene()).label == "Edit"
+    assert module("blender.underway").offered(scene()).label == "Edit"
     yield from pictures("14-reopened")
 
 

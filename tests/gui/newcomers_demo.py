@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 import bpy
 import mathutils
+from acting import start
 from driver import click_text, drive, log, press, redraw, shot, show_tab, type_text, until, view3d
 
 PACKAGE = "bl_ext.user_default.in2n_blender"
@@ -64,19 +65,19 @@ def demo():
     yield from picture("1-imported")
     scene = bpy.context.scene
     scene.camera = next(o for o in scene.objects if o.in2n.role == "CAMERA")  # she has none of her own
-    yield from click_text("Reconstruct", which=1)
+    yield from start("Reconstruct", which=1)
     yield from job("2-reconstruction")
     yield from click_text("Make it look like autumn")
     yield from type_text(INSTRUCTION)
-    yield from click_text("Preview Grid")
+    yield from start("Preview Grid")
     yield from job("2b-previews")
-    yield from click_text("Start Edit")
+    yield from start("Start Edit")
     yield from job("3-edit")
     assert "is ready" in settings.status, settings.status
     scene = bpy.context.scene
     scene.frame_start, scene.frame_end = 1, FRAMES
     scene.render.resolution_x = scene.render.resolution_y = 160
-    yield from click_text("Render Frames")
+    yield from start("Render Frames")
     yield from job("4-frames")
     press(bpy.ops.in2n.extract_mesh)
     yield from job("5-mesh")

@@ -15,6 +15,8 @@ import bpy
 from acting import (
     CAPTURE,
     answers,
+    begin_reconstruction,
+    finish_reconstruction,
     jobs,
     module,
     name_a_python,
@@ -87,19 +89,7 @@ def no_engine():
 
 def at_work():
     """A reconstruction: in the sidebar, with the sidebar closed, and gone when it has ended."""
-    looks = {"reconstruction/preview.png": png(photos()[2], "rendered")}
-    view = photos()[2].stem
-    image = ["artifact", {"kind": "image", "path": "{workspace}/reconstruction/preview.png", "view": view}]
-    answers(
-        import_=normalised(),
-        reconstruct={
-            "copies": looks,
-            "events": [progress(420, 2000, "Reconstructing", 245.0), image],
-            "until_cancelled": True,
-        },
-    )
-    yield from click_text("Reconstruct", which=1)  # the first is the panel's title
-    yield from until(lambda: jobs().current() and jobs().current().image, what="the first picture")
+    yield from begin_reconstruction(png(photos()[2], "rendered"), photos()[2].stem)
     yield from pictures("22-at-work")
     live = module("blender.live")
     assert live._picture is not None and live._picture.texture is not None, "it was drawn"
@@ -112,17 +102,7 @@ def at_work():
     yield from settled("the reconstruction")
     assert live._picture is None
     yield from pictures("24-cancelled")
-    answers(
-        reconstruct={
-            "files": {
-                "reconstruction/checkpoint.safetensors": "",
-                "reconstruction/state.json": '{"done": true, "psnr_db": 27.3}',
-            },
-            "result": {"psnr_db": 27.3},
-        }
-    )
-    yield from click_text("Resume")
-    yield from settled("the resumed reconstruction")
+    yield from finish_reconstruction()
 
 
 def png(photo: Path, name: str) -> str:

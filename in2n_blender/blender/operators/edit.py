@@ -9,7 +9,7 @@ import bpy
 from ...link.requests import CARRYING, Edit
 from ...models.catalogue import INSTRUCT_PIX2PIX
 from ...workspace import edits
-from .. import instructions, jobs, key_view, regions, workspaces
+from .. import instructions, key_view, regions, underway, workspaces
 from ..request_properties import argument
 from .edits import shows_edit
 from .job import JobOperator
@@ -55,7 +55,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
         settings = context.scene.in2n
         capture, workspace = workspaces.require(context.scene)
         instruction = self.chosen_instruction(settings)
-        name = self.name or edit_name(instruction, workspace, jobs.edits_to_come(workspace.root))
+        name = self.name or edit_name(instruction, workspace, underway.edits_to_come(workspace.root))
 
         def guidance(which):
             if settings.use_default_guidance and not self.properties.is_property_set(which):

@@ -15,7 +15,7 @@ from ...scene.readers.regions import read_region
 from ...workspace import edits
 from ...workspace.layout import KEY_VIEW, REGION_FILE, Workspace
 from ...workspace.provenance import is_done
-from .. import compare, edit_list, instructions, jobs, regions, workspaces
+from .. import compare, edit_list, instructions, jobs, regions, underway, workspaces
 from ..request_properties import argument
 from ..scene_state import active_capture, active_edit
 from .job import JobOperator
@@ -100,7 +100,7 @@ class IN2N_OT_duplicate_edit(JobOperator, bpy.types.Operator):
 
     bl_idname = "in2n.duplicate_edit"
     bl_label = "Duplicate Edit"
-    label = "Duplicate edit"
+    label = "Duplicate Edit"
 
     edit: StringProperty(**EDIT)
     name: StringProperty(
@@ -235,7 +235,7 @@ class IN2N_OT_continue_edit(JobOperator, bpy.types.Operator):
         workspace, name = named_edit(context.scene, self.edit)
         request = request_again(context.scene, workspace, name)
         if self.beside:
-            name = edits.free_name(workspace, name, jobs.edits_to_come(workspace.root))
+            name = edits.free_name(workspace, name, underway.edits_to_come(workspace.root))
         request = dataclasses.replace(request, name=name, restart=self.restart and not self.beside)
         return [request], shows_edit(name)
 
@@ -299,7 +299,7 @@ class IN2N_OT_apply_from_here(JobOperator, bpy.types.Operator):
         if not (poll_queue(cls) and poll_capture(cls, context) and poll_engine(cls)):
             return False
         folder = workspaces.workspace_of(context.scene)
-        if jobs.running_edit(folder) is None and (jobs.busy() or not poll_edit(cls, context)):
+        if underway.running_edit(folder) is None and (jobs.busy() or not poll_edit(cls, context)):
             return False
         if not context.scene.in2n.instruction.strip():
             cls.poll_message_set("Type what to change")
@@ -307,7 +307,7 @@ class IN2N_OT_apply_from_here(JobOperator, bpy.types.Operator):
         return True
 
     def execute(self, context):
-        running = jobs.running_edit(workspaces.workspace_of(context.scene))
+        running = underway.running_edit(workspaces.workspace_of(context.scene))
         done = super().execute(context)
         if done == {"FINISHED"} and running is not None:
             jobs.cancel(running[0])  # it saves, and the job that was just queued goes on with it
@@ -315,7 +315,7 @@ class IN2N_OT_apply_from_here(JobOperator, bpy.types.Operator):
 
     def prepare(self, context):
         settings, (capture, workspace) = context.scene.in2n, workspaces.require(context.scene)
-        running = jobs.running_edit(workspace.root)
+        running = underway.running_edit(workspace.root)
         if running is not None:
             request = running[1]
         else:

@@ -104,7 +104,7 @@ class IN2N_OT_install_engine(_Install, bpy.types.Operator):
 
     bl_idname = "in2n.install_engine"
     bl_label = "Install Engine"
-    label = "Install engine"
+    label = "Install Engine"
     make = staticmethod(environment.install)
 
 
@@ -116,7 +116,7 @@ class IN2N_OT_repair_engine(_Install, bpy.types.Operator):
 
     bl_idname = "in2n.repair_engine"
     bl_label = "Repair"
-    label = "Repair engine"
+    label = "Repair Engine"
     make = staticmethod(environment.repair)
 
 
@@ -125,7 +125,7 @@ class IN2N_OT_verify_engine(JobOperator, bpy.types.Operator):
 
     bl_idname = "in2n.verify_engine"
     bl_label = "Verify"
-    label = "Verify engine"
+    label = "Verify Engine"
 
     @classmethod
     def poll(cls, context):
@@ -161,7 +161,7 @@ class IN2N_OT_remove_engine(JobOperator, bpy.types.Operator):
 
     bl_idname = "in2n.remove_engine"
     bl_label = "Remove"
-    label = "Remove engine"
+    label = "Remove Engine"
 
     @classmethod
     def poll(cls, context):
@@ -198,7 +198,7 @@ class IN2N_OT_find_devices(JobOperator, bpy.types.Operator):
 
     bl_idname = "in2n.find_devices"
     bl_label = "Find Devices"
-    label = "Find devices"
+    label = "Find Devices"
 
     @classmethod
     def poll(cls, context):
@@ -217,7 +217,7 @@ class IN2N_OT_download_model(JobOperator, bpy.types.Operator):
 
     bl_idname = "in2n.download_model"
     bl_label = "Download Model"
-    label = "Download model"
+    label = "Download Model"
 
     name: argument(DownloadModel, "name", default=INSTRUCT_PIX2PIX.id)
 

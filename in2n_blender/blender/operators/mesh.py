@@ -21,7 +21,7 @@ class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
 
     bl_idname = "in2n.extract_mesh"
     bl_label = "Extract Mesh"
-    label = "Extract mesh"
+    label = "Extract Mesh"
     undo_step = True
 
     edit: argument(ExtractMesh, "edit", left_out=SELECTED)

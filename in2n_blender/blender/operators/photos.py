@@ -18,7 +18,7 @@ from .capture import WORKSPACE, bring_in, summary, workspace_folder
 from .job import JobOperator
 from .polls import poll_engine, poll_queue
 
-FIND_CAMERAS = "Find cameras"
+FIND_CAMERAS = "Find Cameras"
 
 
 class IN2N_OT_import_photos(JobOperator, bpy.types.Operator, ImportHelper):

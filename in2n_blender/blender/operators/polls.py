@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import engine, jobs, workspaces
+from .. import engine, jobs, underway, workspaces
 from ..scene_state import active_capture
 
 
@@ -52,7 +52,7 @@ def poll_reconstruction(cls, context) -> bool:
         return False
     folder = workspaces.workspace_of(context.scene)
     step = workspaces.reconstruction_step(folder)
-    if step and not (folder and jobs.reconstruction_to_come(folder)):
+    if step and not (folder and underway.reconstruction_to_come(folder)):
         cls.poll_message_set(step)
         return False
     return True

@@ -23,7 +23,7 @@ class IN2N_OT_render_path(JobOperator, bpy.types.Operator):
 
     bl_idname = "in2n.render_path"
     bl_label = "Render Frames"
-    label = "Render frames"
+    label = "Render Frames"
     undo_step = True
 
     edit: argument(RenderPath, "edit", left_out=SELECTED)

@@ -10,7 +10,7 @@ from ...scene.camera_path import CameraPath
 from ...scene.errors import In2nError
 from ...workspace import journal
 from ...workspace.layout import ORIGINAL, Workspace
-from .. import jobs, workspaces
+from .. import jobs, underway, workspaces
 from .polls import poll_capture, poll_engine, poll_idle
 
 # The operator that does what a request asks for; those of other methods are not offered to be gone on with.
@@ -62,14 +62,14 @@ class IN2N_OT_resume(bpy.types.Operator):
     def poll(cls, context):
         if not (poll_idle(cls) and poll_capture(cls, context) and poll_engine(cls)):
             return False
-        if jobs.offered(context.scene) is None:
+        if underway.offered(context.scene) is None:
             cls.poll_message_set("There is no job to go on with")
             return False
         return True
 
     def execute(self, context):
         settings = context.scene.in2n
-        request = jobs.offered(context.scene).request
+        request = underway.offered(context.scene).request
         operator = getattr(bpy.ops.in2n, RESUMED_BY[request.method])
         default_guidance, region = settings.use_default_guidance, settings.region
         try:
@@ -100,11 +100,11 @@ class IN2N_OT_dismiss(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return jobs.offered(context.scene) is not None
+        return underway.offered(context.scene) is not None
 
     def execute(self, context):
         journal.forget(workspaces.workspace_of(context.scene))
-        jobs.forget_offers()
+        underway.forget_offers()
         jobs.redraw()
         return {"FINISHED"}
 

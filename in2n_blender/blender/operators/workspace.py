@@ -11,7 +11,7 @@ from bpy.props import BoolProperty, StringProperty
 from ...link.client import without_engine
 from ...scene.errors import In2nError
 from ...workspace.moving import move_workspace
-from .. import compare, jobs, workspaces
+from .. import compare, underway, workspaces
 from ..scene_state import active_capture
 from .job import JobOperator
 from .polls import poll_capture, poll_idle
@@ -25,7 +25,7 @@ class IN2N_OT_move_workspace(JobOperator, bpy.types.Operator):
 
     bl_idname = "in2n.move_workspace"
     bl_label = "Move Workspace"
-    label = "Move workspace"
+    label = "Move Workspace"
     undo_step = True  # Undo would otherwise take back where the folder is, but not the moving
 
     directory: StringProperty(
@@ -131,7 +131,7 @@ class IN2N_OT_locate_workspace(bpy.types.Operator):
             workspaces.follow(before, folder)
         workspaces.sync_edits(scene)
         compare.show_chosen(scene, force=True)
-        jobs.forget_offers()
+        underway.forget_offers()
         self.report({"INFO"}, f"The workspace is {folder}. Save the .blend to keep it so.")
         return {"FINISHED"}
 

@@ -6,7 +6,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import Workspace
 from ...workspace.provenance import outdated
-from .. import engine, full_photos, jobs, photos, workspaces
+from .. import engine, full_photos, photos, underway, workspaces
 from ..scene_state import active_capture
 from .drawing import wrapped
 
@@ -49,7 +49,7 @@ def what_is_missing(context, reconstruction: bool) -> str:
         return "Install the engine first."
     folder = workspaces.workspace_of(context.scene)
     step = workspaces.reconstruction_step(folder) if reconstruction else ""
-    return f"{step}." if step and not jobs.reconstruction_to_come(folder) else ""
+    return f"{step}." if step and not underway.reconstruction_to_come(folder) else ""
 
 
 def draw_outdated(layout, context, workspace: Workspace, edit: str | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 from bpy.app.translations import pgettext_iface as iface
 
-from .. import instructions, jobs, key_view, objections, pictures, workspaces
+from .. import instructions, jobs, key_view, objections, pictures, underway, workspaces
 from .base import Panel, draw_photo_chooser, what_is_missing
 from .drawing import BIG, big, fields, lines_of
 from .job import EDIT_JOBS, draw_standing
@@ -61,7 +61,7 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
         row = layout.row(align=True)
         row.enabled = possible
         row.scale_y = BIG
-        at_work = jobs.running_edit(workspaces.workspace_of(context.scene))
+        at_work = underway.running_edit(workspaces.workspace_of(context.scene))
         row.operator("in2n.edit", text="Edit Next" if jobs.running() else "Start Edit", icon="BRUSH_DATA")
         if at_work:
             row.operator("in2n.apply_from_here", icon="FORWARD")

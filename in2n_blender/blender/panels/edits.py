@@ -8,7 +8,7 @@ from bpy.app.translations import pgettext_iface as iface
 from ...workspace.edits import CHANGEABLE, segments_in
 from ...workspace.layout import Workspace
 from ...workspace.provenance import is_done, outdated
-from .. import jobs, pictures, workspaces
+from .. import jobs, pictures, underway, workspaces
 from ..scene_state import active_edit
 from .base import Panel, draw_outdated
 from .drawing import wrapped
@@ -118,13 +118,13 @@ def _change(before: dict, segment: dict) -> str:
 
 def _icon(folder, edit: str, finished: bool) -> str:
     """What stands before an edit in the list: made, at work, waiting for its turn, or stopped on its way."""
-    if folder is not None and edit == jobs.edit_at_work(folder):
+    if folder is not None and edit == underway.edit_at_work(folder):
         return "PLAY"
-    if folder is not None and edit in jobs.edits_to_come(folder):
+    if folder is not None and edit in underway.edits_to_come(folder):
         return "SORTTIME"
     return "BRUSH_DATA" if finished else "PAUSE"
 
 
 def _is_offered(scene, edit: str) -> bool:
-    left = jobs.offered(scene)
+    left = underway.offered(scene)
     return left is not None and left.request.method == "edit" and left.request.name == edit

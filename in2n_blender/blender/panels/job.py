@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from bpy.app.translations import pgettext_iface as iface
 
-from .. import jobs, pictures, settings
+from .. import jobs, pictures, settings, underway
 from .drawing import columns_of_pictures, lines_of
 
 # Which panel shows a job, by the job's label; a job that is not listed here shows in the first panel.
 RECONSTRUCT_JOBS, EDIT_JOBS, RESULT_JOBS = (
     ("Reconstruct",),
-    ("Edit", "Preview", "Duplicate edit", "Rename edit"),
-    ("Render frames", "Extract mesh", jobs.QUIET_LABEL),
+    ("Edit", "Preview", "Duplicate Edit", "Rename Edit"),
+    ("Render Frames", "Extract Mesh", jobs.QUIET_LABEL),
 )
 ELSEWHERE = (*RECONSTRUCT_JOBS, *EDIT_JOBS, *RESULT_JOBS)
 ROWS = 2
@@ -56,7 +56,7 @@ def offered(context, labels: tuple[str, ...]) -> bool:
         context: Blender's.
         labels: The step's jobs.
     """
-    left = None if jobs.running() else jobs.offered(context.scene)
+    left = None if jobs.running() else underway.offered(context.scene)
     return left is not None and left.label in labels
 
 
@@ -82,7 +82,7 @@ def _draw_running(column, context, job) -> None:
 
 
 def _draw_offer(column, context, resume: bool) -> None:
-    left = jobs.offered(context.scene)
+    left = underway.offered(context.scene)
     row = column.row(align=True)
     done = iface("{job}: {percent} % done.").format(job=iface(left.label), percent=int(100 * left.factor))
     row.label(text=done, icon="RECOVER_LAST", translate=False)
