@@ -23,7 +23,6 @@ from acting import (
     jobs,
     module,
     name_a_python,
-    normalised,
     photos,
     pictures,
     preview_record,

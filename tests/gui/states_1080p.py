@@ -17,14 +17,11 @@ from acting import (
     answers,
     begin_reconstruction,
     finish_reconstruction,
-    jobs,
     module,
     name_a_python,
-    normalised,
     photos,
     pictures,
     preview_record,
-    progress,
     record_the_engine,
     scene,
     settled,
@@ -42,7 +39,6 @@ from driver import (
     scroll,
     shot,
     show_tab,
-    until,
     view3d,
 )
 
