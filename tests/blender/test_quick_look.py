@@ -158,7 +158,7 @@ def test_it_comes_before_what_waits(imported, scene, recording, window, normalis
     bpy.ops.in2n.reconstruct()
     window(lambda: jobs.current() and jobs.current().progress is not None)
     bpy.ops.in2n.edit(instruction="Make it snow", name="snow")
-    assert [job.label for job in jobs.waiting()] == ["Show Scene", "Edit", "Show scene"]
+    assert [job.label for job in jobs.waiting()] == ["Show Scene", "Edit", "Show Scene"]
     bpy.ops.in2n.cancel()
     window(lambda: not jobs.busy())
     assert "What waited for it was dropped: Edit." in scene.in2n.status and "Show" not in scene.in2n.status
