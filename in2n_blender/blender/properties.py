@@ -90,6 +90,11 @@ class In2nObject(bpy.types.PropertyGroup):
     masks: IntProperty(
         name="Masks", description="How many photos come with a mask of what is to be left alone", options={"HIDDEN"}
     )
+    advice: StringProperty(
+        name="What Would Improve It",
+        description="As told from the cameras alone, a line each, before the photos themselves are measured",
+        options={"HIDDEN"},
+    )
     notes: StringProperty(
         name="Notes", description="What the import found in the capture, a line each", options={"HIDDEN"}
     )

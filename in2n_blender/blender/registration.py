@@ -42,6 +42,7 @@ from .operators import (
     reconstruct,
     region,
     render,
+    report,
     resume,
     workspace,
 )
@@ -56,6 +57,7 @@ CLASSES = (
     *preferences_page.CLASSES,
     *capture.CLASSES,
     *import_photos.CLASSES,
+    *report.CLASSES,
     *colour.CLASSES,
     *composite.CLASSES,
     *job.CLASSES,

@@ -42,6 +42,7 @@ ol li + li { margin-top: 6px }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; flex: 1 1 380px }
 td { padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top } td + td { text-align: right }
 svg { background: var(--card); border: 1px solid var(--line); border-radius: 8px; max-width: 100% }
+svg .point { fill: var(--quiet); opacity: .45 } svg .even { fill: var(--good) } svg .odd { fill: var(--bad) }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); gap: 14px }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 8px; overflow: hidden }
 figure.bad { border-color: var(--bad) }
@@ -184,16 +185,14 @@ def _map(capture: PinholeCapture, found: CaptureReport) -> str:
     def place(at: np.ndarray) -> np.ndarray:
         return np.clip((at - middle) * [scale, -scale] + MAP_SIDE / 2, -9, MAP_SIDE + 9)
 
-    parts = [
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1" fill="var(--quiet)" opacity=".45"/>' for x, y in place(dots).tolist()
-    ]
+    parts = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1" class="point"/>' for x, y in place(dots).tolist()]
     for view, (x, y), (dx, dy) in zip(capture.views, place(positions).tolist(), axes.tolist()):
-        colour = "var(--bad)" if faults(found.photos[view.name]) else "var(--good)"
+        kind = "odd" if faults(found.photos[view.name]) else "even"
         left = (x + 13 * dx - 5 * dy, y - 13 * dy - 5 * dx)
         right = (x + 13 * dx + 5 * dy, y - 13 * dy + 5 * dx)
         parts.append(
-            f'<path d="M{x:.1f} {y:.1f}L{left[0]:.1f} {left[1]:.1f}L{right[0]:.1f} {right[1]:.1f}Z" fill="{colour}" '
-            f'opacity=".8"><title>{escape(view.name)}</title></path>'
+            f'<path d="M{x:.1f} {y:.1f}L{left[0]:.1f} {left[1]:.1f}L{right[0]:.1f} {right[1]:.1f}Z" class="{kind}">'
+            f"<title>{escape(view.name)}</title></path>"
         )
     return (
         f'<svg width="{MAP_SIDE}" height="{MAP_SIDE}" viewBox="0 0 {MAP_SIDE} {MAP_SIDE}" role="img" '

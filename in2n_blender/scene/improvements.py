@@ -30,6 +30,8 @@ def improvements(report: CaptureReport) -> tuple[str, ...]:
         At most LINES sentences, the weightiest first; where nothing stands out, one that says so.
     """
     found = [sentence for advise in ADVICE if (sentence := advise(report))]
+    if all(photo.sharpness is None for photo in report.photos.values()):
+        return tuple(found[:LINES]) or ("Nothing stands out: the photos overlap well.",)
     return tuple(found[:LINES]) or ("Nothing stands out: the photos are even, sharp and overlap well.",)
 
 

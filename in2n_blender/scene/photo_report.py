@@ -13,7 +13,7 @@ from .coverage import Coverage, coverage_of
 from .photo_signals import PhotoSignals, photo_effects
 from .visibility import FEWEST_POINTS, overlaps, parallaxes, seen, stand_ins
 
-MOST_POINTS = 4000  # that are looked at
+MOST_POINTS, MOST_SIGHTINGS = 4000, 2_000_000  # points that are looked at: fewer where there are many photos
 PARALLAX_POINTS = 400
 
 
@@ -123,8 +123,9 @@ class Sightings:
         self.has_points = len(capture.points) >= FEWEST_POINTS
         points = np.asarray(capture.points, np.float64) if self.has_points else stand_ins(self.cameras)
         self.all_points = len(capture.points)
-        if len(points) > MOST_POINTS:
-            points = points[np.sort(np.random.default_rng(0).choice(len(points), MOST_POINTS, replace=False))]
+        most = max(500, min(MOST_POINTS, MOST_SIGHTINGS // len(self.cameras)))
+        if len(points) > most:
+            points = points[np.sort(np.random.default_rng(0).choice(len(points), most, replace=False))]
         self.points = points
 
     def of(self, number: int) -> tuple[np.ndarray, np.ndarray]:

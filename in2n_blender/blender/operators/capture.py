@@ -15,7 +15,7 @@ from ...scene.lens import EQUIRECTANGULAR, shows_as_pinhole
 from ...scene.presets import PRESETS
 from ...scene.readers import SUFFIXES
 from ...scene.readers import read as read_capture
-from .. import captured_objects, full_photos, paths, photos, views, workspaces
+from .. import advice, captured_objects, full_photos, paths, photos, views, workspaces
 from ..request_properties import argument
 from ..scene_state import active_capture, children
 from .polls import poll_capture, poll_idle
@@ -131,6 +131,7 @@ def bring_in(context, scene, pinhole: PinholeCapture, photos: dict[str, Path], s
     empty.in2n.masks = sum(bool(view.mask) for view in pinhole.views)
     empty.in2n.hold_out_every, empty.in2n.notes = every, "\n".join(pinhole.notes)
     empty.in2n.split_changed = False
+    advice.note(empty, pinhole)
     workspaces.remember(empty, folder)
     settings.capture, settings.capture_path, settings.preset = empty, str(source), pinhole.preset
     _show(context, empty, pinhole)

@@ -8,7 +8,7 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import Workspace
-from .. import engine, jobs, workspaces
+from .. import advice, engine, jobs, workspaces
 from ..scene_state import active_capture
 from .base import Panel, draw_photo_chooser, draw_way_back
 from .drawing import big, fields, wrapped
@@ -40,6 +40,7 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
             self._draw_missing(context, capture)
         else:
             self._draw_capture(context, capture)
+            self._draw_report(context, capture)
             self._draw_placing(layout)
             self._draw_workspace(context, capture)
         if capture is not None:
@@ -101,6 +102,16 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
             wrapped(layout, note, context, "ERROR")
         draw_photo_chooser(layout, context)
         draw_way_back(layout, context)
+
+    def _draw_report(self, context, capture) -> None:
+        lines = advice.lines(capture)
+        header, body = self.layout.panel("in2n_report", default_closed=False)
+        header.label(text="Report")
+        if body is None:
+            return
+        for line in lines:
+            wrapped(body, line, context, "DOT")
+        body.operator("in2n.open_report", icon="URL")
 
     def _draw_placing(self, layout) -> None:
         header, body = layout.panel("in2n_placing", default_closed=True)
