@@ -14,9 +14,13 @@ import bpy
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MANIFEST, README = "blender_manifest.toml", "README.md"
-# What the interface shows -> the part of the documentation about it.
+# What the interface shows -> the part of the documentation about it; the first that fits counts.
 PARTS = (
-    ("bpy.ops.in2n.install*", "install"),
+    ("bpy.ops.in2n.import*", "any-capture"),
+    ("bpy.ops.in2n.install*", "requirements"),
+    ("bpy.ops.in2n.download*", "the-miniature"),
+    ("bpy.ops.in2n.*composite", "f12-viewport-and-compositing"),
+    ("bpy.types.in2nrender.*", "f12-viewport-and-compositing"),
     ("bpy.ops.in2n.*", "in-blender"),
     ("bpy.types.in2n*", "in-blender"),
     ("bpy.types.scene.in2n*", "in-blender"),
@@ -39,10 +43,15 @@ def _beside(name: str) -> Path | None:
     return next((folder / name for folder in (PACKAGE, PACKAGE.parent) if (folder / name).is_file()), None)
 
 
+def readme() -> Path | None:
+    """The documentation that comes with the extension; None where it is gone."""
+    return _beside(README)
+
+
 def documentation() -> str:
     """Where the documentation is; "" where there is none."""
-    readme = _beside(README)
-    return f"{website()}#readme" if website() else readme.as_uri() if readme else ""
+    file = readme()
+    return f"{website()}#readme" if website() else file.as_uri() if file else ""
 
 
 def issues() -> str:
@@ -63,9 +72,11 @@ def draw(layout) -> None:
         layout: Where to.
     """
     row = layout.row(align=True)
-    for address, text, icon in ((documentation(), "Documentation", "HELP"), (issues(), "Report a Problem", "URL")):
-        if address:
-            row.operator("wm.url_open", text=text, icon=icon).url = address
+    if website():
+        row.operator("wm.url_open", text="Documentation", icon="HELP").url = documentation()
+        row.operator("wm.url_open", text="Report a Problem", icon="URL").url = issues()
+    elif readme():
+        row.operator("in2n.show_documentation", icon="HELP")
     row.operator("in2n.copy_report", icon="COPYDOWN")
 
 

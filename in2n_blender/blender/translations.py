@@ -188,6 +188,7 @@ _GERMAN_BUTTONS = {
     "Import Capture": "Aufnahme importieren",
     "Import Capture…": "Aufnahme importieren …",
     "Copy Report": "Bericht kopieren",
+    "Earlier Results": "Frühere Ergebnisse",
     "Import Photos or Video…": "Fotos oder Video importieren …",
     "Photos or Video for Editing (IN2N)": "Fotos oder Video zum Bearbeiten (IN2N)",
     "Import Another…": "Weitere importieren …",

@@ -72,6 +72,10 @@ class Workspace:
         return self.root / "poses"
 
     @property
+    def earlier(self) -> Path:
+        return self.root / "earlier"
+
+    @property
     def full(self) -> Path:
         return self.root / "full"
 

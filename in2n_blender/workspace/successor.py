@@ -73,8 +73,8 @@ class Successor:
             shutil.rmtree(folder, ignore_errors=True)
         for folder in (
             replaced.parent,
-            self._workspace.root / "earlier" / "replaced",
-            self._workspace.root / "earlier",
+            self._workspace.earlier / "replaced",
+            self._workspace.earlier,
         ):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -128,7 +128,7 @@ def earlier_folder(workspace: Workspace, final: Path, keep: bool) -> Path:
     if not keep:
         return replaced_folder(workspace, final)
     number = 1
-    while (folder := workspace.root / "earlier" / f"{name}-{number}").exists():
+    while (folder := workspace.earlier / f"{name}-{number}").exists():
         number += 1
     return folder
 
@@ -140,4 +140,4 @@ def replaced_folder(workspace: Workspace, final: Path) -> Path:
         workspace: Whose result it is.
         final: The result's folder, below the workspace.
     """
-    return workspace.root / "earlier" / "replaced" / final.relative_to(workspace.root)
+    return workspace.earlier / "replaced" / final.relative_to(workspace.root)

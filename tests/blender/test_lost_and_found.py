@@ -1,5 +1,6 @@
 """What is lost is named, and found again: workspaces, sizes of photos, an engine that cannot be, documentation."""
 
+import fnmatch
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +191,13 @@ def test_documentation_is_that_of_the_manifest_or_the_readme(extension, monkeypa
     assert links.documentation().startswith(("https://", "file://"))
     base, parts = links.manual_map()
     assert base and any("in2n" in pattern for pattern, _ in parts)
+    layout = Layout()
+    monkeypatch.setattr(links, "website", lambda: "")
+    links.draw(layout)
+    assert [what[0] for _, what, _ in layout.seen] == ["in2n.show_documentation", "in2n.copy_report"]
+    assert bpy.ops.in2n.show_documentation() == {"FINISHED"} == bpy.ops.in2n.show_documentation()
+    (text,) = [text for text in bpy.data.texts if text.get("in2n_documentation")]
+    assert text.as_string().startswith("# in2n_blender")
     monkeypatch.setattr(links, "website", lambda: "https://example.org/project")
     assert links.documentation() == "https://example.org/project#readme"
     assert links.issues() == "https://example.org/project/issues"
@@ -199,6 +207,28 @@ def test_documentation_is_that_of_the_manifest_or_the_readme(extension, monkeypa
     assert opened == [links.documentation(), links.issues(), None], "a report can be copied in any case"
     found = list(bpy.utils.manual_map())
     assert any(links.PARTS[0][0] in dict(mapping) for _, mapping in found)
+
+
+def test_earlier_results_can_be_looked_at(made, scene):
+    folders = lambda: [one["filepath"] for one in panel("capture").arguments("wm.path_open")]
+    assert folders() == [scene.in2n.workspace]
+    Workspace(scene.in2n.workspace).earlier.mkdir()
+    assert folders() == [scene.in2n.workspace, str(Workspace(scene.in2n.workspace).earlier)]
+
+
+def test_every_button_has_its_part_of_the_documentation(extension):
+    headings = [
+        line.strip("# \n") for line in links.readme().read_text(encoding="utf-8").splitlines() if line[:1] == "#"
+    ]
+    anchors = {heading.lower().replace(",", "").replace(" ", "-") for heading in headings}
+    assert {part for _, part in links.PARTS} <= anchors
+    first = lambda name: next(part for pattern, part in links.PARTS if fnmatch.fnmatchcase(name, pattern))
+    operators = [f"bpy.ops.in2n.{name}" for name in dir(bpy.ops.in2n)]
+    assert len(operators) > 40 and all(map(first, operators))
+    assert (
+        first("bpy.ops.in2n.remove_composite") == first("bpy.types.in2nrender.what") == "f12-viewport-and-compositing"
+    )
+    assert first("bpy.ops.in2n.import_capture") == "any-capture" and first("bpy.ops.in2n.edit") == "in-blender"
 
 
 # --- previews

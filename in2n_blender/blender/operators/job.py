@@ -14,7 +14,7 @@ from ... import __version__
 from ...link.requests import ImportCapture
 from ...scene.errors import In2nError
 from ...workspace import journal
-from .. import engine, jobs, quick_look, workspaces
+from .. import engine, jobs, links, quick_look, workspaces
 from ..shown_job import spoken_error
 
 LOG_LINES = 2000  # of a log that are shown
@@ -187,14 +187,33 @@ class IN2N_OT_show_log(bpy.types.Operator):
     def execute(self, context):
         file = _log_file(context)
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        text = next((t for t in bpy.data.texts if t.get("in2n_log") and t.library is None), None) or bpy.data.texts.new(
-            "IN2N log"
-        )
-        text["in2n_log"] = True
+        text = _text_called("in2n_log", "IN2N log")
         text.from_string("\n".join([f"# {file}", *lines]))
         text.current_line_index = len(text.lines) - 1
         if jobs.in_window() and not _show_in_new_window(context, text):
             bpy.ops.wm.path_open(filepath=str(file))
+        return {"FINISHED"}
+
+
+class IN2N_OT_show_documentation(bpy.types.Operator):
+    """Show the documentation that came with the extension, as a text in the Text Editor"""
+
+    bl_idname = "in2n.show_documentation"
+    bl_label = "Documentation"
+
+    @classmethod
+    def poll(cls, context):
+        if links.readme() is None:
+            cls.poll_message_set("The file that came with the extension is gone")
+            return False
+        return True
+
+    def execute(self, context):
+        text = _text_called("in2n_documentation", "IN2N documentation")
+        text.from_string(links.readme().read_text(encoding="utf-8"))
+        text.current_line_index = 0
+        if jobs.in_window() and not _show_in_new_window(context, text):
+            bpy.ops.wm.path_open(filepath=str(links.readme()))
         return {"FINISHED"}
 
 
@@ -233,8 +252,15 @@ def report_text(context) -> str:
     return "\n".join(lines).replace(str(Path.home()), "~")
 
 
+def _text_called(mark: str, name: str):
+    """The text that bears our mark, the same one again and again."""
+    text = next((t for t in bpy.data.texts if t.get(mark) and t.library is None), None) or bpy.data.texts.new(name)
+    text[mark] = True
+    return text
+
+
 def _show_in_new_window(context, text) -> bool:
-    """Open a Text Editor in a window of its own; False where the system gives none."""
+    """Open a Text Editor at the text's current line, in a window of its own; False where the system gives none."""
     before = set(context.window_manager.windows)
     with suppress(RuntimeError):
         bpy.ops.screen.area_dupli("INVOKE_DEFAULT")
@@ -244,7 +270,8 @@ def _show_in_new_window(context, text) -> bool:
     area = window.screen.areas[0]
     area.type = "TEXT_EDITOR"
     area.spaces.active.text = text
-    area.spaces.active.top = max(len(text.lines) - 20, 0)
+    area.spaces.active.show_word_wrap = True
+    area.spaces.active.top = max(text.current_line_index - 20, 0)
     return True
 
 
@@ -256,4 +283,10 @@ def _log_file(context) -> Path | None:
     return next((file for file in candidates if file is not None and file.is_file()), None)
 
 
-CLASSES = (IN2N_OT_cancel, IN2N_OT_cancel_waiting, IN2N_OT_show_log, IN2N_OT_copy_report)
+CLASSES = (
+    IN2N_OT_cancel,
+    IN2N_OT_cancel_waiting,
+    IN2N_OT_show_log,
+    IN2N_OT_show_documentation,
+    IN2N_OT_copy_report,
+)

@@ -132,6 +132,9 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
         row.label(text=folder.name, icon="FILE_CACHE", translate=False)
         if folder.is_dir():
             row.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(folder)
+        earlier = Workspace(folder).earlier
+        if earlier.is_dir():  # what was made anew with other settings
+            self.layout.operator("wm.path_open", text="Earlier Results", icon="RECOVER_LAST").filepath = str(earlier)
         if workspaces.is_scratch(folder):
             wrapped(
                 self.layout,

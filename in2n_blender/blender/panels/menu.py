@@ -28,7 +28,7 @@ class IN2N_MT_capture(bpy.types.Menu):
                 "use_edit_settings",
             ),
             ("render_path", "load_frames", "extract_mesh", "load_mesh"),
-            ("cancel", "show_log"),
+            ("cancel", "show_log", "show_documentation"),
         ):
             for name in operators:
                 layout.operator(f"in2n.{name}")
