@@ -26,6 +26,7 @@ from .scene_state import active_capture
 from .shown_job import ProgressPrinter, ShownJob
 
 TICK_SECONDS = 0.1
+REDRAW_SECONDS = 0.25  # between two drawings of a job at work: without a GPU each takes time from the engine
 INSTALL_LOG = "install.log"  # in the home folder
 QUIET_LABEL = "Show Scene"  # of jobs that follow another one by themselves
 
@@ -68,6 +69,7 @@ class Outcome:
 
 _followed: dict[int, _Followed] = {}  # jobs whose end has not been told, by id
 _shown: ShownJob | None = None
+_news, _redrawn = False, 0.0  # whether something was told that is not drawn yet, and when it was last
 _awaited: set[int] = set()  # jobs that `wait` waits for
 listeners: list[Callable[[], None]] = []  # told, in a window, that something has happened to a job
 _outcomes: dict[int, Outcome] = {}  # of those that have ended
@@ -160,10 +162,13 @@ def wait(id: int) -> Outcome:
 
 def _tick() -> float | None:
     """The timer of a window."""
+    global _news, _redrawn
     windows = bpy.context.window_manager.windows
     if windows:  # there is none between two files
         with bpy.context.temp_override(window=windows[0]):
-            if poll():
+            _news = poll() or _news
+            if _news and (not running() or time.monotonic() - _redrawn >= REDRAW_SECONDS):
+                _news, _redrawn = False, time.monotonic()
                 redraw()
                 for listener in listeners:
                     listener()
