@@ -53,10 +53,6 @@ def _finish(file: Path, edit: str):
         if not seen_before:  # afterwards she has looked, and hidden or shown what she likes
             views.show_colors(context)
             _frame_again(context, capture, mesh)
-            for points in children(capture, "POINTS"):
-                for layer in scene.view_layers:
-                    if layer.objects.get(points.name) == points:
-                        points.hide_set(True, view_layer=layer)
         return ""
 
     return finish

@@ -34,7 +34,7 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
         quick: Whether it is the mesh that is made unasked, only to look at: it replaces no other, and never renders.
 
     Returns:
-        The object.
+        The object. The capture's points step back for its first mesh.
 
     Raises:
         In2nError: "missing_file", "bad_mesh".
@@ -52,6 +52,8 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
             bpy.data.meshes.remove(previous)
         _place_mesh(existing, offset, capture)
         return existing
+    if capture is not None and not children(capture, "MESH"):
+        _hide_points(capture)  # once: afterwards she has looked, and hidden or shown what she likes
     data.name = f"{edit} quick mesh" if quick else f"{edit} mesh"
     data.materials.append(look.vertex_color_material())
     mesh = bpy.data.objects.new(data.name, data)
@@ -62,6 +64,15 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
     mesh.parent = capture
     _place_mesh(mesh, offset, capture)
     return mesh
+
+
+def _hide_points(capture) -> None:
+    """The capture's points would be spots on the mesh, on an edit's in the colours of before."""
+    for points in children(capture, "POINTS"):
+        for scene in points.users_scene:
+            for layer in scene.view_layers:
+                if layer.objects.get(points.name) == points:
+                    points.hide_set(True, view_layer=layer)
 
 
 def _place_mesh(mesh, offset: np.ndarray, capture) -> None:

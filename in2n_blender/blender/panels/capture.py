@@ -95,7 +95,7 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
                 icon="ERROR",
                 translate=False,
             )
-        if undistorted and workspaces.has_photos(Workspace(workspaces.resolve(capture))):
+        if undistorted and Workspace(workspaces.resolve(capture)).originals.is_file():
             text = iface("Behind the cameras {count} photos are undistorted: at full size when looked through.")
             wrapped(layout, text.format(count=undistorted), context, "INFO")
         for note in filter(None, capture.in2n.notes.split("\n")):
