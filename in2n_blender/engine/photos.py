@@ -225,7 +225,7 @@ def normalise_photo(
 
 def _weighted(photo: np.ndarray, channels: range) -> np.ndarray:
     """(C, H, W) float32: some channels of a photo (H, W, 3 or 4), colour times alpha where it has alpha."""
-    image = np.ascontiguousarray(photo[..., channels.start : channels.stop].transpose(2, 0, 1), np.float32)
+    image = np.stack([photo[..., channel] for channel in channels]).astype(np.float32)
     if photo.shape[2] == 4:
         image[: max(0, 3 - channels.start)] *= photo[..., 3] / np.float32(255)
     return image
@@ -266,7 +266,7 @@ def forget_lenses() -> None:
     _sampling_grid.cache_clear()
 
 
-@lru_cache(maxsize=16)  # 4 MiB each; the photos of most captures share a lens
+@lru_cache(maxsize=LARGE_PIXELS // BAND_PIXELS)  # all of a photo, 4 MiB each: most captures' photos share a lens
 def _sampling_grid(lens: Lens, pinhole: Intrinsics, first: int, last: int, margin: int = 0) -> np.ndarray:
     """(rows, width, 2) float32 for grid_sample without align_corners: -1 and 1 are the outer edges of the photo, with
     a margin at its left and right."""
