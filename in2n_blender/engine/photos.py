@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +25,7 @@ pillow_heif.register_heif_opener()
 Image.MAX_IMAGE_PIXELS = MAXIMUM_PIXELS  # PIL warns above it, and refuses twice as many
 LARGE_PIXELS = 1 << 25  # photos above it are worked on one at a time: each takes a gigabyte
 HUGE_PIXELS = 1 << 26  # and those above this one channel by channel
+OVERSAMPLED = 3  # times as many pixels a side as the result has: what a photo keeps that is scaled down
 BAND_PIXELS = 1 << 19  # undistorted at a time: bounds the memory and how long a cancelled import goes on
 
 # what PIL raises on files that are cut short or not what they seem
@@ -192,9 +194,10 @@ def _unit_float(grey: np.ndarray) -> np.ndarray:
 def normalise_photo(
     photo: np.ndarray, lens: Lens, target: Intrinsics, longest_side: int, check=lambda: None
 ) -> np.ndarray:
-    """Undistort a photo at its full size, then scale it down.
+    """Undistort a photo, then scale it down.
 
-    Colour is resampled weighted by its alpha, so that nothing that hides behind a transparent pixel shows at an edge.
+    A photo that is much larger than that is first averaged over blocks of its pixels, to no less than OVERSAMPLED times
+    the result. Colour is resampled weighted by its alpha, so that nothing that hides behind a transparent pixel shows at an edge.
 
     Args:
         photo: (H, W, 3 or 4) uint8, as the lens describes it.
@@ -209,11 +212,16 @@ def normalise_photo(
     full = pinhole_for(lens)
     if lens.is_square_pinhole and (target.width, target.height) == (full.width, full.height):
         return photo
-    channels = photo.shape[2]
+    channels, box = photo.shape[2], full.fitted(longest_side)[1]
+    block = _block(photo, full, target)
+    if block > 1:
+        photo = np.asarray(Image.fromarray(photo).reduce(block))
+        lens = replace(lens, intrinsics=_in_blocks(lens.intrinsics, block))
+        full, box = _in_blocks(full, block), tuple(side / block for side in box)
     at_once = channels if photo.shape[0] * photo.shape[1] <= HUGE_PIXELS else 1
     image = np.concatenate(
         [
-            _resampled(_weighted(photo, range(first, first + at_once)), lens, target, longest_side, check)
+            _resampled(_weighted(photo, range(first, first + at_once)), lens, full, target, box, check)
             for first in range(0, channels, at_once)
         ]
     )
@@ -231,14 +239,28 @@ def _weighted(photo: np.ndarray, channels: range) -> np.ndarray:
     return image
 
 
-def _resampled(image: np.ndarray, lens: Lens, target: Intrinsics, longest_side: int, check) -> np.ndarray:
-    """(C, H, W) float32 of the photo -> (C, target.height, target.width), undistorted and scaled down."""
-    full = pinhole_for(lens)
+def _block(photo: np.ndarray, full: Intrinsics, target: Intrinsics) -> int:
+    """Over blocks of how many pixels a side the photo can be averaged: such that nothing is cut off, and the lens stays
+    the same. Photos with alpha and masks stay whole."""
+    sides = (*photo.shape[:2], full.width, full.height)
+    most = max(full.width, full.height) // (OVERSAMPLED * max(target.width, target.height))
+    blocks = range(most, 1, -1) if photo.shape[2] == 3 else ()
+    return next((block for block in blocks if not any(side % block for side in sides)), 1)
+
+
+def _in_blocks(k: Intrinsics, block: int) -> Intrinsics:
+    """A lens in units of `block` pixels, which divide its width and height."""
+    return k.scaled_to(k.width // block, k.height // block)
+
+
+def _resampled(image: np.ndarray, lens: Lens, full: Intrinsics, target: Intrinsics, box, check) -> np.ndarray:
+    """(C, H, W) float32 of the photo -> (C, target.height, target.width): undistorted as `full` sees it, and its box
+    scaled down."""
     if not lens.is_square_pinhole:
         image = _undistort(image, lens, full, check)
     if (target.width, target.height) == (full.width, full.height):
         return image
-    box, size = full.fitted(longest_side)[1], (target.width, target.height)
+    size = (target.width, target.height)
     check()
     return np.stack([np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS, box)) for plane in image])
 

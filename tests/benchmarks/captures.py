@@ -2,8 +2,8 @@
 
 Takes a capture with poses (--capture FOLDER), hides these, and finds the cameras of its photos, all or --photos N of
 them; with --orbit N the same for a video of N frames that Blender renders of the demo's scene. Says how many are
-placed, how far off after the best similarity, in which time, and with --reconstruct how well held-out photos are reconstructed
-with either cameras. With --many N: how long the import of N photos takes, and how much memory.
+placed, how far off after the best similarity, in which time, and with --reconstruct how well held-out photos are
+reconstructed with either cameras. With --many N: how long the import of N photos takes, and how much memory.
 Writes DIR/result.json. Exit status 1 where a bar is missed.
 """
 
