@@ -125,7 +125,7 @@ def _add_points(collection, empty, capture: PinholeCapture, extent: float) -> No
 
 
 def note_split(empty, workspace: Workspace) -> None:
-    """Let the cameras know which photos were held out.
+    """Let the cameras know which photos were held out, and the capture how many are masked: a PNG's alpha may be one.
 
     Args:
         empty: The capture's Empty.
@@ -133,9 +133,11 @@ def note_split(empty, workspace: Workspace) -> None:
     """
     empty.in2n.split_changed = False
     try:
-        held_out = {view.name: view.held_out for view in PinholeCapture.load(workspace.capture_json).views}
+        views = PinholeCapture.load(workspace.capture_json).views
     except In2nError:
         return
+    held_out = {view.name: view.held_out for view in views}
+    empty.in2n.masks = sum(bool(view.mask) for view in views)
     for camera in children(empty, "CAMERA"):
         camera.in2n.held_out = held_out.get(camera.in2n.photo, camera.in2n.held_out)
 

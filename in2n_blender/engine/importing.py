@@ -27,6 +27,7 @@ from ..workspace.files import atomic_path, write_json
 from ..workspace.imported import refuse_own_photos, staged_import
 from ..workspace.layout import Workspace
 from .capture_report import Measures, report_import
+from .cutouts import Alpha, as_masks, cut_out
 from .full_photos import note_originals
 from .masks import normalised_mask
 from .photos import LARGE_PIXELS, UnreadablePhoto, decode, forget_lenses, normalise_photo
@@ -75,9 +76,11 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
     try:
         with staged_import(workspace) as staging:
             measures = Measures(capture)
-            unreadable = _write_photos(read.frames, capture.views, measures, staging, reporter)
+            alphas: dict[str, Alpha] = {}
+            unreadable = _write_photos(read.frames, capture.views, measures, alphas, staging, reporter)
             views = tuple(_with_mask(v, staging) for v in capture.views if v.name not in unreadable)
             check_enough(len(views), len(capture.views) + len(capture.missing), request.source, unreadable)
+            views = _without_alpha(views, alphas, staging, reporter)
             capture = replace(capture, views=views, missing=capture.missing + tuple(sorted(unreadable)))
             write_json(staging / "capture.json", capture.to_json())
             reporter.check()
@@ -98,6 +101,19 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
 def _with_mask(view: View, staging: Path) -> View:
     """The view without its mask where none was written, because it covers nothing or cannot be used."""
     return view if view.mask and (staging / view.mask).is_file() else replace(view, mask="")
+
+
+def _without_alpha(
+    views: tuple[View, ...], alphas: dict[str, Alpha], staging: Path, reporter: Reporter
+) -> tuple[View, ...]:
+    """The views with masks instead of alpha, unless they show a thing cut out."""
+    if cut_out(alphas, len(views)):
+        reporter.log("The photos are transparent around what they show: there is nothing there.")
+        return views
+    views = as_masks(views, alphas, staging, reporter.check)
+    if any(alpha.used for alpha in alphas.values()):
+        reporter.log("What is transparent in photos is masked: it is neither trained on nor edited.")
+    return views
 
 
 def _read(request: ImportCapture, workspace: Workspace, reporter: Reporter) -> Capture:
@@ -122,9 +138,15 @@ def _bare_photos(source: Path) -> bare_photos.BarePhotos | None:
 
 
 def _write_photos(
-    frames: tuple[Frame, ...], views: tuple[View, ...], measures: Measures, staging: Path, reporter: Reporter
+    frames: tuple[Frame, ...],
+    views: tuple[View, ...],
+    measures: Measures,
+    alphas: dict[str, Alpha],
+    staging: Path,
+    reporter: Reporter,
 ) -> dict[str, str]:
-    """Writes staging/images/<name>.png for every view. Returns why photos cannot be read, by their names."""
+    """Writes staging/images/<name>.png for every view, and notes what alpha they have. Returns why photos cannot be
+    read, by their names."""
     stop, alone = threading.Event(), threading.Lock()
 
     def check() -> None:
@@ -139,6 +161,8 @@ def _write_photos(
         check()
         with atomic_path(staging / view.image) as temporary:
             Image.fromarray(image).save(temporary, "PNG", compress_level=4)
+        if alpha := Alpha.of(image):
+            alphas[view.name] = alpha
         measures.measure(view.name, image, write_mask(frame, view) if frame.mask else None)
 
     def write_mask(frame: Frame, view: View) -> np.ndarray | None:

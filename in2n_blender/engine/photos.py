@@ -197,7 +197,8 @@ def normalise_photo(
     """Undistort a photo, then scale it down.
 
     A photo that is much larger than that is first averaged over blocks of its pixels, to no less than OVERSAMPLED times
-    the result. Colour is resampled weighted by its alpha, so that nothing that hides behind a transparent pixel shows at an edge.
+    the result. Colour is resampled weighted by its alpha, so that nothing that hides behind a transparent pixel shows
+    at an edge.
 
     Args:
         photo: (H, W, 3 or 4) uint8, as the lens describes it.

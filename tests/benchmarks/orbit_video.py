@@ -15,7 +15,7 @@ import numpy as np
 
 SIZE = 480, 360
 LENS_MM = 32.0
-SAMPLES = 16
+SAMPLES = 8
 RATE = 12
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from in2n_blender.engine.editing import dataset_update, methods
+from in2n_blender.engine.editing.baselines import ScoreDistillation
 from in2n_blender.engine.importing import normalise_capture
 from in2n_blender.engine.masks import normalised_mask
 from in2n_blender.engine.nerf import settings as nerf_settings
@@ -17,6 +18,7 @@ from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.scene import Scene
 from in2n_blender.engine.nerf.training import Trainer
 from in2n_blender.engine.photos import Photos, normalise_photo
+from in2n_blender.engine.poses.prepared import prepare
 from in2n_blender.link.requests import Edit, ImportCapture, Reconstruct
 from in2n_blender.scene.camera import Intrinsics
 from in2n_blender.scene.capture import DARK, LIGHT, Frame, PhotoMask, PinholeCapture, View
@@ -158,12 +160,11 @@ def test_a_dataset_without_masks_draws_as_before():
     assert torch.equal(draw(plain), draw(with_none)) and plain.mask(0) is None and plain.count(draw(plain)) is None
 
 
-@pytest.mark.parametrize("method", ["iterative", "agreement"])
-def test_an_edit_keeps_the_photo_where_a_mask_covers_it(tmp_path, method, monkeypatch):
+def masked_ball(root, monkeypatch):
+    """A workspace whose four photos are covered in their middle, reconstructed a little."""
     monkeypatch.setitem(nerf_settings.CPU, "draft", TINY)
     monkeypatch.setattr(dataset_update, "DENOISING_STEPS", 2)
-    editor = small_editor_folder(tmp_path / "editor", block_transform=True)
-    root, views = tmp_path / "ws", []
+    views = []
     (root / "images").mkdir(parents=True)
     for index, camera in enumerate(ring(4)):
         image, counts = patched(sphere_image(camera))
@@ -173,6 +174,12 @@ def test_an_edit_keeps_the_photo_where_a_mask_covers_it(tmp_path, method, monkey
     write_json(root / "capture.json", PinholeCapture("ball", "", "draft", tuple(views)).to_json())
     state = reconstruct(Reconstruct(workspace=str(root), preset="draft", device="cpu", steps=20), Reporter())
     assert state["psnr_db"] > 0
+
+
+@pytest.mark.parametrize("method", ["iterative", "agreement"])
+def test_an_edit_keeps_the_photo_where_a_mask_covers_it(tmp_path, method, monkeypatch):
+    editor, root = small_editor_folder(tmp_path / "editor", block_transform=True), tmp_path / "ws"
+    masked_ball(root, monkeypatch)
     request = Edit(
         workspace=str(root), name="n", instruction="make it night", editor=str(editor), preset="draft", device="cpu",
         rounds=1, editing_method=method,
@@ -184,3 +191,99 @@ def test_an_edit_keeps_the_photo_where_a_mask_covers_it(tmp_path, method, monkey
         counts = patched(photo)[1]
         assert np.abs(edited - photo)[~counts].max() <= 1 and np.abs(edited - photo)[counts].mean() > 5
     assert json.loads((root / "edits/n/state.json").read_text())["done"]
+
+
+def test_score_distillation_moves_nothing_where_a_mask_covers_it(tmp_path, monkeypatch):
+    """The gradient of every step at every pixel of the picture that is distilled from."""
+    editor, root = small_editor_folder(tmp_path / "editor", block_transform=True), tmp_path / "ws"
+    masked_ball(root, monkeypatch)
+    steps, shown = [], Scene.over_background
+
+    def kept(scene, rendered):
+        color = shown(scene, rendered)
+        if color.requires_grad:
+            color.retain_grad()
+            steps.append(color)
+        return color
+
+    monkeypatch.setattr(Scene, "over_background", kept)
+    request = Edit(
+        workspace=str(root), name="n", instruction="make it night", editor=str(editor), preset="draft", device="cpu",
+        rounds=1,
+    )  # fmt: skip
+    methods.edit(request, Reporter(), ScoreDistillation)
+    assert steps
+    height, width = sphere_image(ring(4)[0]).shape[:2]
+    for color in steps:
+        gradient = color.grad.abs().sum(-1).flatten()
+        side = round((len(gradient) * width / height) ** 0.5)
+        assert len(gradient) % side == 0
+        small, counts = gradient.view(-1, side), torch.from_numpy(patched(sphere_image(ring(4)[0]))[1])
+        counts = torch.nn.functional.interpolate(counts[None, None].float(), size=small.shape, mode="area")[0, 0]
+        assert (small[counts < 1] == 0).all() and small[counts == 1].sum() > 0 and (counts < 1).any()
+
+
+def with_alpha(folder, count, clear):
+    """A capture of PNGs with alpha, transparent where `clear` says for the photo's number."""
+    write_transforms(folder, poses_of_a_ring(count), size=(48, 32))
+    for i in range(count):
+        file = folder / f"images/{i:03d}.png"
+        with Image.open(file) as opened:
+            image = np.array(opened.convert("RGBA"))
+        image[..., 3] = np.where(clear(i), 0, 255)
+        Image.fromarray(image).save(file)
+    return folder
+
+
+def imported(source, folder):
+    log, workspace = [], Workspace(folder)
+    request = ImportCapture(workspace=str(folder), source=str(source), preset="draft")
+    return normalise_capture(request, Reporter(log.append)), workspace, [e for e in log if isinstance(e, str)]
+
+
+def test_alpha_inside_photos_is_their_mask(tmp_path):
+    there = covered(48, 32)
+    source = with_alpha(tmp_path / "dog", 6, lambda i: there & (i < 2))
+    write_mask(tmp_path / "dog/masks/001.png", np.arange(48)[None] < 5 + np.zeros((32, 1)), DARK)
+    capture, workspace, log = imported(source, tmp_path / "work")
+    assert [bool(view.mask) for view in capture.views] == [True, True, False, False, False, False]
+    assert any("2 with masks" in line for line in log) and any(
+        "transparent in photos is masked" in line for line in log
+    )
+    images = [Image.open(workspace.photo(view.image)) for view in capture.views]
+    assert {image.mode for image in images} == {"RGB"}
+    first, second, _ = Photos(workspace, capture.views[:3]).masks()
+    assert not (first & there).any() and first.mean() > 0.5
+    assert not second[:, :5].any() and not (second & there).any(), "with what a mask of its own covers"
+    assert sorted(path.name for path in workspace.masks.iterdir()) == ["000.png", "001.png"]
+
+
+def test_a_thing_cut_out_stays_before_nothing(tmp_path):
+    around = np.ones((32, 48), bool)
+    around[8:24, 12:36] = False
+    capture, workspace, log = imported(with_alpha(tmp_path / "dog", 6, lambda i: around), tmp_path / "work")
+    assert not any(view.mask for view in capture.views) and any("there is nothing there" in line for line in log)
+    assert Image.open(workspace.photo(capture.views[0].image)).mode == "RGBA"
+
+
+def test_alpha_that_is_nowhere_transparent_is_none(tmp_path):
+    nothing = np.zeros((32, 48), bool)
+    capture, workspace, _ = imported(with_alpha(tmp_path / "dog", 6, lambda i: nothing), tmp_path / "work")
+    assert not any(view.mask for view in capture.views) and not workspace.masks.exists()
+    assert Image.open(workspace.photo(capture.views[0].image)).mode == "RGB"
+
+
+def test_no_feature_is_looked_for_where_a_bare_photo_is_transparent(tmp_path):
+    (tmp_path / "photos").mkdir()
+    image = np.random.default_rng(0).integers(0, 255, (60, 90, 4)).astype(np.uint8)
+    image[..., 3] = np.where(covered(90, 60), 0, 255)
+    Image.fromarray(image).save(tmp_path / "photos/a.png")
+    Image.fromarray(image[..., :3]).save(tmp_path / "photos/b.png")
+    for part in ("images", "masks"):
+        (tmp_path / "search" / part).mkdir(parents=True)
+    files = tuple(sorted((tmp_path / "photos").iterdir()))
+    for _ in range(2):  # the second time it is there
+        found = prepare(files, tmp_path / "photos", tmp_path / "search", Reporter())
+        assert [photo.masked for photo in found.photos] == [True, False]
+    mask = np.asarray(Image.open(tmp_path / f"search/masks/{found.photos[0].file}.png"))
+    assert np.array_equal(mask == 0, covered(90, 60))

@@ -36,6 +36,7 @@ class PreparedPhoto:
         camera: The same for photos that were taken with one lens and one zoom.
         focal: The focal length by EXIF, in pixels of the prepared picture; None where it does not tell.
         mask: What of the photo is to be left alone.
+        masked: Whether there is a prepared mask: of that, or of transparent pixels.
     """
 
     name: str
@@ -47,6 +48,7 @@ class PreparedPhoto:
     camera: str
     focal: float | None
     mask: PhotoMask | None
+    masked: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,21 +104,27 @@ def _prepare(name: str, photo: Path, file: str, mask: PhotoMask | None, folder: 
     scale = min(1.0, LONGEST_SIDE / max(width, height))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     if not is_there:
-        if mask:  # first, for the picture says that both are there
-            _write_mask(mask, orientation, size, folder / "masks" / f"{file}.png")
+        _write_mask(mask, orientation, image, size, folder / "masks" / f"{file}.png")  # first: the picture ends it
         picture = Image.fromarray(image[..., :3]).resize(size, Image.Resampling.LANCZOS)
         with atomic_path(folder / "images" / file) as temporary:
             picture.save(temporary, "JPEG", quality=95)
     focal = focal_mm and focal_mm / FILM_DIAGONAL * float(np.hypot(*size))
     camera = f"{photo.parent.name}/{maker}/{width}x{height}/{focal_mm or 0:g}"
-    return PreparedPhoto(name, photo, orientation, (width, height), file, size, camera, focal, mask)
+    masked = (folder / "masks" / f"{file}.png").is_file()
+    return PreparedPhoto(name, photo, orientation, (width, height), file, size, camera, focal, mask, masked)
 
 
-def _write_mask(mask: PhotoMask, orientation: int, size: tuple[int, int], path: Path) -> None:
-    counts = counting_pixels(mask, orientation)
-    picture = Image.fromarray(np.where(counts, np.uint8(255), np.uint8(0))).resize(size, Image.Resampling.NEAREST)
+def _write_mask(mask: PhotoMask | None, orientation: int, image: np.ndarray, size: tuple[int, int], path: Path) -> None:
+    """Of the photo's mask, and of what is transparent in it; none where there is neither."""
+    parts = [counting_pixels(mask, orientation)] if mask else []
+    if image.shape[2] == 4 and (image[..., 3] < 128).any():
+        parts.append(image[..., 3] >= 128)
+    if not parts:
+        return
+    pictures = [Image.fromarray(np.where(part, np.uint8(255), np.uint8(0))) for part in parts]
+    counts = np.minimum.reduce([np.asarray(p.resize(size, Image.Resampling.NEAREST)) for p in pictures])
     with atomic_path(path) as temporary:
-        picture.save(temporary, "PNG")
+        Image.fromarray(counts).save(temporary, "PNG")
 
 
 def _upright_size(photo: Path, orientation: int) -> tuple[int, int] | None:

@@ -258,7 +258,7 @@ def _grouped(photos: list[PreparedPhoto]) -> dict[tuple[str, bool], list[str]]:
     """The files of photos that are read alike: by one camera, with masks or without."""
     groups: dict[tuple[str, bool], list[str]] = {}
     for photo in photos:
-        groups.setdefault((photo.camera, photo.mask is not None), []).append(photo.file)
+        groups.setdefault((photo.camera, photo.masked), []).append(photo.file)
     return groups
 
 
