@@ -206,8 +206,8 @@ def _write_photos(
 
 def _normalised(frame: Frame, target: Intrinsics, check: Callable[[], None]) -> np.ndarray:
     """The frame's photo as `target` sees it, uint8. Raises UnreadablePhoto."""
-    photo = decode(frame.photo, frame.orientation)
     expected = frame.lens.intrinsics
+    photo = decode(frame.photo, frame.orientation, (expected.width, expected.height))
     if photo.shape[:2] != (expected.height, expected.width):
         raise UnreadablePhoto(
             f"{photo.shape[1]} x {photo.shape[0]} pixels instead of {expected.width} x {expected.height}"

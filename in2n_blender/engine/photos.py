@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -19,6 +18,7 @@ from ..scene.errors import In2nError
 from ..scene.lens import EQUIRECTANGULAR, Lens, photo_pixels, pinhole_for
 from ..scene.reporting import Reporter
 from ..workspace.layout import Workspace
+from .pictures import BROKEN, opened
 
 MAXIMUM_PIXELS = 105_000_000  # a medium-format camera has 102 million; more is a mistake or a decompression bomb
 pillow_heif.register_heif_opener()
@@ -27,9 +27,6 @@ LARGE_PIXELS = 1 << 25  # photos above it are worked on one at a time: each take
 HUGE_PIXELS = 1 << 26  # and those above this one channel by channel
 OVERSAMPLED = 3  # times as many pixels a side as the result has: what a photo keeps that is scaled down
 BAND_PIXELS = 1 << 19  # undistorted at a time: bounds the memory and how long a cancelled import goes on
-
-# what PIL raises on files that are cut short or not what they seem
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -148,28 +145,27 @@ class Photos(Sequence):
             yield self[index]
 
 
-def decode(path: Path, orientation: int = 1) -> np.ndarray:
+def decode(path: Path, orientation: int = 1, size: tuple[int, int] | None = None) -> np.ndarray:
     """Decode a photo; 16 bits are reduced to 8, and so is float.
 
     Args:
         path: The photo.
         orientation: EXIF's, 1 to 8, to be applied; that of the file is not looked at.
+        size: (width, height) that it should have, one way round or the other; None: any.
 
     Returns:
         (height, width, 3) uint8, or 4 channels where it has transparency.
 
     Raises:
-        UnreadablePhoto: It is broken, or has more than MAXIMUM_PIXELS.
+        UnreadablePhoto: It is broken, or has more than MAXIMUM_PIXELS, or another number of pixels than `size`; that
+            is known before it is decoded.
     """
     try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > MAXIMUM_PIXELS:
-                raise UnreadablePhoto(
-                    f"{opened.width} x {opened.height} pixels, more than {MAXIMUM_PIXELS // 10**6} million"
-                )
-            turned = opened.getexif().get(ExifTags.Base.Orientation, 1) if opened.format == "TIFF" else 1
-            opened.load()
-            image = opened
+        with opened(path, MAXIMUM_PIXELS) as image:
+            if size and image.width * image.height != size[0] * size[1]:
+                raise UnreadablePhoto(f"{image.width} x {image.height} pixels instead of {size[0]} x {size[1]}")
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) if image.format == "TIFF" else 1
+            image.load()
             if orientation != turned:
                 for turn in (_BACK.get(turned), _TRANSPOSE.get(orientation)):
                     image = image if turn is None else image.transpose(turn)
@@ -180,7 +176,7 @@ def decode(path: Path, orientation: int = 1) -> np.ndarray:
             transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
             mode = "RGBA" if transparent else "RGB"
             return np.asarray(image if image.mode == mode else image.convert(mode))
-    except _BROKEN as error:
+    except BROKEN as error:
         raise UnreadablePhoto(str(error)) from None
 
 
@@ -302,7 +298,7 @@ def _load_image(path: Path, intrinsics: Intrinsics) -> np.ndarray:
     if not path.is_file():
         raise In2nError("missing_file", f"{path} does not exist.", "Import the capture again.")
     try:
-        image = decode(path)
+        image = decode(path, size=(intrinsics.width, intrinsics.height))
     except UnreadablePhoto as error:
         raise In2nError("bad_image", f"{path} cannot be read ({error}).", "Import the capture again.") from None
     if image.shape[:2] != (intrinsics.height, intrinsics.width):

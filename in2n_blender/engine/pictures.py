@@ -5,7 +5,9 @@ A file can carry the hash of what it was made from (`workspace.provenance`), so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +20,9 @@ from ..workspace.files import atomic_path
 
 # Blender's own depth where a ray meets nothing.
 NOTHING = 1e10
+MOST_PIXELS = 1 << 25  # of a picture that is no photo, such as a preview or a frame
+# what PIL raises on files that are cut short or not what they seem
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, struct.error, Image.DecompressionBombError)
 PROVENANCE = "in2n_provenance"  # the name of a PNG's text and of an EXR's attribute
 
 
@@ -127,6 +132,27 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
+@contextmanager
+def opened(path: Path, most: int = MOST_PIXELS) -> Iterator[Image.Image]:
+    """A picture that is not decoded yet, and is not so large that it would fill the memory.
+
+    Args:
+        path: Of an image file, which may be a stranger's.
+        most: Pixels.
+
+    Yields:
+        The picture, as PIL opens it.
+
+    Raises:
+        ValueError: It has more pixels.
+        OSError, SyntaxError, PIL.Image.DecompressionBombError: It cannot be read.
+    """
+    with Image.open(path) as picture:
+        if picture.width * picture.height > most:
+            raise ValueError(f"{picture.width} x {picture.height} pixels, more than {most // 10**6} million")
+        yield picture
+
+
 def read_srgb(path: Path) -> np.ndarray:
     """Read a picture, whatever its alpha.
 
@@ -139,7 +165,7 @@ def read_srgb(path: Path) -> np.ndarray:
     Raises:
         OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError: It cannot be read.
     """
-    with Image.open(path) as picture:
+    with opened(path) as picture:
         return np.asarray(picture.convert("RGB"), np.float32) / 255
 
 
@@ -224,7 +250,7 @@ def provenance_of(path: Path) -> str | None:
         else:
             with Image.open(path) as image:
                 found = image.info.get(PROVENANCE)
-    except (OSError, ValueError, SyntaxError, RuntimeError):
+    except BROKEN:
         return None
     return found if isinstance(found, str) else None
 

@@ -54,6 +54,7 @@ from ..link.request_fields import Request
 from ..link.requests import from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress, Reporter
+from ..workspace.files import open_own
 
 PROGRESS_INTERVAL = 0.1  # seconds
 HARD_EXIT_AFTER = 3.0  # seconds from the end of stdin
@@ -385,7 +386,7 @@ def _log(workspace: str, method: str, text: str) -> None:
         sys.stderr.write(text)
     with suppress(OSError, ValueError):
         if workspace and Path(workspace).is_dir():
-            with open(Path(workspace) / LOG_NAME, "a", encoding="utf-8", errors="replace") as log:
+            with open_own(Path(workspace) / LOG_NAME, "a") as log:
                 log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {method}\n{text}\n")
 
 

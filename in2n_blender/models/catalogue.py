@@ -27,6 +27,13 @@ MINIATURE_FOLDER = Path(__file__).resolve().parents[1] / "engine" / "diffusion" 
 # Beside the weights of a model that was trained on a fixed list of instructions: the list, and its own defaults.
 DESCRIPTION_FILE = "miniature.json"
 COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+# A name of the hub, and behind an @ the commit that is meant; a name that could be moved, as of a branch, is none.
+HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([0-9a-f]{40}))?")
+# What is fetched of models that are known here: a commit, so that it is what was looked at, whatever the hub has since.
+REVISIONS = {
+    "timbrooks/instruct-pix2pix": "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d",
+    "openai/clip-vit-large-patch14": "32bd64288804d66eefd0ccbe215aa642df71cc41",
+}
 FILLERS = ("a", "an", "the", "please", "just", "now")
 
 
@@ -215,8 +222,23 @@ def unfit(model_id: str, reason: str) -> In2nError:
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name is of the form owner/model, as on the Hugging Face hub."""
-    return re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name) is not None
+    """Whether a name is of the form owner/model, as on the Hugging Face hub, or owner/model@commit."""
+    return HUB_NAME.fullmatch(name) is not None
+
+
+def on_the_hub(name: str) -> tuple[str, str | None]:
+    """What a name means on the hub.
+
+    Args:
+        name: owner/model or owner/model@commit.
+
+    Returns:
+        owner/model, and the commit of 40 hexadecimal digits: the one behind the @, else that of REVISIONS; None where
+        neither tells it.
+    """
+    found = HUB_NAME.fullmatch(name)
+    repository, revision = found.groups() if found else (name, None)
+    return repository, revision or REVISIONS.get(repository)
 
 
 def _like_instruct_pix2pix(id: str, label: str, folder: Path | None) -> Model:

@@ -11,13 +11,15 @@ import queue
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from ..link.requests import DownloadModel
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from . import hub
-from .catalogue import COMPONENTS, is_hub_name
+from .catalogue import COMPONENTS, is_hub_name, on_the_hub
 
 # Only what InstructPix2Pix runs on: no safety checker, no pickled weights, no second copy in another precision.
 EDITOR_FILES = ["model_index.json"] + [
@@ -26,6 +28,7 @@ EDITOR_FILES = ["model_index.json"] + [
 EDITOR_UNWANTED = ["*.fp16.safetensors", "*non_ema*"]
 MEGABYTE = 2**20
 UNFINISHED = ".incomplete"
+STALE_SECONDS = 86_400.0  # half a file that nobody has added to for so long is not gone on with
 
 # Its stdin is a pipe that ends when the process that started it does, however that ended: then it stops too, and takes
 # along what nobody would take up again.
@@ -44,7 +47,10 @@ def end_with_parent():
 threading.Thread(target=end_with_parent, daemon=True).start()
 out = os.fdopen(os.dup(1), "w", encoding="utf-8"); os.dup2(2, 1)
 try:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
+    if not arguments["revision"]:
+        arguments["revision"] = HfApi().model_info(arguments["repo_id"]).sha
+    print(json.dumps({"revision": arguments["revision"]}), file=out, flush=True)
     files = snapshot_download(**arguments, dry_run=True)
     print(json.dumps({"total": sum(f.file_size or 0 for f in files)}), file=out, flush=True)
     print(json.dumps({"folder": snapshot_download(**arguments)}), file=out, flush=True)
@@ -83,7 +89,8 @@ def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]
     It runs in a process of its own, because nothing else ends a download within a second.
 
     Args:
-        name: owner/model.
+        name: owner/model or owner/model@commit. Without a commit it is that of `catalogue.REVISIONS`, else the one that
+            the hub now has as its newest, which is told; so it is a commit that is fetched, never a branch.
         report: told of the progress in megabytes (2^20 bytes), and asked whether the job was cancelled.
         wanted: patterns of the names of the files to fetch.
         unwanted: patterns of those to leave out of them.
@@ -102,6 +109,7 @@ def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]
             f"{hub.how_to_allow()}, or choose a folder that holds the model.",
         )
     blobs = hub.hub_folder(name) / "blobs"
+    _clear_stale(blobs)
     before = set(blobs.glob(f"*{UNFINISHED}"))
     process = _start(name, wanted, unwanted, blobs)
     try:
@@ -118,12 +126,23 @@ def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]
             f"The model “{name}” could not be downloaded ({answer.get('error', 'the download ended early')}).",
             "Check the name, the network and the proxy settings; started again, it fetches the files that are missing.",
         )
+    report.log(f"“{name}” is there, at revision {answer.get('revision')}.")
     return Path(answer["folder"])
 
 
+def _clear_stale(blobs: Path) -> None:
+    """Remove the half files of downloads that were killed together with the process that would have done so."""
+    for unfinished in blobs.glob(f"*{UNFINISHED}"):
+        with suppress(OSError):
+            if time.time() - unfinished.stat().st_mtime > STALE_SECONDS:
+                unfinished.unlink()
+
+
 def _start(name: str, wanted: list[str], unwanted: list[str], blobs: Path) -> subprocess.Popen:
+    repository, revision = on_the_hub(name)
     arguments = {
-        "repo_id": name,
+        "repo_id": repository,
+        "revision": revision,
         "cache_dir": str(hub.hub_cache()),
         "allow_patterns": wanted,
         "ignore_patterns": unwanted,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..environment.home import folder_mb
 from ..scene.errors import In2nError
-from .catalogue import COMPONENTS, INSTRUCT_PIX2PIX
+from .catalogue import COMPONENTS, INSTRUCT_PIX2PIX, on_the_hub
 
 ALLOW_DOWNLOAD = "IN2N_ALLOW_DOWNLOAD"
 # The first is this project's (Blender's online access is off), the others are those of Hugging Face's libraries.
@@ -85,30 +85,34 @@ def hub_folder(name: str) -> Path:
     """The cache's folder of a hub model, there or not.
 
     Args:
-        name: owner/model.
+        name: owner/model or owner/model@commit.
 
     Returns:
         models--<owner>--<name> in `hub_cache`.
     """
-    return hub_cache() / f"models--{name.replace('/', '--')}"
+    return hub_cache() / f"models--{on_the_hub(name)[0].replace('/', '--')}"
 
 
 def cached_snapshot(name: str, is_complete: Callable[[Path], bool]) -> Path | None:
     """The files of a hub model in the cache, without asking the network; the folder's name is the revision.
 
     Args:
-        name: owner/model.
+        name: owner/model or owner/model@commit.
         is_complete: whether a folder holds all that is needed of the model.
 
     Returns:
-        Its main revision, else any other that is complete; None where none is.
+        The named commit alone where one is named; else the one of `catalogue.REVISIONS`, else its main revision, else
+        any other that is complete; None where none is.
     """
-    snapshots = hub_folder(name) / "snapshots"
+    snapshots, pinned = hub_folder(name) / "snapshots", on_the_hub(name)[1]
+    if "@" in name:
+        return snapshots / pinned if is_complete(snapshots / pinned) else None
     try:
         main = (hub_folder(name) / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         main = ""
-    candidates = sorted(snapshots.glob("*"), key=lambda snapshot: (snapshot.name != main, snapshot.name))
+    order = lambda snapshot: (snapshot.name != pinned, snapshot.name != main, snapshot.name)
+    candidates = sorted(snapshots.glob("*"), key=order)
     return next((snapshot for snapshot in candidates if snapshot.is_dir() and is_complete(snapshot)), None)
 
 

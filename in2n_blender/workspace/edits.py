@@ -16,12 +16,13 @@ from pathlib import Path
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
-from .files import read_json, write_error, write_json
+from .files import TEMPORARY, clear_stale, own_prefix, read_json, write_error, write_json
 from .layout import ORIGINAL, Workspace, safe_name
 from .moving import copy_files
 from .provenance import is_done
 from .successor import making_folder, replaced_folder
 
+COPYING, REMOVING = ".copying-", ".removing-"  # how folders begin in the workspace while that is done
 CHANGEABLE = ("instruction", "guidance_text", "guidance_image", "region")  # while an edit is on its way
 
 
@@ -135,10 +136,11 @@ def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | Non
     """
     _require_free(workspace, copy)
     folder = _existing(workspace, name)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".writing-"))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(TEMPORARY))
+    clear_stale(workspace.root, COPYING)
     try:
         with tempfile.TemporaryDirectory(
-            prefix=".copying-", dir=workspace.root, ignore_cleanup_errors=True
+            prefix=own_prefix(COPYING), dir=workspace.root, ignore_cleanup_errors=True
         ) as temporary:
             target = Path(temporary) / copy
             copy_files(folder, files, target, report or Reporter(), f"Copying “{name}”")
@@ -166,7 +168,8 @@ def remove(workspace: Workspace, name: str) -> None:
         raise In2nError("has_children", f"“{children[0]}” was built upon “{name}”.", "Remove the later edit first.")
     with _all_or_nothing(folder) as undo:
         # Moved out of the way first, so that an edit is never listed half removed.
-        trash = Path(tempfile.mkdtemp(prefix=".removing-", dir=workspace.root))
+        clear_stale(workspace.root, REMOVING)
+        trash = Path(tempfile.mkdtemp(prefix=own_prefix(REMOVING), dir=workspace.root))
         undo.callback(shutil.rmtree, trash, ignore_errors=True)
         for number, path in enumerate([folder, *(source for source, _ in _results(workspace, name, name))]):
             _move(path, trash / str(number), undo)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import platform
+import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -19,6 +23,9 @@ UMASK = os.umask(0)
 os.umask(UMASK)
 
 TEMPORARY = ".writing-"  # how the names of files begin that are not whole yet
+STALE_SECONDS = 86_400.0  # what nobody has written to for so long is nobody's any more
+# Folders may be shared between machines, whose processes have the same numbers.
+MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=3).hexdigest()
 # Windows replaces no file that another program has open, as a panel has a picture for a moment.
 REPLACE_PATIENCE = 2.5  # seconds
 REPLACE_PAUSE = 0.05
@@ -48,7 +55,8 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, suffix=path.suffix, dir=path.parent)
+        _clear_once(path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=own_prefix(TEMPORARY), suffix=path.suffix, dir=path.parent)
         os.close(handle)
         yield Path(temporary)
         os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's files are for their owner alone
@@ -63,6 +71,62 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
         if temporary and os.path.exists(temporary):
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+def own_prefix(kind: str) -> str:
+    """How the names of this process's unfinished files or folders of a kind begin.
+
+    Args:
+        kind: How those of all processes begin, such as TEMPORARY.
+    """
+    return f"{kind}{os.getpid()}-{MACHINE}-"
+
+
+def clear_stale(folder: Path | str, kind: str) -> None:
+    """Remove the unfinished files and folders that killed processes left in a folder.
+
+    Those of this machine's processes that have ended go, and of others those that nobody has written to for
+    STALE_SECONDS.
+
+    Args:
+        folder: Where they lie; need not exist.
+        kind: How their names begin; see `own_prefix`.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        stale = [entry.path for entry in entries if entry.name.startswith(kind) and _is_stale(entry, kind)]
+        for path in stale:
+            with suppress(OSError):
+                shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+
+
+def _is_stale(entry: os.DirEntry, kind: str) -> bool:
+    try:
+        if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
+            return True
+    except OSError:
+        return False
+    owner, machine, *_ = [*entry.name.removeprefix(kind).split("-"), ""]
+    return owner.isdecimal() and machine == MACHINE and not WINDOWS and not _is_alive(int(owner))
+
+
+def _is_alive(process: int) -> bool:
+    """Whether there is such a process; a yes may mean another one that got its number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        pass
+    return True
+
+
+_cleared: set[str] = set()  # the folders in which this process has looked for what others left
+
+
+def _clear_once(folder: Path) -> None:
+    if str(folder) not in _cleared:
+        _cleared.add(str(folder))
+        clear_stale(folder, TEMPORARY)
 
 
 def _replace(temporary: str, path: Path) -> None:
@@ -151,6 +215,8 @@ def read_json(path: Path | str) -> dict:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise IsADirectoryError(errno.EISDIR, "it is no file")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise In2nError(
@@ -166,6 +232,27 @@ def read_json(path: Path | str) -> dict:
         raise In2nError(
             "cannot_read", f"{path} cannot be read ({error.strerror}).", "Check the file and its permissions."
         ) from None
+
+
+def open_own(path: Path | str, mode: str):
+    """Open a file of a workspace to be added to or locked, which a link must not lead elsewhere.
+
+    Args:
+        path: The file; made where it is missing.
+        mode: "a", "w" or "a+"; its text is UTF-8, and what is no text is replaced.
+
+    Raises:
+        OSError: It cannot be opened, or is a link, a pipe or a device.
+    """
+
+    def opener(file: str, flags: int) -> int:
+        handle = os.open(file, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise OSError(errno.EINVAL, "it is no file", file)
+        return handle
+
+    return open(path, mode, encoding="utf-8", errors="replace", opener=opener)
 
 
 def try_lock(handle) -> bool:

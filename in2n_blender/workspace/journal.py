@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Progress
-from .files import read_json, try_lock, write_error, write_json
+from .files import open_own, read_json, try_lock, write_error, write_json
 
 JOB_NAME, LOCK_NAME = "job.json", "job.lock"
 LOG_NAME = "engine.log"  # the engine writes its tracebacks to the same file
@@ -84,7 +84,7 @@ def is_locked(folder: Path | str) -> bool:
     try:
         if not file.exists():
             return False
-        with open(file, "a+") as handle:
+        with open_own(file, "a+") as handle:
             return not try_lock(handle)
     except OSError:
         return False
@@ -193,14 +193,14 @@ class Journal:
     def _say(self, text: str) -> None:
         with suppress(OSError):
             begin_anew = self._log.exists() and self._log.stat().st_size > LOG_LIMIT
-            with open(self._log, "w" if begin_anew else "a", encoding="utf-8", errors="replace") as log:
+            with open_own(self._log, "w" if begin_anew else "a") as log:
                 log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
 def _take_lock(root: Path):
     try:
         root.mkdir(parents=True, exist_ok=True)
-        handle = open(root / LOCK_NAME, "a+")
+        handle = open_own(root / LOCK_NAME, "a+")
     except OSError as error:
         raise write_error(root, error) from error
     for attempt in range(5):  # who asks `is_locked` holds it for a moment

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
-from .files import write_error
+from .files import clear_stale, own_prefix, write_error
 from .journal import is_locked
 
+MOVING = ".moving-"  # how the folder begins, beside the target, while it is filled
 COPY_BYTES = 8 * 2**20  # copied between two looks at whether the job was cancelled
 
 
@@ -51,7 +52,8 @@ def _other_disk(source: Path, target: Path) -> bool:
 
 
 def _move_by_copying(source: Path, target: Path, report: Reporter) -> None:
-    copy = Path(tempfile.mkdtemp(prefix=".moving-", dir=target.parent))
+    clear_stale(target.parent, MOVING)
+    copy = Path(tempfile.mkdtemp(prefix=own_prefix(MOVING), dir=target.parent))
     try:
         copy_files(source, [f for f in sorted(source.rglob("*")) if f.is_file()], copy, report, f"Moving {source.name}")
         os.rename(copy, target)

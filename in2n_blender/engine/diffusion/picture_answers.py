@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional
 
 from ...models.exact import ExactSettings
 from ...scene.errors import In2nError
+from ..pictures import opened
 
 THUMBNAIL = 16
 # In root mean square over a thumbnail's pixels and channels: farther away, a picture is of another scene.
@@ -126,7 +126,7 @@ class Pictures:
 @lru_cache(maxsize=512)
 def _bytes(file: Path, changed_ns: int) -> np.ndarray:
     """(height, width, 3) uint8, read again where the file changed; all pictures of a scene are some ten megabytes."""
-    with Image.open(file) as image:
+    with opened(file) as image:
         return np.asarray(image.convert("RGB"))
 
 

@@ -259,7 +259,7 @@ def _read_truths(folder: Path, views: tuple[View, ...], note: Callable[[str], No
 def _read_truth(file: Path, view: View) -> np.ndarray:
     k = view.camera.intrinsics
     try:
-        image = opaque(decode(file).astype(np.float32) / 255)
+        image = opaque(decode(file, size=(k.width, k.height)).astype(np.float32) / 255)
     except UnreadablePhoto as error:
         raise In2nError(
             "bad_truth", f"{file} cannot be read as a picture ({error}).", "Write it again, as PNG."

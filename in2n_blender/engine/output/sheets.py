@@ -24,7 +24,8 @@ from ...workspace.layout import Workspace
 from ...workspace.outputs import FRAMES, SUMMARY, claim, frame_names, made_by_us, record, remove_made
 from ...workspace.provenance import result_folder
 from ..nerf.scene import load_scene
-from ..pictures import BACKGROUND, GAP, INK, LABEL_HEIGHT, Picture, contact_strip, fitted
+from ..photos import load_images, opaque
+from ..pictures import BACKGROUND, BROKEN, GAP, INK, LABEL_HEIGHT, Picture, contact_strip, fitted, opened
 from .frames import PATH_COPY, RECORD, frame_provenance, is_rendered
 from .mesh import extract_mesh, is_of_scene
 
@@ -192,7 +193,7 @@ def _write_contact_sheet(workspace: Workspace, scenes: dict, edit: str, path: Pa
     rows = {"photo": [], "reconstruction": [], "edit": []}
     for index, view in enumerate(views):
         report.progress(index, len(views), "view", "Contact sheet")
-        rows["photo"].append(_over_white(Image.open(workspace.photo(view.image))))
+        rows["photo"].append(opaque(load_images(workspace, capture, (view,))[0]))
         for label, scene in zip(("reconstruction", "edit"), (scenes[None], scenes[edit])):
             rows[label].append(Picture.of(scene.render(view.camera, report=report), scene.has_alpha).over())
     instruction = read_json(workspace.edit(edit) / "edit.json").get("instruction", edit)
@@ -214,9 +215,9 @@ def _write_animation(workspace: Workspace, scene, path: CameraPath, edited: Path
     for index, frame in enumerate(chosen):
         report.progress(index, len(chosen), "frame", "Before and after")
         name = f"{frame.number:04d}.png"
-        after.append(_over_white(Image.open(edited / name)))
+        after.append(_frame(edited / name))
         if is_rendered(unedited, frame.number, frame_provenance(path, frame, weights).hash):
-            before.append(_over_white(Image.open(unedited / name)))
+            before.append(_frame(unedited / name))
         else:
             rendered = scene.render(_small_camera(frame.camera), report=report)
             before.append(Picture.of(rendered, scene.has_alpha).over())
@@ -254,6 +255,15 @@ def _require(path: Path, what: str) -> None:
             f"There is no {what} in this workspace yet ({path} is missing).",
             "Run the earlier steps first.",
         )
+
+
+def _frame(path: Path) -> np.ndarray:
+    """(height, width, 3) sRGB over white, of a frame that was rendered. Raises In2nError("bad_image")."""
+    try:
+        with opened(path) as picture:
+            return _over_white(picture)
+    except BROKEN as error:
+        raise In2nError("bad_image", f"{path} cannot be read ({error}).", "Render the frames again.") from None
 
 
 def _over_white(image: Image.Image) -> np.ndarray:

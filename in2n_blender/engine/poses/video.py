@@ -12,13 +12,18 @@ import numpy as np
 from PIL import Image
 
 from ...scene.errors import In2nError
+from ...scene.names import is_plain
 from ...scene.reporting import Reporter
 from ...workspace.files import atomic_path, read_json, write_json
+from ..photos import MAXIMUM_PIXELS
 
 TRIED = 5  # frames of a stretch that are looked at, at most
 SHARPNESS_SIDE = 480  # pixels on the longer side, at which sharpness is measured
 TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 LIST = "frames.json"
+# A file of any name may be a playlist, which FFmpeg would follow to other files and to the network.
+FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,gif,h264,hevc,m4v,av1,ivf"
+OWN_FILE_ALONE = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 
 
 def extract_frames(video: Path, count: int, folder: Path, report: Reporter) -> tuple[Path, ...]:
@@ -42,7 +47,7 @@ def extract_frames(video: Path, count: int, folder: Path, report: Reporter) -> t
         return tuple(folder / name for name in done["frames"])
     names = [name for name in done.get("frames", ()) if (folder / name).is_file()]
     try:
-        with av.open(str(video)) as opened:
+        with av.open(f"file:{video}", options=OWN_FILE_ALONE) as opened:
             stream = _stream(opened, video)
             total = _frame_count(stream)
             stretch = max(total / count, 1.0)
@@ -110,6 +115,8 @@ def _stream(opened, video: Path):
     if not opened.streams.video:
         raise _bad(video, "it holds no picture")
     stream = opened.streams.video[0]
+    if stream.width * stream.height > MAXIMUM_PIXELS:
+        raise _bad(video, f"{stream.width} x {stream.height} pixels are too many")
     stream.thread_type = "AUTO"
     return stream
 
@@ -130,8 +137,8 @@ def _listed(folder: Path) -> dict:
         listed = read_json(folder / LIST)
     except In2nError:
         return {}
-    names = listed.get("frames")
-    return listed if isinstance(names, list) and all(isinstance(name, str) for name in names) else {}
+    names = listed.get("frames") if isinstance(listed, dict) else None
+    return listed if isinstance(names, list) and all(map(is_plain, names)) else {}
 
 
 def _bad(video: Path, reason: str) -> In2nError:

@@ -1,0 +1,143 @@
+"""What a killed process leaves behind is cleared, and what another one is at work on is not."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from in2n_blender.models import download, hub
+from in2n_blender.scene.errors import In2nError
+from in2n_blender.scene.reporting import Reporter
+from in2n_blender.workspace import edits, files, moving
+from in2n_blender.workspace.layout import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+DAY = 86_400
+POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows does not tell whether a process is another's")
+# what a process that dies in the middle of each leaves
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from in2n_blender.workspace import edits, files, moving
+from in2n_blender.workspace.layout import Workspace
+from in2n_blender.scene.reporting import Reporter
+die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+what, root = sys.argv[1], Path(sys.argv[2])
+if what == "save":
+    with files.atomic_path(root / "a.bin") as temporary:
+        temporary.write_bytes(b"half")
+        die()
+edits.copy_files = moving.copy_files = lambda folder, listed, target, *_: ((target / "x").mkdir(parents=True), die())
+moving._other_disk = lambda *_: True
+if what == "copy":
+    edits.duplicate(Workspace(root), "e", "f")
+elif what == "move":
+    moving.os.rename = lambda *_: (_ for _ in ()).throw(OSError(18, "another disk"))
+    moving.move_workspace(root, root.parent / "new", Reporter())
+elif what == "remove":
+    edits.shutil.rmtree = die
+    edits.remove(Workspace(root), "e")
+"""
+
+
+def killed(what, root):
+    done = subprocess.run([sys.executable, "-c", KILLED, what, str(root)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_cleared", set())
+    root = tmp_path / "ws"
+    for name in ("e", "g"):
+        files.write_json(root / "edits" / name / "edit.json", {"name": name})
+    monkeypatch.setattr(files, "_cleared", set())
+    return root
+
+
+def hidden(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+@POSIX
+def test_the_next_save_into_a_folder_clears_half_files(root):
+    killed("save", root)
+    assert len(hidden(root)) == 1
+    files.write_json(root / "b.json", {})
+    assert hidden(root) == [] and not (root / "a.bin").exists()
+
+
+@POSIX
+def test_a_copy_a_removal_and_a_move_that_were_killed_are_cleared_by_the_next(root):
+    killed("copy", root)
+    assert len(hidden(root)) == 1 and Workspace(root).edits() == ["e", "g"]
+    edits.duplicate(Workspace(root), "e", "f")
+    assert hidden(root) == [] and set(Workspace(root).edits()) == {"e", "f", "g"}
+    killed("remove", root)
+    assert len(hidden(root)) == 1 and set(Workspace(root).edits()) == {"f", "g"}
+    edits.remove(Workspace(root), "f")
+    assert hidden(root) == []
+    killed("move", root)
+    assert len(hidden(root.parent)) == 1 and root.is_dir()
+    other = root.parent / "other"
+    shutil.copytree(root, other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moving, "_other_disk", lambda *_: True)
+        real = os.rename
+        fails_once = lambda source, target: real(source, target) if ".moving" in str(source) else _another_disk()
+        patch.setattr(moving.os, "rename", fails_once)
+        moving.move_workspace(other, root.parent / "new", Reporter())
+    assert hidden(root.parent) == [] and Workspace(root.parent / "new").edits()
+
+
+def _another_disk():
+    raise OSError(18, "another disk")
+
+
+def test_what_is_being_written_stays_and_what_is_old_goes(root):
+    busy = root / f"{files.own_prefix(files.TEMPORARY)}x.png"
+    elsewhere, old = root / ".writing-99999999-abcdef-x.png", root / ".writing-old.png"  # another machine's
+    for path in (busy, elsewhere, old):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 2 * DAY,) * 2)
+    files.write_json(root / "b.json", {})
+    assert busy.exists() and elsewhere.exists() and not old.exists()
+
+
+def test_a_folder_is_looked_through_once_for_all_that_a_process_writes(root, monkeypatch):
+    looked = []
+    monkeypatch.setattr(files, "clear_stale", lambda folder, kind: looked.append(folder))
+    for number in range(5):
+        files.write_json(root / f"{number}.json", {})
+    assert looked == [root]
+
+
+def test_half_downloads_that_nobody_goes_on_with_are_cleared(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    for variable in hub.OFFLINE:
+        monkeypatch.delenv(variable, raising=False)
+    blobs = hub.hub_folder("owner/model") / "blobs"
+    blobs.mkdir(parents=True)
+    old, new, whole = blobs / "a.incomplete", blobs / "b.incomplete", blobs / "c"
+    for path in (old, new, whole):
+        path.write_bytes(b"data")
+    for path in (old, whole):
+        os.utime(path, (time.time() - 2 * DAY,) * 2)
+    monkeypatch.setattr(
+        download,
+        "_start",
+        lambda *_: subprocess.Popen(
+            [sys.executable, "-c", 'print(\'{"error": "none"}\')'],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ),
+    )
+    with pytest.raises(In2nError) as said:
+        download.download("owner/model", Reporter(), ["*"], [])
+    assert said.value.code == "no_network"
+    assert not old.exists() and new.exists() and whole.exists()
