@@ -8,6 +8,8 @@ from .camera import Camera
 from .names import is_plain
 
 LONGEST_SIDE = 1 << 16  # of a view, in pixels: more is a mistake
+# Of focal lengths and centres, in pixels: beyond, float32 computes with them no more.
+MOST_LENS, LEAST_FOCAL = 1e9, 1e-6
 
 
 def check_texts(data: dict) -> None:
@@ -89,7 +91,7 @@ def checked_view(number: int, data: object) -> tuple[str, str, Camera, bool, str
     except (ValueError, TypeError, OverflowError):
         raise ValueError(f"the camera of {name} is not made of numbers") from None
     k = camera.intrinsics
-    if not np.isfinite([k.fx, k.fy, k.cx, k.cy]).all() or min(k.fx, k.fy) <= 0:
+    if not np.less([k.fx, k.fy, abs(k.cx), abs(k.cy)], MOST_LENS).all() or min(k.fx, k.fy) < LEAST_FOCAL:
         raise ValueError(
             f"the lens of {name} has the focal lengths {k.fx:g}, {k.fy:g} and the centre {k.cx:g}, {k.cy:g}"
         )
@@ -99,10 +101,10 @@ def checked_view(number: int, data: object) -> tuple[str, str, Camera, bool, str
 
 
 def _stays_inside(image: object) -> bool:
-    """Whether an image is a relative path that leads nowhere but down, on every platform."""
+    """Whether an image is a relative path of plain names, which leads nowhere but down on every platform."""
     if not isinstance(image, str) or {"\\", ":", "\0"} & set(image):
         return False
-    return all(part not in ("", ".", "..") for part in image.split("/"))
+    return all(map(is_plain, image.split("/")))
 
 
 def _is_rigid(pose: np.ndarray) -> bool:

@@ -150,6 +150,8 @@ def _state_of(metadata: dict[str, str] | None) -> dict:
     if not isinstance(state, dict):
         raise ValueError("it holds no state")
     wanted = _STATE | _EDIT_STATE if "instruction" in state else _STATE
+    if not _is_count(state.get("retreats", 0)):
+        raise ValueError("“retreats” is not a whole number from 0 upwards")
     for names, (is_right, expected) in wanted.items():
         for name in names:
             if not is_right(state.get(name)):

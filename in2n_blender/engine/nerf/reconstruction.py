@@ -222,7 +222,7 @@ def _train(
 
     preview = Saver(show, seconds=15)
     with Saver(save) as saver:
-        for _ in range(trainer.step_count, trainer.total_steps):
+        while trainer.step_count < trainer.total_steps:
             report.progress(trainer.step_count, trainer.total_steps, "step", "Reconstructing")
             trainer.step()
             saver.maybe()

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from .checkpoint import bad_checkpoint, model_weights
+from .checkpoint import bad_checkpoint, diverged, model_weights
 from .dataset import RayDataset
 from .losses import perceptual_loss, ray_losses
 from .rendering import NerfModel, Rendered
 
 PATCH_SIDE = 32
+GOOD_EVERY = 250  # steps between two states that training goes back to where its numbers are finite no more
+MOST_RETREATS = 4  # each at half the learning rates of before
 # The last part of an edit's steps: nothing is edited any more and the learning rate falls, so that the noise of its
 # steps dies down.
 SETTLING = 0.2
@@ -30,7 +32,7 @@ class Trainer:
         total_steps: Over which the learning rates fall.
         loss: "mse" while reconstructing, "l1" (with LPIPS on patches where the settings say so) while editing.
         learning_rate: Multiplies the settings' learning rates.
-        log: Called with one sentence where LPIPS falls back.
+        log: Called with one sentence where LPIPS falls back, and where training went back to an earlier step.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Trainer:
         dataset.refinement = model.refinement
         self.loss, self.learning_rate, self.total_steps, self.step_count = loss, learning_rate, total_steps, 0
         self.generator = torch.Generator(dataset.device).manual_seed(seed)
+        self.retreats, self._good, self._log = 0, None, log
         grids = [p for n, p in model.named_parameters() if n.endswith("table")]
         mlps = [p for n, p in model.named_parameters() if not n.endswith("table") and n not in PER_VIEW]
         groups = [
@@ -136,13 +139,42 @@ class Trainer:
     def descend(self, loss: torch.Tensor) -> None:
         """One optimiser step down a loss, counted.
 
+        Where the loss or its gradient is not finite, no step is made: all is as it was up to GOOD_EVERY steps ago, and
+        goes on from there at half the learning rates.
+
         Args:
             loss: A scalar with a gradient in the model's parameters.
+
+        Raises:
+            In2nError: "diverged" where that happens for more than MOST_RETREATS times.
         """
+        if self._good is None or self.step_count % GOOD_EVERY == 0:
+            tensors, numbers = self.state()
+            self._good = {name: value.clone() for name, value in tensors.items()}, numbers
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if not self._is_finite(loss):
+            self._retreat()
+            return
         self.optimizer.step()
         self.step_count += 1
+
+    def _is_finite(self, loss: torch.Tensor) -> bool:
+        gradients = [p.grad for p in self._parameters() if p.grad is not None]
+        norms = torch._foreach_norm(gradients) if gradients else ()
+        return bool(torch.stack([loss.detach(), *norms]).isfinite().all())
+
+    def _retreat(self) -> None:
+        """Go back to the last good state with smaller learning rates. Raises In2nError("diverged")."""
+        failed, retreats, (tensors, numbers) = self.step_count, self.retreats + 1, self._good
+        if retreats > MOST_RETREATS:
+            raise diverged()
+        self.optimizer.state.clear()
+        self.restore(tensors, {**numbers, "retreats": retreats})
+        self._log(
+            f"At step {failed} the numbers of the training were no longer finite. It goes on from step "
+            f"{self.step_count} at {0.5**retreats:.2g} of its learning rates."
+        )
 
     def _patch_pixels(self) -> torch.Tensor:
         if self.perceptual is None:
@@ -177,7 +209,7 @@ class Trainer:
             settling = max(0.0, self.step_count / max(self.total_steps, 1) - (1 - SETTLING)) / SETTLING
             factor = self.settings.learning_rate_decay ** min(1.0, settling)
         for group, base in zip(self.optimizer.param_groups, self._base_rates):
-            group["lr"] = base * factor
+            group["lr"] = base * factor * 0.5**self.retreats
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict]:
         """All from which `restore` goes on exactly.
@@ -193,6 +225,7 @@ class Trainer:
         return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {
             "step": self.step_count,
             "total_steps": self.total_steps,
+            **({"retreats": self.retreats} if self.retreats else {}),
         }
 
     def restore(self, tensors: dict[str, torch.Tensor], numbers: dict) -> None:
@@ -220,7 +253,7 @@ class Trainer:
         for parameter, found in zip(self._parameters(), moments):
             if found:
                 self.optimizer.state[parameter] = found
-        self.step_count = int(numbers["step"])
+        self.step_count, self.retreats, self._good = int(numbers["step"]), int(numbers.get("retreats", 0)), None
 
     def _moments(self, tensors: dict[str, torch.Tensor], index: int, parameter: nn.Parameter) -> dict:
         """Adam's state of a parameter as saved, checked; none before its first step."""
