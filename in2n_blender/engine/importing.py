@@ -19,7 +19,7 @@ from ..scene.camera import Intrinsics
 from ..scene.capture import Capture, Frame, PinholeCapture, View, pinhole_capture
 from ..scene.errors import Cancelled, In2nError
 from ..scene.presets import PRESETS
-from ..scene.readers import archive
+from ..scene.readers import archive, record3d
 from ..scene.readers import read as read_capture
 from ..scene.readers.checks import check_enough
 from ..scene.reporting import Reporter
@@ -118,14 +118,18 @@ def _without_alpha(
 
 def _read(request: ImportCapture, workspace: Workspace, reporter: Reporter) -> Capture:
     """The capture that the source is; where it is photos or a video without poses, their cameras are found first."""
-    try:
-        return read_capture(request.source)
-    except In2nError as error:
-        bare = _bare_photos(Path(request.source)) if error.code == "not_a_capture" else None
-        if bare is None:
-            raise
-    from .poses.search import find_poses  # here: COLMAP and the video decoder take their time to load
+    recording, bare = record3d.video_of(Path(request.source).expanduser()), None
+    if recording is None:
+        try:
+            return read_capture(request.source, reporter)
+        except In2nError as error:
+            bare = _bare_photos(Path(request.source)) if error.code == "not_a_capture" else None
+            if bare is None:
+                raise
+    from .poses.search import find_poses, read_recording  # here: COLMAP and the video decoder take their time to load
 
+    if recording is not None:
+        return read_recording(recording, workspace, request.video_frames, reporter)
     return find_poses(bare, workspace, request.video_frames, reporter)
 
 

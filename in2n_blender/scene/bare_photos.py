@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import In2nError
+from .readers import record3d
 from .readers.listing import natural_order
 
 PHOTOS = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".heic", ".heif", ".avif"))
@@ -45,6 +46,8 @@ def find(path: Path | str) -> BarePhotos | None:
         In2nError: "several_videos" for a folder with several videos and no photos.
     """
     path = Path(path).expanduser()
+    if recorded := record3d.video_of(path):  # beside it are depth maps, which are no photos
+        return BarePhotos(path, recorded.parent, video=recorded)
     if path.is_file():
         if path.suffix.lower() in VIDEOS:
             return BarePhotos(path, path.parent, video=path)

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.polynomial import Polynomial
 
 # models that see an angle rather than a tangent: a pinhole view of them needs a limit
-FISHEYES = ("opencv_fisheye", "thin_prism_fisheye", "rad_tan_thin_prism_fisheye", "fov", "division", "eucm")
+FISHEYES = (
+    *("opencv_fisheye", "thin_prism_fisheye", "rad_tan_thin_prism_fisheye", "fisheye624"),
+    *("fov", "division", "eucm"),
+)
 MOST_PARAMETERS = {
     "pinhole": 0,
     "opencv": 8,
@@ -20,6 +23,7 @@ MOST_PARAMETERS = {
     "opencv_fisheye": 4,
     "thin_prism_fisheye": 9,
     "rad_tan_thin_prism_fisheye": 12,
+    "fisheye624": 12,
     "fov": 1,
     "division": 1,
     "eucm": 2,
@@ -110,7 +114,7 @@ def padded(parameters: tuple[float, ...], length: int) -> tuple[float, ...]:
 def _radial_alone(model: str, d: tuple[float, ...]) -> tuple[float, ...]:
     if model == "thin_prism_fisheye":
         return (d[0], d[1], 0, 0, d[4], d[5])
-    return d[:6] if model == "rad_tan_thin_prism_fisheye" else d
+    return d[:6] if model in ("rad_tan_thin_prism_fisheye", "fisheye624") else d
 
 
 def _pinhole(d, x, y):
@@ -149,6 +153,16 @@ def _rad_tan_thin_prism_fisheye(d, x, y):
     x, y = x * factor, y * factor
     square, (dx, dy) = x * x + y * y, _tangential(d[7], d[6], x, y)
     return x + dx + square * (d[8] + d[9] * square), y + dy + square * (d[10] + d[11] * square)
+
+
+def _fisheye624(d, x, y):
+    """OpenSfM's, of geometry/camera_distortions_functions.h: k1 to k6, p1, p2, s0 to s3; tangential and prism terms act
+    on the place that is not bent yet."""
+    x, y = _by_angle(x, y)
+    square, (dx, dy) = x * x + y * y, _tangential(d[6], d[7], x, y)
+    factor = _horner((1, *d[:6]), square)
+    x, y = x * factor + dx + square * (d[8] + d[9] * square), y * factor + dy + square * (d[10] + d[11] * square)
+    return x, y
 
 
 def _fov(d, x, y):
@@ -222,6 +236,7 @@ _FORMULAS = {
     "opencv_fisheye": _opencv_fisheye,
     "thin_prism_fisheye": _thin_prism_fisheye,
     "rad_tan_thin_prism_fisheye": _rad_tan_thin_prism_fisheye,
+    "fisheye624": _fisheye624,
     "fov": _fov,
     "division": _division,
     "eucm": _eucm,

@@ -9,6 +9,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,16 +18,19 @@ from in2n_blender.engine import importing
 from in2n_blender.engine.importing import normalise_capture
 from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.photos import decode, load_images, normalise_photo
+from in2n_blender.engine.poses.video import frame_numbers
 from in2n_blender.link.requests import ImportCapture, Reconstruct
 from in2n_blender.scene.camera import Intrinsics
 from in2n_blender.scene.capture import PinholeCapture
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.lens import Lens
+from in2n_blender.scene.readers import read as read_capture
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace.imported import load_capture
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.test_photos import bomb
 from tests.scene.captures import look_at, ring, write_transforms
+from tests.scene.formats import WRITERS
 
 FILE = {"size": (48, 32), "fl_x": 40.0, "fl_y": 41.0, "cx": 23.0, "cy": 17.0, "k1": -0.1, "k2": 0.02}
 
@@ -412,3 +416,31 @@ def test_a_zip_of_photos_without_cameras_is_as_the_folder(source, tmp_path, name
     found = importing._bare_photos(tmp_path / name)
     assert [photo.name for photo in found.photos] == [f"{i:03d}.png" for i in range(8)]
     assert found.folder.is_relative_to(tmp_path) and importing._bare_photos(source / "images").photos
+
+
+@pytest.mark.parametrize("given", ["", "rgb.mp4", "odometry.csv"])
+def test_a_recording_whose_photos_are_still_in_its_video(tmp_path, given):
+    """Stray Scanner's: frames are taken out, each with the pose of its number."""
+    source = tmp_path / "scan"
+    source.mkdir()
+    WRITERS["stray scanner"][0](source)
+    poses = {int(frame.photo.stem): frame.camera_to_world for frame in read_capture(source).frames}
+    pictures = sorted((source / "rgb").iterdir())
+    with av.open(str(source / "rgb.mp4"), "w") as video:
+        with Image.open(pictures[0]) as first:
+            stream = video.add_stream("libx264", rate=10, options={"crf": "10"})
+            stream.width, stream.height, stream.pix_fmt = *first.size, "yuv420p"
+        for picture in pictures:
+            with Image.open(picture) as opened:
+                video.mux(stream.encode(av.VideoFrame.from_image(opened.convert("RGB"))))
+            picture.unlink()
+        video.mux(stream.encode(None))
+    (source / "rgb").rmdir()
+    workspace = Workspace(tmp_path / "work")
+    request = ImportCapture(workspace=str(workspace.root), source=str(source / given), video_frames=4, hold_out_every=0)
+    capture = normalise_capture(request, Reporter())
+    numbers = [number for number in poses if number in frame_numbers(workspace.poses / "frames")]
+    assert len(capture.views) == len(numbers) == 4 and not capture.missing
+    for view, number in zip(capture.views, numbers):
+        np.testing.assert_allclose(view.camera.camera_to_world, poses[number], atol=1e-9)
+    assert sorted(p.name for p in source.iterdir()) == ["camera_matrix.csv", "odometry.csv", "rgb.mp4"]

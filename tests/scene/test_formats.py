@@ -7,12 +7,16 @@ import struct
 import zipfile
 
 import numpy as np
+import pycolmap
 import pytest
 
-from in2n_blender.scene.errors import In2nError
+from in2n_blender.scene import bare_photos
+from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.lens import distort
-from in2n_blender.scene.readers import archive
+from in2n_blender.scene.readers import archive, record3d
 from in2n_blender.scene.readers import read as read_capture
+from in2n_blender.scene.reporting import Reporter
+from tests.scene.captures import png_bytes
 from tests.scene.formats import POINTS, WRITERS, metashape, nvm, photos
 
 LEFT_OUT = {"meshroom": 1, "meshroom of 2019": 1, "bundler": 1}  # photos that the program could not place
@@ -93,7 +97,71 @@ def test_stray_scanner_with_its_photos_still_in_the_video(tmp_path):
     (tmp_path / "rgb.mp4").write_bytes(b"film")
     with pytest.raises(In2nError) as caught:
         read_capture(tmp_path)
-    assert caught.value.code == "no_photos" and "ffmpeg" in caught.value.hint
+    assert caught.value.code == "no_photos" and "Import rgb.mp4 as a video" in caught.value.hint
+    (tmp_path / "depth").mkdir()
+    (tmp_path / "depth/000000.png").write_bytes(png_bytes(4, 4))
+    for given in (tmp_path, tmp_path / "rgb.mp4", tmp_path / "odometry.csv"):
+        found = bare_photos.find(given)
+        assert found.video == tmp_path / "rgb.mp4" and not found.photos, "depth maps are no photos"
+
+
+def test_a_recording_with_photos_of_its_video(tmp_path):
+    """The poses of those alone, by their numbers."""
+    written = WRITERS["stray scanner"][0](tmp_path)
+    photos = sorted((tmp_path / "rgb").iterdir())
+    names = [f"chosen/{i}.png" for i in range(3)]
+    (tmp_path / "chosen").mkdir()
+    chosen = {number: photos[number].rename(tmp_path / name) for number, name in zip((0, 2, 5), names)}
+    capture = record3d.read(tmp_path / "odometry.csv", chosen)
+    assert [frame.photo.name for frame in capture.frames] == ["0.png", "1.png", "2.png"] and not capture.missing
+    for frame, number in zip(capture.frames, (0, 2, 5)):
+        off = np.abs(seen(frame, POINTS) - written.pixels[photos[number].stem]).max()
+        assert off < 1e-5, f"{frame.name} is off by {off} pixels"
+
+
+def test_a_panorama_that_was_cut_for_realityscan_bends_nothing(tmp_path):
+    """Its tool writes “division” without coefficients; a model that bends and is not known is one sentence."""
+    WRITERS["realityscan xmp"][0](tmp_path)
+    files = sorted((tmp_path / "images").glob("*.xmp"))
+    for file in files:
+        text = file.read_text().replace("brown3", "division")
+        file.write_text(text.replace("-0.08 0.02 0.004 0 0 0", "0 0 0 0 0 0"))
+    capture = read_capture(tmp_path)
+    assert {frame.lens.model for frame in capture.frames} == {"pinhole"} and not capture.unusable
+    for file in files:
+        file.write_text(file.read_text().replace("division", "kbrown3"))
+    assert len(read_capture(tmp_path).frames) == len(files)
+    files[0].write_text(files[0].read_text().replace("0 0 0 0 0 0", "-0.2 0 0 0 0 0"))
+    capture = read_capture(tmp_path)
+    assert len(capture.frames) == len(files) - 1 and "“kbrown3”" in capture.unusable[files[0].stem]
+
+
+@pytest.mark.parametrize("kind", ["fisheye62", "fisheye624"])
+def test_opensfms_fisheyes_are_where_colmap_says(tmp_path, kind):
+    """COLMAP has its formula with k5 = k6 = s1 = s3 = 0; what these add is a polynomial more."""
+    WRITERS["opensfm"][0](tmp_path)
+    path = tmp_path / "opensfm/reconstruction.json"
+    whole = json.loads(path.read_text())[1]
+    d = {"k1": -0.03, "k2": 0.01, "k3": -0.003, "k4": 0.001, "p1": 1e-3, "p2": -2e-3}
+    prism = {"s0": 2e-3, "s2": -1e-3} if kind == "fisheye624" else {}
+    whole["cameras"]["c"] |= {"projection_type": kind, "focal_x": 0.6, "focal_y": 0.62, **d, **prism}
+    path.write_text(json.dumps([whole]))
+    lens = read_capture(tmp_path).frames[0].lens
+    k, at = lens.intrinsics, np.random.default_rng(0).uniform(-1.2, 1.2, (50, 2))
+    parameters = [k.fx, k.fy, k.cx, k.cy, d["k1"], d["k2"], d["p1"], d["p2"], d["k3"], d["k4"]]
+    parameters += [prism.get("s0", 0), prism.get("s2", 0)]
+    camera = pycolmap.Camera(model="THIN_PRISM_FISHEYE", width=k.width, height=k.height, params=parameters)
+    np.testing.assert_allclose(distort(lens, at), camera.img_from_cam(np.c_[at, np.ones(50)]), atol=1e-9)
+    more = {"k5": 4e-4, "k6": -2e-4} | ({"s1": 1e-3, "s3": 5e-4} if prism else {})
+    whole["cameras"]["c"] |= more
+    path.write_text(json.dumps([whole]))
+    radius = np.hypot(*at.T)
+    flat = at * (np.arctan(radius) / radius)[:, None]
+    square = (flat**2).sum(1, keepdims=True)
+    bent = flat * (more["k5"] * square**5 + more["k6"] * square**6)
+    bent += square**2 * [more.get("s1", 0), more.get("s3", 0)]
+    further = distort(read_capture(tmp_path).frames[0].lens, at)
+    np.testing.assert_allclose(further - distort(lens, at), bent * [k.fx, k.fy], atol=1e-9)
 
 
 def test_record3d_with_a_lens_of_its_own_in_every_frame(tmp_path):
@@ -196,6 +264,27 @@ def test_whatever_happens_to_a_file_is_one_sentence(tmp_path, name):
             assert error.message.endswith(".") and error.hint and "\n" not in str(error)
 
 
+@pytest.mark.parametrize("damage", ["truncated", "not a number", "huge"])
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_can_be_used_is_used_and_the_rest_is_named(tmp_path, name, damage):
+    """Whatever is still read of a damaged file is where it was; what is not, is listed or all of it is refused."""
+    writer, file = WRITERS[name]
+    written, path = writer(tmp_path), tmp_path / file
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    try:
+        capture = read_capture(path if name != "realityscan xmp" else tmp_path)
+    except In2nError as error:
+        assert error.hint
+        return
+    for frame in capture.frames:
+        if damage != "huge":  # which makes other numbers of some
+            off = np.abs(seen(frame, POINTS) - written.pixels[frame.name]).max()
+            assert off < 1e-5, f"{frame.name} is off by {off} pixels"
+    named = {frame.name for frame in capture.frames} | set(capture.unusable) | set(capture.missing)
+    if damage == "not a number":
+        assert set(written.pixels) <= named and all(why.endswith(".") for why in capture.unusable.values())
+
+
 @pytest.mark.parametrize("field, value", [("k1", 1e300), ("w", 0.2), ("h", 1e30), ("k2", -1e200), ("cx", 1e308)])
 def test_numbers_beyond_all_sense(tmp_path, field, value):
     path = WRITERS["transforms"][0](tmp_path).path
@@ -265,6 +354,21 @@ def test_a_zip_of_a_capture(tmp_path, name, below):
     zipped(tmp_path / "made", path, below, [("more.txt", b"1")])
     assert read_capture(path).frames[0].photo.is_relative_to(tmp_path / "garden unpacked 2")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["garden unpacked", "garden unpacked 2", "garden.zip", "made"]
+
+
+def test_unpacking_tells_how_far_it_is_and_leaves_nothing_when_it_is_cancelled(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "BLOCK", 1 << 12)
+    (tmp_path / "made").mkdir()
+    WRITERS["llff"][0](tmp_path / "made")
+    path = zipped(tmp_path / "made", tmp_path / "garden.zip", more=[("more.txt", bytes(1 << 21))])
+    told = []
+    with pytest.raises(Cancelled):
+        read_capture(path, Reporter(told.append, lambda: len(told) > 3))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["garden.zip", "made"]
+    told.clear()
+    assert read_capture(path, Reporter(told.append)).frames
+    done = [event.done for event in told]
+    assert done == sorted(done) and told[-1].done == told[-1].total == 2 and told[0].unit == "MB"
 
 
 def test_what_goes_by_the_name_of_the_unpacked_folder_stays(tmp_path):

@@ -15,6 +15,7 @@ from ...scene.lens import EQUIRECTANGULAR, shows_as_pinhole
 from ...scene.presets import PRESETS
 from ...scene.readers import SUFFIXES
 from ...scene.readers import read as read_capture
+from ...scene.reporting import Progress, Reporter
 from .. import advice, captured_objects, full_photos, paths, photos, views, workspaces
 from ..request_properties import argument
 from ..scene_state import active_capture, children
@@ -88,7 +89,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         preset = self.preset if self.properties.is_property_set("preset") else settings.preset
         try:
             source = Path(bpy.path.abspath(self.filepath)).expanduser().resolve()
-            capture = read_capture(source)
+            capture = read_capture(source, _shown_by_the_cursor(context))
             pinhole = pinhole_capture(capture, PRESETS[preset].longest_side, self.hold_out_every, preset)
             if not pinhole.views:
                 raise In2nError(
@@ -108,6 +109,22 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         for note in pinhole.notes:
             self.report({"WARNING"}, note)
         return {"FINISHED"}
+
+
+def _shown_by_the_cursor(context) -> Reporter:
+    """What is told of a .zip's unpacking, while the window waits for it."""
+    manager = context.window_manager
+
+    def tell(event) -> None:
+        if not isinstance(event, Progress):
+            return
+        if event.done >= event.total:
+            manager.progress_end()
+            return
+        manager.progress_begin(0, 100)
+        manager.progress_update(100 * event.done // event.total)
+
+    return Reporter(tell)
 
 
 def bring_in(context, scene, pinhole: PinholeCapture, photos: dict[str, Path], source: Path, folder: Path, every: int):

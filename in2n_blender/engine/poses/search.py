@@ -21,6 +21,7 @@ from ...scene.camera import Intrinsics
 from ...scene.capture import Capture, Frame
 from ...scene.errors import In2nError
 from ...scene.lens import Lens
+from ...scene.readers import record3d
 from ...scene.readers.checks import check_enough
 from ...scene.readers.poses import OPENGL_FROM_OPENCV
 from ...scene.reporting import Reporter
@@ -29,7 +30,7 @@ from ...workspace.hashes import hash_of
 from ...workspace.layout import Workspace
 from .prepared import prepare
 from .solving import Placed, Solution, Solver
-from .video import extract_frames
+from .video import extract_frames, frame_numbers
 
 VERSION = 1  # of the search: what was kept of another one is not gone on with
 WATCHED_EVERY = 0.5  # seconds, from one writing of cameras.json to the next
@@ -75,6 +76,27 @@ def find_poses(bare: BarePhotos, workspace: Workspace, frames: int, report: Repo
         unusable={**prepared.unusable, **solution.lost},
         notes=_notes(solution),
     )
+
+
+def read_recording(video: Path, workspace: Workspace, frames: int, report: Reporter) -> Capture:
+    """Read a Stray Scanner recording whose photos are still in its video: nothing is searched.
+
+    Args:
+        video: Its rgb.mp4, beside odometry.csv.
+        workspace: In whose poses/ the frames are kept.
+        frames: How many of them are used.
+        report: Told of every frame.
+
+    Returns:
+        The capture in metres, z up.
+
+    Raises:
+        In2nError: "bad_video", "not_ours", "disk_full", "cannot_write" and what `record3d.read` raises.
+        Cancelled: The frames that were taken out are kept.
+    """
+    folder = _begin(BarePhotos(video, video.parent, video=video), workspace, frames) / "frames"
+    extract_frames(video, frames, folder, report)
+    return record3d.read(video.with_name(record3d.ODOMETRY), frame_numbers(folder))
 
 
 def _begin(bare: BarePhotos, workspace: Workspace, frames: int) -> Path:

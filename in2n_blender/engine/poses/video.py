@@ -46,25 +46,42 @@ def extract_frames(video: Path, count: int, folder: Path, report: Reporter) -> t
     if done.get("complete"):
         return tuple(folder / name for name in done["frames"])
     names = [name for name in done.get("frames", ()) if (folder / name).is_file()]
+    numbers = list(done.get("numbers", ()))[: len(names)]
     try:
         with av.open(f"file:{video}", options=OWN_FILE_ALONE) as opened:
             stream = _stream(opened, video)
             total = _frame_count(stream)
             stretch = max(total / count, 1.0)
             wanted = min(count, total)
-            for number, best in _sharpest(opened, stream, stretch, wanted, len(names), report):
+            for number, index, best in _sharpest(opened, stream, stretch, wanted, len(names), report):
                 name = f"{number:06}.jpg"
                 with atomic_path(folder / name) as temporary:
                     best.save(temporary, "JPEG", quality=95)
                 names.append(name)
-                write_json(folder / LIST, {"frames": names, "complete": False}, durable=False)
+                numbers.append(index)
+                write_json(folder / LIST, {"frames": names, "numbers": numbers, "complete": False}, durable=False)
                 report.progress(len(names), wanted, "frames", "Choosing frames of the video")
     except (av.FFmpegError, ValueError) as error:
         raise _bad(video, str(error)) from None
     if not names:
         raise _bad(video, "it holds no picture")
-    write_json(folder / LIST, {"frames": names, "complete": True})
+    write_json(folder / LIST, {"frames": names, "numbers": numbers, "complete": True})
     return tuple(folder / name for name in names)
+
+
+def frame_numbers(folder: Path) -> dict[int, Path]:
+    """Which frames of the video were chosen.
+
+    Args:
+        folder: As `extract_frames` filled it.
+
+    Returns:
+        The frame's number in the video, from 0 -> its file.
+    """
+    listed = _listed(folder)
+    numbers = listed.get("numbers")
+    pairs = zip(numbers if isinstance(numbers, list) else (), listed.get("frames", ()))
+    return {number: folder / name for number, name in pairs if isinstance(number, int)}
 
 
 def sharpness(picture: Image.Image) -> float:
@@ -85,24 +102,25 @@ def sharpness(picture: Image.Image) -> float:
 
 
 def _sharpest(opened, stream, stretch: float, wanted: int, first: int, report: Reporter):
-    """Yields (number, picture) of every stretch from `first` on. Sharpness is compared within a stretch alone."""
+    """Yields (number, number of the frame, picture) of every stretch from `first` on. Sharpness is compared within a
+    stretch alone."""
     step = max(1, int(stretch // TRIED))
-    number, best, sharp = 0, None, -1.0
+    number, best, chosen, sharp = 0, None, 0, -1.0
     for index, frame in enumerate(opened.decode(stream)):
         report.check()
         current = min(int(index / stretch), wanted - 1)
         if current != number:
             if best is not None:
-                yield number, best
+                yield number, chosen, best
             number, best, sharp = current, None, -1.0
         if current < first or index % step:
             continue
         picture = _upright(frame)
         value = sharpness(picture)
         if value > sharp:
-            best, sharp = picture, value
+            best, chosen, sharp = picture, index, value
     if best is not None:
-        yield number, best
+        yield number, chosen, best
 
 
 def _upright(frame) -> Image.Image:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..capture import Capture
 from ..errors import In2nError
+from ..reporting import Reporter
 from . import (
     archive,
     bundler,
@@ -48,23 +49,25 @@ KNOWN = (
 )
 
 
-def read(path: Path) -> Capture:
+def read(path: Path, report: Reporter | None = None) -> Capture:
     """Recognise the format of a capture and read it.
 
     Args:
         path: A file of the capture, the folder that holds it, or a .zip of it.
+        report: Told how far a .zip is unpacked, and asked whether to go on.
 
     Returns:
         The capture in its own coordinates and units, with the photos at their own size.
 
     Raises:
         In2nError: "missing_file", "not_a_capture", "bad_archive" and what the readers raise.
+        Cancelled: While a .zip was unpacked.
     """
     path = Path(path).expanduser()
     if not path.exists():
         raise In2nError("missing_file", f"{path} does not exist.", "Check the path of the capture.")
     if path.is_file() and path.suffix.lower() in archive.SUFFIXES:
-        places = archive.folders(archive.unpacked(path))
+        places = archive.folders(archive.unpacked(path, report))
     else:
         places = [path]
     for place in places:

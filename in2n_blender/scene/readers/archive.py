@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from ..errors import In2nError
+from ..reporting import Reporter
 from .finding import EXTENSIONS
 
 SUFFIXES = (".zip", ".r3d")
@@ -30,11 +31,12 @@ KINDS = (
 )
 
 
-def unpacked(path: Path) -> Path:
+def unpacked(path: Path, report: Reporter | None = None) -> Path:
     """The folder of an archive's files, which is made beside it where it is not there yet.
 
     Args:
         path: The archive.
+        report: Told of every few megabytes, and asked whether to go on.
 
     Returns:
         "<name> unpacked", or with a number behind it where something else goes by that name.
@@ -42,6 +44,7 @@ def unpacked(path: Path) -> Path:
     Raises:
         In2nError: "bad_archive" for one that is broken, encrypted, too large, or whose files lead out of it;
             "cannot_write", "missing_file".
+        Cancelled: Nothing is left of what was unpacked.
     """
     try:
         found = path.stat()
@@ -51,7 +54,7 @@ def unpacked(path: Path) -> Path:
             return target
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, path, found.st_size)
-            _unpack(archive, members, path, target, mark)
+            _unpack(archive, members, path, target, mark, report or Reporter())
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise _bad(path, str(error) or "it is broken") from None
     except OSError as error:
@@ -129,8 +132,8 @@ def _name(info: zipfile.ZipInfo) -> str:
         return info.filename
 
 
-def _unpack(archive: zipfile.ZipFile, members: list, path: Path, target: Path, mark: dict) -> None:
-    total = sum(info.file_size for info, _ in members)
+def _unpack(archive: zipfile.ZipFile, members: list, path: Path, target: Path, mark: dict, report: Reporter) -> None:
+    total, done = sum(info.file_size for info, _ in members), 0
     if shutil.disk_usage(path.parent).free < total + SMALL:
         raise OSError(28, "there is not enough space")
     staging = path.with_name(f".unpacking-{uuid.uuid4().hex[:8]}")
@@ -145,6 +148,8 @@ def _unpack(archive: zipfile.ZipFile, members: list, path: Path, target: Path, m
                     if left < 0:  # it says less than it holds
                         raise _bad(path, f"“{name}” is larger than it says")
                     sink.write(block)
+                    done += len(block)
+                    report.progress(done >> 20, max(total >> 20, 1), "MB", f"Unpacking {path.name}")
         (staging / MARKER).write_text(json.dumps(mark), encoding="utf-8")
         staging.rename(target)
     except FileExistsError:

@@ -124,8 +124,9 @@ def _lens(camera: dict, width: int, height: int, label: str) -> Lens:
         return Lens("pinhole", k) if lens.is_pinhole else lens
     if kind in ("fisheye", "fisheye_opencv"):
         return Lens("opencv_fisheye", k, (k1, k2, k3, k4))
-    if kind == "fisheye62" and not (value("k5") or value("k6")):
-        return Lens("thin_prism_fisheye", k, (k1, k2, p1, p2, k3, k4))
+    if kind in ("fisheye62", "fisheye624"):
+        k5, k6, *prism = (value(key) for key in ("k5", "k6", "s0", "s1", "s2", "s3"))
+        return Lens("fisheye624", k, (k1, k2, k3, k4, k5, k6, p1, p2, *prism))
     raise In2nError(
         "unknown_camera_model",
         f"The camera model “{kind}” of {label} is not known.",

@@ -26,6 +26,7 @@ from .poses import from_world_to_camera, pose
 
 COLUMNS = ("x", "y", "alt", "heading", "pitch", "roll", "f")
 FILM = 36.0  # millimetres
+BROWN = "brown"  # models of another kind count where they bend nothing, as those of cut panoramas do
 _XCR = "{http://www.capturingreality.com/ns/xcr/1.1#}"
 _PHOTOS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
@@ -162,13 +163,13 @@ def _xmp_pose(file: Path, label: str, values: dict) -> np.ndarray:
     if not get("Rotation") or not get("Position"):
         raise In2nError("bad_capture", f"{file.name} holds no pose.", "Export the metadata again with its poses.")
     model = (get("DistortionModel") or "perspective").lower()
-    if model.startswith("division"):
+    bent = np.zeros(6)
+    if model != "perspective" and get("DistortionCoeficients"):
+        bent = numbers(get("DistortionCoeficients"), 6, "DistortionCoeficients", label)
+    if bent.any() and not model.startswith(BROWN):
         raise In2nError(
             "unknown_camera_model", f"The camera model “{model}” of {label} is not known.", "Align with a Brown model."
         )
-    bent = [0.0] * 6
-    if model.startswith("brown") and get("DistortionCoeficients"):
-        bent = numbers(get("DistortionCoeficients"), 6, "DistortionCoeficients", label)
     values.update(zip(("k1", "k2", "k3", "k4", "t1", "t2"), bent))
     values.update(f=get("FocalLength35mm"), px=get("PrincipalPointU"), py=get("PrincipalPointV"))
     values.update(aspect=get("AspectRatio"), skew=get("Skew"))

@@ -27,6 +27,7 @@ from .poses import from_opencv, pose, rotation_of
 METADATA = ("metadata", "metadata.json")
 PHOTOS = ("rgbd", "rgb", "images")
 FRAMES = ("rgb", "images", "frames")
+ODOMETRY, VIDEO = "odometry.csv", "rgb.mp4"
 
 
 def find(path: Path) -> Path | None:
@@ -43,17 +44,34 @@ def find(path: Path) -> Path | None:
         for name in METADATA:
             if (folder / name).is_file() and _is_record3ds(folder / name):
                 return folder / name
-    if path.is_dir() or path.name in ("odometry.csv", "camera_matrix.csv"):
-        if (folder / "odometry.csv").is_file() and (folder / "camera_matrix.csv").is_file():
-            return folder / "odometry.csv"
+    if path.is_dir() or path.name in (ODOMETRY, "camera_matrix.csv"):
+        if (folder / ODOMETRY).is_file() and (folder / "camera_matrix.csv").is_file():
+            return folder / ODOMETRY
     return None
 
 
-def read(path: Path) -> Capture:
+def video_of(path: Path) -> Path | None:
+    """The video in which a Stray Scanner recording still has its photos.
+
+    Args:
+        path: The recording's folder, or a file of it.
+
+    Returns:
+        Its rgb.mp4; None where the photos lie beside it, or there is no such recording.
+    """
+    video = (path if path.is_dir() else path.parent) / VIDEO
+    found = find(video.parent if path == video else path)
+    if found is None or found.name != ODOMETRY or not video.is_file():
+        return None
+    return None if _photos_beside(found) else video
+
+
+def read(path: Path, chosen: dict[int, Path] | None = None) -> Capture:
     """Read a recording.
 
     Args:
         path: As `find` returns it.
+        chosen: Photos that were taken out of its video, by their number in it; the others are not listed.
 
     Returns:
         The capture in metres, z up.
@@ -61,20 +79,22 @@ def read(path: Path) -> Capture:
     Raises:
         In2nError: "bad_json", "bad_capture", "no_photos" and what `build_capture` raises.
     """
-    photos = _photos(path)
-    if path.name == "odometry.csv":
+    photos = list(chosen.values()) if chosen else _photos(path)
+    if path.name == ODOMETRY:
         poses, lenses, size = _stray(path)
     else:
         poses, lenses, size = _record3d(path)
     notes = ()
-    if len(photos) != len(poses):
+    if len(photos) != len(poses) and not chosen:
         notes = (
             f"{path.parent.name} has {len(photos)} photos and {len(poses)} poses; they are taken by their numbers.",
         )
     masks, listed = MaskFinder(photos[0].parent), []
-    by_number = {int(photo.stem): photo for photo in photos if photo.stem.isdigit()}
+    by_number = chosen or {int(photo.stem): photo for photo in photos if photo.stem.isdigit()}
     numbered = len(by_number) == len(photos)
     for number, matrix in enumerate(poses):
+        if chosen and number not in chosen:
+            continue
         photo = by_number.get(number) if numbered else photos[number] if number < len(photos) else None
         listed.append(
             ListedPhoto(
@@ -98,17 +118,21 @@ def _is_record3ds(path: Path) -> bool:
 
 
 def _photos(path: Path) -> list[Path]:
-    folder = first_folder(path.parent / name for name in (FRAMES if path.name == "odometry.csv" else PHOTOS))
-    photos = [p for p in photos_in(folder) if ".depth" not in p.name and ".conf" not in p.name] if folder else []
+    photos = _photos_beside(path)
     if photos:
         return sorted(photos, key=lambda photo: natural_order(photo.name))
-    if (path.parent / "rgb.mp4").is_file():
+    if (path.parent / VIDEO).is_file():
         raise In2nError(
             "no_photos",
-            f"The photos of {path.parent} are still in rgb.mp4.",
-            "Take them out of it: ffmpeg -i rgb.mp4 -start_number 0 rgb/%06d.png (make the folder rgb first).",
+            f"The photos of {path.parent} are still in {VIDEO}.",
+            f"Import {VIDEO} as a video: the engine takes them out of it, and their cameras from {ODOMETRY}.",
         )
     raise In2nError("no_photos", f"There are no photos beside {path}.", "Put them into the folder rgb beside it.")
+
+
+def _photos_beside(path: Path) -> list[Path]:
+    folder = first_folder(path.parent / name for name in (FRAMES if path.name == ODOMETRY else PHOTOS))
+    return [p for p in photos_in(folder) if ".depth" not in p.name and ".conf" not in p.name] if folder else []
 
 
 def _lens(width: int, height: int, k: tuple[float, ...]) -> Lens:
