@@ -88,8 +88,8 @@ def _draw_offer(column, context, resume: bool) -> None:
     row.label(text=done, icon="RECOVER_LAST", translate=False)
     if resume:
         narrow = row.row(align=True)
-        narrow.ui_units_x = 4.2
-        narrow.operator("in2n.resume", icon="PLAY")
+        narrow.ui_units_x = 3.6  # with an icon the word would be cut off
+        narrow.operator("in2n.resume")
     row.operator("in2n.show_log", text="", icon="TEXT")
     row.operator("in2n.dismiss", text="", icon="X")
     told = context.scene.in2n.told_of((left.label,))
