@@ -1,6 +1,7 @@
 """A tiny scene is learnt, rendered and resumed."""
 
 import math
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 import torch
 
 from in2n_blender.engine.measure import psnr
+from in2n_blender.engine.nerf import ray_marching
 from in2n_blender.engine.nerf.dataset import SceneTransform, camera_bundle
+from in2n_blender.engine.nerf.kernels.marching import march_kernels
 from in2n_blender.engine.nerf.ray_marching import march
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.scene import Scene, bytes_a_ray, rays_a_chunk
@@ -112,6 +115,24 @@ def test_marching_where_all_of_space_is_alike_equals_the_model(feature):
         assert torch.allclose(getattr(marched, name), getattr(twin, name), rtol=1e-4, atol=1e-5), name
     if feature < 0:  # behind an opaque surface nothing is looked up, the last sample neither
         assert torch.allclose(marched.last_color, twin.last_color, atol=1e-5)
+
+
+def test_marching_makes_its_kernels_once_though_several_threads_march(monkeypatch):
+    """Two threads that made the same kernels at once would get functions of which Warp knows only one."""
+    made = []
+
+    def noted(*arguments):
+        made.append(threading.current_thread())
+        return march_kernels(*arguments)
+
+    monkeypatch.setattr(ray_marching, "march_kernels", noted)
+    torch.manual_seed(0)
+    model = NerfModel(TINY)
+    model.field.encoding.threads = 2
+    bundle, _ = camera_bundle(look_at((2.2, 2.2, 0.6), size=(96, 64)), SceneTransform.of(ring()), "cpu")
+    assert len(bundle) >= 2 * ray_marching.FEWEST_RAYS
+    march(model, bundle)
+    assert made == [threading.main_thread()]
 
 
 def test_marching_knows_appearance_and_deeper_mlps():

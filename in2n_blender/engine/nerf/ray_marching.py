@@ -47,15 +47,18 @@ def march(model: NerfModel, bundle: RayBundle) -> RenderedRays:
     Returns:
         The rays' colours, alpha and distances, on the bundle's device.
     """
-    threads = model.field.encoding.threads if bundle.origins.device.type == "cpu" and len(bundle) >= FEWEST_RAYS else 1
+    encoding, proposal = model.field.encoding, model.proposal.encoding
+    # Here, not in the threads: two that made the same kernels at once would get neither's.
+    kernels = march_kernels(encoding.features, encoding.layout.levels, proposal.layout.levels)
+    threads = encoding.threads if bundle.origins.device.type == "cpu" and len(bundle) >= FEWEST_RAYS else 1
     if threads == 1:
-        return _march(model, bundle)
-    parts = side_by_side(lambda part: _march(model, part), bundle.split(-(-len(bundle) // threads)))
+        return _march(model, bundle, kernels)
+    parts = side_by_side(lambda part: _march(model, part, kernels), bundle.split(-(-len(bundle) // threads)))
     return RenderedRays(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(RenderedRays)))
 
 
 @torch.no_grad()
-def _march(model: NerfModel, bundle: RayBundle) -> RenderedRays:
+def _march(model: NerfModel, bundle: RayBundle, kernels: tuple) -> RenderedRays:
     settings, device, rays = model.settings, bundle.origins.device, len(bundle)
     near, far = spacing_range(model.near)
     empty = lambda *shape: torch.empty((rays, *shape), device=device)
@@ -63,7 +66,7 @@ def _march(model: NerfModel, bundle: RayBundle) -> RenderedRays:
     weights, alpha, distance = empty(settings.samples), empty(), empty()
     encoding, proposal = model.field.encoding, model.proposal.encoding
     encoded = empty(settings.samples, encoding.width)
-    proposal_kernel, render_kernel = march_kernels(encoding.features, encoding.layout.levels, proposal.layout.levels)
+    proposal_kernel, render_kernel = kernels
     rays_given = [(bundle.origins.contiguous(), vec3s), (bundle.directions.contiguous(), vec3s)]
     launch_over_rays(
         proposal_kernel,
