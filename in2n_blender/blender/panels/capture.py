@@ -105,8 +105,9 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
 
     def _draw_report(self, context, capture) -> None:
         lines = advice.lines(capture)
-        header, body = self.layout.panel("in2n_report", default_closed=False)
-        header.label(text="Report")
+        # Closed, so that the steps below stay in sight; what matters most is said in its one line.
+        header, body = self.layout.panel("in2n_report", default_closed=True)
+        header.label(text=": ".join([iface("Report"), *lines[:1]]), translate=False)
         if body is None:
             return
         for line in lines:
