@@ -88,7 +88,7 @@ def test_the_demo_with_the_real_engine(window, extension, out):
     }  # the virtual environment, and the Python that it was made from
     lent = Window(window.root, tuple(sorted(homes)))
     said = lent.run(
-        HERE / "newcomers_demo.py", {**extension, "IN2N_ENGINE_PYTHON": str(python)}, out / "demo", seconds=1500
+        HERE / "newcomers_demo.py", {**extension, "IN2N_ENGINE_PYTHON": str(python)}, out / "demo", seconds=3600
     )
     assert "Traceback" not in said
     assert len(list((out / "demo").glob("*.png"))) >= 8
