@@ -35,7 +35,7 @@ ROOMS = {
 # import each other, and so may the files of the lowest storey; what else stands on one storey may not.
 STOREYS = {
     "engine": (
-        {"device", "photos", "pictures", "measure", "importing", "poses", "lpips_backbone"},
+        {"device", "photos", "pictures", "measure", "importing", "poses", "lpips_backbone", "capture_report"},
         {"nerf", "diffusion"},
         {"editing"},
         {"output"},
@@ -58,6 +58,7 @@ LATE = {
     ("engine.diffusion.loading", "engine.diffusion.instruct_pix2pix"): "diffusers takes seconds to import",
     ("engine.diffusion.loading", "engine.diffusion.miniature.editor"): "diffusers takes seconds to import",
     ("engine.importing", "engine.poses.search"): "COLMAP and the video decoder take their time to load",
+    ("engine.importing", "engine.poses.triangulating"): "COLMAP takes its time to load",
     ("blender.command", "cli.main"): "Blender starts without the command line",
 }
 # distribution -> the name it imports as, where the two differ

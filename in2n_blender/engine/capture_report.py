@@ -76,29 +76,48 @@ def report_capture(request: ReportCapture, report: Reporter) -> dict:
     refuse_foreign(workspace)
     found = capture_report(workspace)
     if found is None:
-        measures, photos = Measures(capture), Photos(workspace, capture.views)
-        for number, view in enumerate(capture.views):
-            report.progress(number, len(capture.views), "photos", "Measuring the photos")
-            image = np.round(photos[number] * 255).astype(np.uint8)
-            measures.measure(view.name, image, photos.mask(number))
+        measures = measure_again(workspace, capture, report)
         found = report_of(capture, measures.of(capture))
         write_capture_report(workspace, found)
     write_page(workspace, capture, found, report)
     return {"improvements": list(improvements(found)), "file": str(workspace.capture_report_html)}
 
 
-def report_import(workspace: Workspace, capture: PinholeCapture, measures: Measures, report: Reporter) -> None:
+def measure_again(workspace: Workspace, capture: PinholeCapture, report: Reporter) -> Measures:
+    """Measure the photos that are in a workspace.
+
+    Args:
+        workspace: Where they were imported.
+        capture: As it is there.
+        report: Told of every photo, and asked whether the job was cancelled.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        In2nError: "missing_file", "bad_image", "bad_capture".
+        Cancelled: Between two photos.
+    """
+    measures, photos = Measures(capture), Photos(workspace, capture.views)
+    for number, view in enumerate(capture.views):
+        report.progress(number, len(capture.views), "photos", "Measuring the photos")
+        measures.measure(view.name, np.round(photos[number] * 255).astype(np.uint8), photos.mask(number))
+    return measures
+
+
+def report_import(workspace: Workspace, capture: PinholeCapture, measures: Measures | None, report: Reporter) -> None:
     """Write the report of a capture that was just imported; where that cannot be done, or the import is cancelled now
     that it is done, the log says so.
 
     Args:
         workspace: Where it was imported.
         capture: As it is there.
-        measures: Of its photos.
+        measures: Of its photos; None: they are to be measured here.
         report: Told what would improve the capture.
     """
     try:
         refuse_foreign(workspace)
+        measures = measures or measure_again(workspace, capture, report)
         report.progress(0, 0, "photos", "Writing the capture's report")
         found = report_of(capture, measures.of(capture))
         write_capture_report(workspace, found)

@@ -29,10 +29,12 @@ from ..workspace.layout import Workspace
 from .capture_report import Measures, report_import
 from .cutouts import Alpha, as_masks, cut_out
 from .full_photos import note_originals
+from .known_photos import small_pictures, write_small
 from .masks import normalised_mask
 from .photos import LARGE_PIXELS, UnreadablePhoto, decode, forget_lenses, normalise_photo
 
 THREADS = 2
+FEATURES = "features"  # of a staged import: what points are found in
 
 
 def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapture:
@@ -75,13 +77,18 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
 
     try:
         with staged_import(workspace) as staging:
-            measures = Measures(capture)
+            measures, small = Measures(capture), small_pictures(capture, read.frames, staging / FEATURES)
             alphas: dict[str, Alpha] = {}
-            unreadable = _write_photos(read.frames, capture.views, measures, alphas, staging, reporter)
+            unreadable = _write_photos(read.frames, capture.views, measures, alphas, small, staging, reporter)
             views = tuple(_with_mask(v, staging) for v in capture.views if v.name not in unreadable)
             check_enough(len(views), len(capture.views) + len(capture.missing), request.source, unreadable)
             views = _without_alpha(views, alphas, staging, reporter)
             capture = replace(capture, views=views, missing=capture.missing + tuple(sorted(unreadable)))
+            without = capture
+            if small:
+                from .poses.triangulating import with_points  # here: COLMAP takes its time to load
+
+                capture = with_points(capture, read.frames, small, reporter)
             write_json(staging / "capture.json", capture.to_json())
             reporter.check()
     finally:
@@ -94,7 +101,8 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
         + (f"{masks} with masks, " if masks else "")
         + f"{len(capture.missing)} left out, {len(capture.points)} sparse points."
     )
-    report_import(workspace, capture, measures, reporter)
+    # Where photos show the same could not be told before the capture had points.
+    report_import(workspace, capture, measures if capture is without else None, reporter)
     return capture
 
 
@@ -146,11 +154,12 @@ def _write_photos(
     views: tuple[View, ...],
     measures: Measures,
     alphas: dict[str, Alpha],
+    small: dict[str, Path],
     staging: Path,
     reporter: Reporter,
 ) -> dict[str, str]:
-    """Writes staging/images/<name>.png for every view, and notes what alpha they have. Returns why photos cannot be
-    read, by their names."""
+    """Writes staging/images/<name>.png for every view, small pictures of the photos where `small` says, and notes what
+    alpha they have. Returns why photos cannot be read, by their names."""
     stop, alone = threading.Event(), threading.Lock()
 
     def check() -> None:
@@ -161,7 +170,7 @@ def _write_photos(
         check()
         k = frame.lens.intrinsics
         with alone if k.width * k.height > LARGE_PIXELS else nullcontext():
-            image = _normalised(frame, view.camera.intrinsics, check)
+            image = _normalised(frame, view.camera.intrinsics, small.get(view.name), check)
         check()
         with atomic_path(staging / view.image) as temporary:
             Image.fromarray(image).save(temporary, "PNG", compress_level=4)
@@ -208,14 +217,17 @@ def _write_photos(
     return unreadable
 
 
-def _normalised(frame: Frame, target: Intrinsics, check: Callable[[], None]) -> np.ndarray:
-    """The frame's photo as `target` sees it, uint8. Raises UnreadablePhoto."""
+def _normalised(frame: Frame, target: Intrinsics, small: Path | None, check: Callable[[], None]) -> np.ndarray:
+    """The frame's photo as `target` sees it, uint8; a small picture of the photo itself goes to `small`. Raises
+    UnreadablePhoto."""
     expected = frame.lens.intrinsics
     photo = decode(frame.photo, frame.orientation, (expected.width, expected.height))
     if photo.shape[:2] != (expected.height, expected.width):
         raise UnreadablePhoto(
             f"{photo.shape[1]} x {photo.shape[0]} pixels instead of {expected.width} x {expected.height}"
         )
+    if small:
+        write_small(photo, small)
     return normalise_photo(photo, frame.lens, target, max(target.width, target.height), check)
 
 

@@ -101,3 +101,32 @@ def psnr(image: np.ndarray, truth: np.ndarray) -> float:
     """
     error = float(np.mean((np.asarray(image, np.float64) - np.asarray(truth, np.float64)) ** 2))
     return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def psnr_after_color_fit(image: np.ndarray, truth: np.ndarray, counts: np.ndarray | None = None) -> float:
+    """PSNR of an image whose own exposure and white balance nobody can know.
+
+    Each half of it is scored with colours fitted on the other: a factor and an offset a channel, by least squares. So
+    nothing of what is scored tells how it is to be coloured.
+
+    Args:
+        image: (height, width, 3) sRGB in [0, 1].
+        truth: Of the same shape.
+        counts: (height, width) bool, which pixels count; None: all.
+
+    Returns:
+        dB over both halves; that without a fit where a half has nothing that counts.
+    """
+    counts = np.ones(image.shape[:2], bool) if counts is None else counts
+    left = np.zeros_like(counts)
+    left[:, : image.shape[1] // 2] = True
+    halves = [counts & left, counts & ~left]
+    if not all(half.any() for half in halves):
+        return psnr(image[counts], truth[counts])
+    fitted = np.array(image, np.float64)
+    for own, other in (halves, halves[::-1]):
+        for channel in range(3):
+            terms = np.stack([image[other][:, channel], np.ones(other.sum())], 1)
+            factors = np.linalg.lstsq(terms, truth[other][:, channel], rcond=None)[0]
+            fitted[own, channel] = np.clip(image[own][:, channel] * factors[0] + factors[1], 0, 1)
+    return psnr(fitted[counts], truth[counts])

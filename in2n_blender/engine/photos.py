@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..scene.errors import In2nError
 from ..scene.lens import EQUIRECTANGULAR, Lens, photo_pixels, pinhole_for
 from ..scene.reporting import Reporter
 from ..workspace.layout import Workspace
-from .pictures import BROKEN, opened
+from .pictures import BROKEN, linear_to_srgb, opened, srgb_to_linear
 
 MAXIMUM_PIXELS = 105_000_000  # a medium-format camera has 102 million; more is a mistake or a decompression bomb
 pillow_heif.register_heif_opener()
@@ -61,6 +61,21 @@ def opaque(image: np.ndarray) -> np.ndarray:
     return image if image.shape[-1] == 3 else image[..., :3] * image[..., 3:] + 1 - image[..., 3:]
 
 
+def evened(image: np.ndarray, stops: Sequence[float]) -> np.ndarray:
+    """A photo as it would be with the others' exposure and white balance; what was clipped stays clipped.
+
+    Args:
+        image: (height, width, 3 or 4) float32 sRGB in [0, 1].
+        stops: How much brighter its red, green and blue are than the others'.
+
+    Returns:
+        Of the same kind; alpha as it was.
+    """
+    factors = np.exp2(-np.asarray(stops, np.float32))
+    color = np.clip(linear_to_srgb(srgb_to_linear(image[..., :3]) * factors), 0, 1).astype(np.float32)
+    return np.concatenate([color, image[..., 3:]], -1)
+
+
 def load_images(
     workspace: Workspace, capture: PinholeCapture, views: tuple[View, ...] | None = None
 ) -> list[np.ndarray]:
@@ -89,17 +104,19 @@ class Photos(Sequence):
     Args:
         workspace: Where the capture was imported.
         views: Of its capture.
+        light: By a view's name, how many stops brighter than the others its red, green and blue are: it is made even.
     """
 
-    def __init__(self, workspace: Workspace, views: Sequence[View]):
-        self._workspace, self._views = workspace, views
+    def __init__(self, workspace: Workspace, views: Sequence[View], light: Mapping[str, Sequence[float]] | None = None):
+        self._workspace, self._views, self._light = workspace, views, light or {}
 
     def __len__(self) -> int:
         return len(self._views)
 
     def __getitem__(self, index: int) -> np.ndarray:
         view = self._views[index]
-        return _load_image(self._workspace.photo(view.image), view.camera.intrinsics)
+        image = _load_image(self._workspace.photo(view.image), view.camera.intrinsics)
+        return evened(image, self._light[view.name]) if view.name in self._light else image
 
     def mask(self, index: int) -> np.ndarray | None:
         """Which pixels of a view count.

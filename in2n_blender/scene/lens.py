@@ -19,6 +19,7 @@ from .panorama import MODEL as EQUIRECTANGULAR
 from .panorama import face_camera, panorama_pixels
 
 UNSEEN = 1e-3  # of a photo's longer side: what a pixel may be off its place and the photo still fits its camera
+NEWTON_STEPS = 10
 FISHEYE_HALF_ANGLE = math.radians(60.0)
 """A pinhole view of a fisheye photo reaches at most this far from the axis, at its corners: beyond it stretches too
 much."""
@@ -83,6 +84,35 @@ def distort(lens: Lens, directions: np.ndarray) -> np.ndarray:
         return panorama_pixels(k, *lens.distortion, directions)
     x, y = distorted(lens.model, lens.distortion, directions[..., 0], directions[..., 1])
     return np.stack([k.cx + k.fx * x, k.cy + k.fy * y], -1)
+
+
+def directions_of(lens: Lens, pixels: np.ndarray) -> np.ndarray:
+    """The directions that some pixels of the photo see: what `distort` undoes, by Newton's method.
+
+    Args:
+        lens: The photo's lens, not an equirectangular one.
+        pixels: (n, 2) pixels of the photo.
+
+    Returns:
+        (n, 2) x and y at depth 1, OpenCV's axes; NaN where no direction was found.
+    """
+    k = lens.intrinsics
+    wanted = np.asarray(pixels, np.float64)
+    found = (wanted - [k.cx, k.cy]) / [k.fx, k.fy]
+    if lens.is_pinhole:
+        return found
+    step = 1e-6
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        for _ in range(NEWTON_STEPS):
+            off = distort(lens, found) - wanted
+            along_x, along_y = ((distort(lens, found + shift) - wanted - off) / step for shift in step * np.eye(2))
+            determinant = along_x[:, 0] * along_y[:, 1] - along_y[:, 0] * along_x[:, 1]
+            change_x = (along_y[:, 1] * off[:, 0] - along_y[:, 0] * off[:, 1]) / determinant
+            change_y = (along_x[:, 0] * off[:, 1] - along_x[:, 1] * off[:, 0]) / determinant
+            found = found - np.stack([change_x, change_y], -1)
+        radius = np.linalg.norm(found, axis=-1)
+        right = np.linalg.norm(distort(lens, found) - wanted, axis=-1) < 0.01
+        return np.where((right & (radius < one_to_one_radius(lens)))[:, None], found, np.nan)
 
 
 def one_to_one_radius(lens: Lens) -> float:

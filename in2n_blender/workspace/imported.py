@@ -5,6 +5,7 @@
   .importing-<id>/  what an import is making, and while it exchanges them, what was there before:
     import.lock     that the folder is ours; locked while its import runs
     images/  masks/  capture.json  replaced/  replaced-masks/
+    features/       small pictures in which sparse points are found
 
 The masks are exchanged first: until images/ is in its place, all goes back. An import without masks has an empty
 masks/, so that its being gone says that it was exchanged.
@@ -204,7 +205,7 @@ def _discard(staging: Path, workspace: Workspace) -> None:
         return
     with suppress(OSError):
         (staging / "capture.json").unlink(missing_ok=True)
-        for part in ("images", "masks", "replaced", "replaced-masks"):
+        for part in ("images", "masks", "replaced", "replaced-masks", "features"):
             shutil.rmtree(staging / part, ignore_errors=True)
         if {path.name for path in staging.iterdir()} <= {MARKER}:
             (staging / MARKER).unlink(missing_ok=True)

@@ -82,14 +82,20 @@ def trained_on(cameras, images, steps=200, **options):
     return trainer, Scene(trainer.model, dataset.transform, None, "cpu", False)
 
 
-def reconstructed_ball(root, cameras, held_out=()):
-    """A workspace with photos of the ball by these cameras, named "0", "1", …, and a tiny reconstruction of it."""
+def photographed_ball(root, cameras, held_out=()):
+    """A workspace with photos of the ball by these cameras, named "0", "1", …"""
     (root / "images").mkdir(parents=True)
     views = []
     for index, camera in enumerate(cameras):
         Image.fromarray((sphere_image(camera) * 255).astype(np.uint8)).save(root / "images" / f"{index}.png")
         views.append(View(str(index), f"images/{index}.png", camera, held_out=index in held_out))
     write_json(root / "capture.json", PinholeCapture("ball", "", "draft", tuple(views)).to_json())
+    return root
+
+
+def reconstructed_ball(root, cameras, held_out=()):
+    """As `photographed_ball`, and a tiny reconstruction of it."""
+    photographed_ball(root, cameras, held_out)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(nerf_settings.CPU, "draft", TINY)
         reconstruct(Reconstruct(workspace=str(root), preset="draft", device="cpu", steps=150), Reporter())

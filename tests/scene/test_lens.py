@@ -6,7 +6,15 @@ import pytest
 
 from in2n_blender.scene.camera import Intrinsics
 from in2n_blender.scene.errors import In2nError
-from in2n_blender.scene.lens import FISHEYE_HALF_ANGLE, Lens, distort, one_to_one_radius, photo_pixels, pinhole_for
+from in2n_blender.scene.lens import (
+    FISHEYE_HALF_ANGLE,
+    Lens,
+    directions_of,
+    distort,
+    one_to_one_radius,
+    photo_pixels,
+    pinhole_for,
+)
 from tests.scene.opencv_lens import camera_matrix, opencv_distort, opencv_undistort
 
 SHAPE = Intrinsics(640, 480, 500.0, 520.0, 310.0, 250.0)
@@ -31,6 +39,22 @@ def test_distort_is_opencv(lens):
 def test_opencv_undoes_distort(lens):
     directions = np.random.default_rng(1).uniform(-0.5, 0.5, (100, 2))
     np.testing.assert_allclose(opencv_undistort(lens, distort(lens, directions)), directions, atol=1e-6)
+
+
+@pytest.mark.parametrize("lens", LENSES.values(), ids=LENSES)
+def test_directions_are_what_distort_came_from(lens):
+    directions = np.random.default_rng(3).uniform(-0.6, 0.6, (200, 2))
+    np.testing.assert_allclose(directions_of(lens, distort(lens, directions)), directions, atol=1e-8)
+
+
+def test_directions_of_pixels_that_see_none():
+    """Where a polynomial turns back, a pixel beyond what it reaches is seen from nowhere."""
+    lens = Lens("opencv", SHAPE, (-0.4,))
+    reached = distort(lens, [one_to_one_radius(lens) * 0.99, 0.0])
+    found = directions_of(lens, np.stack([reached, reached + [60, 0]]))
+    assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+    plain = Lens("pinhole", SHAPE)
+    np.testing.assert_allclose(directions_of(plain, [[SHAPE.cx + SHAPE.fx, SHAPE.cy]]), [[1.0, 0.0]])
 
 
 def test_the_radius_up_to_which_a_lens_is_one_to_one():

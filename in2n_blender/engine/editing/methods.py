@@ -62,7 +62,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     reconstruction, parent = read_ground(request, workspace)
     editor = load_editor(request.editor, device, report)
     editor.prepare(request.instruction)
-    capture, images = load_capture_and_images(workspace)
+    capture, images = load_capture_and_images(workspace, reconstruction[1].get("light"))
     settings = _settings(NerfSettings.from_json(reconstruction[1]["settings"]), request, device)
     schedule = _schedule(method, settings, request, len(images))
     key_picture = read_key_picture(request.key_view, capture) if request.key_view is not None else None

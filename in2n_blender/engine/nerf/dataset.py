@@ -105,6 +105,7 @@ class RayDataset:
         sizes: (height, width) of every view.
         starts: (views + 1,) the first pixel of every view, and the number of all.
         colors: (pixels, 3 or 4) uint8.
+        importance: (views,) float32 in (0, 1], how much a view's pixels count while reconstructing; None: all alike.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class RayDataset:
     ):
         self._given_cameras, self.transform, self.device = cameras, transform, torch.device(device)
         self.refinement: CameraRefinement | None = None
+        self.importance: torch.Tensor | None = None
         self.sizes = [(c.intrinsics.height, c.intrinsics.width) for c in cameras]
         self.starts = np.concatenate([[0], np.cumsum([h * w for h, w in self.sizes])])
         self.colors = torch.empty((int(self.starts[-1]), 3), dtype=torch.uint8, device=device)
@@ -268,6 +270,17 @@ class RayDataset:
             )
         return torch.cat(patches)
 
+    def view_of(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The views that pixels belong to.
+
+        Args:
+            pixels: (pixels,) indices.
+
+        Returns:
+            (pixels,) indices of training views.
+        """
+        return torch.searchsorted(self._starts, pixels, right=True) - 1
+
     def rays(self, pixels: torch.Tensor) -> RayBundle:
         """The rays through the centres of pixels.
 
@@ -277,7 +290,7 @@ class RayDataset:
         Returns:
             Rays in normalised scene units, each with its view; refined where there is a refinement.
         """
-        view = torch.searchsorted(self._starts, pixels, right=True) - 1
+        view = self.view_of(pixels)
         inside = pixels - self._starts[view]
         x, y = inside % self._widths[view] + 0.5, inside // self._widths[view] + 0.5
         fx, fy, cx, cy = self._lens[view].unbind(-1)

@@ -10,6 +10,9 @@ from .constants import TINY_WEIGHT
 from .kernels.launch import available, launch_over_rays, numbers
 from .kernels.losses import loss_kernel
 
+TOLERANCE = 0.03  # of the distance of a point, before which nothing should be
+EMPTY = 10.0  # normalised scene units: how far away an empty ray is taken to end
+
 
 def ray_losses(
     bins: torch.Tensor, weights: torch.Tensor, proposal_bins: torch.Tensor, proposal_weights: torch.Tensor
@@ -131,6 +134,32 @@ def nearness_loss(bins: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """
     middle = (bins[:, 1:] + bins[:, :-1]) / 2
     return (weights * (1 - middle)).sum(-1).mean()
+
+
+def sighting_loss(
+    weights: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor, distances: torch.Tensor, sureness: torch.Tensor
+) -> torch.Tensor:
+    """Rays that show a known point end there: nothing before it, and all of the weight near it.
+
+    mean of c (sum_i w_i [end_i < d (1 - TOLERANCE)] + |E - d| / d), with E the expected distance and the second
+    part at most 1: while nothing is there yet, it gives no reason to put anything before the point.
+
+    Args:
+        weights: (rays, samples).
+        starts: (rays, samples) distances in normalised scene units.
+        ends: (rays, samples) distances in normalised scene units.
+        distances: (rays,) d, to the points.
+        sureness: (rays,) c, in (0, 1].
+
+    Returns:
+        A scalar, differentiable in the weights.
+    """
+    d = distances[:, None]
+    before = (weights * (ends < d * (1 - TOLERANCE))).sum(-1)
+    missing = (1 - weights.sum(-1)) * ends[:, -1].clamp(max=EMPTY)
+    expected = (weights * (starts + ends) / 2).sum(-1) + missing
+    off = ((expected - distances).abs() / distances).clamp(max=1)
+    return (sureness * (before + off)).mean()
 
 
 class PerceptualLoss(nn.Module):

@@ -22,14 +22,16 @@ from ...workspace.layout import Workspace
 from ...workspace.provenance import PHOTOS, Provenance, photos_hash
 from ...workspace.successor import Successor, settle
 from ..device import describe_device, pick_device
-from ..measure import psnr
+from ..measure import psnr, psnr_after_color_fit
 from ..photos import Photos, opaque
 from ..pictures import save_srgb
 from .checkpoint import Saver, diverged, read_checkpoint, save_checkpoint, settle_state, weights_hash
 from .dataset import SceneTransform, training_rays
 from .scene import Scene, build_model
 from .settings import NerfSettings, settings_for, with_options
+from .sightings import find_sightings
 from .training import Trainer
+from .unevenness import importance_of, measured_light
 
 
 def near_plane(capture: PinholeCapture, transform: SceneTransform) -> float:
@@ -60,11 +62,12 @@ def near_plane(capture: PinholeCapture, transform: SceneTransform) -> float:
     return float(np.clip(0.5 * np.percentile(depths, 2) * transform.scale, 0.01, 0.4)) if len(depths) else 0.05
 
 
-def load_capture_and_images(workspace: Workspace) -> tuple[PinholeCapture, Photos]:
+def load_capture_and_images(workspace: Workspace, light: dict | None = None) -> tuple[PinholeCapture, Photos]:
     """The normalised capture, and its training views' images, read when they are asked for.
 
     Args:
         workspace: Where the capture was imported.
+        light: Of a reconstruction's state: what its photos were evened by.
 
     Returns:
         The capture, and the images of `capture.training_views` in their order.
@@ -73,7 +76,7 @@ def load_capture_and_images(workspace: Workspace) -> tuple[PinholeCapture, Photo
         In2nError: "no_capture", "bad_capture", "cannot_write".
     """
     capture = load_capture(workspace)
-    return capture, Photos(workspace, capture.training_views)
+    return capture, Photos(workspace, capture.training_views, light)
 
 
 def reconstruct(request: Reconstruct, report: Reporter) -> dict:
@@ -94,10 +97,13 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
         Cancelled: After saving.
     """
     workspace, device = Workspace(request.workspace), pick_device(request.device)
-    capture, images = load_capture_and_images(workspace)
+    capture = load_capture(workspace)
     _check_parallax(capture)
     settings = with_options(
-        settings_for(request.preset, device.type), request.appearance, request.refine_cameras, len(images)
+        settings_for(request.preset, device.type),
+        request.appearance,
+        request.refine_cameras,
+        len(capture.training_views),
     )
     if request.steps:
         settings = replace(settings, steps=request.steps)
@@ -117,7 +123,13 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
         Successor(workspace, workspace.reconstruction, anew=False, keep=not request.restart).done()
         return found[1]
 
+    light = found[1].get("light", {}) if found else measured_light(workspace, capture, report)
+    images = Photos(workspace, capture.training_views, light)
     trainer, scene, state = start(capture, images, settings, request.seed, device, report)
+    state["light"] = light
+    importance = importance_of(workspace, capture.training_views, report)
+    if importance is not None:
+        trainer.dataset.importance = torch.from_numpy(importance).to(device)
     state.update(last_versions, preset=request.preset, provenance=wanted.to_json())
     if found:
         trainer.restore(*found)
@@ -193,9 +205,11 @@ def start(
         "seconds": 0.0,
         "done": False,
         "psnr_db": None,
+        "light": {},
     }
     model, transform = build_model(state)
-    trainer = Trainer(model, dataset, seed, settings.steps, log=report.log)
+    sightings = find_sightings(capture, dataset)
+    trainer = Trainer(model, dataset, seed, settings.steps, log=report.log, sightings=sightings)
     return trainer, Scene(model, transform, capture, device, dataset.has_alpha), state
 
 
@@ -228,7 +242,8 @@ def _train(
             saver.maybe()
             preview.maybe()
         report.progress(trainer.total_steps, trainer.total_steps, "step", "Measuring the held-out views")
-        state["psnr_db"] = held_out_psnr(scene, workspace, report)
+        state["color_fit"] = bool(state["light"]) or bool(trainer.settings.appearance)
+        state["psnr_db"] = held_out_psnr(scene, workspace, report, state["color_fit"])
     state["done"] = True
     drawn = _preview(scene, successor.folder, report)  # before the save, after which nothing is made up for any more
     save()
@@ -238,13 +253,14 @@ def _train(
     report.artifact("checkpoint", successor.folder / "checkpoint.safetensors")
 
 
-def held_out_psnr(scene: Scene, workspace: Workspace, report: Reporter) -> float | None:
+def held_out_psnr(scene: Scene, workspace: Workspace, report: Reporter, color_fit: bool = False) -> float | None:
     """Mean PSNR over the held-out views, of what no mask covers; captures with alpha are compared over white.
 
     Args:
         scene: The trained scene.
         workspace: Where its photos are.
         report: Asked whether the job was cancelled.
+        color_fit: Photos differ in exposure, and that of a held-out one is unknown: see `psnr_after_color_fit`.
 
     Returns:
         dB; None where there are no held-out views, or where every pixel of one is the photo's.
@@ -262,7 +278,11 @@ def held_out_psnr(scene: Scene, workspace: Workspace, report: Reporter) -> float
         if mask is None or mask.any():
             counts = np.ones(image.shape[:2], bool) if mask is None else mask
             rendered = scene.render(view.camera, report).rgb_srgb
-            values.append(psnr(rendered[torch.from_numpy(counts)], opaque(image)[counts]))
+            truth = opaque(image)
+            if color_fit:
+                values.append(psnr_after_color_fit(rendered.numpy(), truth, counts))
+            else:
+                values.append(psnr(rendered[torch.from_numpy(counts)], truth[counts]))
     if not values:
         return None
     mean = float(np.mean(values))

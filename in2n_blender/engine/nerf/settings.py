@@ -44,6 +44,9 @@ class NerfSettings:
         distortion: Multiplies the distortion loss (in spacing, which is 0 to 1 along a ray), added to the colour loss
             (sRGB from 0 to 1, squared while reconstructing, absolute while editing).
         nearness: Multiplies the nearness loss (weight times spacing), added to the colour loss.
+        points: Multiplies the loss of pixels that show a sparse point (see `losses.sighting_loss`), added to the colour
+            loss while reconstructing; 0: the points are not looked at.
+        point_rays: Of the pixels of a step, how many show a sparse point, where there are any.
         perceptual: What an edit compares patches by beside their colours: "off", "lpips" (off where AlexNet's weights
             are missing) or "lpips-or-random" (a seeded random backbone where they are missing). Its weight is 1.
         patches: Square patches of 32 x 32 pixels that a step of an edit compares by LPIPS.
@@ -75,6 +78,8 @@ class NerfSettings:
     learning_rate_decay: float = _number(0.05, 0, 1)
     distortion: float = _number(2e-3, 0, 1000)
     nearness: float = _number(5e-4, 0, 1000)
+    points: float = _number(0.1, 0, 1000)
+    point_rays: int = _number(128, 0, 2**24)
     perceptual: str = field(default="off", metadata={"choices": ("off", "lpips", "lpips-or-random")})
     patches: int = _number(1, 0, 4096)
     edit_rounds: int = _number(3, 0, MOST_STEPS)

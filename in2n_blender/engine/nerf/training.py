@@ -10,8 +10,9 @@ from torch import nn
 
 from .checkpoint import bad_checkpoint, diverged, model_weights
 from .dataset import RayDataset
-from .losses import perceptual_loss, ray_losses
+from .losses import perceptual_loss, ray_losses, sighting_loss
 from .rendering import NerfModel, Rendered
+from .sightings import Sightings
 
 PATCH_SIDE = 32
 GOOD_EVERY = 250  # steps between two states that training goes back to where its numbers are finite no more
@@ -19,6 +20,9 @@ MOST_RETREATS = 4  # each at half the learning rates of before
 # The last part of an edit's steps: nothing is edited any more and the learning rate falls, so that the noise of its
 # steps dies down.
 SETTLING = 0.2
+# What the loss of sparse points is multiplied by at the last step, falling exponentially: early on they say where
+# things are, later the photos say it more finely.
+POINTS_DECAY = 0.03
 PER_VIEW = ("field.appearance", "refinement.raw")
 
 
@@ -33,6 +37,7 @@ class Trainer:
         loss: "mse" while reconstructing, "l1" (with LPIPS on patches where the settings say so) while editing.
         learning_rate: Multiplies the settings' learning rates.
         log: Called with one sentence where LPIPS falls back, and where training went back to an earlier step.
+        sightings: Pixels of known depth, which reconstructing heeds.
     """
 
     def __init__(
@@ -44,7 +49,9 @@ class Trainer:
         loss: str = "mse",
         learning_rate: float = 1.0,
         log=print,
+        sightings: Sightings | None = None,
     ):
+        self.sightings = sightings
         self.model, self.dataset, self.settings = model.to(dataset.device), dataset, model.settings
         dataset.refinement = model.refinement
         self.loss, self.learning_rate, self.total_steps, self.step_count = loss, learning_rate, total_steps, 0
@@ -107,6 +114,7 @@ class Trainer:
         patches = self._patch_pixels()
         random_pixels = max(self.settings.rays - len(patches), self.settings.rays // 2)
         pixels = torch.cat([patches, self.dataset.sample(random_pixels, self.generator)])
+        seen = self._replace_by_sightings(pixels)
         rays = self.dataset.rays(pixels)
         if self.loss != "mse":
             rays.views = None
@@ -115,12 +123,45 @@ class Trainer:
         counts = self.dataset.count(pixels)
         if counts is not None:  # a patch may show something of what is masked
             target = torch.where(counts[:, None], target, color.detach())
-        photometric = (color - target).abs().mean() if self.loss == "l1" else ((color - target) ** 2).mean()
+        photometric = (color - target).abs().mean() if self.loss == "l1" else self._squared(color - target, pixels)
         loss = photometric
         if len(patches):
             as_images = lambda colors: colors[: len(patches)].view(-1, PATCH_SIDE, PATCH_SIDE, 3).permute(0, 3, 1, 2)
             loss = loss + self.perceptual(as_images(color), as_images(target))
-        return photometric, loss + self.regularisers(rendered)
+        return photometric, loss + self.regularisers(rendered) + self._sighting_loss(rendered, seen)
+
+    def _squared(self, off: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+        """The mean square, in which pixels count as much as their views."""
+        if self.dataset.importance is None:
+            return (off**2).mean()
+        counts = self.dataset.importance[self.dataset.view_of(pixels)]
+        return (counts[:, None] * off**2).mean() / counts.mean()
+
+    def _replace_by_sightings(self, pixels: torch.Tensor) -> torch.Tensor | None:
+        """The last pixels of a step become some that show a sparse point; which sightings these are."""
+        if self.sightings is None or self.loss != "mse" or not self.settings.points:
+            return None
+        count = min(self.settings.point_rays, len(pixels) // 2)
+        seen = torch.randint(len(self.sightings), (count,), generator=self.generator, device=pixels.device)
+        pixels[len(pixels) - count :] = self.sightings.pixels[seen]
+        return seen
+
+    def _sighting_loss(self, rendered: Rendered, seen: torch.Tensor | None) -> torch.Tensor | float:
+        if seen is None:
+            return 0.0
+        last = lambda values: values[len(values) - len(seen) :]
+        done = min(1.0, self.step_count / max(self.total_steps, 1))
+        return (
+            self.settings.points
+            * POINTS_DECAY**done
+            * sighting_loss(
+                last(rendered.weights),
+                last(rendered.starts),
+                last(rendered.ends),
+                self.sightings.distances[seen],
+                self.sightings.weights[seen],
+            )
+        )
 
     def regularisers(self, rendered: Rendered) -> torch.Tensor:
         """The interlevel loss, and the distortion and nearness losses by the settings' factors.

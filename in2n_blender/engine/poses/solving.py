@@ -5,8 +5,6 @@ All is kept in a database in the search's folder: a search that was stopped goes
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,15 +13,14 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from ...scene.errors import Cancelled, In2nError
+from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
+from .colmap import THREADS, run_colmap
 from .pairs import choose_pairs
 from .prepared import Prepared, PreparedPhoto
 
-THREADS = min(os.cpu_count() or 1, 8)
 MOST_FEATURES = 4096
 PAIRS_AT_ONCE = 24
-ASKED_EVERY = 0.1  # seconds, whether the job was cancelled
 MANY = 10  # photos by one lens, which tell more of its distortion than one number
 FOCAL_LENGTH = 1.2  # of the longer side, where EXIF says nothing
 LEAST_MATCHES = 15
@@ -88,7 +85,6 @@ class Solver:
         self.prepared, self.folder, self.in_order, self.report = prepared, folder, in_order, report
         self.database = folder / "database.db"
         self.by_file = {photo.file: photo for photo in prepared.photos}
-        pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value
         pycolmap.set_random_seed(0)
 
     def solve(self, arrived: Arrival = lambda placed, points, colors: None) -> Solution:
@@ -141,7 +137,7 @@ class Solver:
         options = pycolmap.FeatureExtractionOptions(num_threads=THREADS, use_gpu=False)
         options.sift.max_num_features = MOST_FEATURES
         how = self.database, self.prepared.images, names, pycolmap.CameraMode.SINGLE, reader, options
-        self._run(lambda token: pycolmap.extract_features(*how, cancellation_token=token))
+        run_colmap(lambda token: pycolmap.extract_features(*how, cancellation_token=token), self.report)
 
     def _match(self) -> None:
         with pycolmap.Database.open(self.database) as database:
@@ -160,7 +156,7 @@ class Solver:
             matching = pycolmap.FeatureMatchingOptions(num_threads=THREADS, use_gpu=False)
             pairing = pycolmap.ImportedPairingOptions(match_list_path=listed)
             how = self.database, matching, pairing
-            self._run(lambda token, how=how: pycolmap.match_image_pairs(*how, cancellation_token=token))
+            run_colmap(lambda token, how=how: pycolmap.match_image_pairs(*how, cancellation_token=token), self.report)
 
     def _map(self, arrived: Arrival, lenient: dict) -> list:
         """All models; none where no two photos fit each other."""
@@ -231,27 +227,6 @@ class Solver:
 
     def _progress(self, done: int, unit: str, message: str) -> None:
         self.report.progress(done, len(self.prepared.photos), unit, message)
-
-    def _run(self, call: Callable[[object], None]) -> None:
-        """A long call of COLMAP's, which ends early when the job is cancelled."""
-        token, errors = pycolmap.CancellationToken(), []
-
-        def work() -> None:
-            try:
-                call(token)
-            except Exception as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=work, name="colmap", daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(ASKED_EVERY)
-            if self.report.is_cancelled():
-                token.cancel()
-                thread.join()
-                raise Cancelled()
-        if errors:
-            raise errors[0]
 
 
 def _grouped(photos: list[PreparedPhoto]) -> dict[tuple[str, bool], list[str]]:

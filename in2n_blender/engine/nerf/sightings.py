@@ -1,0 +1,119 @@
+"""Where training views see the capture's sparse points: how far away some of their pixels are.
+
+Few photos leave open how far away plain things are. Sparse points say it for some pixels (Deng et al. 2022,
+"Depth-supervised NeRF: Fewer Views and Faster Training for Free").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...scene.capture import PinholeCapture, View
+from .dataset import RayDataset
+
+FEWEST_POINTS = 50  # of a capture; fewer say too little of it
+MOST_IN_A_VIEW = 4000
+# A point is hidden where another is nearer by this share of its depth, in the same cell or one beside it of a grid that
+# has as many cells as there are points in the picture. Of 5,000 sightings so found in three rendered scenes 1% were
+# wrong, against 15% to 50% of all points in the picture.
+NEARER = 0.04
+# How far the colour of a point may be off the photo's, sRGB from 0 to 1: here its weight is 1 / e.
+COLOR_TOLERANCE = 0.1
+LEAST_WEIGHT = 0.05
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """Pixels of the training views that show a sparse point.
+
+    Attributes:
+        pixels: (n,) indices of a `RayDataset`.
+        distances: (n,) float32 to the point along the pixel's ray, in normalised scene units.
+        weights: (n,) float32 in (0, 1]: how surely the pixel shows this very point.
+    """
+
+    pixels: torch.Tensor
+    distances: torch.Tensor
+    weights: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def find_sightings(capture: PinholeCapture, dataset: RayDataset) -> Sightings | None:
+    """The pixels of the training views that show sparse points.
+
+    Files of points seldom say which photos see which. A point counts as seen where no other hides it and the photo has
+    its colour there.
+
+    Args:
+        capture: With its sparse points.
+        dataset: Of its training views.
+
+    Returns:
+        On the dataset's device; None where the capture has fewer than FEWEST_POINTS points, or none is seen.
+    """
+    if len(capture.points) < FEWEST_POINTS:
+        return None
+    found = [_sightings_in(view, number, capture, dataset) for number, view in enumerate(capture.training_views)]
+    pixels, distances, weights = (np.concatenate(values) for values in zip(*found))
+    if not len(pixels):
+        return None
+    on_device = lambda values: torch.from_numpy(values).to(dataset.device)
+    return Sightings(on_device(pixels), on_device(distances.astype(np.float32)), on_device(weights.astype(np.float32)))
+
+
+def _sightings_in(
+    view: View, number: int, capture: PinholeCapture, dataset: RayDataset
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels, distances and weights of what one training view sees."""
+    k, points = view.camera.intrinsics, np.asarray(capture.points, np.float64)
+    local = (points - view.camera.position) @ view.camera.camera_to_world[:3, :3]
+    depth = -local[:, 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        column, row = k.cx + k.fx * local[:, 0] / depth, k.cy - k.fy * local[:, 1] / depth
+    inside = np.nonzero((depth > 0) & (column >= 0) & (column < k.width) & (row >= 0) & (row < k.height))[0]
+    column, row, depth = column[inside], row[inside], depth[inside]
+    seen = ~hidden(column, row, depth, k.width, k.height)
+    inside, column, row = inside[seen], column[seen].astype(np.int64), row[seen].astype(np.int64)
+    pixels = dataset.starts[number] + row * k.width + column
+    weights = _likeness(dataset, pixels, np.asarray(capture.point_colors)[inside])
+    kept = np.nonzero(weights >= LEAST_WEIGHT)[0]
+    kept = kept[:: max(1, len(kept) // MOST_IN_A_VIEW)]
+    distances = np.linalg.norm(local[inside[kept]], axis=1) * dataset.transform.scale
+    return pixels[kept], distances, weights[kept]
+
+
+def hidden(column: np.ndarray, row: np.ndarray, depth: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Which points others hide from a camera, judged by the points alone.
+
+    Args:
+        column: (n,) pixels from the left, within the picture.
+        row: (n,) pixels from the top.
+        depth: (n,) along the camera's axis.
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+
+    Returns:
+        (n,) bool.
+    """
+    cell = max(1.0, np.sqrt(width * height / max(len(depth), 1)))
+    shape = int(height / cell) + 1, int(width / cell) + 1
+    down, right = (row / cell).astype(np.int64), (column / cell).astype(np.int64)
+    nearest = np.full((shape[0] + 2, shape[1] + 2), np.inf)  # with a border of a cell
+    np.minimum.at(nearest, (down + 1, right + 1), depth)
+    around = np.min([nearest[i : i + shape[0], j : j + shape[1]] for i in range(3) for j in range(3)], axis=0)
+    return around[down, right] < depth * (1 - NEARER)
+
+
+def _likeness(dataset: RayDataset, pixels: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """(n,) from 0 to 1: how well the photo's colours agree with the points' own, 0 where a mask covers the pixel."""
+    at = torch.from_numpy(pixels).to(dataset.device)
+    photo = dataset.targets(at)[:, :3].cpu().numpy()
+    off = np.abs(photo - colors / 255).mean(1)
+    weights = np.exp(-((off / COLOR_TOLERANCE) ** 2))
+    counts = dataset.count(at)
+    return weights if counts is None else weights * counts.cpu().numpy()
