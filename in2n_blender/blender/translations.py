@@ -63,6 +63,9 @@ _GERMAN_TEXTS = {
     "Reconstructed: {psnr:.1f} dB on the held-out photos.": (
         "Rekonstruiert: {psnr:.1f} dB auf den zurückgehaltenen Fotos."
     ),
+    "Reconstructed: {psnr:.1f} dB on the held-out photos, colours fitted.": (
+        "Rekonstruiert: {psnr:.1f} dB auf den zurückgehaltenen Fotos, Farben angeglichen."
+    ),
     "Not reconstructed yet.": "Noch nicht rekonstruiert.",
     "Click a picture to see it large and take it": "Auf ein Bild klicken: groß sehen und übernehmen",
     "Use This Guidance: {text} · {image}": "Diese Führung verwenden: {text} · {image}",

@@ -161,6 +161,7 @@ class Bench:
         seconds: float | None = None,
         checkpoints=ENGINE_CHECKPOINTS,
         threads: int | None = None,
+        seed: int = 0,
         **overrides,
     ) -> dict | None:
         return self.run(
@@ -170,7 +171,7 @@ class Bench:
                 "workspace": str(workspace),
                 "preset": preset,
                 "overrides": overrides,
-                "seed": 0,
+                "seed": seed,
                 "seconds": seconds,
                 "checkpoints": list(checkpoints),
                 "views": views,

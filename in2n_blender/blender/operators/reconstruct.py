@@ -69,7 +69,10 @@ def _finish(context, scene, capture, result) -> str:
         captured_objects.note_split(capture, workspace)
         full_photos.ask_for(scene)
     psnr = result.get("psnr_db")
-    return "Reconstructed." if psnr is None else f"Reconstructed: {psnr:.1f} dB on the held-out photos."
+    if psnr is None:
+        return "Reconstructed."
+    fitted = ", colours fitted" if result.get("color_fit") else ""
+    return f"Reconstructed: {psnr:.1f} dB on the held-out photos{fitted}."
 
 
 CLASSES = (IN2N_OT_reconstruct,)

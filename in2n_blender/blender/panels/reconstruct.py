@@ -83,6 +83,8 @@ def _found(state: dict) -> str:
     psnr = state.get("psnr_db")
     if not isinstance(psnr, (int, float)):
         return iface("Reconstructed.")
+    if state.get("color_fit"):
+        return iface("Reconstructed: {psnr:.1f} dB on the held-out photos, colours fitted.").format(psnr=psnr)
     return iface("Reconstructed: {psnr:.1f} dB on the held-out photos.").format(psnr=psnr)
 
 
