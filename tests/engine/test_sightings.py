@@ -10,7 +10,7 @@ from in2n_blender.engine.nerf.dataset import RayDataset, SceneTransform
 from in2n_blender.engine.nerf.losses import EMPTY, TOLERANCE, sighting_loss
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.sightings import FEWEST_POINTS, NEARER, find_sightings, hidden
-from in2n_blender.engine.nerf.training import Trainer
+from in2n_blender.engine.nerf.training import POINTS_DECAY, Trainer
 from in2n_blender.scene.capture import PinholeCapture, View
 from tests.engine.ball import TINY, dataset_of, look_at, ring, sphere_image
 
@@ -65,6 +65,12 @@ def test_a_point_of_another_colour_or_under_a_mask_is_not_seen(photographed):
     first = lambda sightings: sightings.pixels[sightings.pixels < dataset.starts[1]]
     assert (first(found) % 72 < 36).all() and (first(before) % 72 >= 36).any()
     assert len(found) - len(first(found)) == len(before) - len(first(before))
+
+
+def test_points_without_colours_are_seen_where_nothing_hides_them(photographed):
+    capture, dataset = photographed
+    found = find_sightings(replace(capture, point_colors=np.zeros((0, 3), np.uint8)), dataset)
+    assert len(found) > 1000 and (found.weights == 1).all()
 
 
 def test_few_points_and_points_behind_the_cameras_say_nothing(photographed):
@@ -150,15 +156,18 @@ def test_the_last_pixels_of_a_step_show_points(photographed, monkeypatch):
     assert shows(trainer_with(photographed, settings=few))[-32:].all()
 
 
-@pytest.mark.parametrize("points", [0.0, 0.1, 0.7])
-def test_the_loss_counts_by_its_factor(photographed, monkeypatch, points):
+@pytest.mark.parametrize(
+    "points, done, factor", [(0.0, 0, 0), (0.1, 0, 0.1), (0.7, 0, 0.7), (0.7, 1, 0.7 * POINTS_DECAY)]
+)
+def test_the_loss_counts_by_its_factor_which_falls(photographed, monkeypatch, points, done, factor):
     trainer = trainer_with(photographed, settings=replace(TINY, points=points))
+    trainer.step_count = done * trainer.total_steps
     totals = []
     monkeypatch.setattr(trainer, "descend", lambda loss: totals.append(float(loss.detach())))
     monkeypatch.setattr(trainer, "regularisers", lambda rendered: 0.0)
     monkeypatch.setattr("in2n_blender.engine.nerf.training.sighting_loss", lambda *given: torch.tensor(3.0))
     photometric = trainer.step()
-    assert totals[0] == pytest.approx(photometric + 3 * points, abs=1e-6)
+    assert totals[0] == pytest.approx(photometric + 3 * factor, abs=1e-6)
 
 
 def test_points_bring_the_surface_to_where_they_are(photographed):
@@ -168,7 +177,7 @@ def test_points_bring_the_surface_to_where_they_are(photographed):
     one = replace(capture, views=capture.views[:1])
     cameras = [camera, replace(camera, camera_to_world=capture.views[1].camera.camera_to_world)]
     off = {}
-    for points in (0.0, 0.1):
+    for points in (0.0, 0.3):
         dataset = RayDataset([camera], [sphere_image(camera)], SceneTransform.of(cameras), "cpu")
         trainer = trainer_with((one, dataset), settings=replace(TINY, points=points))
         for _ in range(100):
@@ -178,4 +187,4 @@ def test_points_bring_the_surface_to_where_they_are(photographed):
         truth = true_distances(dataset, pixels)
         known = ~truth.isnan()
         off[points] = float(((rendered.distance - truth)[known] / truth[known]).abs().median())
-    assert off[0.1] < 0.15 < 1.0 < off[0.0]
+    assert off[0.3] < 0.15 < 1.0 < off[0.0]

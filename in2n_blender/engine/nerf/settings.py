@@ -78,7 +78,7 @@ class NerfSettings:
     learning_rate_decay: float = _number(0.05, 0, 1)
     distortion: float = _number(2e-3, 0, 1000)
     nearness: float = _number(5e-4, 0, 1000)
-    points: float = _number(0.1, 0, 1000)
+    points: float = _number(0.03, 0, 1000)
     point_rays: int = _number(128, 0, 2**24)
     perceptual: str = field(default="off", metadata={"choices": ("off", "lpips", "lpips-or-random")})
     patches: int = _number(1, 0, 4096)

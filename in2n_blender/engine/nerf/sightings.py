@@ -80,7 +80,7 @@ def _sightings_in(
     seen = ~hidden(column, row, depth, k.width, k.height)
     inside, column, row = inside[seen], column[seen].astype(np.int64), row[seen].astype(np.int64)
     pixels = dataset.starts[number] + row * k.width + column
-    weights = _likeness(dataset, pixels, np.asarray(capture.point_colors)[inside])
+    weights = _likeness(dataset, pixels, capture.point_colors[inside] if len(capture.point_colors) else None)
     kept = np.nonzero(weights >= LEAST_WEIGHT)[0]
     kept = kept[:: max(1, len(kept) // MOST_IN_A_VIEW)]
     distances = np.linalg.norm(local[inside[kept]], axis=1) * dataset.transform.scale
@@ -109,11 +109,13 @@ def hidden(column: np.ndarray, row: np.ndarray, depth: np.ndarray, width: int, h
     return around[down, right] < depth * (1 - NEARER)
 
 
-def _likeness(dataset: RayDataset, pixels: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """(n,) from 0 to 1: how well the photo's colours agree with the points' own, 0 where a mask covers the pixel."""
+def _likeness(dataset: RayDataset, pixels: np.ndarray, colors: np.ndarray | None) -> np.ndarray:
+    """(n,) from 0 to 1: how well the photo's colours agree with the points' own, if they have some, and 0 where a mask
+    covers the pixel."""
     at = torch.from_numpy(pixels).to(dataset.device)
-    photo = dataset.targets(at)[:, :3].cpu().numpy()
-    off = np.abs(photo - colors / 255).mean(1)
-    weights = np.exp(-((off / COLOR_TOLERANCE) ** 2))
+    weights = np.ones(len(pixels))
+    if colors is not None:
+        off = np.abs(dataset.targets(at)[:, :3].cpu().numpy() - colors / 255).mean(1)
+        weights = np.exp(-((off / COLOR_TOLERANCE) ** 2))
     counts = dataset.count(at)
     return weights if counts is None else weights * counts.cpu().numpy()
