@@ -31,6 +31,7 @@ from .cutouts import Alpha, as_masks, cut_out
 from .full_photos import note_originals
 from .known_photos import small_pictures, write_small
 from .masks import normalised_mask
+from .measured_depth import has_depth, with_measured_points
 from .photos import LARGE_PIXELS, UnreadablePhoto, decode, forget_lenses, normalise_photo
 
 THREADS = 2
@@ -77,14 +78,15 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
 
     try:
         with staged_import(workspace) as staging:
-            measures, small = Measures(capture), small_pictures(capture, read.frames, staging / FEATURES)
-            alphas: dict[str, Alpha] = {}
+            measures, alphas, small = Measures(capture), {}, {}
+            if not has_depth(read.frames):
+                small = small_pictures(capture, read.frames, staging / FEATURES)
             unreadable = _write_photos(read.frames, capture.views, measures, alphas, small, staging, reporter)
             views = tuple(_with_mask(v, staging) for v in capture.views if v.name not in unreadable)
             check_enough(len(views), len(capture.views) + len(capture.missing), request.source, unreadable)
             views = _without_alpha(views, alphas, staging, reporter)
             capture = replace(capture, views=views, missing=capture.missing + tuple(sorted(unreadable)))
-            without = capture
+            without, capture = capture, with_measured_points(capture, read.frames, staging, reporter)
             if small:
                 from .poses.triangulating import with_points  # here: COLMAP takes its time to load
 

@@ -35,6 +35,23 @@ class PhotoMask:
 
 
 @dataclass(frozen=True)
+class DepthMap:
+    """A picture that says how far away each pixel of a photo is, as a phone's LiDAR measured it.
+
+    Attributes:
+        path: A picture of one channel, of the photo's shape but of any size; 0 where nothing was measured.
+        unit: What a value of 1 is in the capture's units, along the camera's axis.
+        confidence: A picture of the same size that says how sure each pixel is; None where all are.
+        least_confidence: Its value from which on a pixel is believed.
+    """
+
+    path: Path
+    unit: float = 1e-3
+    confidence: Path | None = None
+    least_confidence: float = 0.0
+
+
+@dataclass(frozen=True)
 class Frame:
     """One photo of a capture as the user's files describe it, still distorted, at its own size.
 
@@ -46,6 +63,7 @@ class Frame:
         held_out: Whether the files keep it from training; None: they do not say.
         orientation: EXIF's, 1 to 8.
         mask: What of the photo is to be left alone, None where the files do not say.
+        depth: How far away its pixels are, None where the files do not say.
     """
 
     name: str
@@ -55,6 +73,7 @@ class Frame:
     held_out: bool | None = None
     orientation: int = 1
     mask: PhotoMask | None = None
+    depth: DepthMap | None = None
 
 
 @dataclass(frozen=True)

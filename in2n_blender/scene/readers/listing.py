@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..capture import Capture, Frame, PhotoMask
+from ..capture import Capture, DepthMap, Frame, PhotoMask
 from ..errors import In2nError
 from ..lens import Lens, pinhole_for
 from ..names import unique_names
@@ -31,6 +31,7 @@ class ListedPhoto:
         held_out: Whether the files hold it out, None if they do not say.
         problem: What is wrong with its entry in the files, so that it cannot be used.
         mask: What of it is to be left alone; its file may not be there.
+        depth: How far away its pixels are; its files may not be there.
     """
 
     label: str
@@ -41,6 +42,7 @@ class ListedPhoto:
     held_out: bool | None = None
     problem: In2nError | None = None
     mask: PhotoMask | None = None
+    depth: DepthMap | None = None
 
 
 def build_capture(
@@ -130,7 +132,8 @@ def _frame(name: str, entry: ListedPhoto) -> Frame:
     with np.errstate(all="ignore"):  # of numbers beyond all sense
         pinhole_for(lens)  # raises where there is none
     mask = entry.mask if entry.mask and entry.mask.path.is_file() else None
-    return Frame(name, entry.photo, lens, pose, entry.held_out, orientation, mask)
+    depth = entry.depth if entry.depth and entry.depth.path.is_file() else None
+    return Frame(name, entry.photo, lens, pose, entry.held_out, orientation, mask, depth)
 
 
 def _header(photo: Path, listed_size: tuple[int, int] | None) -> ImageHeader:

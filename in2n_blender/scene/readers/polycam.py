@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..camera import Intrinsics
-from ..capture import Capture
+from ..capture import Capture, DepthMap
 from ..errors import In2nError
 from ..lens import Lens
 from .checks import finite, photo_size, positive
@@ -73,10 +73,17 @@ def read(path: Path) -> Capture:
                 lambda width, height, table=table, label=file.stem: _lens(table, width, height, label),
                 problem=problem,
                 mask=masks.find(photo) if photo else None,
+                depth=_depth(path, file.stem),
             )
         )
     project = path.parent if path.name == "keyframes" else path
     return build_capture(path, project, listed, np.zeros((0, 3)), np.zeros((0, 3), np.uint8))
+
+
+def _depth(keyframes: Path, stem: str) -> DepthMap:
+    """In millimetres, with ARKit's confidence as 0, 54 or 255."""
+    confidence = keyframes / "confidence" / f"{stem}.png"
+    return DepthMap(keyframes / "depth" / f"{stem}.png", 1e-3, confidence if confidence.is_file() else None, 255)
 
 
 def _first(folder: Path) -> Path | None:

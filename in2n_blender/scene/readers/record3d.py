@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..camera import Intrinsics
-from ..capture import Capture
+from ..capture import Capture, DepthMap
 from ..errors import In2nError
 from ..lens import Lens
 from .checks import photo_size, positive
@@ -104,9 +104,16 @@ def read(path: Path, chosen: dict[int, Path] | None = None) -> Capture:
                 size,
                 lambda w, h, k=lenses[number % len(lenses)]: _lens(w, h, k),
                 mask=masks.find(photo) if photo else None,
+                depth=_depth(path.parent, number) if path.name == ODOMETRY else None,
             )
         )
     return build_capture(path, path.parent, listed, np.zeros((0, 3)), np.zeros((0, 3), np.uint8), notes)
+
+
+def _depth(folder: Path, number: int) -> DepthMap:
+    """Stray Scanner's, in millimetres, with ARKit's confidence as 0, 1 or 2."""
+    confidence = folder / "confidence" / f"{number:06}.png"
+    return DepthMap(folder / "depth" / f"{number:06}.png", 1e-3, confidence if confidence.is_file() else None, 2)
 
 
 def _is_record3ds(path: Path) -> bool:

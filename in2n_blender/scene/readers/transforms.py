@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..camera import Intrinsics
-from ..capture import Capture, PhotoMask
+from ..capture import Capture, DepthMap, PhotoMask
 from ..errors import In2nError
 from ..lens import Lens
 from . import colmap, ply
@@ -112,9 +112,20 @@ def _listed(path: Path, table: dict, held_out: bool | None = None) -> list[Liste
             lambda width, height, frame=frame, label=shown: _lens(frame, table, width, height, label),
             split[label] if split else held_out,
             mask=masks(photo, frame) if photo else None,
+            depth=_depth(frame, table, finder),
         )
         listed += faces(entry) if _is_panorama(frame, table) else [entry]
     return listed
+
+
+def _depth(frame: dict, table: dict, finder: PhotoFinder) -> DepthMap | None:
+    """nerfstudio's depth_file_path, in thousandths of a unit; instant-ngp's depth_path, in integer_depth_scale."""
+    for key, unit in (("depth_file_path", 1e-3), ("depth_path", table.get("integer_depth_scale", 1e-3))):
+        listed = frame.get(key)
+        if isinstance(listed, str) and listed and isinstance(unit, (int, float)) and 0 < unit < float("inf"):
+            found = finder.find(normal(listed))
+            return DepthMap(found, float(unit)) if found else None
+    return None
 
 
 def _is_panorama(frame: dict, table: dict) -> bool:
