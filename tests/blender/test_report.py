@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import bpy
+import numpy as np
+from PIL import Image
 
 from in2n_blender.blender import advice, panels
 from in2n_blender.scene.capture import PinholeCapture
@@ -56,3 +58,16 @@ def test_it_is_made_by_the_queue_where_it_has_to_be(imported, scene, recording):
     recording.answers(report={"result": {"improvements": [], "file": str(page)}})
     assert bpy.ops.in2n.open_report() == {"FINISHED"}
     assert [asked["method"] for asked in recording.asked] == ["import", "report"]
+
+
+def test_photos_that_are_transparent_inside_are_counted_as_masked(scene, capture_folder, engine):
+    """Of which Blender knows nothing until the engine has opened them."""
+    for number in range(2):
+        file = capture_folder / f"images/{number:03d}.png"
+        image = np.array(Image.open(file).convert("RGBA"))
+        image[20:30, 20:30, 3] = 0
+        Image.fromarray(image).save(file)
+    assert bpy.ops.in2n.import_capture(filepath=str(capture_folder)) == {"FINISHED"}
+    assert "masks" not in drawn().text
+    assert bpy.ops.in2n.open_report() == {"FINISHED"}
+    assert scene.in2n.capture.in2n.masks == 2 and "2 masks" in drawn().text

@@ -7,7 +7,8 @@ from pathlib import Path
 import bpy
 
 from ...link.requests import ReportCapture
-from .. import advice, jobs, workspaces
+from ...workspace.layout import Workspace
+from .. import advice, captured_objects, jobs, workspaces
 from .job import JobOperator, photos_first
 from .polls import poll_capture, poll_engine, poll_queue, poll_workspace
 
@@ -42,6 +43,8 @@ class IN2N_OT_open_report(JobOperator, bpy.types.Operator):
 
 
 def _finish(context, scene, capture, result) -> str:
+    if capture is not None:
+        captured_objects.note_split(capture, Workspace(workspaces.resolve(capture)))
     page = Path(result["file"])
     _show(page)
     return f"The report is in {page}."
