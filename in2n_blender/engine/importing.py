@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,19 +78,16 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
 
     try:
         with staged_import(workspace) as staging:
-            measures, alphas, small = Measures(capture), {}, {}
-            if not has_depth(read.frames):
-                small = small_pictures(capture, read.frames, staging / FEATURES)
-            unreadable = _write_photos(read.frames, capture.views, measures, alphas, small, staging, reporter)
+            # Points are looked for in the photos only where nobody measured any.
+            measured = has_depth(read.frames)
+            small = {} if measured else small_pictures(capture, read.frames, staging / FEATURES)
+            noted = _Noted(Measures(capture), small)
+            unreadable = _write_photos(read.frames, capture.views, noted, staging, reporter)
             views = tuple(_with_mask(v, staging) for v in capture.views if v.name not in unreadable)
             check_enough(len(views), len(capture.views) + len(capture.missing), request.source, unreadable)
-            views = _without_alpha(views, alphas, staging, reporter)
+            views = _without_alpha(views, noted.alphas, staging, reporter)
             capture = replace(capture, views=views, missing=capture.missing + tuple(sorted(unreadable)))
-            without, capture = capture, with_measured_points(capture, read.frames, staging, reporter)
-            if small:
-                from .poses.triangulating import with_points  # here: COLMAP takes its time to load
-
-                capture = with_points(capture, read.frames, small, reporter)
+            without, capture = capture, _with_more_points(capture, read, small, staging, reporter)
             write_json(staging / "capture.json", capture.to_json())
             reporter.check()
     finally:
@@ -104,8 +101,30 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
         + f"{len(capture.missing)} left out, {len(capture.points)} sparse points."
     )
     # Where photos show the same could not be told before the capture had points.
-    report_import(workspace, capture, measures if capture is without else None, reporter)
+    report_import(workspace, capture, noted.measures if capture is without else None, reporter)
     return capture
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """What is noted of photos while they are at hand: measures, the small pictures that points are to be found in, by
+    the views' names, and what alpha photos have."""
+
+    measures: Measures
+    small: dict[str, Path]
+    alphas: dict[str, Alpha] = field(default_factory=dict)
+
+
+def _with_more_points(
+    capture: PinholeCapture, read: Capture, small: dict[str, Path], staging: Path, reporter: Reporter
+) -> PinholeCapture:
+    """The very same capture where no depth was measured, and no points are to be found in its photos, or none were."""
+    capture = with_measured_points(capture, read.frames, staging, reporter)
+    if not small:
+        return capture
+    from .poses.triangulating import with_points  # here: COLMAP takes its time to load
+
+    return with_points(capture, read.frames, small, reporter)
 
 
 def _with_mask(view: View, staging: Path) -> View:
@@ -152,16 +171,10 @@ def _bare_photos(source: Path) -> bare_photos.BarePhotos | None:
 
 
 def _write_photos(
-    frames: tuple[Frame, ...],
-    views: tuple[View, ...],
-    measures: Measures,
-    alphas: dict[str, Alpha],
-    small: dict[str, Path],
-    staging: Path,
-    reporter: Reporter,
+    frames: tuple[Frame, ...], views: tuple[View, ...], noted: _Noted, staging: Path, reporter: Reporter
 ) -> dict[str, str]:
-    """Writes staging/images/<name>.png for every view, small pictures of the photos where `small` says, and notes what
-    alpha they have. Returns why photos cannot be read, by their names."""
+    """Writes staging/images/<name>.png for every view, and notes what is to be noted. Returns why photos cannot be
+    read, by their names."""
     stop, alone = threading.Event(), threading.Lock()
 
     def check() -> None:
@@ -172,13 +185,13 @@ def _write_photos(
         check()
         k = frame.lens.intrinsics
         with alone if k.width * k.height > LARGE_PIXELS else nullcontext():
-            image = _normalised(frame, view.camera.intrinsics, small.get(view.name), check)
+            image = _normalised(frame, view.camera.intrinsics, noted.small.get(view.name), check)
         check()
         with atomic_path(staging / view.image) as temporary:
             Image.fromarray(image).save(temporary, "PNG", compress_level=4)
         if alpha := Alpha.of(image):
-            alphas[view.name] = alpha
-        measures.measure(view.name, image, write_mask(frame, view) if frame.mask else None)
+            noted.alphas[view.name] = alpha
+        noted.measures.measure(view.name, image, write_mask(frame, view) if frame.mask else None)
 
     def write_mask(frame: Frame, view: View) -> np.ndarray | None:
         try:
