@@ -33,7 +33,6 @@ from driver import (
     drive,
     find_text,
     key,
-    move_mouse,
     press,
     redraw,
     scroll,
@@ -113,7 +112,7 @@ def unknown_instruction():
     yield from pictures("25-unknown-instruction")
     press(bpy.ops.in2n.explain_objection)
     yield from pictures("25b-unknown-instruction-explained")
-    yield from move_mouse(300, 300)
+    yield from key("ESC")
     yield 0.5
     scene().in2n.instruction = "make it look like it just snowed"
 
