@@ -147,7 +147,12 @@ def previews():
 def take(below: str, choice: str, name: str):
     """Click a picture, over the button that says `below`, and then, in what opens, the picture that says `choice`."""
     before = scene().in2n.guidance_image
-    x, y = sorted(find_text(below, 0.9), key=lambda place: -place[1])[0][:2]
+    for turns in (0, -40, 8, 4, 4):
+        yield from scroll(turns)
+        found = sorted(find_text(below, 0.9), key=lambda place: -place[1])
+        if found:
+            break
+    x, y = found[0][:2]
     for _ in range(3):  # Blender takes the first click after a picture of the screen for the mouse's coming
         yield from click(x, y + 60)
         redraw()
