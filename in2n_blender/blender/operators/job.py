@@ -262,9 +262,9 @@ def _text_called(mark: str, name: str):
 def _show_in_new_window(context, text) -> bool:
     """Open a Text Editor at the text's current line, in a window of its own; False where the system gives none."""
     before = set(context.window_manager.windows)
-    source = context.window or next(iter(before))
-    area = context.area or source.screen.areas[0]  # a script's context has none
-    with suppress(RuntimeError), context.temp_override(window=source, area=area):
+    # Not the context's area: a script has none, and a window of preferences cannot be had twice.
+    source = next(window for window in before if window.parent is None)
+    with suppress(RuntimeError), context.temp_override(window=source, area=source.screen.areas[0]):
         bpy.ops.screen.area_dupli("INVOKE_DEFAULT")
     window = next((w for w in context.window_manager.windows if w not in before), None)
     if window is None:
