@@ -264,7 +264,8 @@ def _show_in_new_window(context, text) -> bool:
     before = set(context.window_manager.windows)
     # Not the context's area: a script has none, and a window of preferences cannot be had twice.
     source = next(window for window in before if window.parent is None)
-    with suppress(RuntimeError), context.temp_override(window=source, area=source.screen.areas[0]):
+    largest = max(source.screen.areas, key=lambda area: area.width * area.height)
+    with suppress(RuntimeError), context.temp_override(window=source, area=largest):
         bpy.ops.screen.area_dupli("INVOKE_DEFAULT")
     window = next((w for w in context.window_manager.windows if w not in before), None)
     if window is None:
@@ -272,7 +273,7 @@ def _show_in_new_window(context, text) -> bool:
     area = window.screen.areas[0]
     area.type = "TEXT_EDITOR"
     area.spaces.active.text = text
-    area.spaces.active.show_word_wrap = True
+    area.spaces.active.show_word_wrap, area.spaces.active.show_syntax_highlight = True, False
     area.spaces.active.top = max(text.current_line_index - 20, 0)
     return True
 
