@@ -114,7 +114,7 @@ def _add_points(collection, empty, capture: PinholeCapture, extent: float) -> No
     rgba[:, :3] = np.asarray(capture.point_colors, np.float32) / 255
     colors.data.foreach_set("color_srgb", rgba.reshape(-1))
     points = bpy.data.objects.new(mesh.name, mesh)
-    points.in2n.role = "POINTS"
+    points.in2n.role, empty.in2n.points_shown = "POINTS", True
     points.parent = empty
     points.hide_render = True
     collection.objects.link(points)
@@ -124,8 +124,9 @@ def _add_points(collection, empty, capture: PinholeCapture, extent: float) -> No
     look.show_as_points(points, radius)
 
 
-def note_split(empty, workspace: Workspace) -> None:
-    """Let the cameras know which photos were held out, and the capture how many are masked: a PNG's alpha may be one.
+def note_import(empty, workspace: Workspace) -> None:
+    """Take over what only the engine's import knows: which photos were held out, how many are masked, for a PNG's alpha
+    may be a mask, and points that were found in photos that came without any.
 
     Args:
         empty: The capture's Empty.
@@ -133,13 +134,16 @@ def note_split(empty, workspace: Workspace) -> None:
     """
     empty.in2n.split_changed = False
     try:
-        views = PinholeCapture.load(workspace.capture_json).views
+        capture = PinholeCapture.load(workspace.capture_json)
     except In2nError:
         return
-    held_out = {view.name: view.held_out for view in views}
-    empty.in2n.masks = sum(bool(view.mask) for view in views)
+    held_out = {view.name: view.held_out for view in capture.views}
+    empty.in2n.masks = sum(bool(view.mask) for view in capture.views)
     for camera in children(empty, "CAMERA"):
         camera.in2n.held_out = held_out.get(camera.in2n.photo, camera.in2n.held_out)
+    # Once: points that the user deleted stay deleted.
+    if len(capture.points) and not empty.in2n.points_shown and not children(empty, "POINTS") and empty.users_collection:
+        _add_points(empty.users_collection[0], empty, capture, extent_of(capture))
 
 
 def follow_scale(empty, factor: float) -> float:

@@ -87,6 +87,9 @@ class In2nObject(bpy.types.PropertyGroup):
     missing: IntProperty(
         name="Missing Photos", description="How many photos the capture lists that are not there", options={"HIDDEN"}
     )
+    points_shown: BoolProperty(
+        name="Points Shown", description="The capture's sparse points became an object once", options={"HIDDEN"}
+    )
     masks: IntProperty(
         name="Masks", description="How many photos come with a mask of what is to be left alone", options={"HIDDEN"}
     )

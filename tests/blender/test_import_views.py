@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import bpy
 import numpy as np
@@ -20,6 +21,9 @@ from in2n_blender.blender import (
     scene_state,
     views,
 )
+from in2n_blender.scene.camera import Camera, Intrinsics
+from in2n_blender.scene.capture import PinholeCapture, View
+from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 from tests.scene.captures import ring, write_transforms
 from tests.scene.test_upright import turned
@@ -388,9 +392,28 @@ def test_a_capture_without_points_is_framed_too(scene, tmp_path):
 
 
 def test_the_extent_of_odd_captures_is_usable():
-    from in2n_blender.scene.camera import Camera, Intrinsics
-    from in2n_blender.scene.capture import PinholeCapture, View
-
     k = Intrinsics(64, 48, 60.0, 60.0, 32.0, 24.0)
     same = PinholeCapture("x", "x", "", tuple(View(str(i), f"{i}.png", Camera(k, np.eye(4))) for i in range(4)))
     assert captured_objects.extent_of(same) == 1.0
+
+
+def test_points_that_only_the_engine_found_are_shown_once(scene, tmp_path):
+    """A capture came without points; its photos tell some when they are brought into the workspace."""
+    k = Intrinsics(64, 48, 60.0, 60.0, 32.0, 24.0)
+    views_of = tuple(View(str(i), f"images/{i}.png", Camera(k, pose)) for i, pose in enumerate(ring(6)))
+    bare = PinholeCapture("bare", "/nowhere", "draft", views_of)
+    empty = captured_objects.add_capture(scene, bare, {})
+    assert scene_state.children(empty, "POINTS") == []
+    workspace = Workspace(tmp_path / "ws")
+    workspace.root.mkdir()
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (200, 3)).astype(np.float32)
+    colors = np.tile(np.array([[200, 40, 40]], np.uint8), (200, 1))
+    write_json(workspace.capture_json, replace(bare, points=points, point_colors=colors).to_json())
+    captured_objects.note_import(empty, workspace)
+    (shown,) = scene_state.children(empty, "POINTS")
+    found = np.array([vertex.co for vertex in shown.data.vertices])
+    np.testing.assert_allclose(found, points, atol=1e-5)
+    assert shown.parent == empty and shown.hide_render
+    bpy.data.objects.remove(shown)
+    captured_objects.note_import(empty, workspace)
+    assert scene_state.children(empty, "POINTS") == [], "what the user deleted stays deleted"

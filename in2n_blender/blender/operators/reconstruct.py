@@ -66,7 +66,7 @@ def _finish(context, scene, capture, result) -> str:
     if capture is not None:
         workspace = Workspace(workspaces.resolve(capture))
         compare.show_photos(capture, workspace, None)
-        captured_objects.note_split(capture, workspace)
+        captured_objects.note_import(capture, workspace)
         full_photos.ask_for(scene)
     psnr = result.get("psnr_db")
     if psnr is None:

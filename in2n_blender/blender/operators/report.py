@@ -44,7 +44,7 @@ class IN2N_OT_open_report(JobOperator, bpy.types.Operator):
 
 def _finish(context, scene, capture, result) -> str:
     if capture is not None:
-        captured_objects.note_split(capture, Workspace(workspaces.resolve(capture)))
+        captured_objects.note_import(capture, Workspace(workspaces.resolve(capture)))
     page = Path(result["file"])
     _show(page)
     return f"The report is in {page}."
