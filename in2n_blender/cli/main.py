@@ -8,7 +8,6 @@ program.
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 
@@ -27,6 +26,7 @@ from ..link.requests import (
     Testbed,
 )
 from ..scene.errors import Cancelled, In2nError
+from ..workspace.files import OF_THE_DISK
 from . import commands, extension, setup
 from .arguments import add_demo, add_request
 from .run import run_capture
@@ -34,12 +34,6 @@ from .terminal import Interruption, printable
 
 PROG = "python3 -m in2n_blender"
 DONE, BUG, MENDABLE, CANCELLED = 0, 1, 2, 130
-# What a disk says of the user's own files and folders.
-OF_THE_DISK = {
-    getattr(errno, name)
-    for name in "EACCES EPERM EROFS EISDIR ENOTDIR ENOENT EEXIST ENAMETOOLONG ELOOP ENOSPC EDQUOT".split()
-    if hasattr(errno, name)
-}
 
 
 def main(arguments: list[str] | None = None, prog: str = PROG) -> int:

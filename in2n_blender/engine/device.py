@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 
@@ -45,6 +46,29 @@ def _is_present(name: str) -> bool:
         "mps": int(torch.backends.mps.is_available()),
     }
     return (device.index or 0) < counts.get(device.type, 0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the machine's or a GPU's memory did not suffice.
+
+    Args:
+        error: What numpy, torch or a library of theirs raised; on the CPU torch raises a RuntimeError.
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def free_memory(device: torch.device | str) -> None:
+    """Give back what torch keeps of freed memory, after an attempt that took too much.
+
+    Args:
+        device: Of the attempt.
+    """
+    gc.collect()
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def describe_device(device: torch.device) -> str:

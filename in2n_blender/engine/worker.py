@@ -36,7 +36,9 @@ if __name__ == "__main__" and not __package__:
     _spec.loader.exec_module(_package)
     sys.exit(importlib.import_module("in2n_blender.engine.worker").main())
 
+import ctypes
 import errno
+import gc
 import importlib
 import json
 import platform
@@ -54,7 +56,7 @@ from ..link.request_fields import Request
 from ..link.requests import from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress, Reporter
-from ..workspace.files import open_own
+from ..workspace.files import OF_THE_DISK, open_own
 
 PROGRESS_INTERVAL = 0.1  # seconds
 HARD_EXIT_AFTER = 3.0  # seconds from the end of stdin
@@ -201,6 +203,8 @@ class Worker:
             answer = self._failure(job, error)
         self._job = None  # before the answer, for the next request may follow at once
         self._write(answer)
+        if job.request.locks_workspace:  # a view's picture is asked for again at once, and leaves little
+            give_back_memory()
 
     def _failure(self, job: _Job, error: Exception) -> str:
         known = as_user_error(error)
@@ -322,8 +326,8 @@ def as_user_error(error: Exception) -> In2nError | None:
         error: What a job raised.
 
     Returns:
-        The error itself where it is an In2nError, else "out_of_memory" or "disk_full"; None for a mistake in the
-        program.
+        The error itself where it is an In2nError, else "out_of_memory", "disk_full" or "cannot_use_file"; None for a
+        mistake in the program.
     """
     if isinstance(error, In2nError):
         return error
@@ -345,7 +349,29 @@ def as_user_error(error: Exception) -> In2nError | None:
             "The disk is full.",
             "Free some space or choose another workspace folder, then run again: it goes on from where it stopped.",
         )
+    if isinstance(error, OSError) and error.errno in OF_THE_DISK and error.filename:
+        return In2nError(
+            "cannot_use_file",
+            f"{error.filename} cannot be used ({error.strerror}).",
+            "Check that it is there and may be read and written, then run again: it goes on from where it stopped.",
+        )
     return None
+
+
+def give_back_memory() -> None:
+    """Give memory that a job has freed back to the system.
+
+    A job's model, optimiser and photos hold each other in rings, which Python collects only once enough small objects
+    were made, and of these a job makes few: many jobs' models lay in memory at once. What is freed glibc keeps, in
+    holes between blocks that live on.
+    """
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # a C library that has no such function
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def hello() -> dict:

@@ -14,6 +14,7 @@ import numpy as np
 from .camera import Camera, Intrinsics, look_at_point
 from .capture import PinholeCapture, View
 from .errors import In2nError, what_is_wrong
+from .text import text_of
 
 LONGEST_SIDE = 1 << 16  # of a frame, in pixels, as in Blender
 MOST_FRAMES = 1 << 20  # Blender's last frame
@@ -82,7 +83,7 @@ class CameraPath:
             In2nError: "missing_file", "bad_camera_path".
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(text_of(path))
         except FileNotFoundError:
             raise In2nError(
                 "missing_file", f"{path} does not exist.", "Check the path, or export the camera path again."

@@ -13,6 +13,7 @@ from .camera import Camera
 from .capture_checks import check_texts, check_unique, checked_view, rows_of_three
 from .errors import In2nError, what_is_wrong
 from .lens import Lens, pinhole_for
+from .text import text_of
 
 MAXIMUM_POINTS = 50_000
 FAR_AWAY = 100.0  # extents of the capture: from here on float32 would show, at 1e-5 of an extent
@@ -228,7 +229,7 @@ class PinholeCapture:
             In2nError: "missing_file", and "bad_capture" as `from_json`.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(text_of(path))
         except FileNotFoundError:
             raise In2nError(
                 "missing_file", f"{path} does not exist.", "Import a capture into this workspace first."

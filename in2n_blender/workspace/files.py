@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..scene.errors import In2nError
+from ..scene.text import text_of
 
 WINDOWS = sys.platform == "win32"
 UMASK = os.umask(0)
@@ -34,6 +35,8 @@ _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _MISPLACED = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 _UNUSABLE = {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENOENT}
+# What a disk says of the user's own files and folders.
+OF_THE_DISK = {*_FULL, *_FORBIDDEN, *_MISPLACED, *_UNUSABLE, errno.EIO, getattr(errno, "ESTALE", errno.EIO)}
 # what a system says of a lock that another process holds; any other error means that the place knows no locks
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK, getattr(errno, "EDEADLOCK", errno.EDEADLK)}
 
@@ -215,9 +218,7 @@ def read_json(path: Path | str) -> dict:
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise IsADirectoryError(errno.EISDIR, "it is no file")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(text_of(path))
     except FileNotFoundError:
         raise In2nError(
             "missing_file", f"{path} does not exist.", "Check the path, or run the earlier step first."

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Progress
 from .files import open_own, read_json, try_lock, write_error, write_json
+from .layout import refuse_links_out
 
 JOB_NAME, LOCK_NAME = "job.json", "job.lock"
 LOG_NAME = "engine.log"  # the engine writes its tracebacks to the same file
@@ -99,13 +100,15 @@ class Journal:
         requests: (method, params) of each request of a job that can be gone on with; None: it is not noted.
 
     Raises:
-        In2nError: "workspace_busy" where another process works in the workspace; "cannot_write", "disk_full".
+        In2nError: "workspace_busy" where another process works in the workspace; "leads_out" where a folder of it is a
+            link out of it; "cannot_write", "disk_full".
     """
 
     def __init__(self, folder: Path | str, label: str, requests=None, clock=time.monotonic):
         root = Path(folder)
         self._made = not root.exists()
         self._unused = not any((root / name).exists() for name in (LOCK_NAME, LOG_NAME, JOB_NAME))
+        refuse_links_out(root)
         self._lock = _take_lock(root)
         self._file = root / JOB_NAME
         self._log = root / LOG_NAME

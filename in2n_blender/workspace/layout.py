@@ -23,6 +23,7 @@ The unedited reconstruction goes by the name "original" in renders/ and meshes/.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -97,7 +98,7 @@ class Workspace:
             In2nError: "bad_capture" where a symbolic link leads out of the workspace.
         """
         path = self.root / image
-        if not path.resolve().is_relative_to(self.root):
+        if not is_inside(path, self.root):
             raise In2nError(
                 "bad_capture", f"{path} leads out of the workspace.", "Import the capture again, into a new workspace."
             )
@@ -163,6 +164,54 @@ class Workspace:
             with suppress(OSError):  # removed meanwhile
                 ages[record.parent.name] = record.stat().st_mtime
         return sorted(filter(_is_edit_name, ages), key=ages.get)
+
+
+WRITTEN = ("images", "masks", "poses", "reconstruction", "edits", "regions", "paths", "renders", "meshes", "previews")
+
+
+def refuse_links_out(root: Path | str) -> None:
+    """Refuse to work in a workspace, which may be a stranger's, whose folders are links that lead out of it.
+
+    A file that is a link is no harm: what is written takes the link's place.
+
+    Args:
+        root: The workspace, there or not.
+
+    Raises:
+        In2nError: "leads_out", naming the first such link.
+    """
+    level = [Path(root).resolve() / name for name in (*WRITTEN, "earlier")]
+    for depth in range(3):
+        for folder in level:
+            if folder.is_symlink() and folder.is_dir() and not is_inside(folder, Path(root).resolve()):
+                raise In2nError(
+                    "leads_out",
+                    f"{folder} is a link that leads out of the workspace.",
+                    "Put a folder of the workspace's own in its place; a whole workspace may lie anywhere.",
+                )
+        if depth < 2:
+            level = [found for folder in level for found in _folders_in(folder)]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_dir()]
+    except OSError:
+        return []
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    """Whether a path, its links followed, lies in a folder.
+
+    Args:
+        path: There or not.
+        root: The folder, itself without links.
+    """
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # a ring of links
+        return False
 
 
 def absolute(path: Path | str) -> Path:

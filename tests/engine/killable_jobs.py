@@ -39,7 +39,7 @@ from in2n_blender.workspace import files, successor
 from tests.engine.ball import TINY, ring, sphere_image, trained_on
 
 EVENT_SECONDS = 4.0
-THREADS = {"reconstruct": 2, "edit": 1}  # two where it costs least: more wait for each other on a busy machine
+THREADS = {"reconstruct": 2}  # else one: two where it costs least, more wait for each other on a busy machine
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # of Windows: TerminateProcess
 
 
@@ -91,7 +91,7 @@ def run(order: dict) -> None:
     nerf_settings.CPU["draft"] = replace(TINY, edit_rate=3, rays=64)
     way = Way(order)
     agreement.CONVERGED = order.get("converged", agreement.CONVERGED)
-    torch.set_num_threads(THREADS[order["method"]])
+    torch.set_num_threads(THREADS.get(order["method"], 1))
     files.os = SimpleNamespace(**{**vars(os), "replace": way.renaming(os.replace)})
     successor.os = SimpleNamespace(**{**vars(os), "rename": way.renaming(os.rename)})
     files._sync = lambda path: None  # against power cuts, which a kill is none of

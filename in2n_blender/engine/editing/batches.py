@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 
+from ..device import free_memory, is_out_of_memory
+
 Result = TypeVar("Result")
 
 
@@ -37,10 +39,11 @@ class Batches:
 
     Args:
         at_once: Edits of a batch, at most.
+        log: Called with one sentence where a batch is halved.
     """
 
-    def __init__(self, at_once: int):
-        self.at_once = max(1, at_once)
+    def __init__(self, at_once: int, log: Callable[[str], None] = lambda text: None):
+        self.at_once, self._log = max(1, at_once), log
 
     def run(self, asked: Sequence[AskedEdit], edit: EditAll) -> list[torch.Tensor]:
         """All edits, those of one size together.
@@ -61,11 +64,14 @@ class Batches:
             numbers = waiting[0][: self.at_once]
             try:
                 edited = edit([asked[number] for number in numbers])
-            except torch.OutOfMemoryError:
-                if len(numbers) == 1:
+            except Exception as error:
+                if len(numbers) == 1 or not is_out_of_memory(error):
                     raise
+                edited = None
+            if edited is None:  # outside of the handler, which keeps the failed batch's tensors alive
                 self.at_once = len(numbers) // 2
-                torch.cuda.empty_cache()
+                free_memory("cuda" if torch.cuda.is_available() else "cpu")
+                self._log(f"Memory ended: from now on {self.at_once} views are edited at once.")
                 continue
             found.update(zip(numbers, edited))
             waiting[:1] = [waiting[0][len(numbers) :]] if len(waiting[0]) > len(numbers) else []

@@ -99,7 +99,7 @@ class DatasetUpdate:
         self.request, self.report, self.successor, self.editor = request, report, successor, editor
         self.schedule, self.trainer, self.scene, self.images, self.state = schedule, trainer, scene, images, state
         self.limit, self.fixed, self.key_picture = limit, fixed or {}, key_picture
-        self.batches = Batches(self._views_at_once() if self.in_batches else 1)
+        self.batches = Batches(self._views_at_once() if self.in_batches else 1, report.log)
         self.originals: dict[int, OriginalLatent] = {}
         self.saver = Saver(self.save)
         self.cost, self.before = CostMeter(trainer.dataset.device), {key: state[key] for key in COSTS}

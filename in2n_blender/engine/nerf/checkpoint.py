@@ -109,7 +109,8 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None
         (tensors, state), None where there is none. The tensors own their memory.
 
     Raises:
-        In2nError: "bad_checkpoint" for a file that is no checkpoint or whose content does not fit together.
+        In2nError: "bad_checkpoint" for a file that is no checkpoint or whose content does not fit together,
+            "cannot_read" where the system does not let it be read.
     """
     path = folder / "checkpoint.safetensors"
     if not path.is_file():
@@ -124,6 +125,10 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict] | None
             if values.is_floating_point() and not values.isfinite().all():
                 raise ValueError(f"{reprlib.repr(name)} holds numbers that are not finite")
         _check_regions(tensors)
+    except OSError as error:
+        raise In2nError(
+            "cannot_read", f"{path} cannot be read ({error.strerror or error}).", "Check that you may read the file."
+        ) from None
     except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
         raise bad_checkpoint(f"{path} cannot be read ({error}).") from None
     return tensors, state
@@ -150,8 +155,9 @@ def _state_of(metadata: dict[str, str] | None) -> dict:
     if not isinstance(state, dict):
         raise ValueError("it holds no state")
     wanted = _STATE | _EDIT_STATE if "instruction" in state else _STATE
-    if not _is_count(state.get("retreats", 0)):
-        raise ValueError("“retreats” is not a whole number from 0 upwards")
+    for name in ("retreats", "rays"):
+        if not _is_count(state.get(name, 1)):
+            raise ValueError(f"“{name}” is {reprlib.repr(state[name])}, not a whole number from 0 upwards")
     for names, (is_right, expected) in wanted.items():
         for name in names:
             if not is_right(state.get(name)):

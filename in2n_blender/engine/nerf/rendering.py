@@ -33,6 +33,21 @@ class RayBundle:
     def __len__(self) -> int:
         return self.origins.shape[0]
 
+    def part(self, first: int, last: int) -> RayBundle:
+        """The rays from `first` up to, but without, `last`.
+
+        Args:
+            first: Counted from 0.
+            last: The one behind the last.
+
+        Returns:
+            A view of this bundle's memory; the bundle itself where that is all of it.
+        """
+        if (first, last) == (0, len(self)):
+            return self
+        rays = slice(first, last)
+        return RayBundle(self.origins[rays], self.directions[rays], None if self.views is None else self.views[rays])
+
     def split(self, rays: int) -> list[RayBundle]:
         """The bundle in parts, in order.
 

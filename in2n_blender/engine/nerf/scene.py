@@ -20,6 +20,7 @@ from ..device import pick_device
 from .checkpoint import ground_of, model_weights, read_checkpoint, region_of
 from .dataset import SceneTransform, camera_bundle
 from .kernels.launch import available
+from .parts import Parts
 from .ray_marching import RenderedRays, march
 from .regions import InsideTest
 from .rendering import NerfModel, RayBundle, render_rays
@@ -56,6 +57,7 @@ class Scene:
     def __init__(self, model: NerfModel, transform: SceneTransform, capture: PinholeCapture, device, has_alpha: bool):
         self.model, self.transform, self.capture = model.to(device), transform, capture
         self.device, self.has_alpha = torch.device(device), has_alpha
+        self.parts = Parts(self.device)
 
     @torch.no_grad()
     def render(
@@ -84,13 +86,14 @@ class Scene:
                 report.check()
             rendered = self.rays(part)
             parts.append((self.over_background(rendered).cpu(), rendered.alpha.cpu(), rendered.distance.cpu()))
+        self.parts.tell(report)
         color, alpha, distance = (torch.cat(values) for values in zip(*parts))
         shape = (camera.intrinsics.height, camera.intrinsics.width)
         depth = distance * cosine / self.transform.scale
         return RenderedView(color.clamp(0, 1).view(*shape, 3), alpha.view(shape), depth.view(shape))
 
     def rays(self, bundle: RayBundle):
-        """Render rays without jitter and gradients.
+        """Render rays without jitter and gradients, at once where there is memory for it.
 
         Args:
             bundle: In normalised scene units.
@@ -98,6 +101,13 @@ class Scene:
         Returns:
             `RenderedRays`, or a `Rendered`, on the scene's device.
         """
+        found = self.parts.run(len(bundle), lambda first, last: self._rays(bundle.part(first, last)))
+        if len(found) == 1:
+            return found[0]
+        names = ("color", "alpha", "distance", "last_color")
+        return RenderedRays(**{name: torch.cat([getattr(part, name) for part in found]) for name in names})
+
+    def _rays(self, bundle: RayBundle):
         return march(self.model, bundle) if available(self.device) else self.model(bundle)
 
     def over_background(self, rendered) -> torch.Tensor:
@@ -122,7 +132,8 @@ class Scene:
         Returns:
             (n,) per capture unit, on the CPU.
         """
-        return (self.density_at(self._normalised(points)) * self.transform.scale).cpu()
+        density = lambda first, last: self.density_at(self._normalised(points[first:last])).cpu()
+        return torch.cat(self.parts.run(len(points), density)) * self.transform.scale
 
     @torch.no_grad()
     def color(self, points: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
@@ -135,7 +146,11 @@ class Scene:
         Returns:
             (n, 3) sRGB in [0, 1], on the CPU.
         """
-        return self.field_at(self._normalised(points), directions.to(self.device))[1].cpu()
+
+        def color(first: int, last: int) -> torch.Tensor:
+            return self.field_at(self._normalised(points[first:last]), directions[first:last].to(self.device))[1].cpu()
+
+        return torch.cat(self.parts.run(len(points), color))
 
     def _normalised(self, points: torch.Tensor) -> torch.Tensor:
         return self.transform.apply(points.to(self.device))
@@ -229,8 +244,8 @@ class LocalScene(Scene):
         self.inside = InsideTest(region.transformed(ground.transform.matrix), ground.device)
 
     @torch.no_grad()
-    def rays(self, bundle: RayBundle):
-        """As `Scene.rays`; only rays that may meet the region are rendered through both fields."""
+    def _rays(self, bundle: RayBundle):
+        """Only rays that may meet the region are rendered through both fields."""
         meets = self.inside.may_meet(bundle.origins, bundle.directions)
         if not meets.any():
             return self.ground.rays(bundle)

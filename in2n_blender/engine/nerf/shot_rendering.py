@@ -90,6 +90,7 @@ class ShotRenderer:
             if data is not None and shot.is_blurred:
                 rays = shot.rays(*_centers(shot, chosen))
                 data.take(chosen, rays, self._trace(rays, shot, settings), self.scene.transform.scale)
+        self.scene.parts.tell(report)
         report.progress(pixels, pixels, "pixels", "Rendering", 0.0)
         passes = {"Combined": combined.reshape(height, width, 4)}
         return passes | (data.passes(settings, width, height) if data is not None else {})

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from ..device import free_memory, is_out_of_memory
 from .checkpoint import bad_checkpoint, diverged, model_weights
 from .dataset import RayDataset
 from .losses import perceptual_loss, ray_losses, sighting_loss
@@ -15,6 +16,7 @@ from .rendering import NerfModel, Rendered
 from .sightings import Sightings
 
 PATCH_SIDE = 32
+LEAST_RAYS = 64  # of a step: where these do not fit into memory, nothing does
 GOOD_EVERY = 250  # steps between two states that training goes back to where its numbers are finite no more
 MOST_RETREATS = 4  # each at half the learning rates of before
 # The last part of an edit's steps: nothing is edited any more and the learning rate falls, so that the noise of its
@@ -36,7 +38,8 @@ class Trainer:
         total_steps: Over which the learning rates fall.
         loss: "mse" while reconstructing, "l1" (with LPIPS on patches where the settings say so) while editing.
         learning_rate: Multiplies the settings' learning rates.
-        log: Called with one sentence where LPIPS falls back, and where training went back to an earlier step.
+        log: Called with one sentence where LPIPS falls back, where training went back to an earlier step, and where a
+            step trains on fewer rays because memory ended.
         sightings: Pixels of known depth, which reconstructing heeds.
     """
 
@@ -56,7 +59,7 @@ class Trainer:
         dataset.refinement = model.refinement
         self.loss, self.learning_rate, self.total_steps, self.step_count = loss, learning_rate, total_steps, 0
         self.generator = torch.Generator(dataset.device).manual_seed(seed)
-        self.retreats, self._good, self._log = 0, None, log
+        self.rays, self.retreats, self._good, self._log = self.settings.rays, 0, None, log
         grids = [p for n, p in model.named_parameters() if n.endswith("table")]
         mlps = [p for n, p in model.named_parameters() if not n.endswith("table") and n not in PER_VIEW]
         groups = [
@@ -94,10 +97,22 @@ class Trainer:
             The photometric loss: mean squared or mean absolute difference of sRGB colours from 0 to 1.
         """
         self._set_learning_rate()
-        with self.random_state_kept_on_failure():
-            photometric, loss = self._losses()
-            self.descend(loss)
-        return float(photometric.detach())
+        while True:
+            try:
+                with self.random_state_kept_on_failure():
+                    photometric, loss = self._losses()
+                    self.descend(loss)
+                return float(photometric.detach())
+            except Exception as error:
+                if not is_out_of_memory(error) or self.rays < 2 * LEAST_RAYS:
+                    raise
+            self._train_on_fewer_rays()
+
+    def _train_on_fewer_rays(self) -> None:
+        self.rays //= 2
+        self.optimizer.zero_grad(set_to_none=True)
+        free_memory(self.dataset.device)
+        self._log(f"Memory ended at step {self.step_count}: from now on a step trains on {self.rays:,} rays.")
 
     @contextmanager
     def random_state_kept_on_failure(self) -> Iterator[None]:
@@ -112,7 +127,7 @@ class Trainer:
     def _losses(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The photometric loss of random pixels, and all that is descended."""
         patches = self._patch_pixels()
-        random_pixels = max(self.settings.rays - len(patches), self.settings.rays // 2)
+        random_pixels = max(self.rays - len(patches), self.rays // 2)
         pixels = torch.cat([patches, self.dataset.sample(random_pixels, self.generator)])
         seen = self._replace_by_sightings(pixels)
         rays = self.dataset.rays(pixels)
@@ -267,6 +282,7 @@ class Trainer:
             "step": self.step_count,
             "total_steps": self.total_steps,
             **({"retreats": self.retreats} if self.retreats else {}),
+            **({"rays": self.rays} if self.rays != self.settings.rays else {}),
         }
 
     def restore(self, tensors: dict[str, torch.Tensor], numbers: dict) -> None:
@@ -295,6 +311,7 @@ class Trainer:
             if found:
                 self.optimizer.state[parameter] = found
         self.step_count, self.retreats, self._good = int(numbers["step"]), int(numbers.get("retreats", 0)), None
+        self.rays = min(max(1, int(numbers.get("rays", self.settings.rays))), self.settings.rays)
 
     def _moments(self, tensors: dict[str, torch.Tensor], index: int, parameter: nn.Parameter) -> dict:
         """Adam's state of a parameter as saved, checked; none before its first step."""

@@ -52,7 +52,7 @@ def load_json(path: Path) -> object:
 def _parsed_json(path: Path, _size: int, _time: int) -> object:
     try:
         return json.loads(_read(path).decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number of more digits than any has
         raise In2nError("bad_json", f"{path} is not valid JSON ({error}).", AGAIN) from None
 
 

@@ -99,6 +99,10 @@ def build_capture(
     lost = [entry.mask.path for entry in listed if entry.mask and not entry.mask.path.is_file()]
     if lost:
         notes = (*notes, f"{len(lost)} masks that the capture lists were not found, for instance {lost[0]}.")
+    inside = folder.parent.resolve()
+    elsewhere = [frame.photo for frame in frames if not frame.photo.resolve().is_relative_to(inside)]
+    if elsewhere:
+        notes = (*notes, f"{len(elsewhere)} photos lie elsewhere than the capture, for instance {elsewhere[0]}.")
     if in_one_place(np.array([frame.camera_to_world[:3, 3] for frame in frames]), points):
         notes = (*notes, ONE_PLACE)
     return Capture(

@@ -1,0 +1,155 @@
+"""Jobs killed at random moments and gone on with, against the same jobs undisturbed.
+
+`tests/engine/test_killed.py` does so with reconstructing and editing; here are the other jobs of a workspace, and what
+both have in common with the benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from in2n_blender.engine.nerf.checkpoint import read_checkpoint
+from in2n_blender.workspace.files import TEMPORARY
+from in2n_blender.workspace.layout import Workspace
+from tests.engine.test_killed import MEASURED, Jobs, edit_of, longest_unsaved, painted_ball, reconstruction_of
+from tests.scene.captures import write_transforms
+
+PATH = "way"
+TIMES = ("seconds", "cpu_seconds", "seconds_left", "peak_memory_mb", "time", "made", "capture")
+UNEQUAL = ("engine.log", ".photos.json")  # hold times
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A job that was killed once and then done to its end.
+
+    Attributes:
+        job: Its name in `orders`.
+        moment: The point of its way at which it was killed.
+        equal: Whether all files are as an undisturbed job leaves them, byte for byte, checkpoints tensor by tensor.
+        left: Files that are not whole and lie around afterwards.
+        lost: The most seconds of work that a kill could cost on the way.
+    """
+
+    job: str
+    moment: int
+    equal: bool
+    left: int
+    lost: float
+
+
+def orders(root: Path, capture: Path) -> dict[str, tuple[str, dict]]:
+    """Job -> (method, params), each on what those before it have made.
+
+    Args:
+        root: The workspace.
+        capture: A folder of another capture, which is imported into a workspace of its own.
+    """
+    place = {"workspace": str(root), "device": "cpu"}
+    return {
+        "import": ("import", {"workspace": str(root.with_name("new")), "source": str(capture)}),
+        "reconstruct": ("reconstruct", reconstruction_of(root)),
+        "edit": ("edit", edit_of(root, "agreement")),
+        "preview": (
+            "preview",
+            {
+                **place,
+                "instruction": "make it sunset",
+                "editor": "exact:K=8,s=0.3",
+                "grid": True,
+                "text_scales": [1, 2],
+            },
+        ),
+        "path": ("path", {"workspace": str(root), "name": PATH, "frames": 3}),
+        "render": ("render", {**place, "camera_path": str(Workspace(root).camera_path(PATH)), "edit": "x"}),
+        "mesh": ("mesh", {**place, "edit": "x", "resolution": 16}),
+    }
+
+
+class Killer:
+    """Makes the undisturbed results once, then kills.
+
+    Args:
+        folder: Where all lies.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.jobs = Jobs(folder)
+        self.capture = write_transforms(folder / "capture").parent
+        painted_ball(folder / "whole" / "ws")
+        self.before: dict[str, Path] = {}
+        self.whole: dict[str, dict] = {}
+        self.points: dict[str, list] = {}
+        root = folder / "whole" / "ws"
+        for job, (method, params) in orders(root, self.capture).items():
+            self.before[job] = folder / "before" / job
+            shutil.copytree(root.parent, self.before[job])
+            self.points[job] = self.jobs.run(method, params)
+            self.whole[job] = contents(root.parent)
+
+    def close(self) -> None:
+        self.jobs.process.stdin.close()
+        self.jobs.process.wait(60)
+
+    def kills(self, job: str, count: int, seed: int) -> Iterator[Kill]:
+        """Kill a job at so many random moments, one after the other, each from its beginning.
+
+        Args:
+            job: Of `orders`.
+            count: How many moments, spread over the job's way.
+            seed: Of the moments.
+        """
+        draw, part = random.Random(seed), len(self.points[job]) / count
+        lost = longest_unsaved(self.points[job]) if job in ("reconstruct", "edit") else 0.0
+        for number in range(count):
+            moment = min(int(part * (number + draw.random())), len(self.points[job]) - 1)
+            place = self.folder / "again"
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(self.before[job], place)
+            method, params = orders(place / "ws", self.capture)[job]
+            self.jobs.run(method, params, moment)
+            self.jobs.run(method, params)
+            found = contents(place)
+            left = [path for path in found if Path(path).name.startswith((TEMPORARY, ".importing-", ".making-"))]
+            yield Kill(job, moment, found == self.whole[job], len(left), lost)
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """What lies in a folder, in a form that is equal where nothing but times and places differs.
+
+    Args:
+        folder: Of a workspace and what was imported beside it.
+    """
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if not path.is_file() or path.name in UNEQUAL or path.name == "import.lock":
+            continue
+        if path.name == "checkpoint.safetensors":
+            tensors, state = read_checkpoint(path.parent)
+            found[name] = {key: value.numpy().tobytes() for key, value in tensors.items()}, timeless(state, folder)
+        elif path.suffix == ".json":
+            found[name] = timeless(json.loads(path.read_text(encoding="utf-8")), folder)
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def timeless(value: object, folder: Path) -> object:
+    """A JSON value without how long anything took and where it lies.
+
+    Args:
+        value: Parsed.
+        folder: What stands for the place.
+    """
+    if isinstance(value, dict):
+        return {key: timeless(part, folder) for key, part in value.items() if key not in (*TIMES, *MEASURED)}
+    if isinstance(value, list):
+        return [timeless(part, folder) for part in value]
+    return value.replace(str(folder), "") if isinstance(value, str) else value

@@ -1,0 +1,71 @@
+"""Whatever happens to a file that is read, it is an In2nError or a capture, in time.
+
+The long run, with a coverage-guided fuzzer, is `tests/benchmarks/faults.py`; what it found is in DAMAGED.
+"""
+
+import random
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from in2n_blender.scene.errors import In2nError
+from tests.faults.mutations import mutated_text
+from tests.faults.readers import READERS, engine_readers
+
+ALL = [*READERS, *engine_readers()]
+MOST_SECONDS = 2.0  # of the process's own time, on a machine that does other things
+# reader -> what changes its file to what once was no In2nError
+DAMAGED = {
+    "transforms": [lambda data: data.replace(b"64", b"9" * 5000, 1)],
+    "meshroom": [lambda data: data.replace(b"64", b"9" * 5000, 1)],
+    "job.json": [
+        lambda data: data.replace(b": 3", b": Infinity"),
+        lambda data: data.replace(b": 1", b": 1" + b"0" * 400),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Reader -> (its whole file, the bytes of that)."""
+    made = {}
+    for number, reader in enumerate(ALL):
+        file = reader.write(tmp_path_factory.mktemp(f"{number}"))
+        made[reader.name] = file, file.read_bytes()
+    return made
+
+
+def read_damaged(reader, file, data):
+    file.write_bytes(data)
+    began = time.process_time()
+    try:
+        reader.read(file)
+    except In2nError as error:
+        assert error.message and error.hint and "\n" not in error.message
+    except reader.raises:
+        pass
+    assert time.process_time() - began < MOST_SECONDS
+
+
+@pytest.mark.parametrize("reader", ALL, ids=lambda reader: reader.name)
+def test_what_is_whole_is_read(reader, whole):
+    file, data = whole[reader.name]
+    file.write_bytes(data)
+    reader.read(file)
+
+
+@pytest.mark.parametrize("reader", ALL, ids=lambda reader: reader.name)
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**32))
+def test_whatever_is_damaged_is_one_sentence(reader, whole, seed):
+    file, data = whole[reader.name]
+    read_damaged(reader, file, mutated_text(data, random.Random(seed)))
+
+
+@pytest.mark.parametrize("name, damage", [(name, damage) for name, damages in DAMAGED.items() for damage in damages])
+def test_what_was_found_stays_mended(name, damage, whole):
+    file, data = whole[name]
+    assert damage(data) != data
+    read_damaged(next(reader for reader in ALL if reader.name == name), file, damage(data))
