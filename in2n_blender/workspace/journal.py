@@ -24,6 +24,7 @@ LOG_NAME = "engine.log"  # the engine writes its tracebacks to the same file
 LOG_LIMIT = 2 * 2**20  # bytes; a longer log is begun anew
 NOTE_SECONDS = 3.0  # between two writings of how far a job is
 LOGGED_SECONDS = 20.0  # between two lines about the same stage
+MOST_UNITS = 2**53  # of a job, so that a float holds them
 RUNNING, CANCELLED, FAILED = "running", "cancelled", "failed"
 
 
@@ -68,7 +69,8 @@ def unfinished(folder: Path | str) -> Unfinished | None:
         requests = tuple((str(request["method"]), dict(request["params"])) for request in record["requests"])
         why = str(record["why"]) or "Blender was closed while it ran."
         state = str(record["state"])
-        return Unfinished(str(record["label"]), requests, state, why, int(record["done"]), int(record["total"]))
+        done, total = (max(0, min(int(record[key]), MOST_UNITS)) for key in ("done", "total"))
+        return Unfinished(str(record["label"]), requests, state, why, done, total)
     except (In2nError, OSError, KeyError, TypeError, ValueError, OverflowError):  # damaged, or of another version
         return None
 

@@ -25,7 +25,6 @@ from pathlib import Path
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.names import unique_names
 from in2n_blender.workspace.files import write_json
-from tests.faults.kills import Killer
 from tests.faults.long_haul import haul
 from tests.faults.mutations import mutated_text
 from tests.faults.readers import READERS, Reader, engine_readers
@@ -52,6 +51,8 @@ class Bar:
 
 def kills(out: Path, count: int) -> list[Bar]:
     """Kill jobs at `count` random moments in all."""
+    from tests.faults.kills import Killer  # here, because torch takes seconds to load, and most parts need none of it
+
     folder = out / "kills"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -59,7 +59,7 @@ def checked_pose(matrix: object, label: str) -> np.ndarray:
 
     try:
         pose = np.array(matrix, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise bad("is not a matrix of numbers") from None
     if pose.shape == (3, 4):
         pose = np.vstack([pose, [0, 0, 0, 1]])
@@ -67,8 +67,12 @@ def checked_pose(matrix: object, label: str) -> np.ndarray:
         raise bad(f"has the shape {' x '.join(map(str, pose.shape)) or 'of a single number'}, not 4 x 4")
     if not np.isfinite(pose).all():
         raise bad("has a number that is not finite (NaN or infinity)")
-    u, lengths, vt = np.linalg.svd(pose[:3, :3])
-    if lengths[2] <= 0 or lengths[0] / lengths[2] > 1.05 or not np.allclose(pose[3], [0, 0, 0, 1], atol=1e-6):
+    try:
+        with np.errstate(all="ignore"):  # of numbers beyond all sense
+            u, lengths, vt = np.linalg.svd(pose[:3, :3])
+    except np.linalg.LinAlgError:
+        raise bad("is not a rotation and a position") from None
+    if not (lengths[2] > 0 and lengths[0] <= 1.05 * lengths[2]) or not np.allclose(pose[3], [0, 0, 0, 1], atol=1e-6):
         raise bad("is not a rotation and a position")
     if np.linalg.det(pose[:3, :3]) < 0:
         raise bad("mirrors the scene")
@@ -134,12 +138,12 @@ def finite(value: object, what: str, label: str) -> float:
     """
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise In2nError(
             "bad_intrinsics",
-            f"{what} of {label} is not a number ({value!r}).",
+            f"{what} of {label} is not a number ({value!r:.60}).",
             "Check the camera's intrinsics in the capture.",
         )
     return number

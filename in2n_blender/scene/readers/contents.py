@@ -123,7 +123,7 @@ def numbers(values: object, count: int, what: str, label: str) -> np.ndarray:
     """
     try:
         found = np.array(values.replace(",", " ").split() if isinstance(values, str) else values, np.float64).ravel()
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, OverflowError):
         found = np.zeros(0)
     if len(found) != count or not np.isfinite(found).all():
         raise In2nError(

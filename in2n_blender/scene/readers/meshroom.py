@@ -100,7 +100,7 @@ def _is_meshrooms(path: Path) -> bool:
 def _version(value: object) -> tuple[int, ...]:
     try:
         return tuple(int(v) for v in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return (1, 0, 0)
 
 

@@ -45,5 +45,5 @@ def _turned(camera_to_world: object, turn: np.ndarray) -> object:
     try:
         pose = np.array(camera_to_world, np.float64)
         return (pose if pose.shape == (4, 4) else np.vstack([pose, [0, 0, 0, 1]])) @ turn
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return camera_to_world

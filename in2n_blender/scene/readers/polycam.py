@@ -94,7 +94,7 @@ def _pose(table: dict) -> object:
     rows = [[table.get(f"t_{row}{column}") for column in range(4)] for row in range(3)]
     try:
         return Z_UP @ np.vstack([np.array(rows, np.float64), [0, 0, 0, 1]])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return rows
 
 

@@ -175,7 +175,7 @@ def _pose(row: object, opencv: bool) -> np.ndarray:
     """From (qx, qy, qz, qw, x, y, z); NaN, which the check of the pose reports, where it is not that."""
     try:
         x, y, z, w, *position = np.array(row, np.float64).reshape(7)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return np.full((4, 4), np.nan)
     matrix = pose(rotation_of([w, x, y, z]), np.array(position))
     return Z_UP @ (from_opencv(matrix) if opencv else matrix)

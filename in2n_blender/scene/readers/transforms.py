@@ -271,7 +271,7 @@ def _points(folder: Path, table: dict) -> tuple[np.ndarray, np.ndarray]:
         return _no_points()
     try:
         applied = np.array(table["applied_transform"], np.float64)[:3].reshape(3, 4)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         applied = np.full((3, 4), np.nan)
     if not np.isfinite(applied).all():
         raise In2nError(
