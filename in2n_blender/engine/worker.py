@@ -361,9 +361,8 @@ def as_user_error(error: Exception) -> In2nError | None:
 def give_back_memory() -> None:
     """Give memory that a job has freed back to the system.
 
-    A job's model, optimiser and photos hold each other in rings, which Python collects only once enough small objects
-    were made, and of these a job makes few: many jobs' models lay in memory at once. What is freed glibc keeps, in
-    holes between blocks that live on.
+    A job's model, optimiser and photos may hold each other in rings, which Python collects only once enough small
+    objects were made, and of these a job makes few. What is freed glibc keeps, in holes between blocks that live on.
     """
     gc.collect()
     torch = sys.modules.get("torch")

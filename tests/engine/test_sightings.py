@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from in2n_blender.engine.nerf.dataset import RayDataset, SceneTransform
-from in2n_blender.engine.nerf.losses import EMPTY, TOLERANCE, sighting_loss
+from in2n_blender.engine.nerf.losses import FARTHEST, TOLERANCE, sighting_loss
 from in2n_blender.engine.nerf.rendering import NerfModel
-from in2n_blender.engine.nerf.sightings import FEWEST_POINTS, NEARER, find_sightings, hidden
+from in2n_blender.engine.nerf.sightings import FEW_PHOTOS, FEWEST_POINTS, NEARER, find_sightings, hidden
 from in2n_blender.engine.nerf.training import POINTS_DECAY, Trainer
 from in2n_blender.scene.capture import PinholeCapture, View
 from tests.engine.ball import TINY, dataset_of, look_at, ring, sphere_image
@@ -80,6 +80,14 @@ def test_few_points_and_points_behind_the_cameras_say_nothing(photographed):
     assert find_sightings(replace(capture, points=capture.points + np.float32(100)), dataset) is None
 
 
+def test_many_photos_need_no_points():
+    cameras = ring(FEW_PHOTOS + 1)
+    images = [sphere_image(c) for c in cameras]
+    assert find_sightings(ball(cameras), dataset_of(cameras, images)) is None
+    few = cameras[:-1]
+    assert find_sightings(ball(few), dataset_of(few, images[:-1])) is not None
+
+
 def test_a_point_is_hidden_by_nearer_ones_beside_it():
     column, row = np.array([5.0, 5.5, 350.0, 150.0]), np.array([5.0, 5.5, 95.0, 5.0])  # cells of 100 pixels
     depth = np.array([1.0, 2.0, 2.0, 1 + 0.9 * NEARER])
@@ -103,8 +111,9 @@ def rays(*weights):
         ((0.0, 1.0, 0.0, 0.0), 2.5, 1.0 + 1.0 / 2.5),  # all of it before: and a whole unit too near
         ((0.0, 0.0, 0.0, 1.0), 2.5, 1.0 / 2.5),  # behind
         ((0.0, 0.5, 0.5, 0.0), 2.5, 0.5 + 0.5 / 2.5),
-        ((0.0, 0.0, 0.0, 0.0), 2.5, 4.0 / 2.5 - 1),  # an empty ray ends where its samples end
-        ((0.0, 0.0, 0.0, 0.0), 1.0, 1.0),  # as far off as it can be
+        ((0.0, 0.0, 0.9, 0.0), 2.5, 0.1 * (FARTHEST - 1)),  # an edge before nothing
+        ((0.0, 0.9, 0.0, 0.1), 1.0, abs(0.9 * 1.5 + 0.1 * FARTHEST - 1)),  # and before something far away
+        ((0.0, 0.0, 0.0, 0.0), 2.5, 1.0),  # as far off as it can be
         ((0.0, 0.0, 1.0, 0.0), 3.0 / (1 - 0.5 * TOLERANCE), None),  # near enough before
     ],
 )
@@ -114,12 +123,9 @@ def test_the_loss_of_a_ray_that_shows_a_point(weights, distance, loss):
     assert found.item() == pytest.approx(0.5 * expected, abs=1e-6)
 
 
-def test_the_loss_is_a_mean_over_rays_and_an_empty_ray_has_an_end():
+def test_the_loss_is_a_mean_over_rays():
     both = sighting_loss(*rays((0, 0, 1.0, 0), (0, 1.0, 0, 0)), torch.tensor([2.5, 2.5]), torch.tensor([1.0, 1.0]))
     assert both.item() == pytest.approx(1.4 / 2)
-    weights, starts, ends = torch.zeros(1, 1), torch.zeros(1, 1), torch.full((1, 1), 1000.0)
-    far = sighting_loss(weights, starts, ends, torch.tensor([8.0]), torch.ones(1))
-    assert far.item() == pytest.approx((EMPTY - 8) / 8)
 
 
 def test_nothing_is_drawn_to_before_a_point_while_a_ray_is_empty():

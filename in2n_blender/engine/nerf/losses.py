@@ -11,7 +11,7 @@ from .kernels.launch import available, launch_over_rays, numbers
 from .kernels.losses import loss_kernel
 
 TOLERANCE = 0.03  # of the distance of a point, before which nothing should be
-EMPTY = 10.0  # normalised scene units: how far away an empty ray is taken to end
+FARTHEST = 2.5  # times the distance of a point: what is farther off, or nothing at all, counts as being there
 
 
 def ray_losses(
@@ -139,10 +139,11 @@ def nearness_loss(bins: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 def sighting_loss(
     weights: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor, distances: torch.Tensor, sureness: torch.Tensor
 ) -> torch.Tensor:
-    """Rays that show a known point end there: nothing before it, and all of the weight near it.
+    """Rays that show a known point end there: nothing before it, and the expected distance its own.
 
-    mean of c (sum_i w_i [end_i < d (1 - TOLERANCE)] + |E - d| / d), with E the expected distance and the second
-    part at most 1: while nothing is there yet, it gives no reason to put anything before the point.
+    mean of c (sum_i w_i [end_i < d (1 - TOLERANCE)] + |E - d| / d), the second part at most 1. E is the expected
+    distance, in which nothing counts as farther off than FARTHEST d: a pixel at an edge that also shows some sky is not
+    torn to it. While a ray is empty the second part is 1, and nothing is gained by fog before the camera.
 
     Args:
         weights: (rays, samples).
@@ -156,8 +157,8 @@ def sighting_loss(
     """
     d = distances[:, None]
     before = (weights * (ends < d * (1 - TOLERANCE))).sum(-1)
-    missing = (1 - weights.sum(-1)) * ends[:, -1].clamp(max=EMPTY)
-    expected = (weights * (starts + ends) / 2).sum(-1) + missing
+    expected = (weights * torch.minimum((starts + ends) / 2, FARTHEST * d)).sum(-1)
+    expected = expected + (1 - weights.sum(-1)) * FARTHEST * distances
     off = ((expected - distances).abs() / distances).clamp(max=1)
     return (sureness * (before + off)).mean()
 

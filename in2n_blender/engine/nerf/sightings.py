@@ -14,6 +14,9 @@ import torch
 from ...scene.capture import PinholeCapture, View
 from .dataset import RayDataset
 
+# Training photos, from which on they tell by themselves where surfaces are, and more finely than points do: with 10 or
+# 11 photos points gain 0.5 to 7 dB (draft preset, four captures), with 40 of a thing before the sky they lose 1.4 dB.
+FEW_PHOTOS = 20
 FEWEST_POINTS = 50  # of a capture; fewer say too little of it
 MOST_IN_A_VIEW = 4000
 # A point is hidden where another is nearer by this share of its depth, in the same cell or one beside it of a grid that
@@ -54,9 +57,10 @@ def find_sightings(capture: PinholeCapture, dataset: RayDataset) -> Sightings | 
         dataset: Of its training views.
 
     Returns:
-        On the dataset's device; None where the capture has fewer than FEWEST_POINTS points, or none is seen.
+        On the dataset's device; None where there are more than FEW_PHOTOS photos, or fewer than FEWEST_POINTS points,
+        or none is seen.
     """
-    if len(capture.points) < FEWEST_POINTS:
+    if len(capture.points) < FEWEST_POINTS or len(dataset) > FEW_PHOTOS:
         return None
     found = [_sightings_in(view, number, capture, dataset) for number, view in enumerate(capture.training_views)]
     pixels, distances, weights = (np.concatenate(values) for values in zip(*found))
