@@ -367,7 +367,8 @@ def give_back_memory() -> None:
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # a device that failed under a job fails here, too: the next job says so
+            torch.cuda.empty_cache()
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # a C library that has no such function
             ctypes.CDLL(None).malloc_trim(0)

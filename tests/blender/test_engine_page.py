@@ -23,6 +23,7 @@ TORCH = {
     "torch/__init__.py": """
 class cuda:
     is_available = staticmethod(lambda: True)
+    is_initialized = staticmethod(lambda: False)
     device_count = staticmethod(lambda: 1)
     @staticmethod
     def get_device_properties(i):
