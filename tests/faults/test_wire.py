@@ -195,7 +195,7 @@ def test_whatever_a_worker_says_the_client_goes_on(seed, answer, state):
 
 def good_requests():
     needed = {"workspace": "/x", "source": "/y", "name": "e", "instruction": "make it snow", "camera_path": "/p"}
-    needed |= {"edit": "e", "out": "/o", "cache": "/c"}
+    needed |= {"edit": "e", "out": "/o", "cache": "/c", "photo": "000"}
     for method, request in REQUESTS.items():
         known = {name: value for name, value in needed.items() if name in request.__dataclass_fields__}
         yield {"jsonrpc": "2.0", "id": 5, "method": method, "params": request(**known).to_params()}
