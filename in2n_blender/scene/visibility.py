@@ -38,6 +38,22 @@ def projected(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.stack([k.cx + k.fx * local[:, 0] / safe, k.cy - k.fy * local[:, 1] / safe], 1), depth
 
 
+def in_picture(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The points before a camera that fall into its picture, hidden or not.
+
+    Args:
+        camera: Its intrinsics are in pixels.
+        points: (p, 3) in the camera's units.
+
+    Returns:
+        (n,) their numbers, (n, 2) their pixels and (n,) their depths along the optical axis.
+    """
+    k = camera.intrinsics
+    pixels, depth = projected(camera, points)
+    numbers = np.flatnonzero((depth > 0) & (pixels >= 0).all(1) & (pixels < [k.width, k.height]).all(1))
+    return numbers, pixels[numbers], depth[numbers]
+
+
 def seen(camera: Camera, points: np.ndarray, solid: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """The points that a photo sees.
 
@@ -49,13 +65,9 @@ def seen(camera: Camera, points: np.ndarray, solid: bool = True) -> tuple[np.nda
     Returns:
         (n,) their numbers, and (n, 2) their pixels.
     """
-    k = camera.intrinsics
-    pixels, depth = projected(camera, points)
-    inside = (depth > 0) & (pixels >= 0).all(1) & (pixels[:, 0] < k.width) & (pixels[:, 1] < k.height)
-    numbers = np.flatnonzero(inside)
-    pixels, depth = pixels[numbers], depth[numbers]
+    numbers, pixels, depth = in_picture(camera, points)
     if solid and len(numbers):
-        cell = max(k.width, k.height) / CELLS
+        cell = max(camera.intrinsics.width, camera.intrinsics.height) / CELLS
         column, row = (pixels // cell).astype(np.int64).T
         place = row * (CELLS + 1) + column
         nearest = np.full(int(place.max()) + 1, np.inf)

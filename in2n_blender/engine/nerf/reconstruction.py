@@ -17,6 +17,7 @@ from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
 from ...scene.parallax import in_one_place
 from ...scene.reporting import Reporter
+from ...scene.visibility import in_picture
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ...workspace.provenance import PHOTOS, Provenance, photos_hash
@@ -49,16 +50,7 @@ def near_plane(capture: PinholeCapture, transform: SceneTransform) -> float:
     """
     if len(capture.points) < 100:
         return 0.05
-    points = np.concatenate([capture.points, np.ones((len(capture.points), 1))], -1)
-    depths = []
-    for view in capture.training_views:
-        local = points @ np.linalg.inv(view.camera.camera_to_world).T
-        k = view.camera.intrinsics
-        depth = -local[:, 2]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            x, y = k.cx + k.fx * local[:, 0] / depth, k.cy - k.fy * local[:, 1] / depth
-        depths.append(depth[(depth > 0) & (x > 0) & (x < k.width) & (y > 0) & (y < k.height)])
-    depths = np.concatenate(depths)
+    depths = np.concatenate([in_picture(view.camera, capture.points)[2] for view in capture.training_views])
     return float(np.clip(0.5 * np.percentile(depths, 2) * transform.scale, 0.01, 0.4)) if len(depths) else 0.05
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...scene.capture import PinholeCapture, View
+from ...scene.visibility import in_picture
 from .dataset import RayDataset
 
 # Training photos, from which on they tell by themselves where surfaces are, and more finely than points do: with 10 or
@@ -74,21 +75,16 @@ def _sightings_in(
     view: View, number: int, capture: PinholeCapture, dataset: RayDataset
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels, distances and weights of what one training view sees."""
-    k, points = view.camera.intrinsics, np.asarray(capture.points, np.float64)
-    local = (points - view.camera.position) @ view.camera.camera_to_world[:3, :3]
-    depth = -local[:, 2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        column, row = k.cx + k.fx * local[:, 0] / depth, k.cy - k.fy * local[:, 1] / depth
-    inside = np.nonzero((depth > 0) & (column >= 0) & (column < k.width) & (row >= 0) & (row < k.height))[0]
-    column, row, depth = column[inside], row[inside], depth[inside]
-    seen = ~hidden(column, row, depth, k.width, k.height)
-    inside, column, row = inside[seen], column[seen].astype(np.int64), row[seen].astype(np.int64)
+    k = view.camera.intrinsics
+    numbers, places, depth = in_picture(view.camera, capture.points)
+    seen = ~hidden(*places.T, depth, k.width, k.height)
+    numbers, (column, row) = numbers[seen], places[seen].astype(np.int64).T
     pixels = dataset.starts[number] + row * k.width + column
-    weights = _likeness(dataset, pixels, capture.point_colors[inside] if len(capture.point_colors) else None)
+    weights = _likeness(dataset, pixels, capture.point_colors[numbers] if len(capture.point_colors) else None)
     kept = np.nonzero(weights >= LEAST_WEIGHT)[0]
     kept = kept[:: max(1, len(kept) // MOST_IN_A_VIEW)]
-    distances = np.linalg.norm(local[inside[kept]], axis=1) * dataset.transform.scale
-    return pixels[kept], distances, weights[kept]
+    away = np.asarray(capture.points, np.float64)[numbers[kept]] - view.camera.position
+    return pixels[kept], np.linalg.norm(away, axis=1) * dataset.transform.scale, weights[kept]
 
 
 def hidden(column: np.ndarray, row: np.ndarray, depth: np.ndarray, width: int, height: int) -> np.ndarray:
