@@ -15,12 +15,11 @@ import pycolmap
 
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
-from .colmap import THREADS, run_colmap
+from .colmap import THREADS, extract_features, match_pairs
 from .pairs import choose_pairs
 from .prepared import Prepared, PreparedPhoto
 
 MOST_FEATURES = 4096
-PAIRS_AT_ONCE = 24
 MANY = 10  # photos by one lens, which tell more of its distortion than one number
 FOCAL_LENGTH = 1.2  # of the longer side, where EXIF says nothing
 LEAST_MATCHES = 15
@@ -127,36 +126,21 @@ class Solver:
             for first in range(0, len(members), THREADS):
                 self._progress(done, "photos", "Looking for features")
                 names = members[first : first + THREADS]
-                self._extract(names, cameras[camera], masked)
+                masks = self.prepared.masks if masked else None
+                how = names, cameras[camera], MOST_FEATURES, self.report, masks
+                extract_features(self.database, self.prepared.images, *how)
                 done += len(names)
-
-    def _extract(self, names: list[str], camera: int, masked: bool) -> None:
-        reader = pycolmap.ImageReaderOptions(existing_camera_id=camera)
-        if masked:
-            reader.mask_path = self.prepared.masks
-        options = pycolmap.FeatureExtractionOptions(num_threads=THREADS, use_gpu=False)
-        options.sift.max_num_features = MOST_FEATURES
-        how = self.database, self.prepared.images, names, pycolmap.CameraMode.SINGLE, reader, options
-        run_colmap(lambda token: pycolmap.extract_features(*how, cancellation_token=token), self.report)
 
     def _match(self) -> None:
         with pycolmap.Database.open(self.database) as database:
             images = sorted(database.read_all_images(), key=lambda image: image.name)
             descriptors = [np.asarray(database.read_descriptors(image.image_id).data) for image in images]
             pairs = [
-                (images[i], images[j])
+                (images[i].name, images[j].name)
                 for i, j in choose_pairs(descriptors, self.in_order)
                 if not database.exists_two_view_geometry(images[i].image_id, images[j].image_id)
             ]
-        listed = self.folder / "pairs.txt"
-        for first in range(0, len(pairs), PAIRS_AT_ONCE):
-            self.report.progress(first, len(pairs), "pairs", "Comparing photos")
-            some = pairs[first : first + PAIRS_AT_ONCE]
-            listed.write_text("".join(f"{a.name} {b.name}\n" for a, b in some), encoding="utf-8")
-            matching = pycolmap.FeatureMatchingOptions(num_threads=THREADS, use_gpu=False)
-            pairing = pycolmap.ImportedPairingOptions(match_list_path=listed)
-            how = self.database, matching, pairing
-            run_colmap(lambda token, how=how: pycolmap.match_image_pairs(*how, cancellation_token=token), self.report)
+        match_pairs(self.database, pairs, self.folder, self.report)
 
     def _map(self, arrived: Arrival, lenient: dict) -> list:
         """All models; none where no two photos fit each other."""

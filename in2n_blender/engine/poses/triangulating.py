@@ -16,12 +16,11 @@ from ...scene.lens import directions_of, pinhole_for
 from ...scene.readers.poses import OPENGL_FROM_OPENCV
 from ...scene.reporting import Reporter
 from ..known_photos import KnownPhoto
-from .colmap import THREADS, run_colmap
+from .colmap import extract_features, match_pairs, run_colmap
 
 MOST_FEATURES = 3000
 NEIGHBOURS = 10  # photos that each is compared with
 WIDEST_ANGLE = 75.0  # degrees between the directions of photos that are compared
-PAIRS_AT_ONCE = 48
 MOST_ERROR = 2.0  # pixels
 LEAST_VIEWS = 3  # that see a point
 NOTHING = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
@@ -83,7 +82,9 @@ def triangulate(photos: Sequence[KnownPhoto], folder: Path, report: Reporter) ->
     images = _undistort_features(photos, cameras, database)
     if len(images) < LEAST_VIEWS:
         return NOTHING
-    _match(_pairs(photos, sorted(images)), photos, database, folder, report)
+    name = lambda number: photos[number].picture.name
+    pairs = [(name(i), name(j)) for i, j in _pairs(photos, sorted(images))]
+    match_pairs(database, pairs, folder, report)
     model = pycolmap.Reconstruction()
     for number, k in enumerate(cameras, 1):
         model.add_camera_with_trivial_rig(_colmap_camera(number, k))
@@ -116,13 +117,9 @@ def _colmap_camera(number: int, k: Intrinsics) -> pycolmap.Camera:
 
 
 def _find_features(photos: Sequence[KnownPhoto], database: Path, folder: Path, report: Reporter) -> None:
-    options = pycolmap.FeatureExtractionOptions(num_threads=THREADS, use_gpu=False)
-    options.sift.max_num_features = MOST_FEATURES
     for number, photo in enumerate(photos, 1):
         report.progress(number - 1, len(photos), "photos", "Looking for features")
-        reader = pycolmap.ImageReaderOptions(existing_camera_id=number)
-        how = database, folder, [photo.picture.name], pycolmap.CameraMode.SINGLE, reader, options
-        run_colmap(lambda token, how=how: pycolmap.extract_features(*how, cancellation_token=token), report)
+        extract_features(database, folder, [photo.picture.name], number, MOST_FEATURES, report)
 
 
 def _undistort_features(photos: Sequence[KnownPhoto], cameras: list[Intrinsics], database: Path) -> dict[int, int]:
@@ -165,16 +162,3 @@ def _pairs(photos: Sequence[KnownPhoto], numbers: list[int]) -> list[tuple[int, 
             if np.isfinite(row[j]):
                 pairs.add((numbers[min(i, j)], numbers[max(i, j)]))
     return sorted(pairs)
-
-
-def _match(
-    pairs: list[tuple[int, int]], photos: Sequence[KnownPhoto], database: Path, folder: Path, report: Reporter
-) -> None:
-    listed = folder / "pairs.txt"
-    for first in range(0, len(pairs), PAIRS_AT_ONCE):
-        report.progress(first, len(pairs), "pairs", "Comparing photos")
-        some = pairs[first : first + PAIRS_AT_ONCE]
-        listed.write_text("".join(f"{photos[i].picture.name} {photos[j].picture.name}\n" for i, j in some), "utf-8")
-        matching = pycolmap.FeatureMatchingOptions(num_threads=THREADS, use_gpu=False)
-        how = database, matching, pycolmap.ImportedPairingOptions(match_list_path=listed)
-        run_colmap(lambda token, how=how: pycolmap.match_image_pairs(*how, cancellation_token=token), report)
