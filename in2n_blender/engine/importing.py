@@ -81,13 +81,14 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
             # Points are looked for in the photos only where nobody measured any.
             measured = has_depth(read.frames)
             small = {} if measured else small_pictures(capture, read.frames, staging / FEATURES)
-            noted = _Noted(Measures(capture), small)
+            # Where photos show the same can be told only once the capture has its points: then they are measured.
+            noted = _Noted(None if measured or small else Measures(capture), small)
             unreadable = _write_photos(read.frames, capture.views, noted, staging, reporter)
             views = tuple(_with_mask(v, staging) for v in capture.views if v.name not in unreadable)
             check_enough(len(views), len(capture.views) + len(capture.missing), request.source, unreadable)
             views = _without_alpha(views, noted.alphas, staging, reporter)
             capture = replace(capture, views=views, missing=capture.missing + tuple(sorted(unreadable)))
-            without, capture = capture, _with_more_points(capture, read, small, staging, reporter)
+            capture = _with_more_points(capture, read, small, staging, reporter)
             write_json(staging / "capture.json", capture.to_json())
             reporter.check()
     finally:
@@ -100,17 +101,16 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
         + (f"{masks} with masks, " if masks else "")
         + f"{len(capture.missing)} left out, {len(capture.points)} sparse points."
     )
-    # Where photos show the same could not be told before the capture had points.
-    report_import(workspace, capture, noted.measures if capture is without else None, reporter)
+    report_import(workspace, capture, noted.measures, reporter)
     return capture
 
 
 @dataclass(frozen=True)
 class _Noted:
-    """What is noted of photos while they are at hand: measures, the small pictures that points are to be found in, by
-    the views' names, and what alpha photos have."""
+    """What is noted of photos while they are at hand: measures, if they can be told yet, the small pictures that points
+    are to be found in, by the views' names, and what alpha photos have."""
 
-    measures: Measures
+    measures: Measures | None
     small: dict[str, Path]
     alphas: dict[str, Alpha] = field(default_factory=dict)
 
@@ -118,7 +118,7 @@ class _Noted:
 def _with_more_points(
     capture: PinholeCapture, read: Capture, small: dict[str, Path], staging: Path, reporter: Reporter
 ) -> PinholeCapture:
-    """The very same capture where no depth was measured, and no points are to be found in its photos, or none were."""
+    """The capture with the points of measured depth, or of its photos."""
     capture = with_measured_points(capture, read.frames, staging, reporter)
     if not small:
         return capture
@@ -191,7 +191,9 @@ def _write_photos(
             Image.fromarray(image).save(temporary, "PNG", compress_level=4)
         if alpha := Alpha.of(image):
             noted.alphas[view.name] = alpha
-        noted.measures.measure(view.name, image, write_mask(frame, view) if frame.mask else None)
+        mask = write_mask(frame, view) if frame.mask else None
+        if noted.measures:
+            noted.measures.measure(view.name, image, mask)
 
     def write_mask(frame: Frame, view: View) -> np.ndarray | None:
         try:
