@@ -8,7 +8,6 @@ What an import was given is noted in .originals.json, so that one photo can be m
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 from PIL import Image
@@ -20,7 +19,7 @@ from ..scene.errors import In2nError
 from ..scene.lens import Lens, pinhole_for
 from ..scene.reporting import Reporter
 from ..workspace.files import atomic_path, read_json, write_json
-from ..workspace.hashes import hash_of
+from ..workspace.hashes import file_hash, hash_of
 from ..workspace.imported import load_capture
 from ..workspace.layout import Workspace
 from .photos import UnreadablePhoto, decode, forget_lenses, normalise_photo
@@ -53,7 +52,7 @@ def note_originals(workspace: Workspace, capture: PinholeCapture, frames: tuple[
         for frame in frames
         if frame.name in kept
     }
-    write_json(workspace.originals, {"capture": _mark(workspace), "photos": photos})
+    write_json(workspace.originals, {"capture": file_hash(workspace.capture_json), "photos": photos})
 
 
 def full_photo(request: FullPhoto, report: Reporter) -> dict:
@@ -97,7 +96,7 @@ def _original(workspace: Workspace, view: View) -> tuple[Path, Lens, int]:
     """The photo's file as it was imported, its lens, and how it is to be turned."""
     try:
         noted = read_json(workspace.originals)
-        one = noted["photos"][view.name] if noted["capture"] == _mark(workspace) else None
+        one = noted["photos"][view.name] if noted["capture"] == file_hash(workspace.capture_json) else None
         file, orientation = Path(one["file"]), int(one["orientation"])
         lens = Lens(one["model"], Intrinsics(**one["intrinsics"]), tuple(map(float, one["distortion"])))
     except (In2nError, KeyError, TypeError, ValueError):
@@ -134,11 +133,6 @@ def _write(picture, stem: Path) -> Path:
     with atomic_path(file) as temporary:
         Image.fromarray(picture).save(temporary, **how)
     return file
-
-
-def _mark(workspace: Workspace) -> str:
-    """Of which capture.json the notes are."""
-    return hashlib.sha256(workspace.capture_json.read_bytes()).hexdigest()
 
 
 def _stamp(file: Path) -> list[int]:

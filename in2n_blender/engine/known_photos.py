@@ -10,9 +10,9 @@ from PIL import Image
 
 from ..scene.capture import Frame, PinholeCapture
 from ..scene.lens import EQUIRECTANGULAR, Lens
+from ..scene.visibility import FEWEST_POINTS
 from ..workspace.files import atomic_path
 
-FEWEST_POINTS = 100  # of a capture; with fewer, more are looked for
 MOST_PHOTOS = 300  # evenly chosen from more: their points serve all
 LONGEST_SIDE = 1000  # pixels of the pictures in which features are looked for
 

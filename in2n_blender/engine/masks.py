@@ -30,7 +30,7 @@ def normalised_mask(frame: Frame, target: Intrinsics, check: Callable[[], None] 
     """
     counts, k = counting_pixels(frame.mask, frame.orientation), frame.lens.intrinsics
     height, width = counts.shape
-    if abs(width * k.height - height * k.width) > 0.02 * height * k.width:
+    if not k.has_shape(width, height):
         raise UnreadablePhoto(f"{width} x {height} pixels, where the photo has {k.width} x {k.height}")
     picture = np.where(counts, np.uint8(255), np.uint8(0))
     if (width, height) != (k.width, k.height):

@@ -10,7 +10,7 @@ import numpy as np
 from ..scene.capture import MAXIMUM_POINTS, DepthMap, Frame, PinholeCapture, View
 from ..scene.lens import EQUIRECTANGULAR, directions_of
 from ..scene.reporting import Reporter
-from ..scene.visibility import projected
+from ..scene.visibility import in_picture
 from .pictures import BROKEN, opened
 
 MOST_PHOTOS = 500  # evenly chosen from more
@@ -84,7 +84,7 @@ def _points_of(
     depth = believed_depth(frame.depth)
     height, width = depth.shape
     lens = frame.lens
-    if abs(width * lens.intrinsics.height - height * lens.intrinsics.width) > 0.02 * height * lens.intrinsics.width:
+    if not lens.intrinsics.has_shape(width, height):
         raise ValueError(f"{width} x {height} pixels are of another shape than the photo")
     row, column = np.nonzero(depth > 0)
     chosen = random.permutation(len(row))[: max(most, LEAST_A_PHOTO)]
@@ -93,12 +93,10 @@ def _points_of(
     local = np.concatenate([directions * [1, -1], -np.ones((len(row), 1))], 1) * depth[row, column][:, None]
     pose = view.camera.camera_to_world
     points = local @ pose[:3, :3].T + pose[:3, 3]
-    pixels, _ = projected(view.camera, points)
-    k = view.camera.intrinsics
-    inside = (np.isfinite(pixels) & (pixels >= 0)).all(1) & (pixels[:, 0] < k.width) & (pixels[:, 1] < k.height)
+    inside, pixels, _ = in_picture(view.camera, points)
     with opened(folder / view.image) as picture:
         image = np.asarray(picture.convert("RGB"))
-    at = pixels[inside].astype(np.int64)
+    at = pixels.astype(np.int64)
     return points[inside], image[at[:, 1], at[:, 0]]
 
 
@@ -124,16 +122,13 @@ def believed_depth(depth: DepthMap) -> np.ndarray:
         values[sure < depth.least_confidence] = 0
     steep = np.zeros(values.shape, bool)
     for axis in (0, 1):
-        step = np.abs(np.diff(values, axis=axis)) > STEEPEST * np.minimum(*_beside(values, axis))
         before, after = ((slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None)))
+        one, next_ = values[before], values[after]
+        step = np.abs(next_ - one) > STEEPEST * np.minimum(one, next_)
         steep[before] |= step
         steep[after] |= step
     values[steep] = 0
     return values
-
-
-def _beside(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    return values.take(range(values.shape[axis] - 1), axis), values.take(range(1, values.shape[axis]), axis)
 
 
 def _one_channel(path: Path) -> np.ndarray:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SHAPE_TOLERANCE = 0.02  # of the sides: what a mask or depths of another size may differ by
+
 
 @dataclass(frozen=True)
 class Intrinsics:
@@ -39,6 +41,15 @@ class Intrinsics:
         """
         sx, sy = width / self.width, height / self.height
         return Intrinsics(width, height, self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy)
+
+    def has_shape(self, width: int, height: int) -> bool:
+        """Whether a picture of any size is of the photo's shape, but for what rounding leaves.
+
+        Args:
+            width: Of the picture, in pixels.
+            height: Of the picture, in pixels.
+        """
+        return abs(width * self.height - height * self.width) <= SHAPE_TOLERANCE * height * self.width
 
     def fitted(self, longest_side: int) -> tuple[Intrinsics, tuple[float, float, float, float]]:
         """The same lens for the photo scaled down, never up, to at most longest_side pixels.

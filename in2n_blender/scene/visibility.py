@@ -14,7 +14,7 @@ from .camera import Camera, look_at_point
 
 CELLS = 24  # of the longer side: in one of them, what is far behind the nearest point is hidden by it
 HIDDEN = 1.15  # times the nearest depth
-FEWEST_POINTS = 100  # with fewer, stand-ins take their place
+FEWEST_POINTS = 100  # of a capture: with fewer, an import looks for more, and a report takes stand-ins
 RAYS = 5  # a side, of the stand-ins of a camera
 NEIGHBOURS = 8  # photos that a photo is compared with
 OBSERVERS = 100  # of a point, whose angles are measured

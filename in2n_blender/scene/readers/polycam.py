@@ -73,17 +73,26 @@ def read(path: Path) -> Capture:
                 lambda width, height, table=table, label=file.stem: _lens(table, width, height, label),
                 problem=problem,
                 mask=masks.find(photo) if photo else None,
-                depth=_depth(path, file.stem),
+                depth=arkit_depth(path, file.stem, 255),  # its confidence is 0, 54 or 255
             )
         )
     project = path.parent if path.name == "keyframes" else path
     return build_capture(path, project, listed, np.zeros((0, 3)), np.zeros((0, 3), np.uint8))
 
 
-def _depth(keyframes: Path, stem: str) -> DepthMap:
-    """In millimetres, with ARKit's confidence as 0, 54 or 255."""
-    confidence = keyframes / "confidence" / f"{stem}.png"
-    return DepthMap(keyframes / "depth" / f"{stem}.png", 1e-3, confidence if confidence.is_file() else None, 255)
+def arkit_depth(folder: Path, stem: str, least_confidence: float) -> DepthMap:
+    """What ARKit measured with a photo, in millimetres, as programs write it: depth/ and, where it is there,
+    confidence/.
+
+    Args:
+        folder: In which both lie.
+        stem: Of their pictures' names.
+        least_confidence: ARKit's highest, as the program writes it.
+    """
+    confidence = folder / "confidence" / f"{stem}.png"
+    return DepthMap(
+        folder / "depth" / f"{stem}.png", 1e-3, confidence if confidence.is_file() else None, least_confidence
+    )
 
 
 def _first(folder: Path) -> Path | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..camera import Intrinsics
-from ..capture import Capture, DepthMap
+from ..capture import Capture
 from ..errors import In2nError
 from ..lens import Lens
 from .checks import photo_size, positive
@@ -21,7 +21,7 @@ from .contents import bad_file, load_json, load_table, numbers, read_text
 from .finding import first_folder, photos_in
 from .listing import ListedPhoto, build_capture, natural_order
 from .masks import MaskFinder
-from .polycam import Z_UP
+from .polycam import Z_UP, arkit_depth
 from .poses import from_opencv, pose, rotation_of
 
 METADATA = ("metadata", "metadata.json")
@@ -104,16 +104,11 @@ def read(path: Path, chosen: dict[int, Path] | None = None) -> Capture:
                 size,
                 lambda w, h, k=lenses[number % len(lenses)]: _lens(w, h, k),
                 mask=masks.find(photo) if photo else None,
-                depth=_depth(path.parent, number) if path.name == ODOMETRY else None,
+                # Stray Scanner's confidence is 0, 1 or 2.
+                depth=arkit_depth(path.parent, f"{number:06}", 2) if path.name == ODOMETRY else None,
             )
         )
     return build_capture(path, path.parent, listed, np.zeros((0, 3)), np.zeros((0, 3), np.uint8), notes)
-
-
-def _depth(folder: Path, number: int) -> DepthMap:
-    """Stray Scanner's, in millimetres, with ARKit's confidence as 0, 1 or 2."""
-    confidence = folder / "confidence" / f"{number:06}.png"
-    return DepthMap(folder / "depth" / f"{number:06}.png", 1e-3, confidence if confidence.is_file() else None, 2)
 
 
 def _is_record3ds(path: Path) -> bool:
