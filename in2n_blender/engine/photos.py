@@ -17,8 +17,9 @@ from ..scene.capture import PinholeCapture, View
 from ..scene.errors import In2nError
 from ..scene.lens import EQUIRECTANGULAR, Lens, photo_pixels, pinhole_for
 from ..scene.reporting import Reporter
+from ..scene.srgb import linear_to_srgb, srgb_to_linear
 from ..workspace.layout import Workspace
-from .pictures import BROKEN, linear_to_srgb, opened, srgb_to_linear
+from .pictures import BROKEN, opened
 
 MAXIMUM_PIXELS = 105_000_000  # a medium-format camera has 102 million; more is a mistake or a decompression bomb
 pillow_heif.register_heif_opener()

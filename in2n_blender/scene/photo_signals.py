@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .srgb import srgb_to_linear
+
 DARKEST, BRIGHTEST = 0.03, 0.97  # sRGB; beyond them a photo's own limits show
 WINDOW = 7  # pixels to each side, in which detail is measured
 SMOOTH = 1e-5  # mean square of coarse detail: less is a plain wall, or noise
@@ -57,7 +59,7 @@ def measured(image: np.ndarray, points: np.ndarray, pixels: np.ndarray, counts: 
     x, y = (np.clip(pixels[:, i].astype(np.int64), 0, image.shape[1 - i] - 1) for i in (0, 1))
     around = np.stack([_box(colour[..., channel], 1) for channel in range(3)], -1)[y, x]
     good = (around > DARKEST) & (around < BRIGHTEST)
-    light = np.where(good.all(1) & usable[y, x], np.log2(_linear(np.maximum(around, DARKEST))).T, np.nan).T
+    light = np.where(good.all(1) & usable[y, x], np.log2(srgb_to_linear(np.maximum(around, DARKEST))).T, np.nan).T
     told = detail[np.isfinite(detail)]
     own = float(np.median(told)) if told.size else np.nan
     return PhotoSignals(np.asarray(points), light.astype(np.float32), detail[y, x].astype(np.float32), own)
@@ -132,8 +134,3 @@ def _box(image: np.ndarray, reach: int) -> np.ndarray:
         upper, lower = (sums[size:], sums[:-size]) if axis == 0 else (sums[:, size:], sums[:, :-size])
         image = ((upper - lower) / size).astype(np.float32)
     return image
-
-
-def _linear(srgb: np.ndarray) -> np.ndarray:
-    """IEC 61966-2-1."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)

@@ -28,12 +28,13 @@ from in2n_blender.engine.output.surface import (
     vertex_normals,
     without_floaters,
 )
-from in2n_blender.engine.pictures import NOTHING, Picture, srgb_to_linear, write_exr, write_png
+from in2n_blender.engine.pictures import NOTHING, Picture, write_exr, write_png
 from in2n_blender.link.requests import ExtractMesh, RenderPath, Summarise
 from in2n_blender.scene.camera_path import CameraPath, PathFrame
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Artifact, Reporter
+from in2n_blender.scene.srgb import srgb_to_linear
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.analytic_scene import CENTER, OFFSET, RADIUS, BallScene, camera_at

@@ -18,13 +18,13 @@ from in2n_blender.engine.nerf.settings import NerfSettings
 from in2n_blender.engine.nerf.shot_rendering import NOTHING, ShotRenderer, ShotSettings, normals
 from in2n_blender.engine.nerf.subject import Subject
 from in2n_blender.engine.output import shots
-from in2n_blender.engine.pictures import srgb_to_linear
 from in2n_blender.link.requests import RenderShot, from_params
 from in2n_blender.scene.camera import Camera, Intrinsics
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.region import Region
 from in2n_blender.scene.reporting import Reporter
 from in2n_blender.scene.shot import ORTHOGRAPHIC, PANORAMA, Shot
+from in2n_blender.scene.srgb import srgb_to_linear
 
 RADIUS = 0.6
 ALL = ("Depth", "Normal", "Position")

@@ -15,13 +15,13 @@ from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.training import Trainer
 from in2n_blender.engine.nerf.unevenness import BLURRED, LEFT, UNEVEN_STOPS, importance_of, measured_light
 from in2n_blender.engine.photos import Photos, evened
-from in2n_blender.engine.pictures import linear_to_srgb, srgb_to_linear
 from in2n_blender.link.requests import Reconstruct
 from in2n_blender.scene.coverage import Coverage
 from in2n_blender.scene.errors import Cancelled
 from in2n_blender.scene.photo_report import CaptureReport, PhotoReport, report_of
 from in2n_blender.scene.photo_signals import PhotoSignals
 from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.scene.srgb import linear_to_srgb, srgb_to_linear
 from in2n_blender.workspace.imported import load_capture
 from in2n_blender.workspace.layout import Workspace
 from in2n_blender.workspace.reported import write_capture_report

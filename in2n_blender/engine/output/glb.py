@@ -10,7 +10,7 @@ import struct
 
 import numpy as np
 
-from ..pictures import srgb_to_linear
+from ...scene.srgb import srgb_to_linear
 
 FLOAT, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5123, 5125
 VERTICES, INDICES = 34962, 34963
