@@ -5,6 +5,9 @@ operations stays in registers; CPU and CUDA from one source. Their twin is `Nerf
 kernels has one in plain torch.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -34,6 +37,16 @@ class RenderedRays:
     distance: torch.Tensor
     last_color: torch.Tensor
 
+    @staticmethod
+    def joined(parts: Sequence) -> RenderedRays:
+        """Rays that were rendered in parts.
+
+        Args:
+            parts: In their order, each a `RenderedRays` or a `Rendered`.
+        """
+        names = [field.name for field in fields(RenderedRays)]
+        return RenderedRays(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
 
 def march(model: NerfModel, bundle: RayBundle) -> RenderedRays:
     """`model(bundle)` without jitter and gradients, to within LEAST_TRANSMITTANCE.
@@ -54,7 +67,7 @@ def march(model: NerfModel, bundle: RayBundle) -> RenderedRays:
     if threads == 1:
         return _march(model, bundle, kernels)
     parts = side_by_side(lambda part: _march(model, part, kernels), bundle.split(-(-len(bundle) // threads)))
-    return RenderedRays(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(RenderedRays)))
+    return RenderedRays.joined(parts)
 
 
 @torch.no_grad()

@@ -43,10 +43,7 @@ class RayBundle:
         Returns:
             A view of this bundle's memory; the bundle itself where that is all of it.
         """
-        if (first, last) == (0, len(self)):
-            return self
-        rays = slice(first, last)
-        return RayBundle(self.origins[rays], self.directions[rays], None if self.views is None else self.views[rays])
+        return self if (first, last) == (0, len(self)) else self.chosen(slice(first, last))
 
     def split(self, rays: int) -> list[RayBundle]:
         """The bundle in parts, in order.
@@ -60,14 +57,14 @@ class RayBundle:
         views = repeat(None) if self.views is None else self.views.split(rays)
         return [RayBundle(*part) for part in zip(self.origins.split(rays), self.directions.split(rays), views)]
 
-    def chosen(self, rays: torch.Tensor) -> RayBundle:
+    def chosen(self, rays: torch.Tensor | slice) -> RayBundle:
         """Some of the rays.
 
         Args:
-            rays: (rays,) bool.
+            rays: (rays,) bool, or a slice.
 
         Returns:
-            A bundle of its own.
+            A bundle of its own; of a slice, a view of this bundle's memory.
         """
         return RayBundle(self.origins[rays], self.directions[rays], None if self.views is None else self.views[rays])
 

@@ -102,10 +102,7 @@ class Scene:
             `RenderedRays`, or a `Rendered`, on the scene's device.
         """
         found = self.parts.run(len(bundle), lambda first, last: self._rays(bundle.part(first, last)))
-        if len(found) == 1:
-            return found[0]
-        names = ("color", "alpha", "distance", "last_color")
-        return RenderedRays(**{name: torch.cat([getattr(part, name) for part in found]) for name in names})
+        return found[0] if len(found) == 1 else RenderedRays.joined(found)
 
     def _rays(self, bundle: RayBundle):
         return march(self.model, bundle) if available(self.device) else self.model(bundle)
