@@ -13,7 +13,7 @@ from in2n_blender.scene.capture import DepthMap
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace.layout import Workspace
 from in2n_blender.workspace.reported import capture_report
-from tests.engine.textured_room import HEIGHT, LENS, SIDE, WALLS, WIDTH, cameras, sharp_picture, textures
+from tests.engine.textured_room import HEIGHT, LENS, SIDE, WIDTH, cameras, sharp_picture, textures, walls_hit
 from tests.scene.captures import quaternion
 
 COUNT, DEPTH_SIZE = 5, (80, 60)
@@ -22,18 +22,9 @@ COUNT, DEPTH_SIZE = 5, (80, 60)
 def room_depth(camera, size):
     """(height, width) along the camera's axis, to the nearest wall; 0 beside the walls."""
     small = camera.scaled_to(*size)
-    origins, rays = small.rays()
-    nearest = np.full(len(rays), np.inf)
-    for origin, across, along in np.array(WALLS, np.float64):
-        normal = np.cross(across, along)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            distance = ((origin - origins) @ normal) / (rays @ normal)
-        at = origins + rays * distance[:, None] - origin
-        u, v = at @ across, at @ along
-        hit = (distance > 0) & (distance < nearest) & (u >= 0) & (v >= 0) & (u < SIDE) & (v < SIDE)
-        nearest[hit] = distance[hit]
+    *_, (_, _, _, nearest) = walls_hit(small)
     forward = -camera.camera_to_world[:3, 2]
-    depth = np.where(np.isfinite(nearest), nearest * (rays @ forward), 0)
+    depth = np.where(np.isfinite(nearest), nearest * (small.rays()[1] @ forward), 0)
     return depth.reshape(size[::-1])
 
 

@@ -46,12 +46,12 @@ def cameras(count):
     return found
 
 
-def picture(camera, walls):
-    """What a camera sees, (HEIGHT, WIDTH, 3) uint8; grey beside the walls."""
+def walls_hit(camera):
+    """For each wall (hit, u, v, nearest): (pixels,) bool, where on it, and how far along the rays all walls so far are,
+    infinity beside them. A pixel is hit again by a later wall that is nearer."""
     origins, directions = camera.rays()
     nearest = np.full(len(directions), np.inf)
-    seen = np.full((len(directions), 3), 90, np.uint8)
-    for (origin, across, along), texture in zip(np.array(WALLS, np.float64), walls):
+    for origin, across, along in np.array(WALLS, np.float64):
         normal = np.cross(across, along)
         with np.errstate(divide="ignore", invalid="ignore"):
             distance = ((origin - origins) @ normal) / (directions @ normal)
@@ -59,6 +59,13 @@ def picture(camera, walls):
         u, v = at @ across, at @ along
         hit = (distance > 0) & (distance < nearest) & (u >= 0) & (v >= 0) & (u < SIDE) & (v < SIDE)
         nearest[hit] = distance[hit]
+        yield hit, u, v, nearest
+
+
+def picture(camera, walls):
+    """What a camera sees, (HEIGHT, WIDTH, 3) uint8; grey beside the walls."""
+    seen = np.full((camera.intrinsics.height * camera.intrinsics.width, 3), 90, np.uint8)
+    for (hit, u, v, _), texture in zip(walls_hit(camera), walls):
         place = (np.stack([v[hit], u[hit]]) / SIDE * TEXELS).astype(int)
         seen[hit] = texture[place[0], place[1]]
     return seen.reshape(camera.intrinsics.height, camera.intrinsics.width, 3)
