@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..scene.capture import Frame, PinholeCapture
 from ..scene.lens import EQUIRECTANGULAR, Lens
 from ..scene.visibility import FEWEST_POINTS
-from ..workspace.files import atomic_path
+from .pictures import size_within, write_scaled
 
 MOST_PHOTOS = 300  # evenly chosen from more: their points serve all
 LONGEST_SIDE = 1000  # pixels of the pictures in which features are looked for
@@ -43,11 +42,7 @@ def write_small(photo: np.ndarray, path: Path) -> None:
         In2nError: "disk_full", "cannot_write".
     """
     height, width = photo.shape[:2]
-    scale = min(1.0, LONGEST_SIDE / max(width, height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    picture = Image.fromarray(np.ascontiguousarray(photo[..., :3])).resize(size, Image.Resampling.LANCZOS)
-    with atomic_path(path) as temporary:
-        picture.save(temporary, "JPEG", quality=95)
+    write_scaled(photo, size_within(width, height, LONGEST_SIDE), path)
 
 
 def small_pictures(capture: PinholeCapture, frames: tuple[Frame, ...], folder: Path) -> dict[str, Path]:

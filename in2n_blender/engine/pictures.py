@@ -141,6 +141,37 @@ def opened(path: Path, most: int = MOST_PIXELS) -> Iterator[Image.Image]:
         yield picture
 
 
+def size_within(width: int, height: int, longest_side: int) -> tuple[int, int]:
+    """The size of a picture scaled down, never up, to at most so many pixels on its longer side.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        longest_side: In pixels.
+
+    Returns:
+        (width, height), at least 1 each.
+    """
+    scale = min(1.0, longest_side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def write_scaled(photo: np.ndarray, size: tuple[int, int], path: Path) -> None:
+    """A photo as features are looked for in it: scaled down, as JPEG, without alpha.
+
+    Args:
+        photo: (height, width, 3 or 4) uint8.
+        size: (width, height) of what is written.
+        path: Of the file.
+
+    Raises:
+        In2nError: "disk_full", "cannot_write".
+    """
+    picture = Image.fromarray(np.ascontiguousarray(photo[..., :3])).resize(size, Image.Resampling.LANCZOS)
+    with atomic_path(path) as temporary:
+        picture.save(temporary, "JPEG", quality=95)
+
+
 def read_srgb(path: Path) -> np.ndarray:
     """Read a picture, whatever its alpha.
 

@@ -16,6 +16,7 @@ from ...scene.reporting import Reporter
 from ...workspace.files import atomic_path
 from ..masks import counting_pixels
 from ..photos import UnreadablePhoto, decode
+from ..pictures import size_within, write_scaled
 
 LONGEST_SIDE = 1600  # pixels, in which features are found
 FILM_DIAGONAL = 43.2666  # mm: a focal length "in 35 mm film" is meant for this diagonal (CIPA DCG-001)
@@ -101,13 +102,10 @@ def _prepare(name: str, photo: Path, file: str, mask: PhotoMask | None, folder: 
     upright = _upright_size(photo, orientation) if is_there else None
     image = decode(photo, orientation) if upright is None else None
     width, height = upright or image.shape[1::-1]
-    scale = min(1.0, LONGEST_SIDE / max(width, height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = size_within(width, height, LONGEST_SIDE)
     if not is_there:
         _write_mask(mask, orientation, image, size, folder / "masks" / f"{file}.png")  # first: the picture ends it
-        picture = Image.fromarray(image[..., :3]).resize(size, Image.Resampling.LANCZOS)
-        with atomic_path(folder / "images" / file) as temporary:
-            picture.save(temporary, "JPEG", quality=95)
+        write_scaled(image, size, folder / "images" / file)
     focal = focal_mm and focal_mm / FILM_DIAGONAL * float(np.hypot(*size))
     camera = f"{photo.parent.name}/{maker}/{width}x{height}/{focal_mm or 0:g}"
     masked = (folder / "masks" / f"{file}.png").is_file()
