@@ -14,6 +14,7 @@ from ..link.request_fields import Request
 from ..link.requests import (
     Edit,
     Evaluate,
+    ExportDataset,
     ExtractMesh,
     ImportCapture,
     PathThroughViews,
@@ -152,6 +153,22 @@ def mesh_workspace(args, interruption) -> None:
         Cancelled: When the user asked to stop.
     """
     one_job(request_of(ExtractMesh, args, workspace=_workspace(args), edit=_edit_or_none(args.edit)), interruption)
+
+
+def export_workspace(args, interruption) -> None:
+    """`export`: an edit's pictures, or the photos, with their cameras for other trainers.
+
+    Args:
+        args: The parsed line: workspace, edit and out (or none) and what `ExportDataset` takes.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "bad_path", "no_workspace", "cannot_write", "not_ours", and what the environment and the job raise.
+        Cancelled: When the user asked to stop.
+    """
+    out = None if args.out is None else str(free_folder(args.out))
+    place = {"workspace": _workspace(args), "edit": _edit_or_none(args.edit), "out": out}
+    one_job(request_of(ExportDataset, args, **place), interruption)
 
 
 def evaluate_workspace(args, interruption) -> None:

@@ -16,6 +16,7 @@ from ..link.client import EngineBug
 from ..link.requests import (
     Edit,
     Evaluate,
+    ExportDataset,
     ExtractMesh,
     ImportCapture,
     PathThroughViews,
@@ -163,6 +164,14 @@ def _add_parts(group) -> None:
 
     mesh = _command(group, "mesh", commands.mesh_workspace, "extract a mesh with vertex colours (PLY, GLB)")
     add_request(mesh, ExtractMesh)
+
+    export = _command(
+        group,
+        "export",
+        commands.export_workspace,
+        "write an edit's pictures with their cameras, for nerfstudio, COLMAP and other trainers",
+    )
+    add_request(export, ExportDataset)
 
     evaluate = _command(
         group,

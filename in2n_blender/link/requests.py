@@ -23,6 +23,7 @@ CARRYING = "agreement"  # the method that carries an edit from view to view
 ONCE_THE_ONLY_METHOD = "iterative"  # of edits that do not name theirs
 NOISE_SCHEDULES = ("falling", "uniform")
 PERCEPTUAL = ("auto", "off", "lpips", "lpips-or-random")
+DATASET_FORMATS = ("both", "nerfstudio", "colmap")
 MOST_SCALES = 8  # of one kind in a preview
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 HIGHEST_SEED = 2**31 - 1  # Blender's integers
@@ -370,6 +371,28 @@ class ExtractMesh(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportDataset(Request):
+    """Write an edit's pictures, or the photos, with their cameras for other trainers. edit None: the reconstruction.
+
+    Result: {"folder", "format", "views", "held_out", "masks", "points", "seconds", "finished"}.
+    """
+
+    method: ClassVar[str] = "export"
+    workspace: str = _workspace()
+    edit: str | None = _edit("to export the pictures of")
+    format: str = setting(
+        "Format",
+        "nerfstudio (transforms.json), colmap (a sparse model), or both beside the same pictures",
+        DATASET_FORMATS[0],
+        choices=DATASET_FORMATS,
+        code="unknown_format",
+    )
+    out: str | None = setting(
+        "Folder", "folder for the dataset (default: datasets/… in the workspace)", None, metavar="DIR"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PathThroughViews(Request):
     """Write a smooth camera path through the capture's views to paths/<name>.json. Result: {"camera_path": file}."""
 
@@ -527,7 +550,7 @@ REQUESTS: dict[str, type[Request]] = {
     cls.method: cls
     for cls in (
         ImportCapture, ReportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, RenderShot, FullPhoto, ExtractMesh,
-        PathThroughViews, Summarise, Evaluate, DownloadModel, FindDevices, Testbed,
+        ExportDataset, PathThroughViews, Summarise, Evaluate, DownloadModel, FindDevices, Testbed,
     )
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """What is done to an edit as a whole: looked up, renamed, duplicated, removed.
 
-An edit is its folder; its frames and meshes lie beside it under the same name and follow it. Each of these either
-happens or does not: folders are moved, never changed piece by piece.
+An edit is its folder; its frames, meshes and datasets lie beside it under the same name and follow it. Each of these
+either happens or does not: folders are moved, never changed piece by piece.
 """
 
 from __future__ import annotations
@@ -178,8 +178,8 @@ def remove(workspace: Workspace, name: str) -> None:
 
 def _results(workspace: Workspace, old: str, new: str) -> list[tuple[Path, Path]]:
     """What lies beside an edit under its name, and where it goes under another."""
-    folder = workspace.root / "renders" / safe_name(old)
-    found = [(folder, folder.with_name(safe_name(new)))] if folder.is_dir() else []
+    folders = [workspace.root / kind / safe_name(old) for kind in ("renders", "datasets")]
+    found = [(folder, folder.with_name(safe_name(new))) for folder in folders if folder.is_dir()]
     for suffix, quick in itertools.product((".ply", ".glb", ".json"), (False, True)):
         if workspace.mesh(old, suffix, quick).is_file():
             found.append((workspace.mesh(old, suffix, quick), workspace.mesh(new, suffix, quick)))

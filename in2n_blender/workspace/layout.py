@@ -12,13 +12,14 @@
   renders/<edit>/<path>/0001.exr  0001.png
   meshes/<edit>.ply|glb|json
   meshes/quick/<edit>.ply|json    what is shown of a scene as soon as it is made
+  datasets/<edit>/                the pictures with their cameras, for other trainers (see `engine.output.datasets`)
   earlier/reconstruction-<n>/     reconstructions of other photos or settings, kept until the user removes them
   earlier/replaced/<…>/           what is being made anew at the user's wish, until its successor is done
   .making-<…>/                    what is made anew, until it first saves (see `successor`)
   full/<photo>-<hash>.jpg         undistorted at their full size, those photos that somebody looked through
   .originals.json                 what the photos were made from (see `engine.full_photos`)
   .photos.json                    the photos' hashes (see `provenance`)
-The unedited reconstruction goes by the name "original" in renders/ and meshes/.
+The unedited reconstruction goes by the name "original" in renders/, meshes/ and datasets/.
 """
 
 from __future__ import annotations
@@ -157,6 +158,17 @@ class Workspace:
         folder = self.root / "meshes"
         return (folder / "quick" if quick else folder) / f"{safe_name(edit or ORIGINAL)}{suffix}"
 
+    def dataset(self, edit: str | None) -> Path:
+        """The folder of the pictures with their cameras, for other trainers.
+
+        Args:
+            edit: The edit's name, or None for the reconstruction.
+
+        Raises:
+            In2nError: "bad_name".
+        """
+        return self.root / "datasets" / safe_name(edit or ORIGINAL)
+
     def edits(self) -> list[str]:
         """Names of the edits that were started, oldest first; what has a name that no edit can have is none."""
         ages = {}
@@ -166,7 +178,19 @@ class Workspace:
         return sorted(filter(_is_edit_name, ages), key=ages.get)
 
 
-WRITTEN = ("images", "masks", "poses", "reconstruction", "edits", "regions", "paths", "renders", "meshes", "previews")
+WRITTEN = (
+    "images",
+    "masks",
+    "poses",
+    "reconstruction",
+    "edits",
+    "regions",
+    "paths",
+    "renders",
+    "meshes",
+    "datasets",
+    "previews",
+)
 
 
 def refuse_links_out(root: Path | str) -> None:

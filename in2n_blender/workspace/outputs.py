@@ -125,6 +125,23 @@ def record(folder: Path | str, names: Iterable[str]) -> None:
     _note(folder, {name: _hash(folder / name) if (folder / name).is_file() else "" for name in names})
 
 
+def unchanged(folder: Path | str, names: Iterable[str]) -> bool:
+    """Whether these files are there as we made them.
+
+    Args:
+        folder: Where a command put its results; need not exist.
+        names: What it wrote, relative to the folder, with "/".
+
+    Returns:
+        False, too, for a file whose content when it was made is not known.
+
+    Raises:
+        In2nError: "bad_json", "cannot_read".
+    """
+    folder, made = Path(folder), made_by_us(folder)
+    return all(made.get(name) and (folder / name).is_file() and _hash(folder / name) == made[name] for name in names)
+
+
 def remove_made(folder: Path | str, names: Iterable[str]) -> None:
     """Remove those files that we made and nobody changed since, such as frames of an earlier, longer path.
 
