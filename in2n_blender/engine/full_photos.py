@@ -23,6 +23,7 @@ from ..workspace.hashes import file_hash, hash_of
 from ..workspace.imported import load_capture
 from ..workspace.layout import Workspace
 from .photos import UnreadablePhoto, decode, forget_lenses, normalise_photo
+from .pictures import write_jpeg
 
 QUALITY = 95  # of JPEG: nothing to be seen at a pixel's size, in a tenth of a PNG's room
 
@@ -129,9 +130,11 @@ def _undistorted(file: Path, lens: Lens, orientation: int, report: Reporter):
 def _write(picture, stem: Path) -> Path:
     opaque = picture.shape[2] == 3
     file = stem.with_name(f"{stem.name}{'.jpg' if opaque else '.png'}")
-    how = {"format": "JPEG", "quality": QUALITY, "subsampling": 0} if opaque else {"format": "PNG", "compress_level": 4}
     with atomic_path(file) as temporary:
-        Image.fromarray(picture).save(temporary, **how)
+        if opaque:
+            write_jpeg(Image.fromarray(picture), temporary, quality=QUALITY, subsampling=0)
+        else:
+            Image.fromarray(picture).save(temporary, "PNG", compress_level=4)
     return file
 
 

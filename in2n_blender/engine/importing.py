@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -93,8 +93,10 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
             reporter.check()
     finally:
         forget_lenses()
-    with suppress(In2nError):  # what was imported is there and whole; only its full size cannot be made later
+    try:
         note_originals(workspace, capture, read.frames)
+    except In2nError as error:  # what was imported is there and whole
+        reporter.log(f"Photos cannot be shown at their full size later. {error}")
     masks = sum(bool(view.mask) for view in capture.views)
     reporter.log(
         f"{len(capture.views)} photos imported, {len(capture.held_out_views)} of them held out, "

@@ -5,6 +5,7 @@ A file can carry the hash of what it was made from (`workspace.provenance`), so 
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -169,7 +170,23 @@ def write_scaled(photo: np.ndarray, size: tuple[int, int], path: Path) -> None:
     """
     picture = Image.fromarray(np.ascontiguousarray(photo[..., :3])).resize(size, Image.Resampling.LANCZOS)
     with atomic_path(path) as temporary:
-        picture.save(temporary, "JPEG", quality=95)
+        write_jpeg(picture, temporary, quality=95)
+
+
+def write_jpeg(picture: Image.Image, file: Path, **how) -> None:
+    """Write a JPEG. PIL lets one be cut short where the disk fills up, and says nothing.
+
+    Args:
+        picture: RGB or grey.
+        file: Written directly: see `atomic_path`.
+        how: As PIL has it: quality, subsampling.
+
+    Raises:
+        OSError: The file cannot be written whole.
+    """
+    whole = io.BytesIO()
+    picture.save(whole, "JPEG", **how)
+    file.write_bytes(whole.getbuffer())
 
 
 def read_srgb(path: Path) -> np.ndarray:

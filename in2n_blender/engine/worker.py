@@ -37,7 +37,6 @@ if __name__ == "__main__" and not __package__:
     sys.exit(importlib.import_module("in2n_blender.engine.worker").main())
 
 import ctypes
-import errno
 import gc
 import importlib
 import json
@@ -56,7 +55,7 @@ from ..link.request_fields import Request
 from ..link.requests import from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress, Reporter
-from ..workspace.files import OF_THE_DISK, open_own
+from ..workspace.files import FULL, OF_THE_DISK, must_stay, open_own
 
 PROGRESS_INTERVAL = 0.1  # seconds
 HARD_EXIT_AFTER = 3.0  # seconds from the end of stdin
@@ -196,7 +195,8 @@ class Worker:
         report = Reporter(_Throttle(self, job.id).emit, job.cancelled.is_set)
         try:
             report.check()
-            result = _load(self._jobs[job.request.method])(job.request, report)
+            with must_stay(getattr(job.request, "workspace", "") or os.curdir):
+                result = _load(self._jobs[job.request.method])(job.request, report)
             answer = json.dumps({"jsonrpc": "2.0", "id": job.id, "result": result}, default=_plain)
         except Cancelled:
             answer = _error_text(job.id, JOB_FAILED, "Cancelled.", "cancelled", "")
@@ -344,7 +344,7 @@ def as_user_error(error: Exception) -> In2nError | None:
             "There was not enough memory for this.",
             "Close other programs, choose a smaller preset, or set the device to cpu. What was saved is kept.",
         )
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "no space left on device" in text:
+    if (isinstance(error, OSError) and error.errno in FULL) or "no space left on device" in text:
         return In2nError(
             "disk_full",
             "The disk is full.",

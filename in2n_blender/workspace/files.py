@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..scene.errors import In2nError
+from ..scene.errors import Cancelled, In2nError
 from ..scene.text import text_of
 
 WINDOWS = sys.platform == "win32"
@@ -31,14 +32,54 @@ MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=3).hexdigest()
 REPLACE_PATIENCE = 2.5  # seconds
 REPLACE_PAUSE = 0.05
 
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _MISPLACED = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 _UNUSABLE = {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENOENT}
+_GONE = {
+    errno.EIO,
+    errno.ENXIO,
+    errno.ENODEV,
+    getattr(errno, "ESTALE", errno.EIO),
+    getattr(errno, "ENOTCONN", errno.EIO),
+}
 # What a disk says of the user's own files and folders.
-OF_THE_DISK = {*_FULL, *_FORBIDDEN, *_MISPLACED, *_UNUSABLE, errno.EIO, getattr(errno, "ESTALE", errno.EIO)}
+OF_THE_DISK = {*FULL, *_FORBIDDEN, *_MISPLACED, *_UNUSABLE, *_GONE, errno.EFBIG}
+_TOLD_BY_TEXT = {*FULL, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO}  # whose words mean nothing else
 # what a system says of a lock that another process holds; any other error means that the place knows no locks
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK, getattr(errno, "EDEADLOCK", errno.EDEADLK)}
+
+
+_must_stay: list[Path] = []  # folders that are not made again below which something is to be written
+
+
+@contextmanager
+def must_stay(root: Path | str) -> Iterator[None]:
+    """Let nothing be written below a folder that is there now and gone later: who moved it would find half of a result
+    where it was.
+
+    Args:
+        root: The folder, such as the workspace of a job; one that is not there yet may be made.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        yield
+        return
+    _must_stay.append(root)
+    try:
+        yield
+    finally:
+        _must_stay.remove(root)
+
+
+def _refuse_gone(path: Path) -> None:
+    for root in _must_stay:
+        if path.is_relative_to(root) and not root.is_dir():
+            raise In2nError(
+                "workspace_gone",
+                f"{root} is gone: it was moved or removed while a job worked in it.",
+                "Put it back, or choose it where it is now, then run again: it goes on from what was saved.",
+            )
 
 
 @contextmanager
@@ -51,10 +92,11 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
             the place of the old one.
 
     Raises:
-        In2nError: "disk_full", and "cannot_write" where the place cannot be written to. Whatever is raised, the old
-            file is as it was and the temporary one is gone.
+        In2nError: "disk_full", "workspace_gone" (see `must_stay`), and "cannot_write" where the place cannot be written
+            to. Whatever is raised, the old file is as it was and the temporary one is gone.
     """
     path = Path(path)
+    _refuse_gone(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,8 +110,12 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
         _replace(temporary, path)
         if durable and not WINDOWS:
             _sync(path.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
+    except Exception as error:
+        _refuse_gone(path)
+        said = disk_error_in(error)
+        if said is None:
+            raise
+        raise write_error(path, said) from error
     finally:
         if temporary and os.path.exists(temporary):
             with suppress(OSError):
@@ -150,10 +196,32 @@ def _sync(path: Path | str) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno in _FULL or error.errno == errno.EIO:
+        if error.errno in FULL or error.errno == errno.EIO:
             raise
     finally:
         os.close(handle)
+
+
+def disk_error_in(error: Exception) -> OSError | None:
+    """What the disk said, where an exception is of that: libraries in other languages tell it in their text alone.
+
+    Args:
+        error: What was raised on the way of writing a file.
+
+    Returns:
+        The OSError itself, or one with the number that the text names; None for any other exception.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    if not isinstance(error, (In2nError, Cancelled)):
+        text = str(error).lower()
+        if (number := next((n for n in _TOLD_BY_TEXT if os.strerror(n).lower() in text), None)) is not None:
+            return OSError(number, os.strerror(number))
+        if found := re.search(r"\(os error (\d+)\)", text):  # as Rust has it, on Windows by its own numbers
+            number = int(found[1])
+            known = OSError(0, "", None, number) if WINDOWS else OSError(number, os.strerror(number))
+            return known if known.errno in OF_THE_DISK else None
+    return error if isinstance(error, OSError) else None
 
 
 def write_error(path: Path, error: OSError) -> Exception:
@@ -166,7 +234,7 @@ def write_error(path: Path, error: OSError) -> Exception:
     Returns:
         In2nError "disk_full" or "cannot_write", else `error` itself; to be raised.
     """
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return In2nError(
             "disk_full",
             f"The disk is full: {path} could not be written.",
@@ -189,6 +257,18 @@ def write_error(path: Path, error: OSError) -> Exception:
             "cannot_write",
             f"{path} could not be written ({error.strerror}).",
             "Choose another folder or a shorter name.",
+        )
+    if error.errno in _GONE:
+        return In2nError(
+            "cannot_write",
+            f"{path} could not be written: its disk does not answer ({error.strerror}).",
+            "Connect the disk or share again, or choose another workspace folder, then run again.",
+        )
+    if error.errno == errno.EFBIG:
+        return In2nError(
+            "cannot_write",
+            f"{path} could not be written: its disk takes no file that large.",
+            "Choose a workspace folder on another disk: FAT32 takes at most 4 GB a file.",
         )
     return error
 

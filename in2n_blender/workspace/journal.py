@@ -191,7 +191,7 @@ class Journal:
             self._write()
 
     def _write(self) -> None:
-        if self._record is not None:
+        if self._record is not None and self._file.parent.is_dir():  # it may have been moved
             with suppress(In2nError, OSError, ValueError):  # the disk may be full; the job itself will say so
                 write_json(self._file, self._record, durable=False)
 

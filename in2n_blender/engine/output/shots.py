@@ -49,8 +49,7 @@ def render_shot(request: RenderShot, report: Reporter) -> dict:
     seconds = time.monotonic() - began
     if not all(np.isfinite(values).all() for values in passes.values()):
         raise not_finite("A rendered picture")
-    with open(request.out, "wb") as file:  # read once and removed by who asked: it need not outlive a crash
-        np.save(file, np.concatenate([values.ravel() for values in passes.values()]), allow_pickle=False)
+    _write(request.out, np.concatenate([values.ravel() for values in passes.values()]))
     return {
         "file": request.out,
         "passes": {name: list(values.shape) for name, values in passes.items()},
@@ -58,6 +57,14 @@ def render_shot(request: RenderShot, report: Reporter) -> dict:
         "device": describe_device(scene.scene.device),
         "version": __version__,
     }
+
+
+def _write(file: str, values: np.ndarray) -> None:
+    """A .npy, which is read once and removed by who asked: it need not outlive a crash. `np.save` does not say why a
+    file cannot be written."""
+    with open(file, "wb") as opened:
+        np.lib.format.write_array_header_1_0(opened, np.lib.format.header_data_from_array_1_0(values))
+        opened.write(values.data)
 
 
 def _settings(request: RenderShot) -> ShotSettings:

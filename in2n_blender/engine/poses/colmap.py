@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pycolmap
 
-from ...scene.errors import Cancelled
+from ...scene.errors import Cancelled, In2nError
 from ...scene.reporting import Reporter
+from ...workspace.files import write_error
 
 THREADS = min(os.cpu_count() or 1, 8)
 ASKED_EVERY = 0.1  # seconds, whether the job was cancelled
 PAIRS_AT_ONCE = 24
+ROOM = 32 << 20  # bytes that must be free: more than a call writes, for where it cannot write COLMAP ends the process
 pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value
+
+
+@contextmanager
+def opened_database(database: Path) -> Iterator[pycolmap.Database]:
+    """COLMAP's database, closed behind the block.
+
+    Args:
+        database: Its file; made where it is missing.
+
+    Raises:
+        In2nError: "disk_full" where less than ROOM is free; "cannot_write"; "bad_database".
+    """
+    with _said_why(database), pycolmap.Database.open(database) as opened:
+        yield opened
+
+
+@contextmanager
+def _said_why(database: Path) -> Iterator[None]:
+    """What COLMAP says of a database is no more than that it did not work."""
+    try:
+        if shutil.disk_usage(database.parent).free < ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        yield
+    except OSError as error:
+        raise write_error(database, error) from error
+    except RuntimeError as error:
+        try:
+            with tempfile.TemporaryFile(dir=database.parent) as file:
+                file.write(bytes(1 << 20))
+        except OSError as reason:
+            raise write_error(database, reason) from error
+        if "database" not in str(error).lower():
+            raise
+        raise In2nError(
+            "bad_database",
+            f"{database} cannot be used: it is damaged, or its disk or share does not let files be locked.",
+            "Remove that file, or choose a workspace folder on a disk of this computer.",
+        ) from error
 
 
 def run_colmap(call: Callable[[object], None], report: Reporter) -> None:
@@ -63,6 +107,7 @@ def extract_features(
         masks: The folder of the pictures' masks, where they have any.
 
     Raises:
+        In2nError: As `opened_database`.
         Cancelled.
     """
     reader = pycolmap.ImageReaderOptions(existing_camera_id=camera)
@@ -71,7 +116,8 @@ def extract_features(
     options = pycolmap.FeatureExtractionOptions(num_threads=THREADS, use_gpu=False)
     options.sift.max_num_features = most
     how = database, images, names, pycolmap.CameraMode.SINGLE, reader, options
-    run_colmap(lambda token: pycolmap.extract_features(*how, cancellation_token=token), report)
+    with _said_why(database):
+        run_colmap(lambda token: pycolmap.extract_features(*how, cancellation_token=token), report)
 
 
 def match_pairs(database: Path, pairs: Sequence[tuple[str, str]], folder: Path, report: Reporter) -> None:
@@ -84,6 +130,7 @@ def match_pairs(database: Path, pairs: Sequence[tuple[str, str]], folder: Path, 
         report: Told of the pairs, and asked whether the job was cancelled.
 
     Raises:
+        In2nError: As `opened_database`.
         Cancelled: What was compared is kept.
     """
     listed = folder / "pairs.txt"
@@ -93,4 +140,5 @@ def match_pairs(database: Path, pairs: Sequence[tuple[str, str]], folder: Path, 
         listed.write_text("".join(f"{one} {other}\n" for one, other in some), encoding="utf-8")
         matching = pycolmap.FeatureMatchingOptions(num_threads=THREADS, use_gpu=False)
         how = database, matching, pycolmap.ImportedPairingOptions(match_list_path=listed)
-        run_colmap(lambda token, how=how: pycolmap.match_image_pairs(*how, cancellation_token=token), report)
+        with _said_why(database):
+            run_colmap(lambda token, how=how: pycolmap.match_image_pairs(*how, cancellation_token=token), report)

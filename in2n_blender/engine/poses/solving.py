@@ -15,7 +15,7 @@ import pycolmap
 
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
-from .colmap import THREADS, extract_features, match_pairs
+from .colmap import THREADS, extract_features, match_pairs, opened_database
 from .pairs import choose_pairs
 from .prepared import Prepared, PreparedPhoto
 
@@ -96,7 +96,7 @@ class Solver:
             The largest model.
 
         Raises:
-            In2nError: "no_cameras_found".
+            In2nError: "no_cameras_found"; as `opened_database`.
             Cancelled.
         """
         self._find_features()
@@ -113,7 +113,7 @@ class Solver:
 
     def _find_features(self) -> None:
         """Of a few photos at once, one a thread; those of photos that have some are kept."""
-        with pycolmap.Database.open(self.database) as database:
+        with opened_database(self.database) as database:
             cameras = {}
             groups = Counter(photo.camera for photo in self.prepared.photos)
             known = {image.name: image.camera_id for image in database.read_all_images()}
@@ -132,7 +132,7 @@ class Solver:
                 done += len(names)
 
     def _match(self) -> None:
-        with pycolmap.Database.open(self.database) as database:
+        with opened_database(self.database) as database:
             images = sorted(database.read_all_images(), key=lambda image: image.name)
             descriptors = [np.asarray(database.read_descriptors(image.image_id).data) for image in images]
             pairs = [
@@ -152,7 +152,7 @@ class Solver:
         for name, value in lenient.items():
             setattr(options.mapper, name, value)
         manager = pycolmap.ReconstructionManager()
-        with pycolmap.Database.open(self.database) as database:
+        with opened_database(self.database) as database:
             pipeline = pycolmap.IncrementalPipeline(options, database, manager)
 
             def one_more() -> None:
@@ -183,7 +183,7 @@ class Solver:
 
     def _lost(self, placed: set[str]) -> dict[str, str]:
         """Why each photo has no camera."""
-        with pycolmap.Database.open(self.database) as database:
+        with opened_database(self.database) as database:
             images = {image.name: image.image_id for image in database.read_all_images()}
             pairs, inliers = database.read_two_view_geometry_num_inliers()
             best = Counter()

@@ -16,7 +16,7 @@ from ...scene.lens import directions_of, pinhole_for
 from ...scene.readers.poses import OPENGL_FROM_OPENCV
 from ...scene.reporting import Reporter
 from ..known_photos import KnownPhoto
-from .colmap import extract_features, match_pairs, run_colmap
+from .colmap import extract_features, match_pairs, opened_database, run_colmap
 
 MOST_FEATURES = 3000
 NEIGHBOURS = 10  # photos that each is compared with
@@ -41,6 +41,7 @@ def with_points(
         The very same capture where it has points, or not more are found than it has.
 
     Raises:
+        In2nError: As `opened_database`.
         Cancelled.
     """
     lenses = {frame.name: frame.lens for frame in frames}
@@ -71,11 +72,12 @@ def triangulate(photos: Sequence[KnownPhoto], folder: Path, report: Reporter) ->
         (p, 3) float64 in the coordinates of the cameras, and (p, 3) uint8 colours.
 
     Raises:
+        In2nError: As `opened_database`.
         Cancelled.
     """
     database = folder / "database.db"
     cameras = [_small_pinhole(photo) for photo in photos]
-    with pycolmap.Database.open(database) as opened:
+    with opened_database(database) as opened:
         for number, k in enumerate(cameras, 1):
             opened.write_camera(_colmap_camera(number, k), True)
     _find_features(photos, database, folder, report)
@@ -129,7 +131,7 @@ def _undistort_features(photos: Sequence[KnownPhoto], cameras: list[Intrinsics],
         COLMAP's number of every photo that has features.
     """
     images = {}
-    with pycolmap.Database.open(database) as opened:
+    with opened_database(database) as opened:
         numbers = {image.name: image.image_id for image in opened.read_all_images()}
         for number, (photo, k) in enumerate(zip(photos, cameras)):
             image = numbers.get(photo.picture.name)

@@ -16,6 +16,7 @@ from ...scene.names import is_plain
 from ...scene.reporting import Reporter
 from ...workspace.files import atomic_path, read_json, write_json
 from ..photos import MAXIMUM_PIXELS
+from ..pictures import write_jpeg
 
 TRIED = 5  # frames of a stretch that are looked at, at most
 SHARPNESS_SIDE = 480  # pixels on the longer side, at which sharpness is measured
@@ -56,7 +57,7 @@ def extract_frames(video: Path, count: int, folder: Path, report: Reporter) -> t
             for number, index, best in _sharpest(opened, stream, stretch, wanted, len(names), report):
                 name = f"{number:06}.jpg"
                 with atomic_path(folder / name) as temporary:
-                    best.save(temporary, "JPEG", quality=95)
+                    write_jpeg(best, temporary, quality=95)
                 names.append(name)
                 numbers.append(index)
                 write_json(folder / LIST, {"frames": names, "numbers": numbers, "complete": False}, durable=False)
