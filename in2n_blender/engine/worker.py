@@ -195,7 +195,7 @@ class Worker:
         report = Reporter(_Throttle(self, job.id).emit, job.cancelled.is_set)
         try:
             report.check()
-            with must_stay(getattr(job.request, "workspace", "") or os.curdir):
+            with must_stay(getattr(job.request, "workspace", "")):
                 result = _load(self._jobs[job.request.method])(job.request, report)
             answer = json.dumps({"jsonrpc": "2.0", "id": job.id, "result": result}, default=_plain)
         except Cancelled:

@@ -59,22 +59,21 @@ def must_stay(root: Path | str) -> Iterator[None]:
     where it was.
 
     Args:
-        root: The folder, such as the workspace of a job; one that is not there yet may be made.
+        root: The folder, such as the workspace of a job; "": none. One that is not there yet may be made.
     """
-    root = Path(root)
-    if not root.is_dir():
+    if not root or not os.path.isdir(root):
         yield
         return
-    _must_stay.append(root)
+    _must_stay.append(Path(root))
     try:
         yield
     finally:
-        _must_stay.remove(root)
+        _must_stay.pop()
 
 
 def _refuse_gone(path: Path) -> None:
     for root in _must_stay:
-        if path.is_relative_to(root) and not root.is_dir():
+        if path.is_relative_to(root) and not os.path.isdir(root):
             raise In2nError(
                 "workspace_gone",
                 f"{root} is gone: it was moved or removed while a job worked in it.",

@@ -15,6 +15,7 @@ from in2n_blender.engine.worker import JOBS, Worker, _Throttle
 from in2n_blender.link.messages import PROTOCOL
 from in2n_blender.link.requests import REQUESTS
 from in2n_blender.scene.reporting import Progress
+from in2n_blender.workspace import files
 
 PACKAGE = Path(__file__).resolve().parents[2] / "in2n_blender"
 
@@ -163,27 +164,49 @@ def test_a_request_while_a_job_runs_is_refused():
     assert by_id[1]["result"] == {} and by_id[2]["error"]["data"]["code"] == "busy"
 
 
-@pytest.mark.parametrize("workspace", ["x" * 300, "a\nb", "/dev/null/x"])
-def test_a_job_of_a_workspace_with_an_impossible_name_fails_and_the_worker_lives(workspace):
+def answers_of(job, workspace):
+    """What a job's request and a hello behind it get, by their numbers; the input does not end before the job began,
+    which would cancel it."""
     called = threading.Event()
 
     class Lines:
         def __iter__(self):
-            yield json.dumps(request(workspace=workspace))
-            called.wait(30)  # the end of input would cancel it
+            yield json.dumps(request(workspace=str(workspace)))
+            called.wait(30)
             yield json.dumps({"id": 2, "method": "hello"})
 
-    def job(request, report):
+    def called_job(request, report):
         called.set()
-        raise ValueError("a mistake")
+        return job()
 
     answers = io.StringIO()
-    worker = Worker(Lines(), answers, {"mesh": job})
+    worker = Worker(Lines(), answers, {"mesh": called_job})
     worker._exit_hard_later = lambda: None
     worker.serve()
-    by_id = {answer["id"]: answer for answer in map(json.loads, answers.getvalue().splitlines())}
+    return {answer["id"]: answer for answer in map(json.loads, answers.getvalue().splitlines())}
+
+
+@pytest.mark.parametrize("workspace", ["x" * 300, "a\nb", "/dev/null/x"])
+def test_a_job_of_a_workspace_with_an_impossible_name_fails_and_the_worker_lives(workspace):
+    def job():
+        raise ValueError("a mistake")
+
+    by_id = answers_of(job, workspace)
     assert by_id[1]["error"]["data"]["code"] == "bug" and "ValueError" in by_id[1]["error"]["message"]
     assert by_id[2]["result"]["pid"] == os.getpid()
+
+
+def test_a_workspace_that_is_moved_under_a_job_is_not_made_again(tmp_path):
+    (tmp_path / "ws").mkdir()
+
+    def job():
+        files.write_json(tmp_path / "ws/before.json", {})
+        (tmp_path / "ws").rename(tmp_path / "moved")
+        files.write_json(tmp_path / "ws/reconstruction/after.json", {})
+
+    assert answers_of(job, tmp_path / "ws")[1]["error"]["data"]["code"] == "workspace_gone"
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"] and (tmp_path / "moved/before.json").is_file()
+    files.write_json(tmp_path / "ws/later.json", {})
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a pipe of POSIX")
