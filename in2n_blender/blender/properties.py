@@ -15,7 +15,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from ..link.requests import Edit, ExtractMesh, ImportCapture, Reconstruct
+from ..link.requests import Edit, ExportDataset, ExtractMesh, ImportCapture, Reconstruct
 from ..models.catalogue import INSTRUCT_PIX2PIX
 from ..scene.errors import In2nError
 from . import compare, edit_list, instructions, jobs, plates, render_settings, workspaces
@@ -316,6 +316,7 @@ class In2nScene(bpy.types.PropertyGroup):
         update=_show_again,
     )
     mesh_resolution: from_request(ExtractMesh, "resolution")
+    dataset_format: from_request(ExportDataset, "format")
     render: PointerProperty(name="Render", description="How the engine IN2N renders", type=render_settings.In2nRender)
     status: StringProperty(
         name="Status", description="How the last job ended", options={"HIDDEN"}, update=_remember_whose_status

@@ -26,7 +26,16 @@ MODEL_ITEMS = (
     *((model.id, model.label, model.description) for model in MODELS),
     ("folder", "Folder", "An InstructPix2Pix model in a folder on this computer"),
 )
-ITEMS = {"preset": PRESET_ITEMS, "device": DEVICE_ITEMS}  # of fields whose choices have a label and a tooltip each
+DATASET_ITEMS = (
+    ("both", "All Trainers", "nerfstudio's transforms.json and a COLMAP model beside the same pictures"),
+    ("nerfstudio", "nerfstudio", "transforms.json, which instant-ngp reads, too"),
+    ("colmap", "COLMAP", "A sparse model, as Gaussian splatting and many others read it"),
+)
+ITEMS = {
+    "preset": PRESET_ITEMS,
+    "device": DEVICE_ITEMS,
+    "format": DATASET_ITEMS,
+}  # of fields whose choices have a label and a tooltip each
 SELECTED = "the one selected in the list; “original”: the unedited reconstruction"  # which edit, by an operator
 KINDS = {bool: BoolProperty, int: IntProperty, float: FloatProperty}
 

@@ -139,7 +139,7 @@ def are_frames_outdated(workspace: Workspace, edit: str | None, path_name: str) 
         path_name: The camera path's name.
     """
     record = pictures.read(workspace.renders(edit, path_name) / "render.json")
-    return _is_of_another_scene(workspace, edit, record.get("scene"))
+    return is_of_another_scene(workspace, edit, record.get("scene"))
 
 
 def is_mesh_outdated(workspace: Workspace, edit: str | None) -> bool:
@@ -150,10 +150,17 @@ def is_mesh_outdated(workspace: Workspace, edit: str | None) -> bool:
         edit: The edit's name, or None for the reconstruction.
     """
     made = Provenance.from_json(pictures.read(workspace.mesh(edit, ".json")).get("provenance"))
-    return made is not None and _is_of_another_scene(workspace, edit, made.inputs.get(SCENE))
+    return made is not None and is_of_another_scene(workspace, edit, made.inputs.get(SCENE))
 
 
-def _is_of_another_scene(workspace: Workspace, edit: str | None, weights: object) -> bool:
+def is_of_another_scene(workspace: Workspace, edit: str | None, weights: object) -> bool:
+    """Whether something was made from another state of the scene than its checkpoint's; False where nobody knows.
+
+    Args:
+        workspace: Whose scene it is.
+        edit: The edit's name, or None for the reconstruction.
+        weights: The content hash of the scene that it was made from.
+    """
     now = pictures.read(result_folder(workspace, edit) / "state.json").get("weights")
     return bool(weights and now and weights != now)
 

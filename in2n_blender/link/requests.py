@@ -374,7 +374,7 @@ class ExtractMesh(Request):
 class ExportDataset(Request):
     """Write an edit's pictures, or the photos, with their cameras for other trainers. edit None: the reconstruction.
 
-    Result: {"folder", "format", "views", "held_out", "masks", "points", "seconds", "finished"}.
+    Result: {"folder", "format", "views", "held_out", "masks", "points", "bytes", "seconds", "finished"}.
     """
 
     method: ClassVar[str] = "export"

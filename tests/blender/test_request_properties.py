@@ -9,7 +9,16 @@ import pytest
 from in2n_blender.blender import registration
 from in2n_blender.blender.request_properties import DEVICE_ITEMS, tooltip
 from in2n_blender.link.request_fields import setting_of
-from in2n_blender.link.requests import DEVICES, Edit, ExtractMesh, ImportCapture, PreviewGrid, Reconstruct, RenderPath
+from in2n_blender.link.requests import (
+    DEVICES,
+    Edit,
+    ExportDataset,
+    ExtractMesh,
+    ImportCapture,
+    PreviewGrid,
+    Reconstruct,
+    RenderPath,
+)
 
 OPERATORS = {
     "edit": Edit,
@@ -17,6 +26,7 @@ OPERATORS = {
     "reconstruct": Reconstruct,
     "render_path": RenderPath,
     "extract_mesh": ExtractMesh,
+    "export_dataset": ExportDataset,
     "import_capture": ImportCapture,
 }
 SCENE = {
@@ -30,6 +40,7 @@ SCENE = {
     "guidance_text": (Edit, "guidance_text"),
     "guidance_image": (Edit, "guidance_image"),
     "mesh_resolution": (ExtractMesh, "resolution"),
+    "dataset_format": (ExportDataset, "format"),
 }
 SMALL = {"a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"}
 

@@ -1,4 +1,5 @@
-"""Results: frames along the scene's camera and a mesh, of the edit that is shown or of the unedited capture."""
+"""Results: frames along the scene's camera, a mesh and a dataset, of the edit that is shown or of the unedited
+capture."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from ..scene_state import active_edit
 from .base import Panel, is_reconstructed
 from .drawing import draw_colour_note, fields, wrapped
 from .job import RESULT_JOBS, draw_standing
+from .outputs import draw_outputs
 
 
 class IN2N_PT_results(Panel, bpy.types.Panel):
@@ -37,6 +39,8 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
         draw_colour_note(layout, context)
         self._draw_frames(context, edit)
         self._draw_mesh(context, edit)
+        self._draw_dataset(context, edit)
+        draw_outputs(layout, context, Workspace(workspaces.workspace_of(scene)), edit)
         self._draw_composite(context)
         draw_standing(layout, context, RESULT_JOBS)
 
@@ -73,6 +77,11 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
             if shown:
                 box.row().prop(scene.in2n, "frames_depth", expand=True)
 
+    def _draw_dataset(self, context, edit: str | None) -> None:
+        box = self.layout.box()
+        fields(box).prop(context.scene.in2n, "dataset_format", text="Dataset")
+        box.operator("in2n.export_dataset", icon="IMAGE_DATA").edit = edit or ORIGINAL
+
     def _draw_composite(self, context) -> None:
         row = self.layout.row(align=True)
         if compositing.field_of(context.scene) is None:
@@ -81,17 +90,11 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
             row.operator("in2n.remove_composite", icon="X")
 
     def _draw_mesh(self, context, edit: str | None) -> None:
-        workspace = Workspace(workspaces.workspace_of(context.scene))
         box = self.layout.box()
         fields(box).prop(context.scene.in2n, "mesh_resolution", text="Mesh Grid")
         if _has_mesh(context.scene.session_uid, len(bpy.data.objects), quick=True):
             box.prop(context.scene.in2n, "show_quick_mesh")
-        row = box.row(align=True)
-        row.operator("in2n.extract_mesh", text="Extract Mesh", icon="MESH_DATA").edit = edit or ORIGINAL
-        if workspace.mesh(edit, ".ply").is_file():
-            row.operator("in2n.load_mesh", text="Load").edit = edit or ORIGINAL
-            if results.is_mesh_outdated(workspace, edit):
-                wrapped(box, iface("Made from an earlier state of the scene."), context, "ERROR")
+        box.operator("in2n.extract_mesh", text="Extract Mesh", icon="MESH_DATA").edit = edit or ORIGINAL
         shading = context.space_data.shading
         if (
             shading.type == "SOLID"

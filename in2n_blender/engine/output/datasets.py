@@ -68,8 +68,9 @@ def export_dataset(request: ExportDataset, report: Reporter) -> dict:
         report: Told of every picture, and asked whether the job was cancelled.
 
     Returns:
-        {"folder", "format", "views", "held_out", "masks", "points", "seconds", "finished"}, finished: whether the scene
-        was computed to its end. The same, with what it was made from, is in dataset.json.
+        {"folder", "format", "views", "held_out", "masks", "points", "bytes", "seconds", "finished"}, bytes: of all its
+        files, finished: whether the scene was computed to its end. The same, with what it was made from, is in
+        dataset.json.
 
     Raises:
         In2nError: "no_capture", "bad_capture", "not_trained", "bad_checkpoint", "not_ours" where somebody else's file
@@ -105,6 +106,7 @@ def export_dataset(request: ExportDataset, report: Reporter) -> dict:
         "held_out": sum(picture.held_out for picture in pictures),
         "masks": sum(bool(picture.mask) for picture in pictures),
         "points": len(points),
+        "bytes": sum((folder / name).stat().st_size for name in wanted),
         "seconds": round(time.monotonic() - started, 3),
     }
     write_json(folder / RECORD, {**result, "edit": request.edit, "files": wanted, "provenance": made_from.to_json()})

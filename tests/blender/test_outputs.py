@@ -1,0 +1,229 @@
+"""What leaves the scene from Blender: a row for each output, and files that measure elsewhere what it measures here."""
+
+import json
+import struct
+
+import bpy
+import numpy as np
+import pytest
+from mathutils import Matrix
+from panel_reader import Read
+from PIL import Image
+
+from in2n_blender.blender import compat, outputs, panels, scene_state, workspaces
+from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.layout import Workspace
+from in2n_blender.workspace.provenance import Provenance
+
+SIDE = 0.5  # of the cube in the mesh, in the capture's units
+QUADS = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
+TRIANGLES = [(a, *pair) for a, b, c, d in QUADS for pair in ((b, c), (c, d))]
+
+
+def write_cube(file) -> None:
+    """A cube from the origin, its corners red but for one that is green."""
+    corners = [(x * SIDE, y * SIDE, z * SIDE) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+    rows = [f"{x} {y} {z} {'0 255 0' if i == 7 else '255 0 0'}" for i, (x, y, z) in enumerate(corners)]
+    head = ["ply", "format ascii 1.0", f"element vertex {len(rows)}", *(f"property float {axis}" for axis in "xyz")]
+    head += [f"property uchar {color}" for color in ("red", "green", "blue")]
+    head += [f"element face {len(TRIANGLES)}", "property list uchar int vertex_indices", "end_header"]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join([*head, *rows, *(f"3 {a} {b} {c}" for a, b, c in TRIANGLES), ""]))
+
+
+@pytest.fixture
+def made(reconstructed, imported, scene) -> Workspace:
+    """The reconstruction with a mesh, and a finished edit "snow" with a mesh and a dataset."""
+    workspace = reconstructed
+    write_json(workspace.reconstruction / "state.json", {"done": True, "weights": "w0"})
+    write_json(workspace.edit("snow") / "edit.json", {"name": "snow", "instruction": "Make it snow"})
+    write_json(workspace.edit("snow") / "state.json", {"done": True, "weights": "w1"})
+    workspaces.sync_edits(scene)
+    for edit, weights in ((None, "w0"), ("snow", "w1")):
+        write_cube(workspace.mesh(edit, ".ply"))
+        made_from = Provenance("mesh", {}, {"scene": weights}).to_json()
+        record = {"faces": 12, "vertices": 8, "offset": [0.0, 0.0, 0.0], "provenance": made_from}
+        write_json(workspace.mesh(edit, ".json"), record)
+    folder = workspace.dataset("snow")
+    (folder / "images").mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "images" / "0.png")
+    made_from = Provenance("dataset", {}, {"scene": "w1"}).to_json()
+    record = {"views": 1, "bytes": 3_210_000, "files": ["images/0.png"], "provenance": made_from}
+    write_json(folder / "dataset.json", record)
+    return workspace
+
+
+def test_every_output_of_the_shown_edit_is_a_row(made, scene):
+    rows = {output.kind: output.described() for output in outputs.of_edit(made, "snow")}
+    assert rows["MESH"].startswith("Mesh · 12 faces · ") and rows["DATASET"] == "Dataset · 1 pictures · 3.2 MB"
+    assert [output.kind for output in outputs.of_edit(made, None)] == ["MESH"]
+    scene.in2n.shown = "AFTER"
+    panel = Read(panels.IN2N_PT_results)
+    assert rows["MESH"] in panel.text and rows["DATASET"] in panel.text
+    assert panel.arguments("in2n.show_output") == [{"kind": kind, "edit": "snow"} for kind in ("MESH", "DATASET")]
+    assert panel.arguments("in2n.export_output") == [{"kind": "MESH", "edit": "snow"}]
+    assert {"edit": "snow", "choose_folder": True} in panel.arguments("in2n.export_dataset")
+    folders = [entry["filepath"] for entry in panel.arguments("wm.path_open")]
+    assert folders == [str(made.root / "meshes"), str(made.dataset("snow"))]
+    scene.in2n.shown = "BEFORE"
+    assert panel.text != Read(panels.IN2N_PT_results).text and "Dataset ·" not in Read(panels.IN2N_PT_results).text
+
+
+def test_a_row_says_that_its_scene_was_made_again(made, scene):
+    scene.in2n.shown = "AFTER"
+    assert "earlier state" not in Read(panels.IN2N_PT_results).text
+    write_json(made.edit("snow") / "state.json", {"done": True, "weights": "w2"})
+    assert Read(panels.IN2N_PT_results).text.count("Made from an earlier state of the scene.") == 2
+
+
+def test_show_brings_the_mesh_in_and_switches_to_its_edit(made, imported, scene):
+    assert bpy.ops.in2n.show_output(kind="MESH", edit="snow") == {"FINISHED"}
+    (mesh,) = scene_state.children(imported, "MESH")
+    assert mesh.in2n.edit == "snow" and scene.in2n.shown == "AFTER" and mesh.visible_get()
+    assert bpy.ops.in2n.show_output(kind="MESH", edit="snow") == {"FINISHED"}
+    assert scene_state.children(imported, "MESH") == [mesh], "it is not brought in twice"
+    assert bpy.ops.in2n.show_output(kind="DATASET", edit="snow") == {"FINISHED"}
+    with pytest.raises(RuntimeError, match="No dataset of “original” was made yet"):
+        bpy.ops.in2n.show_output(kind="DATASET", edit="original")
+
+
+def imported_again(path):
+    """The one mesh object that the file's own importer makes of it, in an empty file."""
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    suffix = path.suffix
+    if suffix == ".glb":
+        bpy.ops.import_scene.gltf(filepath=str(path))
+    elif suffix == ".obj":
+        bpy.ops.wm.obj_import(filepath=str(path))
+    elif suffix == ".ply":
+        bpy.ops.wm.ply_import(filepath=str(path))
+    else:
+        bpy.ops.wm.usd_import(filepath=str(path))
+    bpy.context.view_layer.update()
+    (found,) = (o for o in bpy.context.scene.objects if o.type == "MESH")
+    return found
+
+
+def world_corners(found) -> np.ndarray:
+    corners = np.array([found.matrix_world @ vertex.co for vertex in found.data.vertices])
+    return np.unique(np.round(corners, 4), axis=0)
+
+
+@pytest.mark.parametrize("suffix", [".glb", ".obj", ".ply", ".usd"])
+def test_a_file_measures_in_other_programs_what_it_measures_here(made, imported, scene, tmp_path, suffix):
+    """The Empty's place, turn and scale count: the cube, half a unit of the capture wide, is 2 m wide in the scene."""
+    turn = Matrix.Rotation(0.5, 4, "Z") @ Matrix.Rotation(0.2, 4, "X")
+    imported.matrix_world = Matrix.Translation((5, -3, 1)) @ turn @ Matrix.Scale(2 / SIDE, 4)
+    bpy.context.view_layer.update()
+    before = set(bpy.data.objects), set(bpy.data.scenes), bpy.context.scene, list(bpy.context.selected_objects)
+    path = tmp_path / "out" / f"cube{suffix}"
+    assert bpy.ops.in2n.export_output(kind="MESH", edit="snow", filepath=str(path)) == {"FINISHED"}
+    (mesh,) = scene_state.children(imported, "MESH")
+    expected = world_corners(mesh)
+    assert set(bpy.data.objects) == before[0] | {mesh} and set(bpy.data.scenes) == before[1]
+    assert bpy.context.scene == before[2] and list(bpy.context.selected_objects) == before[3]
+    found = imported_again(path)
+    assert np.linalg.norm(expected[0] - expected, axis=1).max() == pytest.approx(2 * 3**0.5, abs=1e-3)
+    np.testing.assert_allclose(world_corners(found), expected, atol=1e-3)
+    assert found.data.color_attributes, "the colours come along"
+    colors = found.data.color_attributes[0]
+    values = np.array([tuple(entry.color)[:3] for entry in colors.data])
+    assert (values[:, 0] > 0.9).sum() > (values[:, 1] > 0.9).sum() > 0
+    assert not list(path.parent.glob(".writing*"))
+
+
+def painted_by(picture):
+    """Our material for a baked texture, as simple as can be: an Emission node in the picture's colours."""
+    material = bpy.data.materials.new("painted")
+    tree = compat.material_nodes(material)
+    tree.nodes.clear()
+    image, emission, output = (
+        tree.nodes.new(f"ShaderNode{kind}") for kind in ("TexImage", "Emission", "OutputMaterial")
+    )
+    image.image = bpy.data.images.load(str(picture))
+    tree.links.new(image.outputs["Color"], emission.inputs["Color"])
+    tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
+    return material
+
+
+@pytest.mark.parametrize("textured", [False, True])
+def test_game_engines_show_the_captured_colours_without_light(made, imported, scene, tmp_path, textured):
+    bpy.ops.in2n.show_output(kind="MESH", edit="snow")
+    (mesh,) = scene_state.children(imported, "MESH")
+    own = list(bpy.data.materials)
+    if textured:
+        Image.fromarray(np.full((4, 4, 3), 90, np.uint8)).save(tmp_path / "bark.png")
+        mesh.data.uv_layers.new(name="UVMap")
+        mesh.data.materials[0] = painted_by(tmp_path / "bark.png")
+        own = list(bpy.data.materials)
+    path = tmp_path / "a.glb"
+    assert bpy.ops.in2n.export_output(kind="MESH", edit="snow", filepath=str(path)) == {"FINISHED"}
+    assert list(bpy.data.materials) == own and len(bpy.data.meshes) == len(
+        {o.data for o in bpy.data.objects if o.type == "MESH"}
+    )
+    content = path.read_bytes()
+    document = json.loads(content[20 : 20 + struct.unpack("<I", content[12:16])[0]])
+    (material,) = document["materials"]
+    assert "KHR_materials_unlit" in material["extensions"] and "emissiveFactor" not in material
+    base = material.get("pbrMetallicRoughness", {})
+    assert base.get("baseColorFactor", [1, 1, 1, 1]) == [1, 1, 1, 1]
+    assert ("baseColorTexture" in base) == textured
+    assert "COLOR_0" in document["meshes"][0]["primitives"][0]["attributes"]
+
+
+@pytest.mark.parametrize("suffix", [".obj", ".usd"])
+def test_a_texture_comes_along(made, imported, scene, tmp_path, suffix):
+    bpy.ops.in2n.show_output(kind="MESH", edit="snow")
+    (mesh,) = scene_state.children(imported, "MESH")
+    Image.fromarray(np.full((4, 4, 3), 90, np.uint8)).save(tmp_path / "bark.png")
+    mesh.data.uv_layers.new(name="UVMap")
+    mesh.data.materials[0] = painted_by(tmp_path / "bark.png")
+    folder = tmp_path / "out"
+    file = folder / f"a{suffix}"
+    assert bpy.ops.in2n.export_output(kind="MESH", edit="snow", filepath=str(file)) == {"FINISHED"}
+    assert [path.name for path in folder.rglob("bark*")], sorted(path.name for path in folder.rglob("*"))
+    found = imported_again(file)
+    images = [n.image for m in found.data.materials for n in m.node_tree.nodes if n.type == "TEX_IMAGE"]
+    assert len(images) == 1 and images[0].size[:] == (4, 4)
+    assert bpy.ops.wm.read_homefile(use_empty=True) == {"FINISHED"}
+
+
+def test_what_the_artist_did_to_the_mesh_is_exported(made, imported, scene, tmp_path):
+    bpy.ops.in2n.show_output(kind="MESH", edit="snow")
+    (mesh,) = scene_state.children(imported, "MESH")
+    mesh.modifiers.new("Halved", "DECIMATE").ratio = 0.5
+    for suffix in (".glb", ".obj", ".ply"):
+        assert bpy.ops.in2n.export_output(kind="MESH", edit="snow", filepath=str(tmp_path / f"a{suffix}")) == {
+            "FINISHED"
+        }
+    assert len(imported_again(tmp_path / "a.ply").data.polygons) < 12
+    assert len(imported_again(tmp_path / "a.glb").data.polygons) < 12
+    assert len(imported_again(tmp_path / "a.obj").data.polygons) < 12
+
+
+def test_what_comes_beside_a_file_replaces_nobody_elses(made, imported, tmp_path, monkeypatch):
+    from in2n_blender.blender import exporting
+
+    def with_texture(path):
+        from pathlib import Path
+
+        Path(path).write_text("v 0 0 0\n")
+        (Path(path).parent / "wood.png").write_bytes(b"ours")
+        return {"FINISHED"}
+
+    monkeypatch.setitem(exporting._WRITERS, "OBJ", with_texture)
+    (tmp_path / "wood.png").write_bytes(b"hers")
+    with pytest.raises(RuntimeError, match="wood.png would be overwritten"):
+        bpy.ops.in2n.export_output(kind="MESH", edit="snow", filepath=str(tmp_path / "a.obj"))
+    assert (tmp_path / "wood.png").read_bytes() == b"hers" and not (tmp_path / "a.obj").exists()
+
+
+def test_a_dataset_is_asked_for_and_told(made, scene, recording, tmp_path):
+    recording.answers(export={"result": {"views": 6, "folder": "somewhere"}})
+    scene.in2n.dataset_format = "colmap"
+    assert bpy.ops.in2n.export_dataset(edit="snow") == {"FINISHED"}
+    assert bpy.ops.in2n.export_dataset(edit="original", format="nerfstudio", directory=str(tmp_path)) == {"FINISHED"}
+    inside, chosen = (asked for asked in recording.asked if asked["method"] == "export")
+    assert (inside["edit"], inside["format"], inside["out"]) == ("snow", "colmap", None)
+    assert (chosen["edit"], chosen["format"], chosen["out"]) == (None, "nerfstudio", str(tmp_path))
+    assert "6 pictures in somewhere" in json.dumps([entry.sentence for entry in scene.in2n.told], ensure_ascii=False)
