@@ -29,15 +29,18 @@ def show_chosen(scene, force: bool = False) -> None:
         show(scene, capture, Workspace(folder), wanted or None)
 
 
-def show_result(scene, edit: str | None) -> None:
+def show_result(scene, edit: str | None, shown_as: str = "") -> None:
     """Switch to what something was just made of, so that it is seen.
 
     Args:
         scene: Whose settings are set; nothing happens where its list has no such edit.
         edit: The edit's name, or None for the unedited capture.
+        shown_as: "MESH" or "SPLATS", whichever of both was just made; "": what was shown stays.
     """
     if edit is not None and edit not in scene.in2n.edits:
         return
+    if shown_as:
+        scene.in2n.shown_as = shown_as
     if edit is not None:
         workspaces.select_edit(scene, edit)
     scene.in2n.shown = "BEFORE" if edit is None else "AFTER"
@@ -45,7 +48,7 @@ def show_result(scene, edit: str | None) -> None:
 
 
 def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
-    """Show an edit or the unedited capture; meshes and frames of all others are hidden.
+    """Show an edit or the unedited capture; meshes, splats and frames of all others are hidden.
 
     A photo that the edit has no picture of is shown unedited.
 
@@ -59,14 +62,23 @@ def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
     full_photos.ask_for(scene)
     name = edit or ORIGINAL
     quick = _shows_quick_mesh(capture, workspace, edit)
+    as_splats = scene.in2n.shown_as == "SPLATS" and any(o.in2n.edit == name for o in children(capture, "SPLATS"))
     for mesh in children(capture, "MESH"):
-        of_edit = mesh.in2n.edit == name
-        for layer in scene.view_layers:
-            if layer.objects.get(mesh.name) == mesh:
-                shown = of_edit and mesh.in2n.quick == quick and (not quick or scene.in2n.show_quick_mesh)
-                mesh.hide_set(not shown, view_layer=layer)
+        of_edit = mesh.in2n.edit == name and not as_splats
+        shown = of_edit and mesh.in2n.quick == quick and (not quick or scene.in2n.show_quick_mesh)
+        _show_object(scene, mesh, shown)
         mesh.hide_render = not of_edit or mesh.in2n.quick
+    for splats in children(capture, "SPLATS"):
+        shown = as_splats and splats.in2n.edit == name
+        _show_object(scene, splats, shown)
+        splats.hide_render = not shown
     plates.show_edit(scene, name)
+
+
+def _show_object(scene, made, shown: bool) -> None:
+    for layer in scene.view_layers:
+        if layer.objects.get(made.name) == made:
+            made.hide_set(not shown, view_layer=layer)
 
 
 def _shows_quick_mesh(capture, workspace: Workspace, edit: str | None) -> bool:

@@ -157,3 +157,23 @@ def compositor_outputs(tree) -> list:
 def compositor_math() -> str:
     """The type of the compositor's Math node. From 5.0 on it is the one of shaders."""
     return "CompositorNodeMath" if bpy.app.version < (5, 0, 0) else "ShaderNodeMath"
+
+
+def splats_by_blender(file: str):
+    """Let Blender's own importer make splats of a file, in the context's scene.
+
+    Args:
+        file: A .ply of Gaussian splats.
+
+    Returns:
+        The point cloud's data; None before 5.3, which takes such a file for plain points.
+    """
+    if bpy.app.version < (5, 3, 0):
+        return None
+    before = set(bpy.data.objects)
+    bpy.ops.wm.ply_import(filepath=file, forward_axis="Y", up_axis="Z")
+    made = [found for found in bpy.data.objects if found not in before]
+    data = next((found.data for found in made if found.type == "POINTCLOUD"), None)
+    for found in made:
+        bpy.data.objects.remove(found)
+    return data

@@ -1,4 +1,5 @@
-"""Meshes written to files that other programs read, by Blender's own exporters: as they lie in the scene, in its units.
+"""Meshes and splats written to files that other programs read, as they lie in the scene, in its units: meshes by
+Blender's own exporters, which write no splats.
 
 The Empty's place, turn and scale count, and so does what the artist did to the mesh. Written beside the file first and
 then moved, so that a file is whole or not there.
@@ -14,9 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
+import numpy as np
 
 from ..scene.errors import In2nError
-from ..workspace.files import TEMPORARY, own_prefix, write_error
+from ..scene.splats import read_splats, splat_bytes
+from ..workspace.files import TEMPORARY, atomic_path, own_prefix, write_error
+from . import results
+from .cameras import offset_of
 
 FORMATS = (
     ("GLB", "glTF Binary (.glb)", "For game engines, the web, and most programs"),
@@ -60,6 +65,27 @@ def export_mesh(context, mesh, path: Path, form: str) -> None:
             _take_over(Path(folder), path)
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def export_splats(context, capture, file: Path, path: Path) -> None:
+    """Write splats as they lie in the scene, their colours from each side turned with them.
+
+    Args:
+        context: Blender's.
+        capture: The capture's Empty.
+        file: The .ply that the engine made, in the capture's coordinates.
+        path: The .ply to write; what is there is replaced.
+
+    Raises:
+        In2nError: "not_alike" for a capture that is scaled differently along its axes, "bad_splats", "bad_points",
+            "disk_full", "cannot_write".
+    """
+    matrix = np.array(capture.evaluated_get(context.evaluated_depsgraph_get()).matrix_world, np.float64)
+    moved = np.eye(4)
+    moved[:3, 3] = results.noted_offset(file, capture) - offset_of(capture)
+    content = splat_bytes(read_splats(file).transformed(matrix @ moved))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 @contextmanager

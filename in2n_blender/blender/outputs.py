@@ -12,10 +12,10 @@ from ..workspace.layout import ORIGINAL, Workspace
 from ..workspace.provenance import PHOTOS, SCENE, Provenance
 from . import pictures, results
 
-MESH, DATASET = "MESH", "DATASET"
-KINDS = (MESH, DATASET)
+MESH, SPLATS, DATASET = KINDS = ("MESH", "SPLATS", "DATASET")
 ITEMS = (
     (MESH, "Mesh", "The mesh that was extracted", "MESH_DATA", 0),
+    (SPLATS, "Splats", "The Gaussian splats that were made", "POINTCLOUD_DATA", 1),
     (DATASET, "Dataset", "The pictures with their cameras, for other trainers", "IMAGE_DATA", 2),
 )
 DATASET_RECORD = "dataset.json"
@@ -47,7 +47,7 @@ class Output:
 
     def described(self) -> str:
         """What a row tells of it: what it is, how many parts it has, how large its files are."""
-        counted = {MESH: "{count} faces", DATASET: "{count} pictures"}[self.kind]
+        counted = {MESH: "{count} faces", SPLATS: "{count} splats", DATASET: "{count} pictures"}[self.kind]
         name = next(label for kind, label, *_ in ITEMS if kind == self.kind)
         count = [iface(counted).format(count=f"{self.parts:,}")] if self.parts is not None else []
         return " · ".join([iface(name), *count, spoken_size(self.size)])
@@ -63,7 +63,7 @@ def of_edit(workspace: Workspace, edit: str | None) -> list[Output]:
     Returns:
         At most one of each kind, in the order of KINDS.
     """
-    found = (_mesh(workspace, edit), _dataset(workspace, edit))
+    found = (_mesh(workspace, edit), _splats(workspace, edit), _dataset(workspace, edit))
     return [output for output in found if output is not None]
 
 
@@ -88,12 +88,20 @@ def spoken_size(size: int) -> str:
 
 def _mesh(workspace: Workspace, edit: str | None) -> Output | None:
     file = workspace.mesh(edit, ".ply")
-    if not file.is_file():
-        return None
+    return _of_files(MESH, edit, workspace, file, (".ply", ".glb"), "faces") if file.is_file() else None
+
+
+def _splats(workspace: Workspace, edit: str | None) -> Output | None:
+    file = workspace.splats(edit, ".ply")
+    return _of_files(SPLATS, edit, workspace, file, (".ply", ".spz"), "splats") if file.is_file() else None
+
+
+def _of_files(kind: str, edit: str | None, workspace: Workspace, file: Path, suffixes, parts: str) -> Output:
     record = pictures.read(file.with_suffix(".json"))
-    size = sum(_size(workspace.mesh(edit, suffix)) for suffix in (".ply", ".glb"))
-    outdated = results.is_mesh_outdated(workspace, edit)
-    return Output(MESH, edit, file, file.parent, size, _count(record, "faces"), _picture(file), outdated)
+    made = Provenance.from_json(record.get("provenance"))
+    outdated = made is not None and results.is_of_another_scene(workspace, edit, made.inputs.get(SCENE))
+    size = sum(_size(file.with_suffix(suffix)) for suffix in suffixes)
+    return Output(kind, edit, file, file.parent, size, _count(record, parts), _picture(file), outdated)
 
 
 def _dataset(workspace: Workspace, edit: str | None) -> Output | None:

@@ -37,6 +37,7 @@ ROLE_ITEMS = (
     ("CAMERA", "Camera", "A photo's camera"),
     ("POINTS", "Points", "The capture's sparse points"),
     ("MESH", "Mesh", "A mesh extracted from the reconstruction or an edit"),
+    ("SPLATS", "Splats", "Gaussian splats made of the reconstruction or an edit"),
 )
 
 
@@ -137,7 +138,7 @@ class In2nObject(bpy.types.PropertyGroup):
         options={"HIDDEN"},
     )
     # MESH
-    edit: StringProperty(name="Edit", description="The edit that this mesh was extracted from", options={"HIDDEN"})
+    edit: StringProperty(name="Edit", description="The edit that this was made of", options={"HIDDEN"})
     quick: BoolProperty(
         name="Quick", description="This mesh was made unasked, only to look at: it never renders", options={"HIDDEN"}
     )
@@ -284,6 +285,16 @@ class In2nScene(bpy.types.PropertyGroup):
     )
     shown_edit: StringProperty(
         name="Shown Edit", description="The edit that is shown now; empty: the unedited capture", options={"HIDDEN"}
+    )
+    shown_as: EnumProperty(
+        name="Shown As",
+        description="Whether the mesh or the splats are shown of an edit that has both",
+        items=(
+            ("MESH", "Mesh", "The extracted mesh is shown, the splats are hidden"),
+            ("SPLATS", "Splats", "The splats are shown, the mesh is hidden"),
+        ),
+        default="MESH",
+        options={"HIDDEN"},
     )
     photo: StringProperty(name="Photo", description="The photo that was looked through last", options={"HIDDEN"})
     frames_depth: EnumProperty(

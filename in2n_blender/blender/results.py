@@ -19,6 +19,8 @@ from .cameras import offset_of, set_offset
 from .look import COLOR_ATTRIBUTE
 from .scene_state import children
 
+READ = "in2n_read"  # on an imported mesh, when its file was written
+
 
 def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = False):
     """Bring a PLY with vertex colours in as a child of the capture's Empty, so that capture coordinates fit.
@@ -40,7 +42,7 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
         In2nError: "missing_file", "bad_mesh".
     """
     data = _read_ply(context, file)
-    offset = _offset_of_mesh(file, capture)
+    offset = noted_offset(file, capture)
     same = (o for o in children(capture, "MESH") if (o.in2n.edit, o.in2n.quick) == (edit, quick)) if capture else ()
     existing = next(iter(same), None)
     if existing is not None:
@@ -50,7 +52,8 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
         data.name = previous.name
         if previous.users == 0:
             bpy.data.meshes.remove(previous)
-        _place_mesh(existing, offset, capture)
+        place(existing, offset, capture)
+        existing[READ] = _time_of(file)
         return existing
     if capture is not None and not children(capture, "MESH"):
         _hide_points(capture)  # once: afterwards she has looked, and hidden or shown what she likes
@@ -62,8 +65,27 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
     collection = next(iter(capture.users_collection), scene.collection) if capture else scene.collection
     collection.objects.link(mesh)
     mesh.parent = capture
-    _place_mesh(mesh, offset, capture)
+    mesh[READ] = _time_of(file)
+    place(mesh, offset, capture)
     return mesh
+
+
+def is_as_on_disk(mesh, file: Path) -> bool:
+    """Whether an imported mesh was read from a file as that now is.
+
+    Args:
+        mesh: The object.
+        file: There or not.
+    """
+    return mesh.get(READ) == _time_of(file)
+
+
+def _time_of(file: Path) -> str:
+    """When a file was written, as text: Blender's integers are too short for it. "" where it is not there."""
+    try:
+        return str(Path(file).stat().st_mtime_ns)
+    except OSError:
+        return ""
 
 
 def _hide_points(capture) -> None:
@@ -75,15 +97,29 @@ def _hide_points(capture) -> None:
                     points.hide_set(True, view_layer=layer)
 
 
-def _place_mesh(mesh, offset: np.ndarray, capture) -> None:
-    """Let the vertices, relative to `offset`, lie under the capture's Empty where they belong."""
-    set_offset(mesh, offset)
-    if capture is not None and mesh.parent == capture:
-        mesh.matrix_parent_inverse = Matrix.Translation(offset - offset_of(capture))
+def place(made, offset: np.ndarray, capture) -> None:
+    """Let what lies relative to an offset lie under the capture's Empty where it belongs.
+
+    Args:
+        made: An object; a mesh or splats.
+        offset: (3,) in the capture's own coordinates.
+        capture: The capture's Empty; None: the object stays where it is.
+    """
+    set_offset(made, offset)
+    if capture is not None and made.parent == capture:
+        made.matrix_parent_inverse = Matrix.Translation(offset - offset_of(capture))
 
 
-def _offset_of_mesh(file: Path, capture) -> np.ndarray:
-    """(3,) float64: what the engine noted beside the mesh; the capture's where it noted none."""
+def noted_offset(file: Path, capture) -> np.ndarray:
+    """What the engine noted beside a file that its places are relative to.
+
+    Args:
+        file: Of a mesh or splats.
+        capture: The capture's Empty, or None.
+
+    Returns:
+        (3,) float64; the capture's where the engine noted none.
+    """
     with suppress(In2nError, AttributeError, TypeError, ValueError):
         noted = np.array(read_json(Path(file).with_suffix(".json")).get("offset"), np.float64)
         if noted.shape == (3,) and np.isfinite(noted).all():

@@ -150,6 +150,8 @@ _GERMAN_TEXTS = {
     "Dataset": "Datensatz",
     "Mesh": "Mesh",
     "{count} faces": "{count} Flächen",
+    "Splats": "Splats",
+    "{count} splats": "{count} Splats",
     "{count} pictures": "{count} Bilder",
     "Look Through Photos": "Durch Fotos blicken",
     # properties

@@ -1,7 +1,7 @@
 """What is done to an edit as a whole: looked up, renamed, duplicated, removed.
 
-An edit is its folder; its frames, meshes and datasets lie beside it under the same name and follow it. Each of these
-either happens or does not: folders are moved, never changed piece by piece.
+An edit is its folder; its frames, meshes, splats and datasets lie beside it under the same name and follow it. Each of
+these either happens or does not: folders are moved, never changed piece by piece.
 """
 
 from __future__ import annotations
@@ -183,6 +183,9 @@ def _results(workspace: Workspace, old: str, new: str) -> list[tuple[Path, Path]
     for suffix, quick in itertools.product((".ply", ".glb", ".json"), (False, True)):
         if workspace.mesh(old, suffix, quick).is_file():
             found.append((workspace.mesh(old, suffix, quick), workspace.mesh(new, suffix, quick)))
+    for suffix in (".ply", ".spz", ".json"):
+        if workspace.splats(old, suffix).is_file():
+            found.append((workspace.splats(old, suffix), workspace.splats(new, suffix)))
     for folder_of in (making_folder, replaced_folder):
         if folder_of(workspace, workspace.edit(old)).is_dir():
             found.append((folder_of(workspace, workspace.edit(old)), folder_of(workspace, workspace.edit(new))))

@@ -12,6 +12,7 @@
   renders/<edit>/<path>/0001.exr  0001.png
   meshes/<edit>.ply|glb|json
   meshes/quick/<edit>.ply|json    what is shown of a scene as soon as it is made
+  splats/<edit>.ply|json          Gaussian splats
   datasets/<edit>/                the pictures with their cameras, for other trainers (see `engine.output.datasets`)
   earlier/reconstruction-<n>/     reconstructions of other photos or settings, kept until the user removes them
   earlier/replaced/<…>/           what is being made anew at the user's wish, until its successor is done
@@ -19,7 +20,7 @@
   full/<photo>-<hash>.jpg         undistorted at their full size, those photos that somebody looked through
   .originals.json                 what the photos were made from (see `engine.full_photos`)
   .photos.json                    the photos' hashes (see `provenance`)
-The unedited reconstruction goes by the name "original" in renders/, meshes/ and datasets/.
+The unedited reconstruction goes by the name "original" in renders/, meshes/, splats/ and datasets/.
 """
 
 from __future__ import annotations
@@ -157,6 +158,18 @@ class Workspace:
         """
         folder = self.root / "meshes"
         return (folder / "quick" if quick else folder) / f"{safe_name(edit or ORIGINAL)}{suffix}"
+
+    def splats(self, edit: str | None, suffix: str) -> Path:
+        """The file of Gaussian splats, or what is told of them.
+
+        Args:
+            edit: The edit's name, or None for the reconstruction.
+            suffix: ".ply", ".spz" or ".json".
+
+        Raises:
+            In2nError: "bad_name".
+        """
+        return self.root / "splats" / f"{safe_name(edit or ORIGINAL)}{suffix}"
 
     def dataset(self, edit: str | None) -> Path:
         """The folder of the pictures with their cameras, for other trainers.

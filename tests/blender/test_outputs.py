@@ -6,14 +6,16 @@ import struct
 import bpy
 import numpy as np
 import pytest
-from mathutils import Matrix
+from mathutils import Matrix, Vector
 from panel_reader import Read
 from PIL import Image
 
-from in2n_blender.blender import compat, outputs, panels, scene_state, workspaces
+from in2n_blender.blender import compat, outputs, panels, scene_state, splats, workspaces
+from in2n_blender.scene.splats import C0, read_splats
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 from in2n_blender.workspace.provenance import Provenance
+from tests.scene.splat_files import columns_of, write_splats
 
 SIDE = 0.5  # of the cube in the mesh, in the capture's units
 QUADS = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
@@ -227,3 +229,98 @@ def test_a_dataset_is_asked_for_and_told(made, scene, recording, tmp_path):
     assert (inside["edit"], inside["format"], inside["out"]) == ("snow", "colmap", None)
     assert (chosen["edit"], chosen["format"], chosen["out"]) == (None, "nerfstudio", str(tmp_path))
     assert "6 pictures in somewhere" in json.dumps([entry.sentence for entry in scene.in2n.told], ensure_ascii=False)
+
+
+# --- splats
+
+
+@pytest.fixture
+def with_splats(made) -> Workspace:
+    """The edit "snow" has splats, too."""
+    write_splats(made.splats("snow", ".ply"), columns_of())
+    made_from = Provenance("splats", {}, {"scene": "w1"}).to_json()
+    write_json(made.splats("snow", ".json"), {"splats": 40, "offset": [0.0, 0.0, 0.0], "provenance": made_from})
+    return made
+
+
+def test_splats_are_a_row_and_shown_in_place_of_the_mesh(with_splats, imported, scene):
+    assert "Splats · 40 splats · " in outputs.find(with_splats, "snow", "SPLATS").described()
+    bpy.ops.in2n.show_output(kind="MESH", edit="snow")
+    assert bpy.ops.in2n.show_output(kind="SPLATS", edit="snow") == {"FINISHED"}
+    (cloud,), (mesh,) = (scene_state.children(imported, role) for role in ("SPLATS", "MESH"))
+    assert cloud.visible_get() and not mesh.visible_get() and mesh.hide_render and not cloud.hide_render
+    bpy.ops.in2n.show_output(kind="MESH", edit="snow")
+    assert mesh.visible_get() and not cloud.visible_get() and cloud.hide_render
+    bpy.ops.in2n.show_output(kind="SPLATS", edit="snow")
+    assert scene_state.children(imported, "SPLATS") == [cloud], "they are not brought in twice"
+    scene.in2n.shown = "BEFORE"
+    assert not cloud.visible_get() and cloud.hide_render
+
+
+@pytest.mark.skipif(bpy.app.version >= (5, 3, 0), reason="Blender shows splats itself")
+def test_splats_show_their_places_sizes_and_colours(with_splats, imported, scene):
+    bpy.ops.in2n.show_output(kind="SPLATS", edit="snow")
+    (found,) = scene_state.children(imported, "SPLATS")
+    expected = read_splats(with_splats.splats("snow", ".ply"))
+    corners = np.zeros(3 * len(found.data.vertices), np.float32)
+    found.data.vertices.foreach_get("co", corners)
+    corners = corners.reshape(-1, 4, 3)
+    assert len(found.data.polygons) == len(expected) == len(corners)
+    np.testing.assert_allclose(corners.mean(1), expected.means, atol=1e-4)
+    widths = (
+        np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1),
+        np.linalg.norm(corners[:, 2] - corners[:, 1], axis=1),
+    )
+    sizes = np.sort(expected.scales, axis=1)[:, ::-1]
+    np.testing.assert_allclose(np.stack(widths, 1), 2 * splats.REACH * sizes[:, :2], rtol=1e-3)
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    thinnest = np.swapaxes(expected.axes, 1, 2)[np.arange(40), np.argmin(expected.scales, 1)]
+    np.testing.assert_allclose(np.abs((normals * thinnest).sum(1)), 1, atol=1e-3)
+    colors = np.zeros(4 * len(found.data.vertices), np.float32)
+    found.data.color_attributes.active_color.data.foreach_get("color_srgb", colors)
+    colors = colors.reshape(-1, 4, 4)[:, 0]
+    np.testing.assert_allclose(colors[:, :3], expected.colors_srgb, atol=1 / 255)
+    np.testing.assert_allclose(colors[:, 3], expected.opacities, atol=1 / 255)
+
+
+@pytest.mark.skipif(bpy.app.version >= (5, 3, 0), reason="Blender shows splats itself")
+def test_a_rendered_splat_fades_as_a_gaussian(extension, scene, tmp_path):
+    """One opaque red splat before a camera, rendered by Cycles over nothing."""
+    columns = {name: np.zeros(1) for name in columns_of(1)} | {"opacity": np.full(1, 20.0), "rot_0": np.ones(1)}
+    columns |= {"scale_0": np.log([0.5]), "scale_1": np.log([0.25]), "scale_2": np.log([1e-3])}
+    columns |= {"f_dc_0": np.full(1, 0.5 / C0), "f_dc_1": np.full(1, -0.5 / C0), "f_dc_2": np.full(1, -0.5 / C0)}
+    made = splats.import_splats(bpy.context, scene, None, write_splats(tmp_path / "a.ply", columns), "snow")
+    camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    camera.data.type, camera.data.ortho_scale, camera.location = "ORTHO", 2.0, (0, 0, 5)
+    scene.collection.objects.link(camera)
+    scene.camera, scene.render.engine = camera, "CYCLES"
+    scene.cycles.samples, scene.cycles.use_denoising = 64, False
+    scene.render.resolution_x = scene.render.resolution_y = 32
+    scene.render.film_transparent, scene.view_settings.view_transform = True, "Raw"
+    scene.render.image_settings.file_format, scene.render.filepath = "OPEN_EXR", str(tmp_path / "out.exr")
+    bpy.ops.render.render(write_still=True)
+    picture = bpy.data.images.load(str(tmp_path / "out.exr"))
+    pixels = np.array(picture.pixels[:]).reshape(32, 32, 4)
+    places = (np.arange(32) + 0.5) / 16 - 1
+    x, y = np.meshgrid(places, places)
+    inside = (np.abs(x) < 0.9) & (np.abs(y) < 0.45)
+    expected = np.exp(-0.5 * ((x / 0.5) ** 2 + (y / 0.25) ** 2))
+    assert np.abs(pixels[..., 3] - expected)[inside].mean() < 0.05 and made.in2n.role == "SPLATS"
+    shares = pixels[14:18, 14:18, :3].mean((0, 1))
+    assert shares[0] > 0.8 and shares[1] < 0.02 and shares[2] < 0.02
+
+
+def test_splats_are_exported_as_they_lie_in_the_scene(with_splats, imported, scene, tmp_path):
+    imported.matrix_world = Matrix.Translation((5, -3, 1)) @ Matrix.Rotation(0.7, 4, "X") @ Matrix.Scale(4, 4)
+    bpy.context.view_layer.update()
+    path = tmp_path / "out" / "snow.ply"
+    assert bpy.ops.in2n.export_output(kind="SPLATS", edit="snow", filepath=str(path)) == {"FINISHED"}
+    before, after = read_splats(with_splats.splats("snow", ".ply")), read_splats(path)
+    expected = [imported.matrix_world @ Vector(place) for place in before.means.tolist()]
+    np.testing.assert_allclose(after.means, np.array(expected), atol=1e-4)
+    np.testing.assert_allclose(after.scales, 4 * before.scales, rtol=1e-3)
+    imported.scale = (1, 2, 1)
+    bpy.context.view_layer.update()
+    with pytest.raises(RuntimeError, match="scaled differently along its axes"):
+        bpy.ops.in2n.export_output(kind="SPLATS", edit="snow", filepath=str(tmp_path / "no.ply"))

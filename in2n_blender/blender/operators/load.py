@@ -76,7 +76,7 @@ class IN2N_OT_load_mesh(_Load, bpy.types.Operator):
         if not file.is_file():
             raise In2nError("no_mesh", f"No mesh of “{edit or ORIGINAL}” was made yet.", "Extract it first.")
         mesh = results.import_mesh(context, context.scene, capture, file, edit or ORIGINAL)
-        compare.show_result(context.scene, edit)
+        compare.show_result(context.scene, edit, "MESH")
         return f"Mesh of “{edit or ORIGINAL}”: {len(mesh.data.vertices):,} vertices."
 
 

@@ -46,7 +46,7 @@ class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
 
         def finish(context, scene, capture, result):
             mesh = results.import_mesh(context, scene, capture, file, edit or ORIGINAL)
-            compare.show_result(scene, edit)
+            compare.show_result(scene, edit, "MESH")
             return (
                 f"Mesh of “{edit or ORIGINAL}”: {len(mesh.data.vertices):,} vertices, "
                 f"{len(mesh.data.polygons):,} faces."

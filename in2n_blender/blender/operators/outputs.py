@@ -10,7 +10,7 @@ from bpy.props import BoolProperty, EnumProperty, StringProperty
 from ...link.requests import ExportDataset, ExtractMesh
 from ...scene.errors import In2nError
 from ...workspace.layout import ORIGINAL
-from .. import compare, exporting, outputs, results, workspaces
+from .. import compare, exporting, outputs, results, splats, workspaces
 from ..request_properties import SELECTED, argument
 from ..scene_state import children, chosen_edit
 from .job import JobOperator, photos_first
@@ -59,9 +59,12 @@ class IN2N_OT_show_output(_OfOutput, bpy.types.Operator):
             if context.area is not None and context.area.type == "VIEW_3D":
                 bpy.ops.in2n.look_through(direction="CURRENT")
             return f"{output.parts or 0} pictures of “{output.edit or ORIGINAL}”."
-        shown = _in_scene(context, capture, output)
-        compare.show_result(context.scene, output.edit)
-        return f"Mesh of “{output.edit or ORIGINAL}”: {len(shown.data.polygons):,} faces."
+        if output.kind == outputs.SPLATS:
+            shown = splats.import_splats(context, context.scene, capture, output.file, output.edit or ORIGINAL)
+        else:
+            shown = _in_scene(context, capture, output)
+        compare.show_result(context.scene, output.edit, output.kind)
+        return f"{shown.name}: {output.described()}."
 
 
 class IN2N_OT_export_output(_OfOutput, bpy.types.Operator):
@@ -80,38 +83,44 @@ class IN2N_OT_export_output(_OfOutput, bpy.types.Operator):
 
     def invoke(self, context, event):
         if not self.filepath:
-            self.filepath = f"{self.edit or ORIGINAL} {self.kind.lower()}{exporting.SUFFIXES[self.format]}"
+            self.filepath = f"{self.edit or ORIGINAL} {self.kind.lower()}{self._suffix()}"
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
     def check(self, context):
-        wanted = str(Path(self.filepath).with_suffix(exporting.SUFFIXES[self.format]))
+        wanted = str(Path(self.filepath).with_suffix(self._suffix()))
         if not self.filepath or self.filepath.endswith(("/", "\\")) or wanted == self.filepath:
             return False
         self.filepath = wanted
         return True
 
+    def _suffix(self) -> str:
+        return ".ply" if self.kind == outputs.SPLATS else exporting.SUFFIXES[self.format]
+
     def draw(self, context):
         self.layout.use_property_split = True
-        self.layout.prop(self, "format")
+        if self.kind != outputs.SPLATS:
+            self.layout.prop(self, "format")
 
     def act(self, context, capture, output: outputs.Output) -> str:
         if not self.filepath:
             raise In2nError("no_file", "No file was chosen.", "Choose where it is to be written.")
-        form = exporting.format_of(self.filepath, self.format)
-        if self.properties.is_property_set("format") and not Path(self.filepath).suffix:
-            form = self.format
         path = Path(bpy.path.abspath(self.filepath))
-        path = path if path.suffix else path.with_suffix(exporting.SUFFIXES[form])
-        exporting.export_mesh(context, _in_scene(context, capture, output), path, form)
+        path = path if path.suffix else path.with_suffix(self._suffix())
+        if output.kind == outputs.SPLATS:
+            exporting.export_splats(context, capture, output.file, path)
+        else:
+            form = exporting.format_of(path, self.format)
+            exporting.export_mesh(context, _in_scene(context, capture, output), path, form)
         return f"Written: {path}."
 
 
 def _in_scene(context, capture, output: outputs.Output):
-    """The output's object, brought in where it is not there."""
+    """The mesh's object, brought in where it is not there, and where the file was made anew since."""
     edit = output.edit or ORIGINAL
     known = (o for o in children(capture, outputs.MESH) if o.in2n.edit == edit and not o.in2n.quick)
-    return next(known, None) or results.import_mesh(context, context.scene, capture, output.file, edit)
+    current = next((o for o in known if results.is_as_on_disk(o, output.file)), None)
+    return current or results.import_mesh(context, context.scene, capture, output.file, edit)
 
 
 class IN2N_OT_export_dataset(JobOperator, bpy.types.Operator):

@@ -55,6 +55,28 @@ def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
         ) from None
 
 
+def read_vertices(path: Path) -> dict[str, np.ndarray]:
+    """Read all that a PLY file, ASCII or binary, says of its vertices.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Property -> its value of every vertex (n,), in the order and of the types of the file.
+
+    Raises:
+        In2nError: "bad_points".
+        OSError: The file cannot be read.
+    """
+    data = Path(path).read_bytes()
+    try:
+        return _vertex_columns(data)[1]
+    except (ValueError, KeyError, IndexError) as error:
+        raise In2nError(
+            "bad_points", f"{path} cannot be read ({error}).", "The file may be cut short; make or export it again."
+        ) from None
+
+
 def read_mesh(path: Path, most_faces: int) -> tuple[np.ndarray, list[tuple[int, ...]]]:
     """Read the vertices and faces of a PLY file, ASCII or binary.
 
@@ -126,13 +148,18 @@ def _columns(order: str, element: _Element, body: bytes) -> dict[str, np.ndarray
     return {name: table[name] for name in names}
 
 
-def _parse(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _vertex_columns(data: bytes) -> tuple[str, dict[str, np.ndarray]]:
+    """The byte order, as `_header` gives it, and the numbers of the vertices."""
     order, elements, body = _header(data)
     if not elements or elements[0].name != "vertex":
         raise ValueError("its vertices do not come first")
     if not elements[0].is_plain:
         raise ValueError("its vertices have lists")
-    column = _columns(order, elements[0], body)
+    return order, _columns(order, elements[0], body)
+
+
+def _parse(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    order, column = _vertex_columns(data)
     points = np.stack([column[axis] for axis in "xyz"], -1).astype(np.float64)
     if {"red", "green", "blue"} <= set(column):
         colors = np.stack([column[c] for c in ("red", "green", "blue")], -1)
