@@ -6,14 +6,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from .files import clear_stale, own_prefix, write_error
-from .journal import is_locked
+from .journal import JOB_NAME, LOCK_NAME, LOG_NAME, is_locked
 
 MOVING = ".moving-"  # how the folder begins, beside the target, while it is filled
+MOVED = ".moved-"  # and beside the source, while that is removed
 COPY_BYTES = 8 * 2**20  # copied between two looks at whether the job was cancelled
 
 
@@ -29,10 +31,15 @@ def move_workspace(source: Path, target: Path, report: Reporter) -> None:
         In2nError: "workspace_busy", "folder_exists", "disk_full", "cannot_write"; the source is whole then.
         Cancelled: The source is whole then.
     """
+    clear_stale(source.parent, MOVED)
+    clear_stale(target.parent, MOVING)
     if not source.exists():
         return
     if is_locked(source):
         raise In2nError("workspace_busy", "A job runs in this workspace.", "Wait for it to end or cancel it.")
+    if target.exists() and _is_whole_copy(source, target):  # a move was killed before it removed the source
+        _remove(source)
+        return
     if target.exists():
         raise In2nError("folder_exists", f"{target} is there already.", "Move or remove that folder first.")
     try:
@@ -52,7 +59,6 @@ def _other_disk(source: Path, target: Path) -> bool:
 
 
 def _move_by_copying(source: Path, target: Path, report: Reporter) -> None:
-    clear_stale(target.parent, MOVING)
     copy = Path(tempfile.mkdtemp(prefix=own_prefix(MOVING), dir=target.parent))
     try:
         copy_files(source, [f for f in sorted(source.rglob("*")) if f.is_file()], copy, report, f"Moving {source.name}")
@@ -61,6 +67,32 @@ def _move_by_copying(source: Path, target: Path, report: Reporter) -> None:
         raise write_error(target, error) from error
     finally:
         shutil.rmtree(copy, ignore_errors=True)
+    _remove(source)
+
+
+def _is_whole_copy(source: Path, target: Path) -> bool:
+    """Whether every file is at both places, of the same size and time, whatever else was logged since."""
+
+    def listed(folder: Path) -> dict[Path, tuple[int, int]]:
+        of_jobs = {folder / name for name in (JOB_NAME, LOCK_NAME, LOG_NAME)}
+        files = [path for path in folder.rglob("*") if path.is_file() and path not in of_jobs]
+        return {path.relative_to(folder): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+    try:
+        found = listed(source)
+        return bool(found) and not source.samefile(target) and found == listed(target)
+    except OSError:
+        return False
+
+
+def _remove(source: Path) -> None:
+    """Moved out of the way first, so that it is never there by half."""
+    with suppress(OSError):  # its folder may not be written to
+        trash = Path(tempfile.mkdtemp(prefix=own_prefix(MOVED), dir=source.parent))
+        try:
+            os.rename(source, trash / source.name)
+        finally:
+            shutil.rmtree(trash, ignore_errors=True)
     shutil.rmtree(source, ignore_errors=True)
 
 

@@ -6,7 +6,8 @@ It reads one order a line from stdin and answers each with one line:
         ->   {"killed": bool, "error": text}
 
 Each job runs in a process of its own, forked where that is safe (torch is imported once then) and else spawned. A point
-is an event of the job's reporter, a half-written checkpoint, and each side of every renaming of a file. The job kills
+is an event of the job's reporter, a half-written checkpoint, each side of every renaming of a file or folder, and each
+file that is copied or removed with its folder. "move" moves a workspace, as to another disk. The job kills
 its own process there with SIGKILL: nothing is cleaned up or flushed. The journal gets a line for each point: its name,
 how often the job asked by then whether it was cancelled (`cancel_at` counts these), and the seconds on the clock by
 which it decides when to save. That clock is made up: EVENT_SECONDS for every
@@ -14,9 +15,11 @@ report of progress, so that a few steps are minutes of work. An order may have o
 "converged" at which disagreement rounds end.
 """
 
+import errno
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +38,7 @@ from in2n_blender.engine.worker import JOBS
 from in2n_blender.link.requests import from_params
 from in2n_blender.scene.errors import Cancelled
 from in2n_blender.scene.reporting import Progress, Reporter
-from in2n_blender.workspace import files, successor
+from in2n_blender.workspace import files, moving
 from tests.engine.ball import TINY, ring, sphere_image, trained_on
 
 EVENT_SECONDS = 4.0
@@ -78,6 +81,18 @@ class Way:
 
         return rename
 
+    def removing(self, folder, *given, real=shutil.rmtree, **how) -> None:
+        """Removes a folder, with a point before each of its files."""
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file():
+                self.point("remove a file")
+                path.unlink(missing_ok=True)
+        real(folder, *given, **how)
+
+    def copied(self, source, target, real=shutil.copystat) -> None:
+        self.point("copied a file")
+        real(source, target)
+
     def save_file(self, tensors, path, metadata, real=checkpoint.save_file) -> None:
         real(tensors, path, metadata=metadata)
         whole = Path(path).read_bytes()
@@ -86,20 +101,42 @@ class Way:
         Path(path).write_bytes(whole)
 
 
+def move(order: SimpleNamespace, report: Reporter) -> None:
+    """Move a workspace as to another disk."""
+    real = os.rename
+
+    def rename(source, target) -> None:
+        if Path(target) == order.to and not Path(source).name.startswith(moving.MOVING):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        real(source, target)
+
+    os.rename, moving._other_disk = rename, lambda *_: True
+    moving.move_workspace(order.workspace, order.to, report)
+
+
+def job_of(order: dict):
+    """What does a request, and the request."""
+    params = order["params"]
+    if order["method"] == "move":
+        return move, SimpleNamespace(**{name: Path(value) for name, value in params.items()})
+    module, name = JOBS[order["method"]].split(":")
+    job = getattr(importlib.import_module(module, "in2n_blender.engine"), name)
+    return job, from_params(order["method"], params)
+
+
 def run(order: dict) -> None:
     """The job of an order, on tiny settings, on its way."""
     nerf_settings.CPU["draft"] = replace(TINY, edit_rate=3, rays=64)
     way = Way(order)
     agreement.CONVERGED = order.get("converged", agreement.CONVERGED)
     torch.set_num_threads(THREADS.get(order["method"], 1))
-    files.os = SimpleNamespace(**{**vars(os), "replace": way.renaming(os.replace)})
-    successor.os = SimpleNamespace(**{**vars(os), "rename": way.renaming(os.rename)})
+    os.replace, os.rename = way.renaming(os.replace), way.renaming(os.rename)
+    shutil.rmtree, shutil.copystat = way.removing, way.copied
     files._sync = lambda path: None  # against power cuts, which a kill is none of
     checkpoint.save_file = way.save_file
     checkpoint.time = SimpleNamespace(monotonic=lambda: way.now)
-    module, name = JOBS[order["method"]].split(":")
-    job = getattr(importlib.import_module(module, "in2n_blender.engine"), name)
-    job(from_params(order["method"], order["params"]), Reporter(way.reported, way.is_cancelled))
+    job, request = job_of(order)
+    job(request, Reporter(way.reported, way.is_cancelled))
 
 
 def warm_up() -> None:

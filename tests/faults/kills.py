@@ -13,15 +13,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
+from in2n_blender.workspace import moving
 from in2n_blender.workspace.files import TEMPORARY
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.test_killed import MEASURED, Jobs, edit_of, longest_unsaved, painted_ball, reconstruction_of
+from tests.engine.textured_room import cameras, sharp_picture, textures
 from tests.scene.captures import write_transforms
 
 PATH = "way"
 TIMES = ("seconds", "cpu_seconds", "seconds_left", "peak_memory_mb", "time", "made", "capture")
-UNEQUAL = ("engine.log", ".photos.json")  # hold times
+UNEQUAL = ("engine.log", ".photos.json", "database.db", "pairs.txt")  # hold times, or what only the search reads
+UNFINISHED = (TEMPORARY, ".importing-", ".making-", moving.MOVING, moving.MOVED)
+GROUND = ("import", "reconstruct", "edit", "path")  # what other jobs need
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,19 @@ class Kill:
     lost: float
 
 
-def orders(root: Path, capture: Path) -> dict[str, tuple[str, dict]]:
+def orders(root: Path, capture: Path, photos: Path) -> dict[str, tuple[str, dict]]:
     """Job -> (method, params), each on what those before it have made.
 
     Args:
         root: The workspace.
         capture: A folder of another capture, which is imported into a workspace of its own.
+        photos: A folder of photos without cameras, imported into another.
     """
     place = {"workspace": str(root), "device": "cpu"}
+    new = str(root.with_name("new"))
     return {
-        "import": ("import", {"workspace": str(root.with_name("new")), "source": str(capture)}),
+        "photos": ("import", {"workspace": str(root.with_name("shot")), "source": str(photos), "preset": "draft"}),
+        "import": ("import", {"workspace": new, "source": str(capture)}),
         "reconstruct": ("reconstruct", reconstruction_of(root)),
         "edit": ("edit", edit_of(root, "agreement")),
         "preview": (
@@ -68,6 +77,7 @@ def orders(root: Path, capture: Path) -> dict[str, tuple[str, dict]]:
         "path": ("path", {"workspace": str(root), "name": PATH, "frames": 3}),
         "render": ("render", {**place, "camera_path": str(Workspace(root).camera_path(PATH)), "edit": "x"}),
         "mesh": ("mesh", {**place, "edit": "x", "resolution": 16}),
+        "move": ("move", {"workspace": new, "to": str(root.with_name("moved"))}),
     }
 
 
@@ -76,22 +86,29 @@ class Killer:
 
     Args:
         folder: Where all lies.
+        jobs: Those to be killed; none: all.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, jobs: tuple[str, ...] = ()):
         self.folder = folder
         self.jobs = Jobs(folder)
         self.capture = write_transforms(folder / "capture").parent
+        self.photos = photos_of_a_room(folder / "photos")
         painted_ball(folder / "whole" / "ws")
         self.before: dict[str, Path] = {}
         self.whole: dict[str, dict] = {}
         self.points: dict[str, list] = {}
         root = folder / "whole" / "ws"
-        for job, (method, params) in orders(root, self.capture).items():
+        for job, (method, params) in self._orders(root).items():
+            if jobs and job not in (*jobs, *GROUND):
+                continue
             self.before[job] = folder / "before" / job
             shutil.copytree(root.parent, self.before[job])
             self.points[job] = self.jobs.run(method, params)
             self.whole[job] = contents(root.parent)
+
+    def _orders(self, root: Path) -> dict[str, tuple[str, dict]]:
+        return orders(root, self.capture, self.photos)
 
     def close(self) -> None:
         self.jobs.process.stdin.close()
@@ -112,12 +129,26 @@ class Killer:
             place = self.folder / "again"
             shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(self.before[job], place)
-            method, params = orders(place / "ws", self.capture)[job]
+            method, params = self._orders(place / "ws")[job]
             self.jobs.run(method, params, moment)
             self.jobs.run(method, params)
             found = contents(place)
-            left = [path for path in found if Path(path).name.startswith((TEMPORARY, ".importing-", ".making-"))]
+            left = [path for path in found if any(part.startswith(UNFINISHED) for part in Path(path).parts)]
             yield Kill(job, moment, found == self.whole[job], len(left), lost)
+
+
+def photos_of_a_room(folder: Path, count: int = 8) -> Path:
+    """Photos whose cameras can be found.
+
+    Args:
+        folder: Where they go.
+        count: How many.
+    """
+    folder.mkdir()
+    walls = textures()
+    for number, camera in enumerate(cameras(count)):
+        Image.fromarray(sharp_picture(camera, walls)).save(folder / f"{number}.png")
+    return folder
 
 
 def contents(folder: Path) -> dict[str, object]:

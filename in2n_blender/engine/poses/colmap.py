@@ -133,12 +133,13 @@ def match_pairs(database: Path, pairs: Sequence[tuple[str, str]], folder: Path, 
         In2nError: As `opened_database`.
         Cancelled: What was compared is kept.
     """
-    listed = folder / "pairs.txt"
+    listed, verifying = folder / "pairs.txt", pycolmap.TwoViewGeometryOptions()
+    verifying.ransac.random_seed = 0  # of every pair, whichever thread takes it and whatever was compared before
     for first in range(0, len(pairs), PAIRS_AT_ONCE):
         report.progress(first, len(pairs), "pairs", "Comparing photos")
         some = pairs[first : first + PAIRS_AT_ONCE]
         listed.write_text("".join(f"{one} {other}\n" for one, other in some), encoding="utf-8")
         matching = pycolmap.FeatureMatchingOptions(num_threads=THREADS, use_gpu=False)
-        how = database, matching, pycolmap.ImportedPairingOptions(match_list_path=listed)
+        how = database, matching, pycolmap.ImportedPairingOptions(match_list_path=listed), verifying
         with _said_why(database):
             run_colmap(lambda token, how=how: pycolmap.match_image_pairs(*how, cancellation_token=token), report)

@@ -114,22 +114,36 @@ class Solver:
     def _find_features(self) -> None:
         """Of a few photos at once, one a thread; those of photos that have some are kept."""
         with opened_database(self.database) as database:
-            cameras = {}
-            groups = Counter(photo.camera for photo in self.prepared.photos)
-            known = {image.name: image.camera_id for image in database.read_all_images()}
-            for photo in self.prepared.photos:
-                if photo.camera not in cameras:
-                    cameras[photo.camera] = known.get(photo.file) or _write_camera(database, photo, groups)
-            left = [photo for photo in self.prepared.photos if photo.file not in known]
+            if not database.num_images():
+                self._note_photos(database)
+            images = {image.name: image for image in database.read_all_images()}
+            has_some = {name for name, image in images.items() if database.exists_keypoints(image.image_id)}
+        left = [photo for photo in self.prepared.photos if photo.file not in has_some]
         done = len(self.prepared.photos) - len(left)
-        for (camera, masked), members in _grouped(left).items():
+        for (_, masked), members in _grouped(left).items():
             for first in range(0, len(members), THREADS):
                 self._progress(done, "photos", "Looking for features")
                 names = members[first : first + THREADS]
+                camera = images[names[0]].camera_id
                 masks = self.prepared.masks if masked else None
-                how = names, cameras[camera], MOST_FEATURES, self.report, masks
-                extract_features(self.database, self.prepared.images, *how)
+                extract_features(self.database, self.prepared.images, names, camera, MOST_FEATURES, self.report, masks)
                 done += len(names)
+
+    def _note_photos(self, database) -> None:
+        """All at once, before there are features: the results depend on their numbers, which threads would mix up."""
+        cameras: dict[str, int] = {}
+        rigs: dict[str, int] = {}
+        groups = Counter(photo.camera for photo in self.prepared.photos)
+        with pycolmap.DatabaseTransaction(database):
+            for photo in self.prepared.photos:
+                if photo.camera not in cameras:
+                    cameras[photo.camera], rigs[photo.camera] = _write_camera(database, photo, groups)
+                image = pycolmap.Image(name=photo.file, camera_id=cameras[photo.camera])
+                image.image_id = database.write_image(image)
+                frame = pycolmap.Frame()
+                frame.rig_id = rigs[photo.camera]
+                frame.add_data_id(image.data_id)
+                database.write_frame(frame)
 
     def _match(self) -> None:
         with opened_database(self.database) as database:
@@ -221,13 +235,17 @@ def _grouped(photos: list[PreparedPhoto]) -> dict[tuple[str, bool], list[str]]:
     return groups
 
 
-def _write_camera(database, photo: PreparedPhoto, groups: Counter) -> int:
+def _write_camera(database, photo: PreparedPhoto, groups: Counter) -> tuple[int, int]:
+    """The camera's number, and that of the rig that is it alone."""
     model = "OPENCV" if groups[photo.camera] >= MANY else "SIMPLE_RADIAL"
     width, height = photo.prepared_size
     focal = photo.focal or FOCAL_LENGTH * max(width, height)
     camera = pycolmap.Camera.create_from_model_name(0, model, focal, width, height)
     camera.has_prior_focal_length = photo.focal is not None
-    return database.write_camera(camera)
+    camera.camera_id = database.write_camera(camera)
+    rig = pycolmap.Rig()
+    rig.add_ref_sensor(camera.sensor_id)
+    return camera.camera_id, database.write_rig(rig)
 
 
 def _points(model) -> tuple[np.ndarray, np.ndarray]:
