@@ -14,6 +14,7 @@ import bpy
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MANIFEST, README = "blender_manifest.toml", "README.md"
+REPORTING = "Reporting a problem"  # the heading in the README
 # What the interface shows -> the part of the documentation about it; the first that fits counts.
 PARTS = (
     ("bpy.ops.in2n.import*", "any-capture"),

@@ -287,6 +287,8 @@ def test_a_report_says_what_helps_and_not_whose_home_it_is(imported, scene, reco
     text = report_text(bpy.context)
     assert bpy.app.version_string in text and in2n_blender.__version__ in text and scene.in2n.status in text
     assert "line 99" in text and "line 0\n" not in text
+    scene.in2n.instruction, scene.in2n.seed = "Make it snow", 31
+    assert "instruction 'Make it snow'" in report_text(bpy.context) and "seed 31" in report_text(bpy.context)
     monkeypatch.setattr("pathlib.Path.home", lambda: root.parent)
     hidden = report_text(bpy.context)
     assert str(root.parent) not in hidden and "~" in hidden

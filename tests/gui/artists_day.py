@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, os.path.dirname(__file__))
 
 import bpy
+import numpy as np
 from acting import (
     CAPTURE,
     PACKAGE,
@@ -243,6 +244,67 @@ def results():
         press(bpy.ops.in2n.load_frames, kind=kind)
     yield from pictures("12c-as-a-clip")
     press(bpy.ops.in2n.load_frames)
+    yield from outputs(name)
+
+
+def outputs(name):
+    """What leaves the scene: a row each, the splats shown in place of the mesh, the mesh written to a file."""
+    workspace = Path(scene().in2n.workspace)
+    write_ball_of_splats(workspace / "splats" / f"{name}.ply")
+    (workspace / "splats" / f"{name}.json").write_text(json.dumps({"splats": SPLATS}))
+    told = {"views": 20, "bytes": 31_400_000, "files": ["images/0.png"], "folder": "datasets"}
+    folder = f"datasets/{name}"
+    answers(
+        export={
+            "result": told,
+            "files": {f"{folder}/dataset.json": json.dumps(told)},
+            "copies": {f"{folder}/images/0.png": str(photos()[3])},
+        }
+    )
+    press(bpy.ops.in2n.export_dataset)
+    yield from settled("the dataset")
+    press(bpy.ops.in2n.show_output, kind="SPLATS", edit=name)
+    (splats,) = (o for o in bpy.data.objects if o.in2n.role == "SPLATS")
+    mesh = next(o for o in bpy.data.objects if o.in2n.role == "MESH" and not o.in2n.quick)
+    assert splats.visible_get() and not mesh.visible_get()
+    yield from pictures("12d-outputs")
+    shading = view3d()[0].spaces.active.shading
+    was, shading.type = shading.type, "MATERIAL"
+    yield from pictures("12e-splats-in-material-preview")
+    shading.type = was
+    file = Path(os.environ["IN2N_HOME"]).with_name("handed-on.glb")
+    press(bpy.ops.in2n.export_output, kind="MESH", edit=name, filepath=str(file))
+    assert file.read_bytes()[:4] == b"glTF", "Blender's exporter wrote it"
+    yield from click_text("Export…")
+    yield 0.5
+    browser = bpy.context.window_manager.windows[-1]
+    files = browser.screen.areas[0].spaces.active
+    yield from until(lambda: files.params is not None, what="the file browser")
+    assert files.params.filename == f"{name} mesh.glb", files.params.filename
+    shot("12f-export-browser")
+    with bpy.context.temp_override(window=browser, area=browser.screen.areas[0]):
+        bpy.ops.file.cancel()
+    yield 0.5
+    press(bpy.ops.in2n.show_output, kind="MESH", edit=name)
+
+
+SPLATS = 4000
+
+
+def write_ball_of_splats(file: Path):
+    """A ball of flat splats, each across the ball's radius, in all colours."""
+    random = np.random.default_rng(0)
+    normals = random.normal(size=(SPLATS, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    quaternions = np.column_stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], np.zeros(SPLATS)])
+    columns = {axis: normals[:, i] for i, axis in enumerate("xyz")} | {"opacity": np.full(SPLATS, 4.0)}
+    columns |= {f"f_dc_{i}": normals[:, i] * 1.7 for i in range(3)}
+    columns |= {f"scale_{i}": np.full(SPLATS, np.log((0.03, 0.03, 0.002)[i])) for i in range(3)}
+    columns |= {f"rot_{i}": quaternions[:, i] for i in range(4)}
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {SPLATS}"]
+    head += [*(f"property float {name}" for name in columns), "end_header", ""]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes("\n".join(head).encode() + np.stack(list(columns.values()), -1).astype("<f4").tobytes())
 
 
 def outdated():

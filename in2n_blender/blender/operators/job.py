@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import bpy
-from bpy.props import IntProperty
+from bpy.props import IntProperty, StringProperty
 
 from ... import __version__
 from ...link.requests import ImportCapture
@@ -19,6 +19,10 @@ from ..shown_job import spoken_error
 
 LOG_LINES = 2000  # of a log that are shown
 REPORTED_LINES = 60  # of a log that a report ends with
+REPORTED_SETTINGS = (
+    "preset", "device", "seed", "appearance", "refine_cameras", "instruction", "editor", "use_default_guidance",
+    "guidance_text", "guidance_image", "editing_method", "mesh_resolution",
+)  # fmt: skip
 
 
 class JobOperator:
@@ -208,25 +212,35 @@ class IN2N_OT_show_documentation(bpy.types.Operator):
             return False
         return True
 
+    part: StringProperty(
+        name="Part", description="The heading to begin at; left out: the beginning", options={"SKIP_SAVE", "HIDDEN"}
+    )
+
     def execute(self, context):
         text = _text_called("in2n_documentation", "IN2N documentation")
-        text.from_string(links.readme().read_text(encoding="utf-8"))
-        text.current_line_index = 0
+        content = links.readme().read_text(encoding="utf-8")
+        text.from_string(content)
+        headings = [line.lstrip("# ") if line.startswith("#") else None for line in content.splitlines()]
+        text.current_line_index = headings.index(self.part) if self.part in headings else 0
         if jobs.in_window() and not _show_in_new_window(context, text):
             bpy.ops.wm.path_open(filepath=str(links.readme()))
         return {"FINISHED"}
 
 
 class IN2N_OT_copy_report(bpy.types.Operator):
-    """Copy what whoever helps needs to know: versions, the system, and the end of the last job's log. Paste it where
-    you ask for help"""
+    """Copy what whoever helps needs to know: versions, the system, the settings, and the end of the last job's log.
+    Then show where to paste it"""
 
     bl_idname = "in2n.copy_report"
     bl_label = "Copy Report"
 
     def execute(self, context):
         context.window_manager.clipboard = report_text(context)
-        self.report({"INFO"}, "The report is in the clipboard.")
+        self.report({"INFO"}, "The report is in the clipboard: paste it where you ask for help.")
+        if jobs.in_window() and links.issues():
+            bpy.ops.wm.url_open(url=links.issues())
+        elif jobs.in_window() and links.readme():
+            bpy.ops.in2n.show_documentation(part=links.REPORTING)
         return {"FINISHED"}
 
 
@@ -241,6 +255,7 @@ def report_text(context) -> str:
         f"in2n_blender {__version__}, Blender {bpy.app.version_string}, {platform.platform()}",
         f"Engine: {python or 'not installed'}",
         *(f"Device: {device}" for device in engine.known_devices()),
+        "Settings: " + ", ".join(f"{name} {_setting(context.scene, name)}" for name in REPORTED_SETTINGS),
         *(f"{entry.about}: {entry.sentence}" for entry in context.scene.in2n.told),
     ]
     if shown is not None and shown.error is not None:
@@ -250,6 +265,11 @@ def report_text(context) -> str:
         last = file.read_text(encoding="utf-8", errors="replace").splitlines()[-REPORTED_LINES:]
         lines += ["", f"The end of {file}:", *last]
     return "\n".join(lines).replace(str(Path.home()), "~")
+
+
+def _setting(scene, name: str) -> str:
+    value = getattr(scene.in2n, name)
+    return f"{value:g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else str(value)
 
 
 def _text_called(mark: str, name: str):

@@ -113,6 +113,7 @@ def _draw_told(column, context, labels, told, hint: str) -> None:
         icon = icons[index] if index < len(icons) else "BLANK1"
         row.label(text=text, icon=icon, translate=False)
     if any(entry.failed for entry in told):
+        rows[0].operator("in2n.copy_report", text="", icon="COPYDOWN")
         rows[0].operator("in2n.show_log", text="", icon="TEXT")
     if any(line.endswith("…") for line in lines) or len(told) > 1:
         rows[-1].operator("in2n.show_told", text="", icon="DOWNARROW_HLT").about = "|".join(labels)
