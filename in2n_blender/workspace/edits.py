@@ -180,10 +180,10 @@ def _results(workspace: Workspace, old: str, new: str) -> list[tuple[Path, Path]
     """What lies beside an edit under its name, and where it goes under another."""
     folders = [workspace.root / kind / safe_name(old) for kind in ("renders", "datasets")]
     found = [(folder, folder.with_name(safe_name(new))) for folder in folders if folder.is_dir()]
-    for suffix, quick in itertools.product((".ply", ".glb", ".json"), (False, True)):
+    for suffix, quick in itertools.product((".ply", ".glb", ".json", ".png"), (False, True)):
         if workspace.mesh(old, suffix, quick).is_file():
             found.append((workspace.mesh(old, suffix, quick), workspace.mesh(new, suffix, quick)))
-    for suffix in (".ply", ".spz", ".json"):
+    for suffix in (".ply", ".spz", ".json", ".png"):
         if workspace.splats(old, suffix).is_file():
             found.append((workspace.splats(old, suffix), workspace.splats(new, suffix)))
     for folder_of in (making_folder, replaced_folder):

@@ -35,7 +35,21 @@ from acting import (
     start,
     status,
 )
-from driver import click_text, drive, key, press, press_return, redraw, shot, show_tab, type_text, until, view3d
+from driver import (
+    click_text,
+    drive,
+    in_view,
+    key,
+    press,
+    press_return,
+    redraw,
+    scroll,
+    shot,
+    show_tab,
+    type_text,
+    until,
+    view3d,
+)
 from mathutils import Vector
 
 PLY = """ply
@@ -267,13 +281,11 @@ def outputs(name):
     (splats,) = (o for o in bpy.data.objects if o.in2n.role == "SPLATS")
     mesh = next(o for o in bpy.data.objects if o.in2n.role == "MESH" and not o.in2n.quick)
     assert splats.visible_get() and not mesh.visible_get()
+    yield from scroll(60)
     yield from pictures("12d-outputs")
-    shading = view3d()[0].spaces.active.shading
-    was, shading.type = shading.type, "MATERIAL"
-    yield from pictures("12e-splats-in-material-preview")
-    shading.type = was
     file = Path(os.environ["IN2N_HOME"]).with_name("handed-on.glb")
-    press(bpy.ops.in2n.export_output, kind="MESH", edit=name, filepath=str(file))
+    with in_view():
+        bpy.ops.in2n.export_output("EXEC_DEFAULT", kind="MESH", edit=name, filepath=str(file))
     assert file.read_bytes()[:4] == b"glTF", "Blender's exporter wrote it"
     yield from click_text("Export…")
     yield 0.5
@@ -281,7 +293,7 @@ def outputs(name):
     files = browser.screen.areas[0].spaces.active
     yield from until(lambda: files.params is not None, what="the file browser")
     assert files.params.filename == f"{name} mesh.glb", files.params.filename
-    shot("12f-export-browser")
+    shot("12e-export-browser")
     with bpy.context.temp_override(window=browser, area=browser.screen.areas[0]):
         bpy.ops.file.cancel()
     yield 0.5
