@@ -55,8 +55,6 @@ LATE = {
     ("", "blender.registration"): "the package is imported without Blender, too",
     ("__main__", "cli.main"): "a Python that is too old is told so before it reads the rest",
     ("engine.diffusion.loading", "engine.diffusion.exact"): "diffusers takes seconds to import",
-    ("engine.diffusion.loading", "engine.diffusion.instruct_pix2pix"): "diffusers takes seconds to import",
-    ("engine.diffusion.loading", "engine.diffusion.miniature.editor"): "diffusers takes seconds to import",
     ("engine.importing", "engine.poses.search"): "COLMAP and the video decoder take their time to load",
     ("engine.importing", "engine.poses.triangulating"): "COLMAP takes its time to load",
     ("blender.command", "cli.main"): "Blender starts without the command line",

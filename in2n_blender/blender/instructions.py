@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..models import catalogue
+from ..models.model import Model
 from ..scene.errors import In2nError
 from ..workspace.files import read_json, write_json
 from . import pictures
@@ -73,7 +74,7 @@ def suggestions(editor: str) -> list[str]:
     return list(_model(editor).suggestions)
 
 
-def _model(editor: str) -> catalogue.Model:
+def _model(editor: str) -> Model:
     """The catalogue's entry; InstructPix2Pix's for what is no model (yet): the engine refuses that with its reason."""
     try:
         return catalogue.find(editor)

@@ -17,128 +17,40 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..scene.errors import In2nError
 from .exact import ExactSettings, is_exact
+from .families import (
+    FLUX2_KLEIN,
+    FLUX_KONTEXT,
+    LONGCAT_IMAGE_EDIT,
+    QWEN_IMAGE_EDIT,
+    SDXL_INSTRUCT_PIX2PIX,
+    UnfitFolder,
+    family_of,
+    read_index,
+)
+from .model import Instruction, Model, Sizes, shortened, unfit
 
 MINIATURE_FOLDER = Path(__file__).resolve().parents[1] / "engine" / "diffusion" / "miniature" / "weights"
 # Beside the weights of a model that was trained on a fixed list of instructions: the list, and its own defaults.
 DESCRIPTION_FILE = "miniature.json"
-COMPONENTS = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
 # A name of the hub, and behind an @ the commit that is meant; a name that could be moved, as of a branch, is none.
 HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([0-9a-f]{40}))?")
 # What is fetched of models that are known here: a commit, so that it is what was looked at, whatever the hub has since.
 REVISIONS = {
     "timbrooks/instruct-pix2pix": "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d",
+    "diffusers/sdxl-instructpix2pix-768": "7f8100582868b43b3d90ab9138bd6c76e45b2575",
+    "black-forest-labs/FLUX.2-klein-4B": "e7b7dc27f91deacad38e78976d1f2b499d76a294",
+    "black-forest-labs/FLUX.1-Kontext-dev": "af58063aa431f4d2bbc11ae46f57451d4416a170",
+    "Qwen/Qwen-Image-Edit-2509": "d3968ef930e841f4c73640fb8afa3b306a78167e",
+    "Qwen/Qwen-Image-Edit-2511": "6f3ccc0b56e431dc6a0c2b2039706d7d26f22cb9",
+    "meituan-longcat/LongCat-Image-Edit": "7b54ef423aa7854be7861600024be5c56ab7875a",
+    "meituan-longcat/LongCat-Image-Edit-Turbo": "6a7262de5549f0bf0ec54c08ef7d283ef41f3214",
     "openai/clip-vit-large-patch14": "32bd64288804d66eefd0ccbe215aa642df71cc41",
 }
-FILLERS = ("a", "an", "the", "please", "just", "now")
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """An edit that a model was trained on.
-
-    Attributes:
-        name: what the edit is called, "snow".
-        phrases: the wordings that mean it; the first is the canonical one.
-        rendered: whether Blender renders its truth (snow, sunset); else a function of the picture is its truth.
-    """
-
-    name: str
-    phrases: tuple[str, ...]
-    rendered: bool = False
-
-    @property
-    def text(self) -> str:
-        return self.phrases[0]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A 2D editing model.
-
-    Attributes:
-        id: what the engine and the command line call it: "miniature", a name on the Hugging Face hub, or a folder.
-        label, description: what an interface calls it and says about it.
-        folder: where its weights are; None: in the Hugging Face cache, once they are downloaded.
-        guidance_text, guidance_image: its own guidance scales s_T and s_I (Brooks et al. 2023, equation 3).
-        steps: its own number of denoising steps.
-        working_side: renders are enlarged until their shorter side has so many pixels.
-        half_precision: whether it runs in float16 on CUDA; float32 everywhere else.
-        memory_mb: what its networks take in the memory of a CUDA device, without what an edit needs beside them;
-            None: not known.
-        download_mb: what is fetched for it, once; 0: nothing.
-        licence: of its weights, as an SPDX identifier; None: whatever its folder says.
-        instructions: all that it knows; empty: it takes free text.
-        examples: free text that it follows well.
-    """
-
-    id: str
-    label: str
-    description: str
-    folder: Path | None
-    guidance_text: float
-    guidance_image: float
-    steps: int
-    working_side: int
-    half_precision: bool = True
-    memory_mb: int | None = None
-    download_mb: int = 0
-    licence: str | None = None
-    instructions: tuple[Instruction, ...] = ()
-    examples: tuple[str, ...] = ()
-
-    @property
-    def suggestions(self) -> tuple[str, ...]:
-        """Instructions to choose from, each beginning with a capital letter."""
-        known = [instruction.text for instruction in self.instructions] or self.examples
-        return tuple(text[:1].upper() + text[1:] for text in known)
-
-    def find_instruction(self, text: str) -> tuple[Instruction, str]:
-        """The instruction that a text means, and the phrase of it that the text is.
-
-        Case, punctuation, articles and fillers do not matter. The network reads the phrase, not the canonical one.
-
-        Args:
-            text: as the user typed it.
-
-        Returns:
-            The instruction, and the one of its phrases.
-
-        Raises:
-            In2nError: "unknown_instruction", which names the known ones and the model that takes all others.
-        """
-        for instruction in self.instructions:
-            for phrase in instruction.phrases:
-                if normalised(text) == normalised(phrase):
-                    return instruction, phrase
-        listed = ", ".join(f"“{instruction.text}”" for instruction in self.instructions)
-        raise In2nError(
-            "unknown_instruction",
-            f"The model “{self.id}” does not know “{text.strip()}”; it knows {listed}.",
-            f"Choose one of these, or the model “{INSTRUCT_PIX2PIX.id}” (or a folder that holds it) for free text.",
-        )
-
-    def check_instruction(self, text: str) -> str:
-        """What the network reads for an instruction: the phrase it was trained on, or the text itself.
-
-        Args:
-            text: as the user typed it.
-
-        Returns:
-            One of the model's phrases; without a fixed list the text, stripped.
-
-        Raises:
-            In2nError: "empty_instruction"; "unknown_instruction" where the model knows a fixed list of others.
-        """
-        if not text.strip():
-            raise In2nError(
-                "empty_instruction", "The instruction is empty.", "Say what to change, for example “make it night”."
-            )
-        return self.find_instruction(text)[1] if self.instructions else text.strip()
 
 
 def find(name_or_folder: str) -> Model:
@@ -164,28 +76,39 @@ def find(name_or_folder: str) -> Model:
     if folder is not None:
         return read_folder(folder, name_or_folder)
     if is_hub_name(name_or_folder):
-        return _like_instruct_pix2pix(name_or_folder, name_or_folder, None)
+        return _like(INSTRUCT_PIX2PIX, name_or_folder, name_or_folder, None)
     raise In2nError(
         "unknown_editor",
-        f"There is no model “{_shortened(name_or_folder)}”: it is neither a folder nor a model's name.",
+        f"There is no model “{shortened(name_or_folder)}”: it is neither a folder nor a model's name.",
         f"Choose “miniature”, “{INSTRUCT_PIX2PIX.id}” or a folder in the diffusers layout.",
     )
 
 
 def read_folder(folder: Path, id: str | None = None) -> Model:
-    """The model in a folder: by its own description where it holds one, else by InstructPix2Pix's defaults.
+    """The model in a folder: by its own description where it holds one, else by the defaults of its family.
+
+    A folder that is called as a model of the catalogue, and is of its family, is taken for a copy of that one.
 
     Args:
-        folder: in the diffusers layout; nothing but DESCRIPTION_FILE is read.
+        folder: in the diffusers layout; nothing but its index and DESCRIPTION_FILE is read.
         id: the model's; None: the folder's path.
 
     Returns:
         The catalogue's entry. A described model runs in float32 everywhere.
 
     Raises:
-        In2nError: "editor_unfit" where the description is damaged.
+        In2nError: "editor_unfit" where the description is damaged, or the folder is of no known kind.
     """
-    model = _like_instruct_pix2pix(id or str(folder), folder.name or str(folder), folder)
+    id = id or str(folder)
+    try:
+        family, index = family_of(folder), read_index(folder)
+    except UnfitFolder as error:
+        raise unfit(id, str(error)) from error
+    relatives = [model for model in (*ON_THE_HUB, QWEN_LIGHTNING) if model.family == family]
+    copied = (model for model in relatives if model.id.partition("/")[2].lower() == folder.name.lower())
+    model = _like(next(copied, relatives[0]), id, folder.name or str(folder), folder)
+    if family == FLUX2_KLEIN and not index.get("is_distilled", False):
+        model = replace(model, guidance_text=4.0, steps=50)
     path = folder / DESCRIPTION_FILE
     try:
         if not path.is_file():
@@ -197,28 +120,12 @@ def read_folder(folder: Path, id: str | None = None) -> Model:
             guidance_image=_number(described, "guidance_image", model.guidance_image, 0, 100),
             steps=int(_number(described, "steps", model.steps, 1, 1000)),
             working_side=int(_number(described, "working_side", model.working_side, 8, 4096)),
+            most_pixels=None,
             half_precision=False,  # small enough to be run exactly
             instructions=tuple(_instruction(entry) for entry in described["instructions"]),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise unfit(model.id, f"{DESCRIPTION_FILE} in it cannot be read") from error
-
-
-def unfit(model_id: str, reason: str) -> In2nError:
-    """The error for a folder that is no usable model.
-
-    Args:
-        model_id: as the user chose it.
-        reason: the end of the sentence "... cannot be used as a model:", without its full stop.
-
-    Returns:
-        In2nError "editor_unfit", to be raised.
-    """
-    return In2nError(
-        "editor_unfit",
-        f"“{_shortened(model_id)}” cannot be used as a model: {reason}.",
-        "Choose an InstructPix2Pix model in the diffusers layout with safetensors weights.",
-    )
 
 
 def is_hub_name(name: str) -> bool:
@@ -241,10 +148,16 @@ def on_the_hub(name: str) -> tuple[str, str | None]:
     return repository, revision or REVISIONS.get(repository)
 
 
-def _like_instruct_pix2pix(id: str, label: str, folder: Path | None) -> Model:
-    description = "A model of InstructPix2Pix's kind"
+def _like(model: Model, id: str, label: str, folder: Path | None) -> Model:
     return replace(
-        INSTRUCT_PIX2PIX, id=id, label=label, description=description, folder=folder, download_mb=0, licence=None
+        model,
+        id=id,
+        label=label,
+        description=f"A model of the kind of {model.family.label}",
+        folder=folder,
+        download_mb=0,
+        licence=None,
+        note="",
     )
 
 
@@ -260,7 +173,7 @@ def _exact(settings: ExactSettings) -> Model:
         steps=20,
         working_side=8,
         half_precision=False,
-        memory_mb=1,
+        sizes=Sizes(0, 0, 0, 1, 1),
     )
 
 
@@ -288,41 +201,38 @@ def _instruction(entry: dict) -> Instruction:
     return Instruction(str(entry.get("name", phrases[0])), phrases, bool(entry.get("rendered", False)))
 
 
-def normalised(text: str) -> str:
-    """Lower case, without punctuation, articles, fillers and doubled spaces: what instructions are compared by.
-
-    Args:
-        text: in English; letters beyond a to z count as punctuation.
-
-    Returns:
-        Words with a space between them; may be empty.
-    """
-    words = re.sub(r"[^a-z0-9 ]+", " ", text.lower()).split()
-    return " ".join(word for word in words if word not in FILLERS)
-
-
-def _shortened(text: str, length: int = 80) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
 def _bundled_miniature() -> Model:
     """Its weights say what they were trained on. An installation without them still has the entry."""
     try:
         described = read_folder(MINIATURE_FOLDER)
     except In2nError:
-        described = _like_instruct_pix2pix("miniature", "Miniature", MINIATURE_FOLDER)
+        described = _like(INSTRUCT_PIX2PIX, "miniature", "Miniature", MINIATURE_FOLDER)
     return replace(
         described,
         id="miniature",
         label="Miniature",
         description="The small editing model that comes with the add-on: quick, works offline, knows few instructions",
-        memory_mb=25,
+        sizes=Sizes(3.9, 0.2, 0, 100, 20),
         licence="GPL-3.0-or-later",
         examples=(),
     )
 
 
+# Sizes: millions of weights, counted in diffusers' and transformers' classes with the checkpoints' own configurations.
+# Activations are estimates: of the autoencoder some 10 kB a pixel in half precision, of a transformer some 24 numbers
+# of its width a token; nothing of it was measured on a GPU yet.
+EXAMPLES = (
+    "Make it look like it just snowed",
+    "Make it autumn",
+    "Turn it into a watercolor painting",
+    "As if it were night, lit by street lamps",
+    "Make it look like an old photograph",
+    "Turn the statue into gold",
+    "Make it look like a Van Gogh painting",
+    "Give it the light of a sunset",
+)
+MEGAPIXEL = 1024 * 1024
+NON_COMMERCIAL = "Not for commercial use"
 # Guidance and steps are Instruct-NeRF2NeRF's (Haque et al. 2023). InstructPix2Pix was trained at 256 pixels and works
 # best between 256 and 512.
 INSTRUCT_PIX2PIX = Model(
@@ -334,19 +244,107 @@ INSTRUCT_PIX2PIX = Model(
     guidance_image=1.5,
     steps=20,
     working_side=384,
-    memory_mb=1900,  # 859.5 million weights of the UNet and 83.7 million of the autoencoder, two bytes each
+    most_pixels=512 * 512,
+    sizes=Sizes(859.5, 123, 83.7, 700, 2600),
     download_mb=5200,  # its float32 weights without the safety checker
     licence="MIT",
-    examples=(
-        "Make it look like it just snowed",
-        "Make it autumn",
-        "Turn it into a watercolor painting",
-        "As if it were night, lit by street lamps",
-        "Make it look like an old photograph",
-        "Turn the statue into gold",
-        "Make it look like a Van Gogh painting",
-        "Give it the light of a sunset",
-    ),
+    examples=EXAMPLES,
 )
+SDXL = Model(
+    id="diffusers/sdxl-instructpix2pix-768",
+    label="InstructPix2Pix XL",
+    description="InstructPix2Pix on Stable Diffusion XL, trained at 768 pixels",
+    folder=None,
+    guidance_text=5.0,
+    guidance_image=1.5,
+    steps=20,
+    working_side=576,
+    most_pixels=768 * 768,
+    family=SDXL_INSTRUCT_PIX2PIX,
+    sizes=Sizes(2567, 818, 83.7, 1400, 11800),  # its autoencoder decodes in float32
+    download_mb=12600,
+    licence="openrail++",
+    examples=EXAMPLES,
+)
+KLEIN = Model(
+    id="black-forest-labs/FLUX.2-klein-4B",
+    label="FLUX.2 klein 4B",
+    description="Quick and up to date: four steps an edit. Recommended from 12 GB of GPU memory",
+    folder=None,
+    guidance_text=None,  # distilled into it
+    guidance_image=None,
+    steps=4,
+    working_side=512,
+    most_pixels=MEGAPIXEL,
+    family=FLUX2_KLEIN,
+    sizes=Sizes(3875.5, 4022.5, 84, 1500, 10500),
+    download_mb=16000,
+    licence="Apache-2.0",
+    examples=EXAMPLES,
+)
+KONTEXT = Model(
+    id="black-forest-labs/FLUX.1-Kontext-dev",
+    label="FLUX.1 Kontext dev",
+    description="Keeps what the instruction does not speak of; asks for its licence's terms on the hub",
+    folder=None,
+    guidance_text=3.5,
+    guidance_image=None,
+    steps=28,
+    working_side=768,
+    most_pixels=MEGAPIXEL,
+    family=FLUX_KONTEXT,
+    sizes=Sizes(11901.4, 4885.3, 83.8, 1500, 10500),
+    download_mb=33700,
+    licence="FLUX.1-dev Non-Commercial",
+    note=f"{NON_COMMERCIAL}; gated: accept its terms on huggingface.co and sign in there with a token",
+    examples=EXAMPLES,
+)
+LONGCAT = Model(
+    id="meituan-longcat/LongCat-Image-Edit",
+    label="LongCat-Image-Edit",
+    description="Keeps what the instruction does not speak of; follows Chinese and English",
+    folder=None,
+    guidance_text=4.5,
+    guidance_image=None,
+    steps=50,
+    working_side=768,
+    most_pixels=MEGAPIXEL,
+    family=LONGCAT_IMAGE_EDIT,
+    sizes=Sizes(6270, 8292, 83.8, 1600, 10500),
+    download_mb=29300,
+    licence="Apache-2.0",
+    examples=EXAMPLES,
+)
+LONGCAT_TURBO = replace(
+    LONGCAT,
+    id="meituan-longcat/LongCat-Image-Edit-Turbo",
+    label="LongCat-Image-Edit Turbo",
+    description="LongCat-Image-Edit in eight evaluations an edit",
+    guidance_text=1.0,
+    steps=8,
+)
+QWEN_2511 = Model(
+    id="Qwen/Qwen-Image-Edit-2511",
+    label="Qwen-Image-Edit 2511",
+    description="The largest: best at following long instructions, slow",
+    folder=None,
+    guidance_text=4.0,
+    guidance_image=None,
+    steps=40,
+    working_side=768,
+    most_pixels=MEGAPIXEL,
+    family=QWEN_IMAGE_EDIT,
+    sizes=Sizes(20430.4, 8292, 126.9, 1800, 10500),
+    download_mb=57700,
+    licence="Apache-2.0",
+    note="Merged with its Lightning LoRA, in a folder called Qwen-Image-Edit-Lightning, it takes 8 steps",
+    examples=EXAMPLES,
+)
+QWEN_2509 = replace(QWEN_2511, id="Qwen/Qwen-Image-Edit-2509", label="Qwen-Image-Edit 2509")
+# No model of the hub, but a folder of this name: the model with its Lightning LoRA merged into it.
+QWEN_LIGHTNING = replace(
+    QWEN_2511, id="Qwen/Qwen-Image-Edit-Lightning", label="Qwen-Image-Edit Lightning", guidance_text=1.0, steps=8
+)
+ON_THE_HUB = (INSTRUCT_PIX2PIX, SDXL, KLEIN, LONGCAT_TURBO, LONGCAT, KONTEXT, QWEN_2511, QWEN_2509)
 MINIATURE = _bundled_miniature()
-MODELS = (MINIATURE, INSTRUCT_PIX2PIX)
+MODELS = (MINIATURE, *ON_THE_HUB)

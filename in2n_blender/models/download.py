@@ -19,11 +19,13 @@ from ..link.requests import DownloadModel
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from . import hub
-from .catalogue import COMPONENTS, is_hub_name, on_the_hub
+from .catalogue import is_hub_name, on_the_hub
+from .families import FAMILIES, INDEX_FILE
 
-# Only what InstructPix2Pix runs on: no safety checker, no pickled weights, no second copy in another precision.
-EDITOR_FILES = ["model_index.json"] + [
-    f"{part}/{name}" for part in COMPONENTS for name in ("*.json", "*.txt", "*.safetensors")
+# Only what the models run on: no safety checker, no pickled weights, no second copy in another precision or layout.
+EDITOR_PARTS = sorted({part for family in FAMILIES for part in family.parts})
+EDITOR_FILES = [INDEX_FILE] + [
+    f"{part}/{name}" for part in EDITOR_PARTS for name in ("*.json", "*.txt", "*.jinja", "*.model", "*.safetensors")
 ]
 EDITOR_UNWANTED = ["*.fp16.safetensors", "*non_ema*"]
 MEGABYTE = 2**20

@@ -11,18 +11,19 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..environment.home import folder_mb
 from ..scene.errors import In2nError
-from .catalogue import COMPONENTS, INSTRUCT_PIX2PIX, on_the_hub
+from .catalogue import ON_THE_HUB, find, is_hub_name, on_the_hub, read_folder
+from .families import UnfitFolder, family_of, read_index
+from .model import Model
 
 ALLOW_DOWNLOAD = "IN2N_ALLOW_DOWNLOAD"
 # The first is this project's (Blender's online access is off), the others are those of Hugging Face's libraries.
 OFFLINE = ("IN2N_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 NO = ("", "0", "NO", "OFF", "FALSE")
-PIPELINE_CLASS = "StableDiffusionInstructPix2PixPipeline"
 
 
 @dataclass(frozen=True)
@@ -117,24 +118,48 @@ def cached_snapshot(name: str, is_complete: Callable[[Path], bool]) -> Path | No
 
 
 def has_editor_weights(folder: Path) -> bool:
-    """Whether a folder in the diffusers layout holds the weights of an InstructPix2Pix, as safetensors.
+    """Whether a folder in the diffusers layout holds the weights of an editing model, as safetensors.
 
     Args:
-        folder: the model's, with unet/, vae/ and text_encoder/; there or not.
+        folder: the model's, with a folder for each network of its family, such as unet/; there or not.
 
     Returns:
-        False, too, where one of the networks lacks a shard.
+        False, too, where it is of no known family, or one of the networks lacks a shard.
     """
-    return all(has_safetensors(folder / part) for part in ("unet", "vae", "text_encoder"))
+    try:
+        return all(has_safetensors(folder / part) for part in family_of(folder).networks)
+    except UnfitFolder:
+        return False
 
 
 def is_whole_editor(folder: Path) -> bool:
     """Whether a folder holds, beside the weights, all else that an edit needs.
 
     Args:
-        folder: the model's, with a folder for each of COMPONENTS; there or not.
+        folder: the model's, with a folder for each part of its family; there or not.
     """
-    return all((folder / part).is_dir() for part in COMPONENTS) and has_editor_weights(folder)
+    return has_editor_weights(folder) and all((folder / part).is_dir() for part in family_of(folder).parts)
+
+
+def find_model(name_or_folder: str) -> Model:
+    """As `catalogue.find`, but a model of the hub that is in the cache is what its own files say that it is.
+
+    Args:
+        name_or_folder: as for `catalogue.find`.
+
+    Returns:
+        The entry; for a model that is in the catalogue, the catalogue's.
+
+    Raises:
+        In2nError: as `catalogue.find`.
+    """
+    model = find(name_or_folder)
+    if model.folder is None and is_hub_name(model.id) and model not in ON_THE_HUB:
+        cached = cached_snapshot(model.id, is_whole_editor)
+        if cached is not None:
+            named = next((known for known in ON_THE_HUB if known.id == on_the_hub(model.id)[0]), None)
+            return replace(named or read_folder(cached), id=model.id, label=model.id, folder=None)
+    return model
 
 
 def has_safetensors(folder: Path) -> bool:
@@ -159,7 +184,7 @@ def has_safetensors(folder: Path) -> bool:
 def find_stored(folders=(), cancelled=lambda: False) -> list[StoredModel]:
     """The editing models in the Hugging Face cache and in folders.
 
-    Of the cache InstructPix2Pix, whole or half downloaded, and its relatives that are whole.
+    Of the cache those that are in the catalogue, whole or half downloaded, and their relatives that are whole.
 
     Args:
         folders: each a model in the diffusers layout, or a folder of such.
@@ -168,11 +193,11 @@ def find_stored(folders=(), cancelled=lambda: False) -> list[StoredModel]:
     Returns:
         Those of the cache by their names, then those of each folder.
     """
-    found = []
+    found, known = [], {model.id for model in ON_THE_HUB}
     for cached in sorted(hub_cache().glob("models--*--*")):
         name = cached.name.removeprefix("models--").replace("--", "/", 1)
         complete = any(_is_editor(s) and has_editor_weights(s) for s in cached.glob("snapshots/*"))
-        if complete or name == INSTRUCT_PIX2PIX.id:
+        if complete or name in known:
             found.append(StoredModel(name, cached, folder_mb(cached, cancelled), complete, True))
     for folder in dict.fromkeys(Path(f) for f in folders if f):
         candidates = sorted(folder.iterdir()) if folder.is_dir() and not _is_editor(folder) else [folder]
@@ -207,6 +232,6 @@ def remove_downloaded(name: str) -> None:
 
 def _is_editor(folder: Path) -> bool:
     try:
-        return PIPELINE_CLASS in (folder / "model_index.json").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return bool(read_index(folder)) and family_of(folder) is not None
+    except UnfitFolder:
         return False

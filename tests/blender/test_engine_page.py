@@ -15,7 +15,7 @@ from in2n_blender import environment
 from in2n_blender.blender import engine, jobs, preferences_page, settings, storage
 from in2n_blender.blender.operators import installation
 from in2n_blender.environment import pins as versions
-from in2n_blender.models import hub as models
+from in2n_blender.models.families import INSTRUCT_PIX2PIX
 from in2n_blender.scene.errors import Cancelled
 
 # As much of torch as finding devices takes.
@@ -158,7 +158,7 @@ def test_models_and_room_on_disk(page, home, tmp_path):
         for part in weights:
             (folder / part).mkdir(parents=True)
             (folder / part / "model.safetensors").write_bytes(b"0" * 2**20)
-        (folder / "model_index.json").write_text(json.dumps({"_class_name": models.PIPELINE_CLASS}))
+        (folder / "model_index.json").write_text(json.dumps({"_class_name": INSTRUCT_PIX2PIX.pipeline}))
 
     cache = tmp_path / "hub" / "models--timbrooks--instruct-pix2pix"
     model(cache / "snapshots" / "abc", ("unet",))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from in2n_blender.engine.diffusion.instruct_pix2pix import BYTES_A_PIXEL, MOST_AT_ONCE, images_that_fit
+from in2n_blender.engine.diffusion.network_editor import BYTES_A_PIXEL, MOST_AT_ONCE, images_that_fit
 from in2n_blender.engine.editing import methods
 from in2n_blender.engine.editing.agreement import Agreement
 from in2n_blender.engine.editing.baselines import OneTimeUpdate

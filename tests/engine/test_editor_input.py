@@ -63,7 +63,7 @@ def test_the_renders_latent_is_noised_and_the_photos_conditions_unscaled(editor,
 
     steps = [599 - 30 * index for index in range(20)]
     assert [timestep for _, _, timestep, _ in evaluations] == [step for step in steps for _ in range(3)]
-    instruction, nothing = editor._prompt
+    instruction, nothing = editor._text
     assert not torch.equal(instruction, nothing)
     for index in range(0, 60, 3):
         with_both, with_photo, with_neither = evaluations[index : index + 3]

@@ -13,6 +13,7 @@ from in2n_blender.engine.diffusion.editor import noise_generator
 from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.engine.diffusion.miniature import autoencoder, operations
 from in2n_blender.models import catalogue
+from in2n_blender.models.model import normalised
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.testbed.miniature import evaluate, instructions, networks, pairs, train, trainer
 from in2n_blender.testbed.miniature.settings import TrainingConfig
@@ -115,7 +116,7 @@ def test_a_blur_keeps_the_mean_and_a_constant():
 
 def test_every_instruction_has_a_truth_and_paraphrases_of_its_own():
     assert len(instructions.INSTRUCTIONS) >= 10
-    phrases = [catalogue.normalised(phrase) for each in instructions.INSTRUCTIONS for phrase in each.phrases]
+    phrases = [normalised(phrase) for each in instructions.INSTRUCTIONS for phrase in each.phrases]
     assert len(phrases) == len(set(phrases))
     for each in instructions.INSTRUCTIONS:
         assert len(each.phrases) >= 3

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from in2n_blender.models import catalogue
+from in2n_blender.models.families import FAMILIES, INDEX_FILE
 from in2n_blender.scene.errors import In2nError
 
 DESCRIPTION = {
@@ -30,11 +31,72 @@ def code(call, *arguments):
 
 
 def test_every_model_says_what_it_is_and_needs():
-    assert [model.id for model in catalogue.MODELS] == ["miniature", "timbrooks/instruct-pix2pix"]
+    assert [model.id for model in catalogue.MODELS[:2]] == ["miniature", "timbrooks/instruct-pix2pix"]
+    assert len({model.id for model in catalogue.MODELS}) == len({model.label for model in catalogue.MODELS}) == 9
     for model in catalogue.MODELS:
         assert catalogue.find(model.id) is model
-        assert model.label and model.description and model.licence and model.suggestions and model.memory_mb
-        assert model.guidance_text > 0 and model.guidance_image > 0 and model.steps >= 1 and model.working_side >= 64
+        assert model.label and model.description and model.licence and model.suggestions and model.sizes
+        assert model.guidance_text is None or model.guidance_text > 0
+        assert (model.guidance_image is not None) == model.family.has_image_scale
+        assert model.steps >= 1 and model.working_side >= 64
+        if model.download_mb:
+            assert model.working_side**2 <= model.most_pixels
+            weights = model.sizes.denoiser + model.sizes.text + model.sizes.vae
+            assert 1.9 < model.download_mb / weights < 5.1, "16 or 32 bits a weight"
+            assert catalogue.on_the_hub(model.id)[1], "what is fetched is a commit"
+
+
+def test_what_may_not_be_used_commercially_says_so():
+    restricted = [model for model in catalogue.MODELS if "Non-Commercial" in model.licence]
+    assert [model.label for model in restricted] == ["FLUX.1 Kontext dev"]
+    assert all(model.note.startswith("Not for commercial use") for model in restricted)
+
+
+def test_a_scale_that_a_model_has_not_is_refused():
+    catalogue.INSTRUCT_PIX2PIX.check_scales(7.5, 1.5)
+    catalogue.KLEIN.check_scales(None, None)
+    catalogue.KONTEXT.check_scales(2.5, None)
+    for scales in ((3.5, None), (None, 1.5)):
+        assert code(catalogue.KLEIN.check_scales, *scales) == "no_such_scale"
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.pipeline)
+def test_a_folder_is_what_its_index_names(tmp_path, family):
+    (tmp_path / INDEX_FILE).write_text(
+        json.dumps({"_class_name": family.pipeline, "vae": ["diffusers", "AutoencoderKL"]})
+    )
+    model = catalogue.find(str(tmp_path))
+    assert model.family == family and model.licence is None and model.download_mb == 0
+    assert (model.guidance_image is not None) == family.has_image_scale
+
+
+def test_a_copy_of_a_known_model_has_its_defaults(tmp_path):
+    index = {"_class_name": "LongCatImageEditPipeline"}
+    for name, steps in (("LongCat-Image-Edit", 50), ("LongCat-Image-Edit-Turbo", 8)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / INDEX_FILE).write_text(json.dumps(index))
+        assert catalogue.find(str(tmp_path / name)).steps == steps
+    for distilled, scale in ((True, None), (False, 4.0)):
+        (tmp_path / INDEX_FILE).write_text(json.dumps({"_class_name": "Flux2KleinPipeline", "is_distilled": distilled}))
+        assert catalogue.find(str(tmp_path)).guidance_text == scale
+
+
+@pytest.mark.parametrize(
+    "index, word",
+    [
+        ('{"_class_name": "StableDiffusion3Pipeline"}', "StableDiffusion3Pipeline"),
+        ('{"_class_name": ["pipeline", "MyPipeline"]}', "code"),
+        ('{"_class_name": "Flux2KleinPipeline", "transformer": ["my_transformer", "Mine"]}', "code"),
+        ("[]", "cannot be read"),
+        ("{", "cannot be read"),
+        ('{"a": 1}', "made for None"),
+    ],
+)
+def test_a_folder_of_another_kind_is_one_sentence(tmp_path, index, word):
+    (tmp_path / INDEX_FILE).write_text(index)
+    with pytest.raises(In2nError) as error:
+        catalogue.find(str(tmp_path))
+    assert error.value.code == "editor_unfit" and word in error.value.message and error.value.hint
 
 
 def test_the_miniatures_entry_is_what_its_weights_were_trained_for():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from in2n_blender.models import hub
+from in2n_blender.models.families import INSTRUCT_PIX2PIX
 from in2n_blender.scene.errors import In2nError
 
 NAME = "someone/an-editor"
@@ -23,7 +24,7 @@ def snapshot(cache, revision, parts=("unet", "vae", "text_encoder"), main=True):
     for part in parts:
         (folder / part).mkdir(parents=True)
         (folder / part / "model.safetensors").write_bytes(b"0" * 2**20)
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": hub.PIPELINE_CLASS}))
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": INSTRUCT_PIX2PIX.pipeline}))
     if main:
         (hub.hub_folder(NAME) / "refs").mkdir(exist_ok=True)
         (hub.hub_folder(NAME) / "refs" / "main").write_text(revision)
@@ -86,7 +87,7 @@ def test_found_in_the_cache_and_in_folders_and_removed_from_the_cache_alone(cach
     for part in ("unet", "vae", "text_encoder"):
         (mine / "gold" / part).mkdir(parents=True)
         (mine / "gold" / part / "model.safetensors").write_bytes(b"0" * 2**20)
-    (mine / "gold" / "model_index.json").write_text(json.dumps({"_class_name": hub.PIPELINE_CLASS}))
+    (mine / "gold" / "model_index.json").write_text(json.dumps({"_class_name": INSTRUCT_PIX2PIX.pipeline}))
     (mine / "notes").mkdir()
     found = [(m.name, m.megabytes, m.complete, m.downloaded) for m in hub.find_stored([mine, mine / "gold"])]
     assert found == [(NAME, 3, True, True), ("gold", 3, True, False), ("gold", 3, True, False)]

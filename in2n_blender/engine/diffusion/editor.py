@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...models.catalogue import Model
+from ...models.model import Model
 from ...scene.reporting import Reporter
 
 

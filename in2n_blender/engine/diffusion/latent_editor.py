@@ -1,5 +1,5 @@
-"""Editing in a latent space by a diffusion model: a render's latent is noised to a level and denoised by DDIM under the
-instruction and the original photo. What encodes, predicts and decodes is left to each such editor.
+"""Editing in a latent space by diffusion or flow matching: a render's latent is noised to a level and denoised from
+there under the instruction and the original photo. What encodes, predicts and decodes is left to each such editor.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from ...models.catalogue import Model
+from ...models.model import Model
 from ...scene.reporting import Reporter
 from .editor import Editor, OriginalLatent
-from .schedules import NoiseSchedule
+from .schedules import Schedule
 
 
 class LatentEditor(Editor):
-    """An editor over a `NoiseSchedule`.
+    """An editor over a `Schedule`.
 
     Attributes:
         device: what it runs on.
-        schedule: its noise schedule.
+        schedule: its noise schedule, that of the latest edit where it depends on its size.
     """
 
-    schedule: NoiseSchedule
+    schedule: Schedule
 
     def __init__(self, model: Model, device: torch.device):
         self.model, self.device, self.unet_evaluations = model, device, 0
@@ -46,13 +46,23 @@ class LatentEditor(Editor):
 
     @abstractmethod
     def _guided(
-        self, latent: torch.Tensor, now: torch.Tensor, condition: torch.Tensor, guidance: tuple[float, float]
+        self, latent: torch.Tensor, now: torch.Tensor, condition, guidance: tuple[float | None, float | None]
     ) -> torch.Tensor:
-        """The network's prediction under both guidance scales, of latent's shape; now: (batch,) timesteps."""
+        """The network's prediction under both guidance scales, of latent's shape.
+
+        now: (batch,) times of the schedule; condition: as `_condition` made it; a scale that the model has not is None.
+        """
 
     @abstractmethod
-    def _decode_to_size(self, latent: torch.Tensor, condition: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """The images (batch, 3, *size) of clean latents; condition: the originals' latents."""
+    def _decode_to_size(self, latent: torch.Tensor, condition, size: tuple[int, int]) -> torch.Tensor:
+        """The images (batch, 3, *size) of clean latents; condition: as `_condition` made it."""
+
+    def _condition(self, original: OriginalLatent):
+        """What the network is conditioned on, once an edit: the originals' latents, and more where there is more."""
+        return original.latent.to(self.device)
+
+    def _set_schedule(self, shape: torch.Size, steps: int) -> None:
+        """Make `schedule` the one for latents of a shape; nothing to do where it is the same for all."""
 
     def _latent_metric(self) -> torch.Tensor | float:
         """What a squared distance in each channel of the latent is worth, of mean 1."""
@@ -94,6 +104,7 @@ class LatentEditor(Editor):
         with self._reporting_to(report):
             original = self._checked_original(original, render, generators)
             latent = self._mean_latent(render)
+            self._set_schedule(latent.shape, 1)
             with torch.no_grad():
                 direction = self._distillation_direction(
                     latent, original, noise_level, generators, self._guidance(guidance_text, guidance_image)
@@ -105,13 +116,13 @@ class LatentEditor(Editor):
         self, latent, original: OriginalLatent, noise_level: float, generators, guidance
     ) -> torch.Tensor:
         """w(t) (eps_guided - eps), of the latent's shape."""
-        count = len(latent)
-        timestep = int(self.schedule.timesteps(noise_level, 1)[0])
+        count, schedule = len(latent), self.schedule
+        time = schedule.timesteps(noise_level, 1)[0].item()
         noise = normal_noise(latent.shape, generators, self.device)
-        noisy = self.schedule.add_noise(latent, noise, [noise_level] * count, [timestep] * count)
-        prediction = self._guided(noisy, torch.full((count,), timestep), original.latent.to(self.device), guidance)
-        _, predicted_noise = self.schedule.split(prediction, noisy, [timestep] * count)
-        return (1 - float(self.schedule.alphas_cumprod[timestep])) * (predicted_noise - noise)
+        noisy = schedule.add_noise(latent, noise, [noise_level] * count, [time] * count)
+        prediction = self._guided(noisy, torch.tensor([time] * count), self._condition(original), guidance)
+        _, predicted_noise = schedule.split(prediction, noisy, [time] * count)
+        return schedule.noise_share(time) * (predicted_noise - noise)
 
     @contextmanager
     def _reporting_to(self, report: Reporter | None):
@@ -122,7 +133,7 @@ class LatentEditor(Editor):
         finally:
             self._report = Reporter()
 
-    def _guidance(self, text: float | None, image: float | None) -> tuple[float, float]:
+    def _guidance(self, text: float | None, image: float | None) -> tuple[float | None, float | None]:
         return self.guidance_text if text is None else text, self.guidance_image if image is None else image
 
     def _checked_original(self, original, render: torch.Tensor, generators) -> OriginalLatent:
@@ -149,23 +160,24 @@ class LatentEditor(Editor):
         if len(levels) != count:
             raise ValueError(f"{count} images, {len(levels)} noise levels")
         original = self._checked_original(original, render, generators)
-        condition = original.latent.to(self.device)
+        condition = self._condition(original)
 
         clean = self._sample_latent(render, generators)
         noise = normal_noise(clean.shape, generators, self.device)
+        self._set_schedule(clean.shape, steps)
         steps = min(len(self.schedule.timesteps(level, steps)) for level in levels)
-        timesteps = torch.from_numpy(np.stack([self.schedule.timesteps(level, steps) for level in levels]))
-        latent = self.schedule.add_noise(clean, noise, levels, timesteps[:, 0].tolist())
-        latent = self._denoise(latent, condition, timesteps, guidance)
+        times = torch.from_numpy(np.stack([self.schedule.timesteps(level, steps) for level in levels]))
+        latent = self.schedule.add_noise(clean, noise, levels, times[:, 0].tolist())
+        latent = self._denoise(latent, condition, times, guidance)
         return self._decode_to_size(latent, condition, size).clamp(0, 1).to(render.device)
 
-    def _denoise(self, latent, condition, timesteps, guidance) -> torch.Tensor:
-        """DDIM over timesteps (batch, steps) from latent, shapes (batch, channels, height, width)."""
-        count, steps = timesteps.shape
+    def _denoise(self, latent, condition, times, guidance) -> torch.Tensor:
+        """Step by step over times (batch, steps) from latent, (batch, channels, height, width)."""
+        count, steps = times.shape
         for index in range(steps):
             self._report.progress(index, steps, "step", "Editing")
-            now = timesteps[:, index]
-            then = [None] * count if index + 1 == steps else timesteps[:, index + 1].tolist()
+            now = times[:, index]
+            then = [None] * count if index + 1 == steps else times[:, index + 1].tolist()
             latent = self.schedule.step(self._guided(latent, now, condition, guidance), latent, now.tolist(), then)
         return latent
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from ...models import catalogue, hub
+from ...models import catalogue, families, hub
 from ...models.download import EDITOR_FILES, EDITOR_UNWANTED, download
 from ...models.exact import ExactSettings, is_exact
+from ...models.model import Model, unfit
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from .editor import Editor
 from .picture_answers import Pictures
 from .reading import UnfitFiles, check_layout, reading, stated_class
+
+# The editor of each family, by its name: diffusers and transformers take seconds to import, and only one is wanted.
+EDITORS = {
+    families.INSTRUCT_PIX2PIX: "instruct_pix2pix:InstructPix2Pix",
+    families.SDXL_INSTRUCT_PIX2PIX: "sdxl_instruct_pix2pix:SdxlInstructPix2Pix",
+}
+MINIATURE_EDITOR = "miniature.editor:MiniatureEditor"
 
 
 def load_editor(name_or_folder: str, device: torch.device | str, report: Reporter | None = None) -> Editor:
@@ -42,20 +52,30 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
         return ExactEditor(settings, torch.device(device), Pictures.of(settings) if settings.pictures else None)
     folder = find_weights(model, report or Reporter())
 
-    # Here, because diffusers and transformers take seconds to import: a model that is missing is refused at once.
-    from .instruct_pix2pix import InstructPix2Pix
-    from .miniature.editor import MiniatureEditor
-
-    editors = {editor.autoencoder_class.__name__: editor for editor in (InstructPix2Pix, MiniatureEditor)}
-    with reading("vae", lambda reason: catalogue.unfit(model.id, reason)):
-        check_layout(folder)
+    refuse = lambda reason: unfit(model.id, reason)
+    with reading(families.INDEX_FILE, refuse):
+        family = families.family_of(folder)
+        check_layout(folder, family)
+    if family != model.family:  # of the hub, and not in the catalogue
+        model = replace(catalogue.read_folder(folder, model.id), folder=None)
+    editors = [_editor_of(EDITORS[family])]
+    if family == families.INSTRUCT_PIX2PIX:
+        editors.append(_editor_of(MINIATURE_EDITOR))
+    with reading("vae", refuse):
         autoencoder = stated_class(folder / "vae")
-        if autoencoder not in editors:
+        editor = next((editor for editor in editors if editor.autoencoder_class.__name__ == autoencoder), None)
+        if editor is None:
             raise UnfitFiles(f"its vae is a {autoencoder}")
-    return editors[autoencoder](model, folder, torch.device(device))
+    return editor(model, folder, torch.device(device))
 
 
-def find_weights(model: catalogue.Model, report: Reporter) -> Path:
+def _editor_of(place: str) -> type:
+    """An editor's class by its file and name."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(f".{module}", __package__), name)
+
+
+def find_weights(model: Model, report: Reporter) -> Path:
     """The folder of a model's weights, downloaded first where it has to and that is allowed.
 
     Args:

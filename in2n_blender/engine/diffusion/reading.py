@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from ...models.catalogue import COMPONENTS
+from ...models.families import Family, UnfitFolder
 from ...scene.errors import Cancelled, In2nError
 
 LONGEST_REASON = 160
 
 
-class UnfitFiles(ValueError):
+class UnfitFiles(UnfitFolder):
     """What is wrong with a model's files, as the end of a sentence: "it has no tokenizer"."""
 
 
@@ -34,7 +34,7 @@ def reading(part: str, refuse: Callable[[str], In2nError]):
         yield
     except (In2nError, Cancelled, MemoryError, torch.OutOfMemoryError):
         raise
-    except UnfitFiles as error:
+    except UnfitFolder as error:
         raise refuse(str(error)) from error
     except Exception as error:  # the libraries raise whatever they stumble over
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -43,18 +43,22 @@ def reading(part: str, refuse: Callable[[str], In2nError]):
         raise refuse(f"its {part} cannot be read ({reason})") from error
 
 
-def check_layout(folder: Path) -> None:
-    """Refuse a model's folder in which a part of the diffusers layout is missing.
+def check_layout(folder: Path, family: Family) -> None:
+    """Refuse a model's folder in which a part of the diffusers layout is missing, or its weights are pickled.
 
     Args:
         folder: the model's.
+        family: what it is to be one of.
 
     Raises:
         UnfitFiles: it names the missing parts.
     """
-    missing = [part for part in COMPONENTS if not (folder / part).is_dir()]
+    missing = [part for part in family.parts if not (folder / part).is_dir()]
     if missing:
         raise UnfitFiles(f"it has no {', '.join(missing)}")
+    for part in family.networks:
+        if any((folder / part).glob("*.bin")) and not any((folder / part).glob("*.safetensors")):
+            raise UnfitFiles(f"the weights of its {part} are pickled, which could run code; only safetensors are read")
 
 
 def stated_class(folder: Path) -> str:

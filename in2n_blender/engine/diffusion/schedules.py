@@ -1,7 +1,12 @@
-"""Diffusion in explicit timesteps: noising to a level, and deterministic DDIM from there down to the clean latent."""
+"""Diffusion in explicit timesteps: noising to a level, and deterministically from there down to the clean latent.
+
+What diffusion (DDIM), flow matching (`flow_schedule`) and EDM (`edm_schedule`) have in common: at any time a latent is
+x = a clean + b noise, a network finds both in it, and a step mixes them again as they are at the next time.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +21,130 @@ PURE_NOISE = 1.0
 MOST_TIMESTEPS = 100_000
 
 
+class Schedule(ABC):
+    """How a latent is noised and denoised.
+
+    Attributes:
+        purest: b at noise level 1, where nothing of the clean latent is left.
+    """
+
+    purest: float = 1.0
+
+    @abstractmethod
+    def timesteps(self, noise_level: float, steps: int) -> np.ndarray:
+        """Descending times from a noise level.
+
+        Args:
+            noise_level: in (0, 1], 1 is pure noise.
+            steps: how many, at least one.
+
+        Returns:
+            (steps,) or fewer, in the schedule's own unit.
+
+        Raises:
+            ValueError: a level outside (0, 1], or less than one step.
+        """
+
+    @abstractmethod
+    def signal_and_noise(self, time: float | None) -> tuple[float, float]:
+        """a and b of x = a clean + b noise.
+
+        Args:
+            time: as of `timesteps`; None: of the clean latent.
+
+        Returns:
+            a, b.
+        """
+
+    @abstractmethod
+    def split(
+        self, prediction: torch.Tensor, sample: torch.Tensor, now: Sequence[float]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The clean latent and the noise that the network finds in `sample`.
+
+        Args:
+            prediction, sample: (batch, channels, height, width).
+            now: (batch,) times.
+
+        Returns:
+            The clean latent and the noise, each of that shape.
+        """
+
+    def network_input(self, sample: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
+        """What the network is given of a noisy latent.
+
+        Args:
+            sample: (batch, channels, height, width).
+            now: (batch,) times.
+
+        Returns:
+            The sample itself, unless the schedule scales it.
+        """
+        return sample
+
+    def network_time(self, now: torch.Tensor) -> torch.Tensor:
+        """What the network is given as the time.
+
+        Args:
+            now: (batch,) times.
+
+        Returns:
+            (batch,) the times themselves, unless the schedule has another measure for the network.
+        """
+        return now
+
+    def add_noise(
+        self, clean: torch.Tensor, noise: torch.Tensor, levels: Sequence[float], first: Sequence[float]
+    ) -> torch.Tensor:
+        """Noise each clean latent to its level, q(x_t | x_0); at level 1 noise alone.
+
+        Args:
+            clean: x_0, (batch, channels, height, width).
+            noise: standard normal, of the same shape.
+            levels: (batch,) noise levels in (0, 1].
+            first: (batch,) times.
+
+        Returns:
+            x_t, of the same shape.
+        """
+        shares = [
+            (0.0, self.purest) if level >= PURE_NOISE else self.signal_and_noise(time)
+            for level, time in zip(levels, first)
+        ]
+        return _mixed(clean, noise, shares)
+
+    def step(
+        self, prediction: torch.Tensor, sample: torch.Tensor, now: Sequence[float], then: Sequence[float | None]
+    ) -> torch.Tensor:
+        """One deterministic step from time `now` to `then`.
+
+        Args:
+            prediction: the network's, (batch, channels, height, width).
+            sample: the noisy latent, of the same shape.
+            now, then: (batch,) times; None in `then`: the clean latent.
+
+        Returns:
+            The latent at `then`, of the same shape.
+        """
+        clean, noise = self.split(prediction, sample, now)
+        return _mixed(clean, noise, [self.signal_and_noise(time) for time in then])
+
+    def noise_share(self, time: float) -> float:
+        """The noise's share of the variance of a latent whose clean one has variance 1: 1 - a_t of Ho et al. 2020.
+
+        Args:
+            time: as of `timesteps`.
+
+        Returns:
+            b^2 / (a^2 + b^2).
+        """
+        signal, noise = self.signal_and_noise(time)
+        return noise**2 / (signal**2 + noise**2)
+
+
 @dataclass(frozen=True)
-class NoiseSchedule:
-    """A checkpoint's training noise schedule.
+class NoiseSchedule(Schedule):
+    """A checkpoint's training noise schedule. Steps are those of DDIM (Song et al. 2021, equation 12 with eta = 0).
 
     Attributes:
         alphas_cumprod: (N,) float64, the product of (1 - beta) up to each timestep.
@@ -90,10 +216,7 @@ class NoiseSchedule:
         Raises:
             ValueError: a level outside (0, 1], or less than one step.
         """
-        if not 0 < noise_level <= PURE_NOISE or steps < 1:
-            raise ValueError(
-                f"noise level {noise_level} and {steps} steps: the level lies in (0, 1] and a step is needed"
-            )
+        check_level(noise_level, steps)
         count = len(self.alphas_cumprod)
         first = max(1, round(noise_level * count))
         steps = min(steps, first)
@@ -103,44 +226,9 @@ class NoiseSchedule:
             return np.linspace(0, count - 1, steps).round()[::-1].astype(np.int64)
         return (np.arange(steps) * (count // steps))[::-1].astype(np.int64) + self.steps_offset
 
-    def add_noise(
-        self, clean: torch.Tensor, noise: torch.Tensor, levels: Sequence[float], first: Sequence[int]
-    ) -> torch.Tensor:
-        """Noise each clean latent to its level, q(x_t | x_0) (Ho et al. 2020, equation 4).
-
-        sqrt(a_t) x_0 + sqrt(1 - a_t) noise at the image's first timestep; noise alone at level 1.
-
-        Args:
-            clean: x_0, (batch, channels, height, width).
-            noise: standard normal, of the same shape.
-            levels: (batch,) noise levels in (0, 1].
-            first: (batch,) timesteps.
-
-        Returns:
-            x_t, of the same shape.
-        """
-        signal = [0.0 if level >= PURE_NOISE else float(self.alphas_cumprod[t]) for level, t in zip(levels, first)]
-        alpha = _per_image(signal, clean)
-        return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-
-    def step(
-        self, prediction: torch.Tensor, sample: torch.Tensor, now: Sequence[int], then: Sequence[int | None]
-    ) -> torch.Tensor:
-        """One deterministic DDIM step (Song et al. 2021, equation 12 with eta = 0) from timestep `now` to `then`.
-
-        Args:
-            prediction: the network's, (batch, channels, height, width).
-            sample: the noisy latent, of the same shape.
-            now, then: (batch,) timesteps; None in `then`: the clean latent.
-
-        Returns:
-            The latent at `then`, of the same shape.
-        """
-        alpha_then = _per_image(
-            [self.final_alpha if t is None else float(self.alphas_cumprod[t]) for t in then], sample
-        )
-        clean, noise = self.split(prediction, sample, now)
-        return alpha_then.sqrt() * clean + (1 - alpha_then).sqrt() * noise
+    def signal_and_noise(self, time: int | None) -> tuple[float, float]:
+        alpha = self.final_alpha if time is None else float(self.alphas_cumprod[time])
+        return alpha**0.5, (1 - alpha) ** 0.5
 
     def split(
         self, prediction: torch.Tensor, sample: torch.Tensor, now: Sequence[int]
@@ -157,7 +245,7 @@ class NoiseSchedule:
         Returns:
             The clean latent and the noise, each of that shape.
         """
-        alpha = _per_image([float(self.alphas_cumprod[t]) for t in now], sample)
+        alpha = per_image([float(self.alphas_cumprod[t]) for t in now], sample)
         if self.prediction_type == "v_prediction":
             clean = alpha.sqrt() * sample - (1 - alpha).sqrt() * prediction
             noise = alpha.sqrt() * prediction + (1 - alpha).sqrt() * sample
@@ -172,6 +260,33 @@ class NoiseSchedule:
         return clean, noise
 
 
-def _per_image(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
-    """(batch, 1, 1, 1) on the device of `like`."""
+def check_level(noise_level: float, steps: int) -> None:
+    """Refuse a level outside (0, 1], or less than one step.
+
+    Args:
+        noise_level: 1 is pure noise.
+        steps: how many.
+
+    Raises:
+        ValueError: it says which.
+    """
+    if not 0 < noise_level <= PURE_NOISE or steps < 1:
+        raise ValueError(f"noise level {noise_level} and {steps} steps: the level lies in (0, 1] and a step is needed")
+
+
+def per_image(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+    """A number for each image of a batch, to be multiplied with it.
+
+    Args:
+        values: (batch,) numbers.
+        like: the images, which say device and dtype.
+
+    Returns:
+        (batch, 1, 1, 1).
+    """
     return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None, None]
+
+
+def _mixed(clean: torch.Tensor, noise: torch.Tensor, shares: Sequence[tuple[float, float]]) -> torch.Tensor:
+    signals, noises = zip(*shares)
+    return per_image(signals, clean) * clean + per_image(noises, clean) * noise

@@ -10,6 +10,8 @@ from transformers.utils import logging
 
 from .reading import UnfitFiles, checked, stated_class
 
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
+
 
 def load_network(folder: Path, network_class: type, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
     """One of diffusers' networks, ready to be evaluated.
@@ -59,19 +61,8 @@ def encode_prompts(
     Raises:
         UnfitFiles, and whatever transformers raises.
     """
-    logging.disable_progress_bar()
-    if not any((folder / "tokenizer" / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise UnfitFiles("it has no tokenizer")  # transformers would make one that knows no word
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    encoder, found = CLIPTextModel.from_pretrained(
-        folder / "text_encoder",
-        local_files_only=True,
-        use_safetensors=True,
-        dtype=dtype,
-        output_loading_info=True,
-        **_variant(folder / "text_encoder"),
-    )
-    encoder = checked(encoder, found, "text_encoder", device)
+    tokenizer = load_tokenizer(folder / "tokenizer", CLIPTokenizer)
+    encoder = load_text_encoder(folder / "text_encoder", CLIPTextModel, device, dtype)
     if width not in (None, encoder.config.hidden_size):
         raise UnfitFiles("its text_encoder and its unet do not fit together")
     tokens = tokenizer(
@@ -81,10 +72,68 @@ def encode_prompts(
         truncation=True,
         return_tensors="pt",
     )
-    if int(tokens.input_ids.max()) >= encoder.config.vocab_size:
-        raise UnfitFiles("its tokenizer and its text_encoder do not fit together")
+    check_fit(tokenizer, encoder)
     mask = tokens.attention_mask.to(device) if getattr(encoder.config, "use_attention_mask", False) else None
     return encoder(tokens.input_ids.to(device), attention_mask=mask)[0].to(dtype)
+
+
+def load_tokenizer(folder: Path, tokenizer_class: type):
+    """A tokenizer of transformers.
+
+    Args:
+        folder: the part's, with tokenizer.json, or vocab.json and merges.txt.
+        tokenizer_class: transformers' class.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        UnfitFiles: there is none, and transformers would make one that knows no word. Whatever transformers raises.
+    """
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise UnfitFiles(f"it has no {folder.name}")
+    return tokenizer_class.from_pretrained(folder, local_files_only=True)
+
+
+def load_text_encoder(folder: Path, encoder_class: type, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    """One of transformers' networks, ready to be evaluated.
+
+    Args:
+        folder: of the network, such as text_encoder/, with config.json and safetensors.
+        encoder_class: transformers' class.
+        device: what it runs on.
+        dtype: of its weights.
+
+    Returns:
+        The network in evaluation mode, without gradients of its weights.
+
+    Raises:
+        UnfitFiles, and whatever transformers raises.
+    """
+    logging.disable_progress_bar()
+    encoder, found = encoder_class.from_pretrained(
+        folder,
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=dtype,
+        output_loading_info=True,
+        **_variant(folder),
+    )
+    return checked(encoder, found, folder.name, device).requires_grad_(False)
+
+
+def check_fit(tokenizer, encoder: torch.nn.Module) -> None:
+    """Refuse a tokenizer that has words for which the text encoder has none.
+
+    Args:
+        tokenizer: transformers'.
+        encoder: transformers' text encoder.
+
+    Raises:
+        UnfitFiles: they do not fit together.
+    """
+    if len(tokenizer) > encoder.get_input_embeddings().num_embeddings:
+        raise UnfitFiles("its tokenizer and its text_encoder do not fit together")
 
 
 def _variant(folder: Path) -> dict:

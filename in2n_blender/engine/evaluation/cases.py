@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass, replace
 
 from ...link.requests import Testbed
-from ...models.catalogue import MINIATURE, Instruction
+from ...models.catalogue import MINIATURE
 from ...models.exact import ExactSettings, is_exact
+from ...models.model import Instruction
 from ...scene.errors import In2nError
 from ..editing.baselines import METHODS
 from .answers import CEILING, OWN_MODE

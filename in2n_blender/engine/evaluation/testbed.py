@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from ...link.requests import Edit, ImportCapture, Reconstruct, Testbed
-from ...models.catalogue import Instruction
 from ...models.exact import FAMILY, SHAPES, ExactSettings, is_exact
+from ...models.model import Instruction
 from ...scene.camera import Camera
 from ...scene.camera_path import through_views
 from ...scene.errors import In2nError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...models.catalogue import Instruction
+from ...models.model import Instruction
 from ...scene.reporting import Reporter
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace

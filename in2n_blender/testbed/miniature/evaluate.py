@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from ...engine.diffusion.editor import noise_generator
 from ...engine.diffusion.loading import load_editor
-from ...models.catalogue import Instruction
+from ...models.model import Instruction
 from ...scene.errors import In2nError
 from .instructions import INSTRUCTIONS
 from .pairs import RenderedPairs, true_edit

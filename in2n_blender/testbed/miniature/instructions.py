@@ -1,6 +1,6 @@
 """What the miniature is trained on. Its weights carry a copy, which is what `models.catalogue` reads."""
 
-from ...models.catalogue import Instruction
+from ...models.model import Instruction
 
 INSTRUCTIONS = (
     Instruction(

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ...engine.diffusion.miniature.operations import OPERATIONS
 from ...link.process import PACKAGE_PARENT, blender_command
-from ...models.catalogue import Instruction
+from ...models.model import Instruction
 from .instructions import INSTRUCTIONS
 from .settings import TrainingConfig
 
