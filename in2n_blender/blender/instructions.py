@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..models import catalogue
+from bpy.app.translations import pgettext_iface as iface
+
+from ..models import catalogue, hub
 from ..models.model import Model
 from ..scene.errors import In2nError
 from ..workspace.files import read_json, write_json
@@ -56,13 +58,50 @@ def known(editor: str) -> list[str]:
     return list(_model(editor).suggestions) if _model(editor).instructions else []
 
 
-def own_guidance(editor: str) -> tuple[float, float]:
-    """The text and image scales that a model was made for.
+def own_guidance(editor: str) -> tuple[float | None, float | None]:
+    """The text and image scales that a model was made for; None for one that it has not.
 
     Args:
         editor: The model's name or folder, as the engine takes it.
     """
     return _model(editor).guidance_text, _model(editor).guidance_image
+
+
+def set_guidance(settings, editor: str) -> tuple[float | None, float | None]:
+    """The text and image scales to edit with: None where the model's own counts, and for one that it has not.
+
+    Args:
+        settings: The scene's.
+        editor: The model's name or folder, as the engine takes it.
+    """
+    if settings.use_default_guidance:
+        return None, None
+    own, here = own_guidance(editor), (settings.guidance_text, settings.guidance_image)
+    return tuple(None if scale is None else value for scale, value in zip(own, here))
+
+
+def guidance_in_words(text: float | None, image: float | None) -> str:
+    """Both scales for a label.
+
+    Args:
+        text: The text scale; None: the model has none.
+        image: Likewise.
+    """
+    if text is None and image is None:
+        return iface("Needs no guidance")
+    if image is None:
+        return iface("Text {text:g}").format(text=text)
+    return iface("Text {text:g} · Image {image:g}").format(text=text, image=image)
+
+
+def scales_in_words(text: float | None, image: float | None) -> str:
+    """The numbers alone, for a small button.
+
+    Args:
+        text: The text scale; None: the model has none.
+        image: Likewise.
+    """
+    return " · ".join(f"{scale:g}" for scale in (text, image) if scale is not None) or "—"
 
 
 def suggestions(editor: str) -> list[str]:
@@ -77,6 +116,6 @@ def suggestions(editor: str) -> list[str]:
 def _model(editor: str) -> Model:
     """The catalogue's entry; InstructPix2Pix's for what is no model (yet): the engine refuses that with its reason."""
     try:
-        return catalogue.find(editor)
+        return hub.find_model(editor)
     except In2nError:
         return catalogue.INSTRUCT_PIX2PIX

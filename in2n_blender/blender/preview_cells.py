@@ -12,7 +12,7 @@ from bpy.app.translations import pgettext_iface as iface
 from bpy.props import EnumProperty, PointerProperty
 
 from ..link.requests import MOST_SCALES
-from . import pictures, workspaces
+from . import instructions, pictures, workspaces
 
 MOST = MOST_SCALES**2
 PHOTO, GUIDANCE, PICTURE = range(3)  # the choices of a cell
@@ -28,7 +28,8 @@ def cells_of(record: dict) -> list[dict]:
         record: Its preview.json.
 
     Returns:
-        {"file", "guidance_text", "guidance_image"} each; what lacks one of them is left out.
+        {"file", "guidance_text", "guidance_image"} each, None for a scale that the model has not; what lacks one of
+        them is left out.
     """
     wanted = {"file", "guidance_text", "guidance_image"}
     return [cell for cell in record.get("pictures", ()) if isinstance(cell, dict) and wanted <= set(cell)]
@@ -68,8 +69,8 @@ def choices(scene, index: int) -> list[tuple]:
         return [("NONE", "", "", 0, 0)]
     folder, cell = found
     icon = pictures.icon(folder / cell["file"])
-    text, image = f"{cell['guidance_text']:g}", f"{cell['guidance_image']:g}"
-    guidance = iface("Use This Guidance: {text} · {image}").format(text=text, image=image)
+    scales = instructions.scales_in_words(cell["guidance_text"], cell["guidance_image"])
+    guidance = iface("Use This Guidance: {scales}").format(scales=scales)
     return [
         ("PHOTO", iface("Photo"), iface("The photo as it was taken"), pictures.icon(folder / PHOTO_FILE), PHOTO),
         ("GUIDANCE", guidance, iface("Edit with the guidance of this picture"), icon, GUIDANCE),
@@ -89,7 +90,8 @@ def take(scene, index: int, choice: int) -> None:
     if found is None or choice == PHOTO:
         return
     _folder, cell = found
-    scales = {"guidance_text": cell["guidance_text"], "guidance_image": cell["guidance_image"]}
+    names = ("guidance_text", "guidance_image")
+    scales = {name: cell[name] for name in names if cell[name] is not None}
     if choice == GUIDANCE:
         bpy.ops.in2n.use_guidance("EXEC_DEFAULT", True, **scales)
     else:

@@ -242,7 +242,7 @@ class In2nScene(bpy.types.PropertyGroup):
     editor: from_request(Edit, "editor", items=MODEL_ITEMS)
     editor_folder: StringProperty(
         name="Model Folder",
-        description="A folder with an InstructPix2Pix model in the diffusers layout",
+        description="A folder with a model in the diffusers layout",
         subtype="DIR_PATH",
     )
     use_default_guidance: BoolProperty(

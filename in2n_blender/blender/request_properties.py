@@ -22,9 +22,13 @@ DEVICE_ITEMS = (
     ("cuda", "CUDA", "Use an NVIDIA GPU, or an AMD GPU with a ROCm build of the engine"),
     ("mps", "Metal", "Use the GPU of an Apple computer"),
 )
+FOLDER_NUMBER = 2  # in every .blend that was ever saved; models that came later have higher ones
 MODEL_ITEMS = (
-    *((model.id, model.label, model.description) for model in MODELS),
-    ("folder", "Folder", "An InstructPix2Pix model in a folder on this computer"),
+    *(
+        (model.id, model.label, model.description, number if number < FOLDER_NUMBER else number + 1)
+        for number, model in enumerate(MODELS)
+    ),
+    ("folder", "Folder", "A model in a folder on this computer, in the diffusers layout", FOLDER_NUMBER),
 )
 DATASET_ITEMS = (
     ("both", "All Trainers", "nerfstudio's transforms.json and a COLMAP model beside the same pictures"),

@@ -68,7 +68,7 @@ _GERMAN_TEXTS = {
     ),
     "Not reconstructed yet.": "Noch nicht rekonstruiert.",
     "Click a picture to see it large and take it": "Auf ein Bild klicken: groß sehen und übernehmen",
-    "Use This Guidance: {text} · {image}": "Diese Führung verwenden: {text} · {image}",
+    "Use This Guidance: {scales}": "Diese Führung verwenden: {scales}",
     "Use This Picture": "Dieses Bild verwenden",
     "The photo as it was taken": "Das Foto, wie es aufgenommen wurde",
     "Edit with the guidance of this picture": "Mit der Führung dieses Bildes bearbeiten",
@@ -89,9 +89,7 @@ _GERMAN_TEXTS = {
     ),
     "Remove “{name}”?": "„{name}“ entfernen?",
     "Remove": "Entfernen",
-    "Edit with text guidance {text:g} and image guidance {image:g}, as in this picture": (
-        "Mit Textführung {text:g} und Bildführung {image:g} bearbeiten, wie in diesem Bild"
-    ),
+    "Edit as in this picture. {guidance}": "Wie in diesem Bild bearbeiten. {guidance}",
     "Reconstruct again?": "Neu rekonstruieren?",
     "The reconstruction that is there is replaced. Edits stay as they are.": (
         "Die vorhandene Rekonstruktion wird ersetzt. Bearbeitungen bleiben, wie sie sind."
@@ -134,10 +132,12 @@ _GERMAN_TEXTS = {
         "Sie wird durchgehend mit ihrer letzten Anweisung und Führung erzeugt."
     ),
     "From edit {number}: “{instruction}”": "Ab Bild {number}: „{instruction}“",
-    "From edit {number}: text {text:g} · image {image:g}": "Ab Bild {number}: Text {text:g} · Bild {image:g}",
+    "From edit {number}: {guidance}": "Ab Bild {number}: {guidance}",
     "From edit {number}: another region": "Ab Bild {number}: ein anderer Bereich",
     "Text {text:g} · Image {image:g}": "Text {text:g} · Bild {image:g}",
-    "Text {text:g} · Image {image:g} · Seed {seed}": "Text {text:g} · Bild {image:g} · Startwert {seed}",
+    "Text {text:g}": "Text {text:g}",
+    "Needs no guidance": "Braucht keine Führung",
+    "{guidance} · Seed {seed}": "{guidance} · Startwert {seed}",
     "Within a Region": "In einem Bereich",
     "Then: {job}": "Danach: {job}",
     "{job}: {percent} % done.": "{job}: {percent} % fertig.",

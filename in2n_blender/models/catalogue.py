@@ -345,6 +345,7 @@ QWEN_2509 = replace(QWEN_2511, id="Qwen/Qwen-Image-Edit-2509", label="Qwen-Image
 QWEN_LIGHTNING = replace(
     QWEN_2511, id="Qwen/Qwen-Image-Edit-Lightning", label="Qwen-Image-Edit Lightning", guidance_text=1.0, steps=8
 )
+# New ones at the end: a .blend knows a model by its place.
 ON_THE_HUB = (INSTRUCT_PIX2PIX, SDXL, KLEIN, LONGCAT_TURBO, LONGCAT, KONTEXT, QWEN_2511, QWEN_2509)
 MINIATURE = _bundled_miniature()
 MODELS = (MINIATURE, *ON_THE_HUB)

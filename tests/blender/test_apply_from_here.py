@@ -98,7 +98,7 @@ def test_the_list_says_what_was_changed_from_where(workspace, scene, recording):
     segments = [segment(0), segment(20, **night), segment(31, **night, guidance_text=9.0)]
     write_json(workspace.edit("snow") / "edit.json", {**RECORD, **night, "guidance_text": 9.0, "segments": segments})
     shown = Read(panels.IN2N_PT_edits).text
-    lines = ("“Make it snow”", "From edit 21: “Make it night”", "From edit 32: text 9 · image 1.25")
+    lines = ("“Make it snow”", "From edit 21: “Make it night”", "From edit 32: Text 9 · Image 1.25")
     assert all(line in shown for line in lines)
     write_json(workspace.edit("snow") / "edit.json", {**RECORD, "segments": [{"from_edit": "x"}]})
     assert "“Make it snow”" in Read(panels.IN2N_PT_edits).text and "From edit" not in Read(panels.IN2N_PT_edits).text

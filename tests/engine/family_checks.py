@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from PIL import Image
 
 from in2n_blender.engine.diffusion.editor import join_originals, noise_generator
 from in2n_blender.scene.errors import Cancelled
@@ -17,6 +18,11 @@ def picture(seed: int, count: int = 1, height: int = 32, width: int = 32) -> tor
     coarse = torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
     smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
     return (smooth * 255).round() / 255
+
+
+def as_image(picture: torch.Tensor) -> Image.Image:
+    """The one picture of a batch as pipelines take it."""
+    return Image.fromarray((picture[0] * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def noise_of(editor, size: tuple[int, int], seed: int = 0) -> torch.Tensor:
@@ -99,6 +105,22 @@ def check_distillation(editor, size) -> None:
         gradients.append(torch.autograd.grad(loss, render)[0])
         assert torch.isfinite(gradients[-1]).all() and gradients[-1].abs().max() > 0
     assert not torch.allclose(*gradients)
+
+
+def check_the_network_is_given_the_level(editor, size, monkeypatch) -> None:
+    """Of flow matching: sigma as it is handed over, the latent mixed to it, behind it the photo's, noiseless."""
+    found, forward = [], editor.transformer.forward
+    monkeypatch.setattr(editor.transformer, "forward", lambda **given: (found.append(given), forward(**given))[1])
+    render, photo = picture(1, 1, *size), picture(2, 1, *size)
+    for level in (0.6, 1.0):
+        found.clear()
+        edit(editor, render, photo, level, steps=3)
+        sigmas = [float(given["timestep"]) for given in found]
+        assert sigmas[0] == pytest.approx(level, abs=1e-7) and sigmas == sorted(sigmas, reverse=True)
+        clean = editor._sample_latent(render, [noise_generator(0, 0, 0)])
+        own = editor._packed((1 - level) * clean + level * noise_of(editor, size))
+        reference = editor._packed(editor.encode_original(photo).latent)
+        torch.testing.assert_close(found[0]["hidden_states"], torch.cat([own, reference], 1), atol=1e-5, rtol=0)
 
 
 ALL = (

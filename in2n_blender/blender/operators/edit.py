@@ -57,10 +57,11 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
         instruction = self.chosen_instruction(settings)
         name = self.name or edit_name(instruction, workspace, underway.edits_to_come(workspace.root))
 
-        def guidance(which):
-            if settings.use_default_guidance and not self.properties.is_property_set(which):
-                return None
-            return self.chosen(settings, which)[which]
+        editor = self.editor or settings.editor_id()
+        text, image = (
+            getattr(self, name) if self.properties.is_property_set(name) else scale
+            for name, scale in zip(("guidance_text", "guidance_image"), instructions.set_guidance(settings, editor))
+        )
 
         method = self.chosen(settings, "editing_method")["editing_method"]
         preview = key_view.chosen(context.scene) if method == CARRYING and not self.instruction else None
@@ -68,9 +69,9 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             workspace=str(workspace.root),
             name=name,
             instruction=instruction,
-            editor=self.editor or settings.editor_id(),
-            guidance_text=guidance("guidance_text"),
-            guidance_image=guidance("guidance_image"),
+            editor=editor,
+            guidance_text=text,
+            guidance_image=image,
             rounds=self.rounds or None,
             **self._region(context.scene, capture, workspace),
             restart=self.restart,

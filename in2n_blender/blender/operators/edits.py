@@ -179,7 +179,9 @@ def _take_over(record: dict, settings) -> None:
         settings.editing_method = record["method"]
     if "guidance_text" in record and "guidance_image" in record:
         settings.use_default_guidance = False
-        settings.guidance_text, settings.guidance_image = record["guidance_text"], record["guidance_image"]
+        for name in ("guidance_text", "guidance_image"):
+            if record[name] is not None:  # else the model has no such scale
+                setattr(settings, name, record[name])
     if "editor" in record:
         settings.set_editor(str(record["editor"]))
     if record.get("preset") in settings.bl_rna.properties["preset"].enum_items:
@@ -329,13 +331,14 @@ class IN2N_OT_apply_from_here(JobOperator, bpy.types.Operator):
         instruction = settings.instruction.strip()
         catalogue.find(request.editor).check_instruction(instruction)  # before anything is stopped for it
         region = regions.chosen_region(context.scene, capture, workspace)
+        text, image = instructions.set_guidance(settings, request.editor)
         request = dataclasses.replace(
             request,
             instruction=instruction,
             region=None if region is None else str(region),
             soft_edge=None,
-            guidance_text=None if settings.use_default_guidance else settings.guidance_text,
-            guidance_image=None if settings.use_default_guidance else settings.guidance_image,
+            guidance_text=text,
+            guidance_image=image,
             restart=False,
             apply_from_here=True,
         )

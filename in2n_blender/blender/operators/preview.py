@@ -49,16 +49,17 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
         settings = context.scene.in2n
         capture, workspace = workspaces.require(context.scene)
         instruction = self.chosen_instruction(settings)
-        set_here = not self.grid and not settings.use_default_guidance
+        editor = self.editor or settings.editor_id()
+        text, image = (None, None) if self.grid else instructions.set_guidance(settings, editor)
 
         request = PreviewGrid(
             workspace=str(workspace.root),
             instruction=instruction,
-            editor=self.editor or settings.editor_id(),
+            editor=editor,
             view=self.view or photos.chosen(context.scene, capture).in2n.photo,
             grid=self.grid,
-            text_scales=_numbers(self.text_scales) or ([round(settings.guidance_text, 4)] if set_here else None),
-            image_scales=_numbers(self.image_scales) or ([round(settings.guidance_image, 4)] if set_here else None),
+            text_scales=_numbers(self.text_scales) or (None if text is None else [round(text, 4)]),
+            image_scales=_numbers(self.image_scales) or (None if image is None else [round(image, 4)]),
             restart=self.restart,
             **self.chosen(settings, "seed", "device"),
         )
@@ -100,14 +101,17 @@ class IN2N_OT_use_guidance(bpy.types.Operator):
 
     @classmethod
     def description(cls, context, properties):
-        return tip("Edit with text guidance {text:g} and image guidance {image:g}, as in this picture").format(
-            text=properties.guidance_text, image=properties.guidance_image
-        )
+        names = ("guidance_text", "guidance_image")
+        scales = [getattr(properties, name) if properties.is_property_set(name) else None for name in names]
+        words = instructions.guidance_in_words(*scales)
+        return tip("Edit as in this picture. {guidance}").format(guidance=words)
 
     def execute(self, context):
         settings = context.scene.in2n
         settings.use_default_guidance = False
-        settings.guidance_text, settings.guidance_image = self.guidance_text, self.guidance_image
+        for name in ("guidance_text", "guidance_image"):
+            if self.properties.is_property_set(name):  # the others the model has not
+                setattr(settings, name, getattr(self, name))
         return {"FINISHED"}
 
 
@@ -130,7 +134,9 @@ class IN2N_OT_use_picture(bpy.types.Operator):
         if not self.file:
             return {"FINISHED"}
         settings.editing_method = CARRYING
-        return bpy.ops.in2n.use_guidance(guidance_text=self.guidance_text, guidance_image=self.guidance_image)
+        names = ("guidance_text", "guidance_image")
+        scales = {name: getattr(self, name) for name in names if self.properties.is_property_set(name)}
+        return bpy.ops.in2n.use_guidance(**scales)
 
 
 CLASSES = (IN2N_OT_preview, IN2N_OT_use_guidance, IN2N_OT_use_picture)

@@ -92,17 +92,19 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
         if body is None:
             return
         column = fields(body)
+        text, image = instructions.own_guidance(settings.editor_id())
         column.prop(settings, "use_default_guidance")
         scales = column.column(align=True)
         if settings.use_default_guidance:
-            text, image = instructions.own_guidance(settings.editor_id())
             scales.active = False
             own = scales.split(factor=0.4)
             own.label(text="")
-            own.label(text=iface("Text {text:g} · Image {image:g}").format(text=text, image=image), translate=False)
+            own.label(text=instructions.guidance_in_words(text, image), translate=False)
         else:
-            scales.prop(settings, "guidance_text", text="Text")
-            scales.prop(settings, "guidance_image", text="Image")
+            if text is not None:
+                scales.prop(settings, "guidance_text", text="Text")
+            if image is not None:
+                scales.prop(settings, "guidance_image", text="Image")
         body.separator(factor=0.5)
         draw_photo_chooser(body, context)
         row = body.row(align=True)

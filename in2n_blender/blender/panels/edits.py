@@ -8,7 +8,7 @@ from bpy.app.translations import pgettext_iface as iface
 from ...workspace.edits import CHANGEABLE, segments_in
 from ...workspace.layout import Workspace
 from ...workspace.provenance import is_done, outdated
-from .. import jobs, pictures, underway, workspaces
+from .. import instructions, jobs, pictures, underway, workspaces
 from ..scene_state import active_edit
 from .base import Panel, draw_outdated
 from .drawing import wrapped
@@ -79,9 +79,8 @@ class IN2N_PT_edits(Panel, bpy.types.Panel):
         for before, segment in zip(segments, segments[1:]):
             wrapped(box, _change(before, segment), context)
         if {"guidance_text", "guidance_image", "seed"} <= set(recorded):
-            text = iface("Text {text:g} · Image {image:g} · Seed {seed}").format(
-                text=recorded["guidance_text"], image=recorded["guidance_image"], seed=recorded["seed"]
-            )
+            guidance = instructions.guidance_in_words(recorded["guidance_text"], recorded["guidance_image"])
+            text = iface("{guidance} · Seed {seed}").format(guidance=guidance, seed=recorded["seed"])
             row = box.row()
             row.active = False
             row.label(text=text, translate=False)
@@ -112,8 +111,8 @@ def _change(before: dict, segment: dict) -> str:
         return text.format(number=number, instruction=segment["instruction"])
     if "region" in changed:
         return iface("From edit {number}: another region").format(number=number)
-    text = iface("From edit {number}: text {text:g} · image {image:g}")
-    return text.format(number=number, text=segment["guidance_text"], image=segment["guidance_image"])
+    guidance = instructions.guidance_in_words(segment["guidance_text"], segment["guidance_image"])
+    return iface("From edit {number}: {guidance}").format(number=number, guidance=guidance)
 
 
 def _icon(folder, edit: str, finished: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bpy.app.translations import pgettext_iface as iface
 
-from .. import pictures, preview_cells, workspaces
+from .. import instructions, pictures, preview_cells, workspaces
 from .drawing import UNIT, columns_of_pictures
 
 LEAST_HIGH = 100.0  # pixels; a portrait photo is as high as its cell
@@ -73,14 +73,21 @@ def _draw_cell(column, context, folder, index: int, cell: dict, scale: float) ->
         waiting = column.row()
         waiting.alignment, waiting.active, waiting.scale_y = "CENTER", False, scale
         waiting.label(text="", icon="SORTTIME")
-    chosen = (
-        not settings.use_default_guidance
-        and abs(settings.guidance_text - text) < 1e-3
-        and abs(settings.guidance_image - image) < 1e-3
+    here = {text: settings.guidance_text, image: settings.guidance_image}
+    chosen = not settings.use_default_guidance and all(
+        abs(value - scale) < 1e-3 for scale, value in here.items() if scale is not None
     )
     row = column.row(align=True)
-    button = row.operator("in2n.use_guidance", text=f"{text:g} · {image:g}", translate=False, depress=chosen)
-    button.guidance_text, button.guidance_image = text, image
+    words = instructions.scales_in_words(text, image)
+    _set_scales(row.operator("in2n.use_guidance", text=words, translate=False, depress=chosen), text, image)
     picked = settings.key_view == f"{folder.name}/{cell['file']}"
     button = row.operator("in2n.use_picture", text="", icon="PINNED" if picked else "UNPINNED", depress=picked)
-    button.guidance_text, button.guidance_image, button.file = text, image, "" if picked else cell["file"]
+    button.file = "" if picked else cell["file"]
+    _set_scales(button, text, image)
+
+
+def _set_scales(button, text: float | None, image: float | None) -> None:
+    """Hand a button's operator the scales that the model has."""
+    for name, scale in (("guidance_text", text), ("guidance_image", image)):
+        if scale is not None:
+            setattr(button, name, scale)

@@ -28,10 +28,13 @@ class OriginalLatent:
     Attributes:
         latent: (batch, channels, height, width) as the editor's network wants it.
         image_size: (height, width) of the photos in pixels.
+        photo: (batch, 3, height, width) uint8 the photos themselves, in main memory, where the editor has use for them
+            beside the latent; None: it has none.
     """
 
     latent: torch.Tensor
     image_size: tuple[int, int]
+    photo: torch.Tensor | None = None
 
     def to(self, device) -> OriginalLatent:
         """The same on another device.
@@ -40,9 +43,9 @@ class OriginalLatent:
             device: As torch knows devices.
 
         Returns:
-            An original of its own, of the same image size.
+            An original of its own, of the same image size; photos stay in main memory.
         """
-        return OriginalLatent(self.latent.to(device), self.image_size)
+        return OriginalLatent(self.latent.to(device), self.image_size, self.photo)
 
 
 def join_originals(originals: Sequence[OriginalLatent]) -> OriginalLatent:
@@ -54,7 +57,9 @@ def join_originals(originals: Sequence[OriginalLatent]) -> OriginalLatent:
     Returns:
         Their batches one after another.
     """
-    return OriginalLatent(torch.cat([original.latent for original in originals]), originals[0].image_size)
+    photos = [original.photo for original in originals]
+    photo = None if any(photo is None for photo in photos) else torch.cat(photos)
+    return OriginalLatent(torch.cat([original.latent for original in originals]), originals[0].image_size, photo)
 
 
 class Editor(ABC):
@@ -74,13 +79,13 @@ class Editor(ABC):
         return self.model.id
 
     @property
-    def guidance_text(self) -> float:
-        """Its own guidance scale for the instruction, s_T."""
+    def guidance_text(self) -> float | None:
+        """Its own guidance scale for the instruction, s_T; None: it has no such scale."""
         return self.model.guidance_text
 
     @property
-    def guidance_image(self) -> float:
-        """Its own guidance scale for the original photo, s_I."""
+    def guidance_image(self) -> float | None:
+        """Its own guidance scale for the original photo, s_I; None: it has no such scale."""
         return self.model.guidance_image
 
     @property

@@ -57,7 +57,7 @@ class LatentEditor(Editor):
     def _decode_to_size(self, latent: torch.Tensor, condition, size: tuple[int, int]) -> torch.Tensor:
         """The images (batch, 3, *size) of clean latents; condition: as `_condition` made it."""
 
-    def _condition(self, original: OriginalLatent):
+    def _condition(self, original: OriginalLatent, guidance: tuple[float | None, float | None]):
         """What the network is conditioned on, once an edit: the originals' latents, and more where there is more."""
         return original.latent.to(self.device)
 
@@ -120,7 +120,7 @@ class LatentEditor(Editor):
         time = schedule.timesteps(noise_level, 1)[0].item()
         noise = normal_noise(latent.shape, generators, self.device)
         noisy = schedule.add_noise(latent, noise, [noise_level] * count, [time] * count)
-        prediction = self._guided(noisy, torch.tensor([time] * count), self._condition(original), guidance)
+        prediction = self._guided(noisy, torch.tensor([time] * count), self._condition(original, guidance), guidance)
         _, predicted_noise = schedule.split(prediction, noisy, [time] * count)
         return schedule.noise_share(time) * (predicted_noise - noise)
 
@@ -160,7 +160,7 @@ class LatentEditor(Editor):
         if len(levels) != count:
             raise ValueError(f"{count} images, {len(levels)} noise levels")
         original = self._checked_original(original, render, generators)
-        condition = self._condition(original)
+        condition = self._condition(original, guidance)
 
         clean = self._sample_latent(render, generators)
         noise = normal_noise(clean.shape, generators, self.device)

@@ -22,6 +22,10 @@ from .reading import UnfitFiles, check_layout, reading, stated_class
 EDITORS = {
     families.INSTRUCT_PIX2PIX: "instruct_pix2pix:InstructPix2Pix",
     families.SDXL_INSTRUCT_PIX2PIX: "sdxl_instruct_pix2pix:SdxlInstructPix2Pix",
+    families.FLUX2_KLEIN: "flux2_klein:Flux2Klein",
+    families.FLUX_KONTEXT: "flux_kontext:FluxKontext",
+    families.QWEN_IMAGE_EDIT: "qwen_image_edit:QwenImageEdit",
+    families.LONGCAT_IMAGE_EDIT: "longcat_image_edit:LongCatImageEdit",
 }
 MINIATURE_EDITOR = "miniature.editor:MiniatureEditor"
 

@@ -61,6 +61,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     region = asked_region(request)
     reconstruction, parent = read_ground(request, workspace)
     editor = load_editor(request.editor, device, report)
+    editor.model.check_scales(request.guidance_text, request.guidance_image)
     editor.prepare(request.instruction)
     capture, images = load_capture_and_images(workspace, reconstruction[1].get("light"))
     settings = _settings(NerfSettings.from_json(reconstruction[1]["settings"]), request, device)

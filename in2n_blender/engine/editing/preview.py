@@ -52,16 +52,21 @@ NO_GUIDANCE = 1.0
 class Cell:
     """One picture of the grid."""
 
-    guidance_text: float
-    guidance_image: float
+    guidance_text: float | None
+    guidance_image: float | None
 
     @property
     def file(self) -> str:
-        return f"text-{self.guidance_text:g}_image-{self.guidance_image:g}.png"
+        return f"{self._named('-', '_') or 'picture'}.png"
 
     @property
     def label(self) -> str:
-        return f"text {self.guidance_text:g} · image {self.guidance_image:g}"
+        return self._named(" ", " · ") or "the model's own guidance"
+
+    def _named(self, between: str, beside: str) -> str:
+        """The scales that the model has, by their names."""
+        scales = (("text", self.guidance_text), ("image", self.guidance_image))
+        return beside.join(f"{name}{between}{scale:g}" for name, scale in scales if scale is not None)
 
     def to_json(self) -> dict:
         """The picture's file and its scales, as preview.json lists them."""
@@ -95,6 +100,9 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
     editor = load_editor(request.editor, device, report)
     editor.prepare(request.instruction)
 
+    for text in request.text_scales or [None]:
+        for image in request.image_scales or [None]:
+            editor.model.check_scales(text, image)
     cells = choose_cells(request, editor.guidance_text, editor.guidance_image)
     record = {
         "instruction": request.instruction.strip(),
@@ -121,29 +129,34 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
     return {"folder": str(folder), **record}
 
 
-def choose_cells(request: PreviewGrid, default_text: float, default_image: float) -> list[Cell]:
+def choose_cells(request: PreviewGrid, default_text: float | None, default_image: float | None) -> list[Cell]:
     """The pictures in reading order: image guidance grows from row to row, text guidance within a row.
 
     Args:
         request: The scales, and whether there is a grid; without one there is a single picture.
-        default_text: The editor's own s_T, around which scales are taken where the request names none.
+        default_text: The editor's own s_T, around which scales are taken where the request names none; None: it has
+            no such scale, and there is one column.
         default_image: The editor's own s_I, likewise.
 
     Returns:
         At least one.
     """
-    factors = FROM_DEFAULT if default_text <= NO_GUIDANCE else AROUND_DEFAULT
+    factors = FROM_DEFAULT if default_text is not None and default_text <= NO_GUIDANCE else AROUND_DEFAULT
     if not request.grid:
         factors = (1,), (1,)
     text, image = (
-        sorted(set(given)) if given else [round(default * factor, 2) for factor in of_one]
+        [None] if default is None else _scales(given, default, of_one)
         for given, default, of_one in zip(
             (request.text_scales, request.image_scales), (default_text, default_image), factors
         )
     )
     if not request.grid:
         text, image = text[:1], image[:1]
-    return [Cell(float(t), float(i)) for i in image for t in text]
+    return [Cell(t, i) for i in image for t in text]
+
+
+def _scales(given: list[float] | None, default: float, factors: Sequence[float]) -> list[float]:
+    return sorted({float(scale) for scale in given}) if given else [round(default * factor, 2) for factor in factors]
 
 
 def find_view(capture: PinholeCapture, name: str | None) -> View:

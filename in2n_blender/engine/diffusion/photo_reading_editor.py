@@ -1,0 +1,78 @@
+"""Flow matching with a text encoder that sees the photo: the instruction is encoded anew for every view."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+
+import torch
+from PIL import Image
+
+from .editor import OriginalLatent
+from .flow_editor import FlowEditor
+from .reading import reading
+
+
+class PhotoReadingEditor(FlowEditor):
+    """An editor whose text encoder, a vision-language model, reads the instruction and the photo together.
+
+    So it cannot be let go of after the instruction was read. What it made of a photo is kept in main memory for as long
+    as the instruction stays: each is read once.
+    """
+
+    @abstractmethod
+    def _load_reader(self):
+        """diffusers' pipeline of the family with what reads texts, and nothing else."""
+
+    @abstractmethod
+    def _read(self, text: str, photo: Image.Image) -> tuple[torch.Tensor | None, ...]:
+        """What the transformer is given of a text beside a photo: tensors, (1, ...) each."""
+
+    @property
+    @abstractmethod
+    def _empty(self) -> str:
+        """The text that stands for none."""
+
+    def _encode_text(self, phrase: str) -> str:
+        if getattr(self, "_reader", None) is None:
+            self._reader = self._load_reader()
+            self._ask_in(self._reader.text_encoder)
+        self._kept: dict[bytes, list[tuple]] = {}
+        return phrase
+
+    @torch.no_grad()
+    def encode_original(self, image: torch.Tensor) -> OriginalLatent:
+        latent = super().encode_original(image)
+        return OriginalLatent(latent.latent, latent.image_size, to_bytes(image))
+
+    def _texts(self, original: OriginalLatent, scale: float | None) -> tuple:
+        texts = [self._text, self._empty] if self._unconditional(scale) else [self._text]
+        of_photos = [self._of_photo(photo, texts) for photo in original.photo]
+        return tuple(self._joined(branch) for branch in zip(*of_photos))
+
+    def _of_photo(self, photo: torch.Tensor, texts: list[str]) -> list[tuple]:
+        """What was made of texts beside a photo (3, height, width)."""
+        pixels = photo.permute(1, 2, 0).contiguous().numpy()
+        found = self._kept.setdefault(hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).digest(), [])
+        for text in texts[len(found) :]:
+            with reading("text_encoder", self._unfit):
+                read = self._read(text, Image.fromarray(pixels))
+            found.append(tuple(None if tensor is None else tensor.cpu() for tensor in read))
+        return found[: len(texts)]
+
+    def _joined(self, texts: list[tuple]) -> tuple:
+        """One batch of several photos' texts, on the device."""
+        joined = (None if parts[0] is None else torch.cat(parts).to(self.device) for parts in zip(*texts))
+        return tuple(joined)
+
+
+def to_bytes(image: torch.Tensor) -> torch.Tensor:
+    """Images in 8 bits, in main memory, as photos are.
+
+    Args:
+        image: (batch, 3, height, width) in [0, 1].
+
+    Returns:
+        (batch, 3, height, width) uint8.
+    """
+    return (image.detach().clamp(0, 1) * 255).round().byte().cpu()
