@@ -104,7 +104,7 @@ def test_our_readers_find_the_poses_lenses_pictures_and_points_again(trained, tm
         mask = np.asarray(Image.open(frame.mask.path)) > 0
         own = np.asarray(Image.open(workspace.masks / "1.png")) > 0 if frame.name == "1" else True
         np.testing.assert_array_equal(mask, np.broadcast_to(own, mask.shape))
-        if form == "nerfstudio" and not edit:
+        if not edit:
             assert frame.held_out == source.held_out
     order = np.lexsort(found.points.T), np.lexsort((capture.points + OFFSET).T)
     np.testing.assert_allclose(found.points[order[0]], (capture.points + OFFSET)[order[1]], rtol=0, atol=1e-6)

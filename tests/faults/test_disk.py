@@ -148,7 +148,7 @@ def test_what_is_not_of_the_disk_stays_what_it_is(tmp_path, raised):
 
 
 @pytest.mark.parametrize("what", ["removed", "moved"])
-@pytest.mark.parametrize("job", ["reconstruct", "edit", "render", "mesh"])
+@pytest.mark.parametrize("job", ["reconstruct", "edit", "render", "mesh", "export"])
 def test_a_workspace_that_is_gone_under_a_job(ball, tmp_path, monkeypatch, job, what):
     root = prepare(ball, tmp_path / "a")
     real, whole = files._replace, contents(root)

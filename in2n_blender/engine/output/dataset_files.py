@@ -5,19 +5,19 @@ nerfstudio: https://docs.nerf.studio/quickstart/data_conventions.html. COLMAP: h
 
 from __future__ import annotations
 
-import os
-import tempfile
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pycolmap
 
-from ...scene.camera import Camera
-from ...workspace.files import TEMPORARY, atomic_path, own_prefix, write_error, write_json
+from ...scene.camera import Camera, Intrinsics
+from ...scene.splats import quaternion_of
+from ...workspace.files import atomic_path, write_json
 
 TRANSFORMS, POINTS, MODEL = "transforms.json", "points.ply", "sparse/0"
-MODEL_FILES = tuple(f"{MODEL}/{part}.bin" for part in ("cameras", "images", "points3D", "rigs", "frames"))
+MODEL_FILES = tuple(f"{MODEL}/{part}.bin" for part in ("cameras", "images", "points3D"))
+PINHOLE = 1  # among COLMAP's camera models
 TEST_LIST = f"{MODEL}/test.txt"  # the held-out pictures, as gaussian-splatting reads them
 
 
@@ -107,6 +107,8 @@ def _write_points(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
 def write_colmap(folder: Path, pictures: list[DatasetPicture], points: np.ndarray, colors: np.ndarray) -> None:
     """Write a COLMAP model as binary to sparse/0: one camera for every lens, points that were seen in no picture.
 
+    Not by COLMAP itself, which cuts files short without a word where the disk is full.
+
     Args:
         folder: The dataset's.
         pictures: At least one.
@@ -116,39 +118,31 @@ def write_colmap(folder: Path, pictures: list[DatasetPicture], points: np.ndarra
     Raises:
         In2nError: "disk_full", "cannot_write".
     """
-    model, cameras = pycolmap.Reconstruction(), {}
-    for number, picture in enumerate(pictures, 1):
-        k = picture.camera.intrinsics
-        if k not in cameras:
-            cameras[k] = len(cameras) + 1
-            model.add_camera_with_trivial_rig(
-                pycolmap.Camera(
-                    camera_id=cameras[k],
-                    model="PINHOLE",
-                    width=k.width,
-                    height=k.height,
-                    params=[k.fx, k.fy, k.cx, k.cy],
-                )
-            )
-        image = pycolmap.Image(name=picture.name, image_id=number, camera_id=cameras[k])
-        model.add_image_with_trivial_frame(image, _world_to_camera(picture.camera))
-    for point, color in zip(np.asarray(points, np.float64), colors):
-        model.add_point3D(point, pycolmap.Track(), color)
-    try:
-        (folder / MODEL).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=own_prefix(TEMPORARY), dir=folder) as temporary:
-            model.write_binary(temporary)
-            for file in MODEL_FILES:
-                os.replace(Path(temporary) / Path(file).name, folder / file)
-    except OSError as error:
-        raise write_error(folder / MODEL, error) from error
+    lenses = {lens: number for number, lens in enumerate(dict.fromkeys(p.camera.intrinsics for p in pictures), 1)}
+    contents = (
+        [_camera(number, lens) for lens, number in lenses.items()],
+        [_image(number, p, lenses[p.camera.intrinsics]) for number, p in enumerate(pictures, 1)],
+        [_point(number, *p) for number, p in enumerate(zip(np.asarray(points, np.float64), colors), 1)],
+    )
+    for name, rows in zip(MODEL_FILES, contents):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_bytes(struct.pack("<Q", len(rows)) + b"".join(rows))
     held_out = [picture.name for picture in pictures if picture.held_out]
     if held_out:
         with atomic_path(folder / TEST_LIST) as temporary:
             temporary.write_text("".join(f"{name}\n" for name in held_out), encoding="utf-8")
 
 
-def _world_to_camera(camera: Camera) -> pycolmap.Rigid3d:
-    """COLMAP's pose: from the world to the camera, with OpenCV's axes."""
-    rotation = (camera.camera_to_world[:3, :3] @ np.diag([1.0, -1.0, -1.0])).T
-    return pycolmap.Rigid3d(pycolmap.Rotation3d(rotation), -rotation @ camera.position)
+def _camera(number: int, k: Intrinsics) -> bytes:
+    return struct.pack("<IiQQ4d", number, PINHOLE, k.width, k.height, k.fx, k.fy, k.cx, k.cy)
+
+
+def _image(number: int, picture: DatasetPicture, camera: int) -> bytes:
+    """Its pose is world-to-camera with OpenCV's axes; it has no 2D points."""
+    rotation = (picture.camera.camera_to_world[:3, :3] @ np.diag([1.0, -1.0, -1.0])).T
+    pose = *quaternion_of(rotation), *(-rotation @ picture.camera.position)
+    return struct.pack("<I7dI", number, *pose, camera) + picture.name.encode() + b"\0" + struct.pack("<Q", 0)
+
+
+def _point(number: int, place: np.ndarray, color: np.ndarray) -> bytes:
+    return struct.pack("<Q3d3BdQ", number, *place, *color.tolist(), 0.0, 0)

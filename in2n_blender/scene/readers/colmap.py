@@ -89,7 +89,7 @@ def read(model: Path) -> Capture:
     images = read_images(_file(model, "images"))
     folder, notes = photo_folder(model, _photos(images, cameras))
     names = in_their_code_page([image.name for image in images], lambda name: folder.find(name) is not None)
-    masks, listed = MaskFinder(folder.folder), []
+    masks, held_out, listed = MaskFinder(folder.folder), _held_out(model), []
     for image, name in zip(images, map(normal, names), strict=True):
         camera = cameras.get(image.camera)
         missing, photo = f"{name} is by camera {image.camera}, which is not listed", folder.find(name)
@@ -99,6 +99,7 @@ def read(model: Path) -> Capture:
             _camera_to_world(image),
             (camera.width, camera.height) if camera else None,
             lambda width, height, camera=camera, label=name: _lens(camera, label),
+            held_out=name in held_out if held_out else None,
             problem=None if camera else bad_model(_file(model, "images"), missing),
             mask=masks.find(photo) if photo else None,
         )
@@ -107,7 +108,17 @@ def read(model: Path) -> Capture:
     return build_capture(model, project, listed, *read_points(model), (*notes, *_other_models(model)))
 
 
+TEST_LIST = "test.txt"
 PARTS = ("sparse", "colmap", "colmap_sparse", "colmap_text", "dense", "distorted", "undistorted")
+
+
+def _held_out(model: Path) -> set[str]:
+    """Names of photos that test.txt keeps from training, as gaussian-splatting does; none where it names none."""
+    try:
+        lines = (model / TEST_LIST).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError:
+        return set()
+    return {normal(line.strip()) for line in lines if line.strip()}
 
 
 def _photos(images: list[ListedImage], cameras: dict[int, ListedCamera]) -> list[tuple[str, ListedCamera | None]]:
