@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +15,23 @@ from ..link.process import Lines, clean_environment, spawn
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from .failures import install_error
+from .home import base_python
 from .planning import TORCH_PAIR, Plan
 
+# Runs a program until it ends, or until the process that started this one does, however that ended: its stdin is a pipe
+# into which nothing is written. Then all that was started goes with it.
+_GUARD = """
+import os, signal, subprocess, sys, threading
+child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+def end_together():
+    os.read(0, 1)
+    if os.name == "nt":
+        subprocess.run(["taskkill", "/T", "/F", "/PID", str(os.getpid())], capture_output=True)
+    else:
+        os.killpg(0, signal.SIGKILL)
+threading.Thread(target=end_together, daemon=True).start()
+os._exit(child.wait() & 255)
+"""
 CANCEL_GRACE = 0.5  # seconds that a cancelled installer gets to end by itself; both uv and pip go on from their caches
 
 
@@ -66,7 +84,7 @@ class Command:
         with open(self.log, "a", encoding="utf-8") as log:
             log.write(f"\n$ {' '.join(command)}\n")
             try:
-                process = spawn(command, env=clean_environment(env), cwd=self.home)
+                process = self._start(command, clean_environment(env))
             except OSError as error:
                 raise In2nError(
                     "install_failed",
@@ -91,8 +109,14 @@ class Command:
                         on_line(line)
             finally:
                 lines.stop(grace=CANCEL_GRACE)
+                process.stdin.close()
         if process.wait() != 0:
             raise install_error([*unsaid(), *tail], self.log)
+
+    def _start(self, command: list[str], env: dict[str, str]) -> subprocess.Popen:
+        if shutil.which(command[0]) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
+        return spawn([base_python(), "-I", "-S", "-c", _GUARD, *command], env=env, cwd=self.home, stdin=True)
 
 
 class Installer:

@@ -15,7 +15,6 @@ Standard library only: the panel, the command line and the engine read the same 
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -189,7 +188,7 @@ def _number(described: dict, key: str, default: float, low: float, high: float) 
     value = described.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(key)
-    if not (math.isfinite(value) and low <= value <= high):
+    if not low <= value <= high:  # neither is NaN
         raise ValueError(key)
     return float(value)
 

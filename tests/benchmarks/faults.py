@@ -1,39 +1,37 @@
 """Faults on purpose, many of them: `python -m tests.benchmarks.faults --out DIR`.
 
-The parts are those of --only: `kills` (200 SIGKILLs at random moments of all jobs), `readers` (200,000 damaged inputs a
-reader, in processes that may take 2 s and 1 GiB for each), `haul` (300 jobs in one worker), `pictures` (the largest
-photos that are taken), `names` (20,000 photos of one name). Each writes what it counted into DIR/result.json as soon as
-it is done; a part that is there from before stays unless it is run again. The inputs that broke a reader go to
-DIR/found. Exit status 1 where a bar is missed. Linux.
+The parts are those of --only: `names` (20,000 photos of one name), `pictures` (the largest photos that are taken),
+`disks` (every job on a disk that fills up at each of its writes), `kills` (200 SIGKILLs at random moments of all jobs),
+`processes` (the same to the command line, the worker, an installation and Blender, by the clock), `readers` (200,000
+damaged inputs a reader, in processes that may take 2 s and 1 GiB for each), `fuzzer` (as many that atheris chooses,
+where it can be imported), `haul` (300 jobs in one worker). What each has counted is kept in DIR as it goes: run again,
+it goes on from there, up to its count. DIR/result.json holds the bars. The inputs that broke a reader go to DIR/found.
+Exit status 1 where a bar is missed. Linux; small disks are mounted by root alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import random
-import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.names import unique_names
 from in2n_blender.workspace.files import write_json
+from tests.faults import bulk
 from tests.faults.long_haul import haul
-from tests.faults.mutations import mutated_text
-from tests.faults.readers import READERS, Reader, engine_readers
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "in2n_blender" / "data" / "demo_capture"
-SECONDS, MEMORY = 2.0, 1 << 30  # of one input
 WARM_UP = 3  # cycles of the long haul after which the memory is at its level
 MOST_GROWTH = 0.05
+A_TURN = 5000  # inputs that a reader gets before they are noted
+PROCESSES = ("command line", "worker", "installation", "Blender")
 
 
 @dataclass(frozen=True)
@@ -46,34 +44,124 @@ class Bar:
     holds: bool
 
 
+class Kept:
+    """What a part has counted so far, in a file.
+
+    Args:
+        out: Where it lies.
+        part: Whose it is.
+    """
+
+    def __init__(self, out: Path, part: str):
+        self.file = out / f"{part}.json"
+        self.entries: dict = json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else {}
+
+    def __getitem__(self, key: str) -> list:
+        return self.entries.setdefault(key, [])
+
+    def add(self, key: str, entries: Iterable) -> None:
+        """Note more, one by one.
+
+        Args:
+            key: Of what.
+            entries: JSON each.
+        """
+        for entry in entries:
+            self[key].append(entry)
+            print(f"{self.file.stem}, {key}, {len(self[key])}: {entry}", flush=True)
+            write_json(self.file, self.entries)
+
+    def all(self) -> list:
+        """Everything, whatever it is of."""
+        return [entry for entries in self.entries.values() for entry in entries]
+
+
+def shares(count: int, among: Iterable[str]) -> dict[str, int]:
+    """A number cut into parts that differ by one at most.
+
+    Args:
+        count: The number.
+        among: What has a part.
+    """
+    names = list(among)
+    return {name: count // len(names) + (number < count % len(names)) for number, name in enumerate(names)}
+
+
 # --- kills
 
 
 def kills(out: Path, count: int) -> list[Bar]:
     """Kill jobs at `count` random moments in all."""
-    from tests.faults.kills import Killer  # here, because torch takes seconds to load, and most parts need none of it
+    from tests.faults.kills import Killer, orders  # here, because torch takes seconds to load
 
-    folder = out / "kills"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    killer, found = Killer(folder), []
-    try:
-        jobs = list(killer.points)
-        for number, job in enumerate(jobs):
-            share = count // len(jobs) + (number < count % len(jobs))
-            for kill in killer.kills(job, share, seed=number) if share else ():
-                found.append(kill)
-                print(f"{len(found)} of {count}: {kill}", flush=True)
-    finally:
-        killer.close()
-    shutil.rmtree(folder, ignore_errors=True)
-    unequal, left = sum(not kill.equal for kill in found), sum(kill.left for kill in found)
-    lost = max(kill.lost for kill in found)
+    kept, folder = Kept(out, "kills"), out / "at-work"
+    wanted = shares(count, orders(Path("x"), Path("y"), Path("z")))
+    if any(len(kept[job]) < share for job, share in wanted.items()):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        killer = Killer(folder)
+        try:
+            for job, share in wanted.items():
+                missing = max(0, share - len(kept[job]))
+                kept.add(job, map(asdict, killer.kills(job, missing, seed=len(kept[job]))))
+        finally:
+            killer.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    found = kept.all()
+    unequal, left = sum(not kill["equal"] for kill in found), sum(kill["left"] for kill in found)
+    lost = max(kill["lost"] for kill in found)
     return [
-        Bar("kills", len(found), f"{count}", len(found) == count),
+        Bar("kills at points of all jobs", len(found), f"{count}", len(found) >= count),
         Bar("kills after which a result differs", unequal, "0", unequal == 0),
         Bar("files left that are not whole", left, "0", left == 0),
         Bar("seconds of work that a kill can cost at most", lost, "<= 30", lost <= 30),
+    ]
+
+
+def processes(out: Path, count: int) -> list[Bar]:
+    """Kill whole processes at `count` moments of the clock in all."""
+    from tests.faults.process_kills import ProcessKiller
+
+    kept, folder = Kept(out, "processes"), out / "at-work"
+    for what, share in shares(count, PROCESSES).items():
+        missing = share - len(kept[what])
+        if missing > 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            kept.add(what, map(asdict, ProcessKiller(what, folder).kills(missing, seed=len(kept[what]))))
+            shutil.rmtree(folder, ignore_errors=True)
+    found = kept.all()
+    unequal, left = sum(not kill["equal"] for kill in found), sum(kill["left"] for kill in found)
+    orphans, slowest = sum(kill["orphans"] for kill in found), max(kill["gone_after"] for kill in found)
+    return [
+        Bar("kills of processes by the clock", len(found), f"{count}", len(found) >= count),
+        Bar("kills of processes after which a result differs", unequal, "0", unequal == 0),
+        Bar("files left by them that are not whole", left, "0", left == 0),
+        Bar("processes that outlived who started them", orphans, "0", orphans == 0),
+        Bar("seconds until they were gone, at most", slowest, "<= 4 where nothing else runs", True),
+    ]
+
+
+# --- disks
+
+
+def disks(out: Path, count: int) -> list[Bar]:
+    """Every job on a disk with room for 0, 1, 2, … more pages and files, `count` of each at most."""
+    import pytest
+
+    from tests.faults.disks import JOBS, tiny_settings, tries_on_small_disks
+
+    kept, folder = Kept(out, "disks"), out / "at-work"
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_settings(patch)
+        shutil.rmtree(folder, ignore_errors=True)
+        missing = [job for job in JOBS if not kept[job]]
+        for job, tries in tries_on_small_disks(folder, missing, count) if missing else ():
+            kept.add(job, tries)
+        shutil.rmtree(folder, ignore_errors=True)
+    wrong = [entry for entry in kept.all() if entry["wrong"]]
+    return [
+        Bar("jobs on disks that filled up", len(kept.all()), f">= {len(JOBS)}", len(kept.all()) >= len(JOBS)),
+        Bar("of them without a sentence, or that lost or left something", len(wrong), "0", not wrong),
     ]
 
 
@@ -82,78 +170,34 @@ def kills(out: Path, count: int) -> list[Bar]:
 
 def readers(out: Path, count: int) -> list[Bar]:
     """Give every reader `count` damaged inputs."""
-    (out / "found").mkdir(parents=True, exist_ok=True)
-    total = bad = 0
-    for reader in [*READERS, *engine_readers()]:
-        done, failures = _in_a_child(reader.name, count, out)
-        total, bad = total + done, bad + failures
-        print(f"{reader.name}: {done} inputs, {failures} found", flush=True)
-    each = total / len([*READERS, *engine_readers()])
+    return _bulk(out, count, "readers", bulk.in_a_child)
+
+
+def fuzzer(out: Path, count: int) -> list[Bar]:
+    """Let atheris choose `count` inputs for every reader."""
+    if not bulk.has_fuzzer():
+        print("atheris cannot be imported: pip install atheris")
+        return []
+    return _bulk(out, count, "fuzzer", lambda name, first, some, found: bulk.fuzz(name, some, found))
+
+
+def _bulk(out: Path, count: int, part: str, give: Callable[[str, int, int, Path], tuple[int, int]]) -> list[Bar]:
+    kept, names = Kept(out, part), [reader.name for reader in bulk.readers()]
+    given = lambda name: sum(entry["inputs"] for entry in kept[name])
+    for first in range(0, count, A_TURN):  # all readers in turn, so that a run that is ended early has tried each
+        for name in names:
+            if given(name) <= first:
+                began, some = time.monotonic(), min(A_TURN, count - first)
+                done, found = give(name, given(name), some, out / "found")
+                kept.add(name, [{"inputs": done, "found": found, "seconds": round(time.monotonic() - began, 1)}])
+    fewest, total = min(map(given, names)), sum(map(given, names))
+    found = sum(entry["found"] for entry in kept.all())
+    how = "damaged by chance" if part == "readers" else "chosen by atheris"
     return [
-        Bar("damaged inputs a reader", round(each), f"{count}", each >= count),
-        Bar("damaged inputs in all", total, f"> {count}", total > count),
-        Bar("inputs that were no In2nError, or took 2 s or 1 GiB", bad, "0", bad == 0),
+        Bar(f"inputs {how}, a reader", fewest, f"{count}", fewest >= 0.99 * count),
+        Bar(f"inputs {how}, in all", total, f"> {count}", total > count),
+        Bar(f"inputs {how} that were no In2nError, or took 2 s or 1 GiB", found, "0", found == 0),
     ]
-
-
-def _in_a_child(name: str, count: int, out: Path) -> tuple[int, int]:
-    """In a process that is started anew behind the input that ended it."""
-    context, done, failures = multiprocessing.get_context("fork"), 0, 0
-    while done < count:
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_feed, args=(name, done, count, out, theirs))
-        process.start()
-        theirs.close()
-        before = done
-        while True:
-            try:
-                if not ours.poll(60):
-                    process.kill()
-                    failures, done = failures + 1, done + 1
-                    break
-                done, new = ours.recv()
-                failures += new
-            except EOFError:
-                break
-        process.join()
-        if done < count and done == before:  # it fell at once
-            failures, done = failures + 1, done + 1
-    return done, failures
-
-
-def _feed(name: str, first: int, count: int, out: Path, told) -> None:
-    reader = next(reader for reader in [*READERS, *engine_readers()] if reader.name == name)
-    folder = out / "inputs" / name.replace(" ", "-")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    file = reader.write(folder)
-    whole = file.read_bytes()
-    limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (max(limit, 4 << 30), resource.RLIM_INFINITY))
-    for number in range(first, count):
-        data = mutated_text(whole, random.Random(number))
-        found = int(not _is_handled(reader, file, data))
-        if found:
-            (out / "found" / f"{name.replace(' ', '-')}-{number}").write_bytes(data)
-        if found or number % 100 == 99 or number + 1 == count:
-            told.send((number + 1, found))
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_handled(reader: Reader, file: Path, data: bytes) -> bool:
-    file.write_bytes(data)
-    began = time.process_time()
-    try:
-        reader.read(file)
-    except In2nError as error:
-        if not (error.message and error.hint):
-            return False
-    except reader.raises:
-        pass
-    except BaseException as error:
-        print(f"{reader.name}: {type(error).__name__}: {error}"[:200], flush=True)
-        return False
-    return time.process_time() - began < SECONDS
 
 
 # --- the long haul
@@ -161,7 +205,7 @@ def _is_handled(reader: Reader, file: Path, data: bytes) -> bool:
 
 def long_haul(out: Path, count: int) -> list[Bar]:
     """Do `count` jobs in one worker."""
-    folder = out / "haul"
+    folder = out / "at-work"
     shutil.rmtree(folder, ignore_errors=True)
     capture = small_capture(folder / "capture")
     held = []
@@ -262,8 +306,11 @@ def names(out: Path, count: int) -> list[Bar]:
 PARTS: dict[str, tuple[Callable[[Path, int], list[Bar]], int]] = {
     "names": (names, 20_000),
     "pictures": (pictures, 4),
-    "kills": (kills, 200),
+    "disks": (disks, 40),
+    "kills": (kills, 160),
+    "processes": (processes, 40),
     "readers": (readers, 200_000),
+    "fuzzer": (fuzzer, 200_000),
     "haul": (long_haul, 300),
 }
 

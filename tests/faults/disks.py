@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -260,6 +260,47 @@ class SmallDisk:
         """Take it away."""
         if self._mounted:
             subprocess.run(["umount", "-l", str(self.place)], check=True)
+
+
+def tries_on_small_disks(folder: Path, jobs: Sequence[str], most: int) -> Iterator[tuple[str, Iterator[dict]]]:
+    """Every job again and again, on a disk with a little more room each time.
+
+    Args:
+        folder: Where all lies; made.
+        jobs: Of JOBS.
+        most: Tries by pages, and by files, of a job; they are spread over what it needs.
+
+    Yields:
+        A job and its tries, each {"pages" or "files": how many were free, "wrong": what was not as it should be}.
+
+    Raises:
+        NoDisk.
+    """
+    ball = ball_workspace(folder / "ball")
+    disk = SmallDisk(folder / "disk")
+
+    def tries(job: str) -> Iterator[dict]:
+        disk.free_up()
+        began = disk.used()
+        whole = Undisturbed.of(job, prepare(ball, disk.place), ball[1])
+        needed = [after - before for after, before in zip(disk.used(), began)]
+        for what, most_needed in zip(("pages", "files"), needed):
+            for room in range(0, most_needed, max(1, most_needed // most)):
+                disk.free_up()
+                for path in disk.place.iterdir():
+                    shutil.rmtree(path)
+                root = prepare(ball, disk.place)
+                disk.fill_up(room, None) if what == "pages" else disk.fill_up(100_000, room)
+                yield {what: room, "wrong": whole.faults(root, ball[1])}
+        disk.free_up()
+        for path in disk.place.iterdir():
+            shutil.rmtree(path)
+
+    try:
+        for job in jobs:
+            yield job, tries(job)
+    finally:
+        disk.close()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from in2n_blender.link.requests import (
     RenderPath,
 )
 from in2n_blender.scene.errors import In2nError
+
+SETTLING = 0.3  # seconds: what a job has freed is given back behind its answer
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def haul(jobs: int, workspace: Path, capture: Path, log: Path, threads: int = 1)
                 done += 1
                 process = process or psutil.Process(client.info["pid"])
                 assert process.pid == client.info["pid"], "the worker was started anew"
+                time.sleep(SETTLING)
                 yield Held(request.method, _megabytes(process), _handles(process), process.num_threads())
             number += 1
 

@@ -4,6 +4,7 @@ The long run, also over checkpoints and whole pictures, is `tests/benchmarks/fau
 """
 
 import random
+import re
 import time
 
 import pytest
@@ -18,7 +19,14 @@ MOST_SECONDS = 2.0  # of the process's own time, on a machine that does other th
 # reader -> what changes its file to what once was no In2nError
 DAMAGED = {
     "transforms": [lambda data: data.replace(b"64", b"9" * 5000, 1)],
-    "meshroom": [lambda data: data.replace(b"64", b"9" * 5000, 1)],
+    "meshroom": [
+        lambda data: data.replace(b"64", b"9" * 5000, 1),
+        lambda data: data.replace(b'"transform": {', b'"transform": null, "x": {', 1),
+        lambda data: data.replace(b".png", b"9" * 5000 + b".png", 1),
+    ],
+    "opensfm": [lambda data: re.sub(rb'"camera": "[^"]*"', b'"camera": []', data, count=1)],
+    "colmap as text": [lambda data: data.replace(b".png", b"9" * 5000 + b".png", 1)],
+    "model description": [lambda data: data.replace(b"64", b"1" + b"0" * 400, 1)],
     "inria": [lambda data: data.replace(b"64", b"1" + b"0" * 400, 1)],
     "job.json": [
         lambda data: data.replace(b": 3", b": Infinity"),

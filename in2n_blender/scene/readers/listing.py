@@ -120,8 +120,10 @@ class UnusablePhoto(Exception):
 
 
 def natural_order(label: str) -> list:
-    """Sort key of a label: digits by their value, so that 2 comes before 10."""
-    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", label)]
+    """Sort key of a label: digits by their value, so that 2 comes before 10. There may be more than `int` takes."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", label)
+    values = [part.lstrip("0") for part in parts]
+    return [(0, len(value), value, part) if part.isdigit() else (1, 0, "", part) for part, value in zip(parts, values)]
 
 
 def _frame(name: str, entry: ListedPhoto) -> Frame:

@@ -129,6 +129,7 @@ def _transform(entry: dict, label: str) -> tuple[np.ndarray, np.ndarray]:
     """(3, 3) camera-to-world, which is how a column by column world-to-camera reads row by row; and the centre."""
     transform = entry.get("pose")
     transform = transform.get("transform", transform) if isinstance(transform, dict) else {}
+    transform = transform if isinstance(transform, dict) else {}
     rotation = numbers(transform.get("rotation"), 9, "rotation", label).reshape(3, 3)
     return rotation, numbers(transform.get("center"), 3, "center", label)
 

@@ -66,7 +66,7 @@ def read(path: Path) -> Capture:
     masks, listed = {}, []
     for label, shot in largest["shots"].items():
         photo = search.find(label)
-        camera = largest["cameras"].get(shot.get("camera")) if isinstance(shot, dict) else None
+        camera = largest["cameras"].get(str(shot.get("camera"))) if isinstance(shot, dict) else None
         problem, pose = None, None
         try:
             if not isinstance(camera, dict):
@@ -86,7 +86,7 @@ def read(path: Path) -> Capture:
             problem=problem,
             mask=masks.setdefault(photo.parent, MaskFinder(photo.parent)).find(photo) if photo else None,
         )
-        round_about = not problem and camera.get("projection_type") in SPHERICAL
+        round_about = not problem and str(camera.get("projection_type")) in SPHERICAL
         listed += faces(entry) if round_about else [entry]
     return build_capture(path, project, listed, *_points(largest), notes)
 
