@@ -19,7 +19,7 @@ from .cameras import offset_of, set_offset
 from .look import COLOR_ATTRIBUTE
 from .scene_state import children
 
-READ = "in2n_read"  # on an imported mesh, when its file was written
+READ = "in2n_read"  # on what was imported, when its file was written
 
 
 def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = False):
@@ -53,7 +53,7 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
         if previous.users == 0:
             bpy.data.meshes.remove(previous)
         place(existing, offset, capture)
-        existing[READ] = _time_of(file)
+        note_read(existing, file)
         return existing
     if capture is not None and not children(capture, "MESH"):
         _hide_points(capture)  # once: afterwards she has looked, and hidden or shown what she likes
@@ -65,9 +65,19 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
     collection = next(iter(capture.users_collection), scene.collection) if capture else scene.collection
     collection.objects.link(mesh)
     mesh.parent = capture
-    mesh[READ] = _time_of(file)
+    note_read(mesh, file)
     place(mesh, offset, capture)
     return mesh
+
+
+def note_read(made, file: Path) -> None:
+    """Note on an object which state of a file it was read from.
+
+    Args:
+        made: The object.
+        file: The mesh's or the splats'.
+    """
+    made[READ] = _time_of(file)
 
 
 def is_as_on_disk(mesh, file: Path) -> bool:

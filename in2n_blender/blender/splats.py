@@ -52,6 +52,7 @@ def import_splats(context, scene, capture, file: Path, edit: str):
             bpy.data.batch_remove([previous])
         data.name = name
         results.place(existing, results.noted_offset(file, capture), capture)
+        results.note_read(existing, file)
         return existing
     if existing is not None:  # of another Blender
         bpy.data.objects.remove(existing)
@@ -61,6 +62,7 @@ def import_splats(context, scene, capture, file: Path, edit: str):
     collection.objects.link(made)
     made.parent = capture
     results.place(made, results.noted_offset(file, capture), capture)
+    results.note_read(made, file)
     return made
 
 

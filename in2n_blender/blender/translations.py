@@ -256,6 +256,7 @@ _GERMAN_BUTTONS = {
     "Show": "Zeigen",
     "Export…": "Exportieren …",
     "Export Dataset": "Datensatz exportieren",
+    "Mark as Asset": "Als Asset markieren",
     "Cancel": "Abbrechen",
     "Resume": "Fortsetzen",
     "Show Log": "Protokoll zeigen",

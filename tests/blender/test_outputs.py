@@ -231,6 +231,24 @@ def test_a_dataset_is_asked_for_and_told(made, scene, recording, tmp_path):
     assert "6 pictures in somewhere" in json.dumps([entry.sentence for entry in scene.in2n.told], ensure_ascii=False)
 
 
+def test_a_mesh_becomes_an_asset_with_its_picture_and_instruction(made, imported, scene):
+    Image.fromarray(np.full((64, 64, 3), (200, 30, 30), np.uint8)).save(made.mesh("snow", ".png"))
+    assert (
+        bpy.ops.in2n.mark_output(kind="MESH", edit="snow")
+        == {"FINISHED"}
+        == bpy.ops.in2n.mark_output(kind="MESH", edit="snow")
+    )
+    (mesh,) = scene_state.children(imported, "MESH")
+    assert mesh.asset_data.description == "Make it snow" and [tag.name for tag in mesh.asset_data.tags] == ["IN2N"]
+    pixels = np.array(mesh.preview.image_pixels_float[:]).reshape(-1, 4)
+    assert pixels[len(pixels) // 2, 0] > 3 * pixels[len(pixels) // 2, 1] > 0
+    assert bpy.ops.in2n.mark_output(kind="MESH", edit="original") == {"FINISHED"}
+    (other,) = (o for o in scene_state.children(imported, "MESH") if o != mesh)
+    assert other.asset_data.description == imported.name
+    with pytest.raises(RuntimeError, match="is no object"):
+        bpy.ops.in2n.mark_output(kind="DATASET", edit="snow")
+
+
 # --- splats
 
 

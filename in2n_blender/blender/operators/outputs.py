@@ -1,4 +1,5 @@
-"""bpy.ops.in2n.show_output, export_output and export_dataset: what was made of an edit, seen and handed on."""
+"""bpy.ops.in2n.show_output, export_output, mark_output and export_dataset: what was made of an edit, seen and handed
+on."""
 
 from __future__ import annotations
 
@@ -59,10 +60,7 @@ class IN2N_OT_show_output(_OfOutput, bpy.types.Operator):
             if context.area is not None and context.area.type == "VIEW_3D":
                 bpy.ops.in2n.look_through(direction="CURRENT")
             return f"{output.parts or 0} pictures of “{output.edit or ORIGINAL}”."
-        if output.kind == outputs.SPLATS:
-            shown = splats.import_splats(context, context.scene, capture, output.file, output.edit or ORIGINAL)
-        else:
-            shown = _in_scene(context, capture, output)
+        shown = _in_scene(context, capture, output)
         compare.show_result(context.scene, output.edit, output.kind)
         return f"{shown.name}: {output.described()}."
 
@@ -115,12 +113,37 @@ class IN2N_OT_export_output(_OfOutput, bpy.types.Operator):
         return f"Written: {path}."
 
 
+class IN2N_OT_mark_output(_OfOutput, bpy.types.Operator):
+    """Mark this as an asset, with its picture and the edit's instruction, so that the Asset Browser offers it"""
+
+    bl_idname = "in2n.mark_output"
+    bl_label = "Mark as Asset"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def act(self, context, capture, output: outputs.Output) -> str:
+        if output.kind == outputs.DATASET:
+            raise In2nError("no_object", "A dataset is no object, so it is no asset.", "Mark its mesh or its splats.")
+        marked = _in_scene(context, capture, output)
+        marked.asset_mark()
+        edits = context.scene.in2n.edits
+        marked.asset_data.description = edits[output.edit].instruction if output.edit else capture.name
+        if "IN2N" not in marked.asset_data.tags:
+            marked.asset_data.tags.new("IN2N")
+        if output.picture is not None:
+            with context.temp_override(id=marked):
+                bpy.ops.ed.lib_id_load_custom_preview(filepath=str(output.picture))
+        elif not bpy.app.background:
+            marked.asset_generate_preview()
+        return f"“{marked.name}” is an asset of this file."
+
+
 def _in_scene(context, capture, output: outputs.Output):
-    """The mesh's object, brought in where it is not there, and where the file was made anew since."""
+    """The output's object, brought in where it is not there, and where the file was made anew since."""
     edit = output.edit or ORIGINAL
-    known = (o for o in children(capture, outputs.MESH) if o.in2n.edit == edit and not o.in2n.quick)
+    known = (o for o in children(capture, output.kind) if o.in2n.edit == edit and not o.in2n.quick)
     current = next((o for o in known if results.is_as_on_disk(o, output.file)), None)
-    return current or results.import_mesh(context, context.scene, capture, output.file, edit)
+    bring_in = splats.import_splats if output.kind == outputs.SPLATS else results.import_mesh
+    return current or bring_in(context, context.scene, capture, output.file, edit)
 
 
 class IN2N_OT_export_dataset(JobOperator, bpy.types.Operator):
@@ -171,4 +194,4 @@ class IN2N_OT_export_dataset(JobOperator, bpy.types.Operator):
         return [*photos_first(capture, workspace), request], finish
 
 
-CLASSES = (IN2N_OT_show_output, IN2N_OT_export_output, IN2N_OT_export_dataset)
+CLASSES = (IN2N_OT_show_output, IN2N_OT_export_output, IN2N_OT_mark_output, IN2N_OT_export_dataset)

@@ -41,6 +41,8 @@ def _draw_output(box, context, output: outputs.Output) -> None:
     else:
         written = buttons.operator("in2n.export_output", text="Export…")
         written.kind, written.edit = output.kind, name
+        marked = buttons.operator("in2n.mark_output", text="", icon="ASSET_MANAGER")
+        marked.kind, marked.edit = output.kind, name
     buttons.operator("wm.path_open", text="", icon="FILEBROWSER").filepath = str(output.folder)
     if output.outdated:
         wrapped(box, iface("Made from an earlier state of the scene."), context, "ERROR")
