@@ -42,7 +42,7 @@ SCENE = {
     "mesh_resolution": (ExtractMesh, "resolution"),
     "dataset_format": (ExportDataset, "format"),
 }
-SMALL = {"a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"}
+SMALL = {"a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"}
 
 
 def own_properties():
