@@ -37,7 +37,7 @@ STOREYS = {
     "engine": (
         {"device", "photos", "pictures", "measure", "importing", "poses", "lpips_backbone", "capture_report"},
         {"nerf", "diffusion"},
-        {"editing"},
+        {"editing", "splats"},
         {"output"},
         {"evaluation"},
         {"jobs", "worker"},

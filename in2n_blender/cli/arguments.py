@@ -117,7 +117,7 @@ def _add(parser, request: type[Request], field, options: tuple[str, ...], option
     if has_flag:
         settings.update(dest=field.name, required=needed and not optional and default is None)
     if kind is bool:
-        parser.add_argument(*options, action="store_true", **settings)
+        parser.add_argument(*options, action=argparse.BooleanOptionalAction if own else "store_true", **settings)
         return
     if setting.choices:
         settings["choices"] = setting.choices

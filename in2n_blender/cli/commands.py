@@ -17,6 +17,7 @@ from ..link.requests import (
     ExportDataset,
     ExtractMesh,
     ImportCapture,
+    MakeSplats,
     PathThroughViews,
     PreviewGrid,
     Reconstruct,
@@ -153,6 +154,22 @@ def mesh_workspace(args, interruption) -> None:
         Cancelled: When the user asked to stop.
     """
     one_job(request_of(ExtractMesh, args, workspace=_workspace(args), edit=_edit_or_none(args.edit)), interruption)
+
+
+def splats_workspace(args, interruption) -> None:
+    """`splats`: make Gaussian splats.
+
+    Args:
+        args: The parsed line: workspace, edit and keep (or none) and what `MakeSplats` takes.
+        interruption: Says whether the user asked to stop.
+
+    Raises:
+        In2nError: "bad_path", "missing_file", "no_workspace", and what the environment and the job raise.
+        Cancelled: When the user asked to stop.
+    """
+    place = {"workspace": _workspace(args), "edit": _edit_or_none(args.edit)}
+    keep = None if args.keep is None else _file(args.keep)
+    one_job(request_of(MakeSplats, args, **place, keep=keep), interruption)
 
 
 def export_workspace(args, interruption) -> None:

@@ -19,6 +19,7 @@ from ..link.requests import (
     ExportDataset,
     ExtractMesh,
     ImportCapture,
+    MakeSplats,
     PathThroughViews,
     PreviewGrid,
     Reconstruct,
@@ -164,6 +165,11 @@ def _add_parts(group) -> None:
 
     mesh = _command(group, "mesh", commands.mesh_workspace, "extract a mesh with vertex colours (PLY, GLB)")
     add_request(mesh, ExtractMesh)
+
+    splats = _command(
+        group, "splats", commands.splats_workspace, "make Gaussian splats (PLY, SPZ) of the reconstruction or an edit"
+    )
+    add_request(splats, MakeSplats)
 
     export = _command(
         group,

@@ -76,6 +76,7 @@ JOBS = {
     "shot": ".output.shots:render_shot",
     "photo": ".full_photos:full_photo",
     "mesh": ".output.mesh:extract_mesh",
+    "splats": ".output.splats:make_splats",
     "export": ".output.datasets:export_dataset",
     "path": ".jobs:path_through_views",
     "summary": ".output.sheets:summarise",

@@ -371,6 +371,33 @@ class ExtractMesh(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MakeSplats(Request):
+    """Gaussian splats that show what the field shows, to splats/<edit>.ply and .spz. edit None: the reconstruction.
+
+    Result: {"ply", "spz", "splats", "psnr_seeded", "psnr_db", "looking", "making", "refining", "writing", "seconds",
+    "device", "finished", "offset"}.
+    """
+
+    method: ClassVar[str] = "splats"
+    workspace: str = _workspace()
+    edit: str | None = _edit("to make splats of")
+    splats: int = setting("Splats", "how many there are at most", 500_000, low=1000, high=2_000_000, metavar="N")
+    keep: str | None = setting(
+        "Keep",
+        "file of a closed mesh (PLY), or of a box, an ellipsoid or a mesh (JSON), outside of which nothing is kept, in "
+        "the coordinates of extracted meshes (default: everything)",
+        None,
+        metavar="FILE",
+    )
+    background: bool = setting("Background", "what lies around the scene, too, out to the sky", True)
+    steps: int = setting(
+        "Refinement Steps", "pictures of the field that the splats are refined to, one a step; 0: none",
+        300, low=0, high=100_000, metavar="N",
+    )  # fmt: skip
+    device: str = _device()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportDataset(Request):
     """Write an edit's pictures, or the photos, with their cameras for other trainers. edit None: the reconstruction.
 
@@ -550,6 +577,7 @@ REQUESTS: dict[str, type[Request]] = {
     cls.method: cls
     for cls in (
         ImportCapture, ReportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, RenderShot, FullPhoto, ExtractMesh,
+        MakeSplats,
         ExportDataset, PathThroughViews, Summarise, Evaluate, DownloadModel, FindDevices, Testbed,
     )
 }  # fmt: skip

@@ -20,8 +20,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file that a job has just written: kind is "image", "frame", "mesh", "dataset", "cameras", "checkpoint" or
-    "report".
+    """A file that a job has just written: kind is "image", "frame", "mesh", "splats", "dataset", "cameras",
+    "checkpoint" or "report".
 
     view: The photo that an image is of; "": of none.
     """

@@ -12,7 +12,7 @@
   renders/<edit>/<path>/0001.exr  0001.png
   meshes/<edit>.ply|glb|json
   meshes/quick/<edit>.ply|json    what is shown of a scene as soon as it is made
-  splats/<edit>.ply|json          Gaussian splats
+  splats/<edit>.ply|spz|json|png  Gaussian splats, and a picture of them
   datasets/<edit>/                the pictures with their cameras, for other trainers (see `engine.output.datasets`)
   earlier/reconstruction-<n>/     reconstructions of other photos or settings, kept until the user removes them
   earlier/replaced/<…>/           what is being made anew at the user's wish, until its successor is done
@@ -164,7 +164,7 @@ class Workspace:
 
         Args:
             edit: The edit's name, or None for the reconstruction.
-            suffix: ".ply", ".spz" or ".json".
+            suffix: ".ply", ".spz", ".json" or ".png".
 
         Raises:
             In2nError: "bad_name".
@@ -201,6 +201,7 @@ WRITTEN = (
     "paths",
     "renders",
     "meshes",
+    "splats",
     "datasets",
     "previews",
 )

@@ -40,7 +40,7 @@ class Provenance:
     """What a result is made from.
 
     Attributes:
-        kind: "reconstruction", "edit", "preview", "frame" or "mesh".
+        kind: "reconstruction", "edit", "preview", "frame", "mesh" or "splats".
         settings: All that was chosen and changes the result, as JSON.
         inputs: Content hashes by role: "photos" (pixels, cameras and points), "reconstruction", "parent", "scene".
         model: The revision of the 2D model, where one had a part in it.

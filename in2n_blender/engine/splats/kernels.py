@@ -207,8 +207,9 @@ def composite_kernels(tile_side: int):
             u, v, a, b, c, opacity = flat[s, 0], flat[s, 1], flat[s, 2], flat[s, 3], flat[s, 4], flat[s, 5]
             red, green, blue = flat[s, 6], flat[s, 7], flat[s, 8]
             weakest = wp.log(least / opacity)
-            du, dv, da, db, dc, d_opacity = float(0.0), float(0.0), float(0.0), float(0.0), float(0.0), float(0.0)
-            d_red, d_green, d_blue = float(0.0), float(0.0), float(0.0)
+            du, dv, d_opacity = wp.float32(0.0), wp.float32(0.0), wp.float32(0.0)
+            da, db, dc = wp.float32(0.0), wp.float32(0.0), wp.float32(0.0)
+            d_red, d_green, d_blue = wp.float32(0.0), wp.float32(0.0), wp.float32(0.0)
             for y in range(wp.max(top, boxes[s, 1]), wp.min(bottom, boxes[s, 3])):
                 dy = wp.float32(y) + 0.5 - v
                 for x in range(wp.max(left, boxes[s, 0]), wp.min(right, boxes[s, 2])):
@@ -274,7 +275,7 @@ def sum_kernel():
     ):
         i = wp.tid()
         for number in range(9):
-            total = float(0.0)
+            total = wp.float32(0.0)
             for k in range(begins[i], ends[i]):
                 total += gradients[k, number]
             sums[i, number] = total

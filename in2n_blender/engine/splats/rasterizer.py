@@ -22,7 +22,7 @@ from .kernels import (
     project_kernel,
     sum_kernel,
 )
-from .splat import COLUMNS, MEAN, OPACITY, SCALE
+from .splat import MEAN, OPACITY, SCALE
 
 TILE = 16  # pixels a side
 SHAPE_LIMIT = 1.3  # times the tangent of half the field of view: beyond, a splat's shape is the one that it has there
@@ -112,7 +112,7 @@ class Drawn:
         """
         device = self._rows.device
         behind = (of_picture * self.picture).sum(-1) + of_transmittance * self.transmittance
-        of_pairs = torch.empty((len(self._splats), 9), device=device)
+        of_pairs = torch.zeros((len(self._splats), 9), device=device)  # those behind opaque ones are never reached
         _over_tiles(
             composite_kernels(TILE)[1],
             len(self._tile_begins) - 1,
@@ -176,9 +176,7 @@ def draw(rows: torch.Tensor, view: View) -> Drawn:
         + [numbers(transmittance)],
         device,
     )
-    return Drawn(
-        picture, transmittance.abs_(), chosen, view, seen, flat, boxes, begins, tile_begins, splats, unsorted
-    )
+    return Drawn(picture, transmittance.abs_(), chosen, view, seen, flat, boxes, begins, tile_begins, splats, unsorted)
 
 
 def integers(values: torch.Tensor):

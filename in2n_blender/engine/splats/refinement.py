@@ -14,7 +14,7 @@ from .rasterizer import Drawn, View, draw, integers
 from .splat import COLOR, COLUMNS, MEAN, OPACITY, ROTATION, SCALE
 
 # Learning rates at the first step; at the last they are LAST_RATE of them. The mean's is in a splat's spacings.
-RATES = {"mean": 0.02, "scale": 0.02, "rotation": 0.01, "opacity": 0.05, "color": 0.01, "harmonics": 0.002}
+RATES = {"mean": 0.2, "scale": 0.07, "rotation": 0.04, "opacity": 0.15, "color": 0.05, "harmonics": 0.008}
 LAST_RATE = 0.1
 DECAYS = 0.9, 0.99
 STRUCTURE = 0.2  # the share of 1 - SSIM in the loss

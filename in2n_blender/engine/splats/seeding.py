@@ -134,7 +134,7 @@ class Seen:
 
 
 def _behind_holes(rows, sources: list[Source], parts: list[Seen], kept, transform: SceneTransform) -> Seen:
-    """What pixels see whose picture of the splats has a hole: their own point where it was confirmed, else the shell."""
+    """What pixels see that are holes in the splats' picture: their own point where it was confirmed, else the shell."""
     found = []
     for source, part, stands in zip(sources, parts, kept):
         drawn = draw(rows, View.of(source.camera))
