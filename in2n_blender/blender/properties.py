@@ -109,6 +109,7 @@ class In2nObject(bpy.types.PropertyGroup):
         options={"HIDDEN"},
     )
     video_frames: from_request(ImportCapture, "video_frames", options={"HIDDEN"})
+    outside_photos: from_request(ImportCapture, "outside_photos", options={"HIDDEN"})
     # CAMERA
     original: StringProperty(
         name="Original",

@@ -167,6 +167,7 @@ _GERMAN_TEXTS = {
     "Show Scene": "Szene zeigen",
     "Quick Mesh": "Schnelles Mesh",
     "Hold Out Every": "Zurückhalten jedes",
+    "Photos Outside the Folder": "Fotos außerhalb des Ordners",
     "Seed": "Startwert",
     "Method": "Verfahren",
     "Region": "Bereich",

@@ -152,7 +152,7 @@ def _read(request: ImportCapture, workspace: Workspace, reporter: Reporter) -> C
     recording, bare = record3d.video_of(Path(request.source).expanduser()), None
     if recording is None:
         try:
-            return read_capture(request.source, reporter)
+            return read_capture(request.source, reporter, request.outside_photos)
         except In2nError as error:
             bare = _bare_photos(Path(request.source)) if error.code == "not_a_capture" else None
             if bare is None:

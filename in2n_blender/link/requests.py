@@ -119,6 +119,11 @@ class ImportCapture(Request):
         high=10_000,
     )
     video_frames: int = setting("Video Frames", "how many frames of a video are used", 80, low=3, high=5000)
+    outside_photos: bool = setting(
+        "Photos Outside the Folder",
+        "also take photos, masks and depth that the capture's files name elsewhere than in its folder",
+        False,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

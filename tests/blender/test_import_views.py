@@ -293,6 +293,23 @@ def test_how_many_photos_are_held_out_is_chosen(scene, tmp_path, recording):
         assert [r["hold_out_every"] for r in recording.asked if r["method"] == "import"][-1] == every
 
 
+def test_photos_elsewhere_are_taken_by_the_artists_leave_alone(scene, tmp_path, recording):
+    write(tmp_path / "well")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "well/images").rename(tmp_path / "disk/images")
+    table = json.loads((tmp_path / "well/transforms.json").read_text())
+    for frame in table["frames"]:
+        frame["file_path"] = str(tmp_path / "disk" / frame["file_path"])
+    (tmp_path / "well/transforms.json").write_text(json.dumps(table))
+    with pytest.raises(RuntimeError, match="Photos Outside the Folder"):
+        bpy.ops.in2n.import_capture(filepath=str(tmp_path / "well"))
+    assert scene.in2n.capture is None
+    assert bpy.ops.in2n.import_capture(filepath=str(tmp_path / "well"), outside_photos=True) == {"FINISHED"}
+    assert len(scene_state.children(scene.in2n.capture, "CAMERA")) == len(table["frames"])
+    bpy.ops.in2n.reconstruct()
+    assert [r["outside_photos"] for r in recording.asked if r["method"] == "import"] == [True]
+
+
 def test_a_final_reconstruction_may_use_all_photos(scene, tmp_path, recording):
     """Changed after the import, the photos are brought in anew with the other split; unchanged they are not."""
     write(tmp_path / "well")

@@ -88,6 +88,6 @@ def mutated_text(data: bytes, chance: random.Random) -> bytes:
     if data[:1] in (b"{", b"[") and chance.random() < 0.5:
         try:
             return json.dumps(mutated_json(json.loads(data), chance)).encode()
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     return mutated_bytes(data, chance)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import threading
 import zipfile
@@ -19,7 +20,7 @@ from in2n_blender.scene.readers.regions import read_region
 from in2n_blender.workspace import imported, journal, outputs, stages
 from in2n_blender.workspace.files import read_json
 from in2n_blender.workspace.layout import Workspace, refuse_links_out
-from tests.scene.captures import write_transforms
+from tests.scene.captures import write_colmap, write_png, write_transforms
 
 FAKE = Path(__file__).resolve().parents[1] / "link" / "fake_worker.py"
 OUT = ["../x", "../../x", "a/../../x", "/etc/passwd", "C:/x", "C:x", "..\\x", "\\\\server\\x", "CON", "nul.png", "a\0b"]
@@ -67,15 +68,84 @@ def test_a_manifest_cannot_name_what_lies_outside(tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
-def test_photos_that_a_capture_takes_from_elsewhere_are_said(tmp_path):
-    file = write_transforms(tmp_path / "deep/c")
-    assert not any("elsewhere" in note for note in read(file).notes)
-    secret = tmp_path / "secret.png"
-    secret.write_bytes((tmp_path / "deep/c/images/000.png").read_bytes())
+NAMED = ["file_path", "mask_path", "depth_file_path", "ply_file_path"]
+LEADING_OUT = ["absolute", "above", "a link"]
+
+
+def naming_a_secret(folder, key, how):
+    """A capture whose file names one elsewhere, and that one."""
+    file = write_transforms(folder / "deep/c")
+    secret = folder / ("secret.ply" if key == "ply_file_path" else "secret.png")
+    ply = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+    secret.write_bytes((file.parent / "images/000.png").read_bytes())
+    if key == "ply_file_path":
+        secret.write_text(f"{ply}1 2 3\n")
+    named = {"absolute": str(secret), "above": f"../../{secret.name}", "a link": f"images/link{secret.suffix}"}[how]
+    if how == "a link":
+        (file.parent / named).symlink_to(secret)
     table = json.loads(file.read_text())
-    table["frames"][0]["file_path"] = str(secret)
+    (table if key == "ply_file_path" else table["frames"][0])[key] = named
     file.write_text(json.dumps(table))
-    assert any(str(secret) in note and note.startswith("1 photos") for note in read(file).notes)
+    return file, secret
+
+
+@POSIX
+@pytest.mark.parametrize("how", LEADING_OUT)
+@pytest.mark.parametrize("key", NAMED)
+def test_what_a_capture_names_elsewhere_is_read_by_the_users_leave_alone(tmp_path, key, how):
+    assert len(read(write_transforms(tmp_path / "plain")).frames) == 5
+    file, secret = naming_a_secret(tmp_path, key, how)
+    for chosen in (file, file.parent):
+        with pytest.raises(In2nError) as refused:
+            read(chosen)
+        assert refused.value.code == "outside_photos"
+        assert secret.stem in refused.value.message or "link" in refused.value.message
+        assert "Photos Outside the Folder" in refused.value.hint and "--outside-photos" in refused.value.hint
+    capture = read(file, outside_photos=True)
+    if key == "ply_file_path":
+        assert len(capture.points) == 1
+    elif key == "file_path":
+        assert any(frame.photo.resolve() == secret for frame in capture.frames)
+        assert any(note.startswith("1 photos lie elsewhere") for note in capture.notes)
+    else:
+        assert any(
+            f.mask and f.mask.path.resolve() == secret or f.depth and f.depth.path.resolve() == secret
+            for f in capture.frames
+        )
+
+
+def test_photos_beside_the_cameras_and_those_of_another_machine_need_no_leave(tmp_path):
+    """As programs lay them: images/ beside the folder of the cameras; and absolute names of what is in the folder."""
+    file = write_transforms(tmp_path / "c")
+    table = json.loads(file.read_text())
+    for frame in table["frames"]:
+        frame["file_path"] = f"/home/somebody/c/{frame['file_path']}"
+    file.write_text(json.dumps(table))
+    assert len(read(file).frames) == 5
+    moved = tmp_path / "somebody/c"
+    moved.parent.mkdir()
+    (tmp_path / "c").rename(moved)
+    for frame in table["frames"]:  # where the originals are there, too
+        frame["file_path"] = frame["file_path"].replace("/home", str(tmp_path))
+    file = write_transforms(tmp_path / "copy")
+    file.write_text(json.dumps(table))
+    assert {frame.photo.parent for frame in read(file).frames} == {tmp_path / "copy/images"}
+    assert {frame.photo.parent for frame in read(file, outside_photos=True).frames} == {moved / "images"}
+
+
+def test_a_colmap_project_may_be_chosen_by_its_model(tmp_path):
+    photos = [f"{number}.png" for number in range(4)]
+    write_colmap(tmp_path / "project/sparse/0", photos)
+    for name in photos:
+        write_png(tmp_path / "project/images" / name)
+    for chosen in ("project", "project/sparse/0", "project/sparse/0/cameras.bin"):
+        assert len(read(tmp_path / chosen).frames) == 4
+    shutil.rmtree(tmp_path / "project/images")
+    for name in photos:  # loose in the folder around it
+        write_png(tmp_path / name)
+    with pytest.raises(In2nError) as refused:
+        read(tmp_path / "project")
+    assert refused.value.code in ("outside_photos", "no_photos")
 
 
 @pytest.mark.parametrize("name", ["../evil.json", "/tmp/evil.json", "..\\evil.json", "C:\\evil.json"])

@@ -64,6 +64,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
     )
     preset: argument(ImportCapture, "preset", left_out="the scene's preset")
     hold_out_every: argument(ImportCapture, "hold_out_every")
+    outside_photos: argument(ImportCapture, "outside_photos")
     workspace: StringProperty(**WORKSPACE)
     show_photos: BoolProperty(name="Photos", description="Show the photos behind their cameras", default=True)
 
@@ -82,6 +83,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         self.layout.prop(self, "preset")
         self.layout.prop(self, "hold_out_every")
         self.layout.prop(self, "show_photos")
+        self.layout.prop(self, "outside_photos")
 
     def execute(self, context):
         scene = context.scene
@@ -89,7 +91,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         preset = self.preset if self.properties.is_property_set("preset") else settings.preset
         try:
             source = Path(bpy.path.abspath(self.filepath)).expanduser().resolve()
-            capture = read_capture(source, _shown_by_the_cursor(context))
+            capture = read_capture(source, _shown_by_the_cursor(context), self.outside_photos)
             pinhole = pinhole_capture(capture, PRESETS[preset].longest_side, self.hold_out_every, preset)
             if not pinhole.views:
                 raise In2nError(
@@ -103,6 +105,7 @@ class IN2N_OT_import_capture(bpy.types.Operator, ImportHelper):
         shown = {f.name: f.photo for f in capture.frames if self.show_photos and f.lens.model != EQUIRECTANGULAR}
         folder = workspace_folder(self.workspace, capture.name, pinhole.source)
         empty = bring_in(context, scene, pinhole, shown, source, folder, self.hold_out_every)
+        empty.in2n.outside_photos = self.outside_photos
         _remember_originals(empty, capture)
         settings.tell(summary(pinhole), about="Import")
         self.report({"INFO"}, settings.status)
@@ -263,7 +266,8 @@ class IN2N_OT_show_missing(bpy.types.Operator):
 
     def execute(self, context):
         try:
-            capture = read_capture(Path(bpy.path.abspath(active_capture(context.scene).in2n.source)))
+            of = active_capture(context.scene).in2n
+            capture = read_capture(Path(bpy.path.abspath(of.source)), outside_photos=of.outside_photos)
         except In2nError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -128,6 +128,7 @@ def photos_first(capture, workspace, split: bool = False) -> list[ImportCapture]
             preset=capture.in2n.preset,
             hold_out_every=capture.in2n.hold_out_every,
             video_frames=capture.in2n.video_frames,
+            outside_photos=capture.in2n.outside_photos,
         )
     ]
 

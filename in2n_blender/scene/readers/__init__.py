@@ -22,6 +22,7 @@ from . import (
     record3d,
     transforms,
 )
+from .leave import leave_for
 
 # in a folder that holds several, the first; a file is asked of transforms last, which takes any .json
 READERS = (
@@ -49,18 +50,19 @@ KNOWN = (
 )
 
 
-def read(path: Path, report: Reporter | None = None) -> Capture:
+def read(path: Path, report: Reporter | None = None, outside_photos: bool = False) -> Capture:
     """Recognise the format of a capture and read it.
 
     Args:
         path: A file of the capture, the folder that holds it, or a .zip of it.
         report: Told how far a .zip is unpacked, and asked whether to go on.
+        outside_photos: Whether files may be read that the capture's files name elsewhere than in its folder.
 
     Returns:
         The capture in its own coordinates and units, with the photos at their own size.
 
     Raises:
-        In2nError: "missing_file", "not_a_capture", "bad_archive" and what the readers raise.
+        In2nError: "missing_file", "not_a_capture", "bad_archive", "outside_photos" and what the readers raise.
         Cancelled: While a .zip was unpacked.
     """
     path = Path(path).expanduser()
@@ -75,5 +77,6 @@ def read(path: Path, report: Reporter | None = None) -> Capture:
         for reader in order:
             found = reader.find(place)
             if found:
-                return reader.read(found)
+                with leave_for(places[0] if places[0].is_dir() else place.parent, outside_photos):
+                    return reader.read(found)
     raise In2nError("not_a_capture", f"No capture was found in {path}.", f"Choose {KNOWN}.")

@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from .leave import current
+
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 REDUCED = ("images_2", "images_4", "images_8")  # what nerfstudio, LLFF and mip-NeRF 360 call photos scaled down
 CODE_PAGES = ("cp1252", "cp936", "cp932", "cp949", "cp950", "cp1251", "cp1250", "cp850")
@@ -21,7 +23,8 @@ class PhotoFinder:
 
     A name is taken as it is where such a file is there. Else its parts are compared without regard to case and to
     whether accents are composed (NFC, as most systems write them) or decomposed (NFD, as macOS does). Of an absolute
-    path, or one that leads out of the folder, the longest tail that is there counts.
+    path, or one that leads out of the folder, the longest tail that is there counts; where the user allows no files
+    elsewhere (`leave`), it goes before the file itself.
 
     Args:
         folder: Where names are relative to.
@@ -45,10 +48,10 @@ class PhotoFinder:
         if not name or "\0" in name:
             return None
         found = self._exact(name) or self._below(self.folder, name)
-        if found:
+        if found and not (is_foreign(name) and not current().allows(found)):
             return found
         if is_foreign(name):
-            return self._tail(name)
+            return self._tail(name) or found
         first, _, rest = name.partition("/")
         if first == "images" and rest:
             return next(filter(None, (self._below(self.folder, f"{reduced}/{rest}") for reduced in REDUCED)), None)

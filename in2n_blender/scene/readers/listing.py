@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from ..names import unique_names
 from ..parallax import in_one_place
 from ..photo_header import ImageHeader, foreign_format, read_image_header
 from .checks import check_enough, checked_pose
+from .finding import is_foreign
+from .leave import refuse_outside
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,12 @@ def build_capture(
         The capture; photos that are not there or cannot be used are among its `missing` and `unusable`.
 
     Raises:
-        In2nError: "no_photos", "too_few_photos"; what is wrong with the first photo, such as "bad_matrix",
-            "bad_intrinsics" or "size_mismatch", where something is with all of them.
+        In2nError: "outside_photos", "no_photos", "too_few_photos"; what is wrong with the first photo, such as
+            "bad_matrix", "bad_intrinsics" or "size_mismatch", where something is with all of them.
     """
     if not listed:
         raise In2nError("no_photos", f"{source} lists no photos.", "Choose the files of a finished capture.")
+    refuse_outside(source, folder, [named for entry in listed for named in _named(entry)])
     listed = sorted(listed, key=lambda p: natural_order(p.label))
     frames, missing, unusable, errors = [], [], {}, []
     for name, entry in zip(unique_names([p.label for p in listed]), listed):
@@ -108,6 +111,15 @@ def build_capture(
     return Capture(
         folder.name or "capture", source, tuple(frames), points, point_colors, tuple(missing), unusable, notes
     )
+
+
+def _named(entry: ListedPhoto) -> Iterator[tuple[Path, bool]]:
+    """The files of a photo, and whether each is named so that it leads out of the capture's folder."""
+    if entry.photo:
+        yield entry.photo, is_foreign(entry.label) or ".." in entry.photo.parts
+    depth = (entry.depth.path, entry.depth.confidence) if entry.depth else ()
+    for path in filter(None, (entry.mask and entry.mask.path, *depth)):
+        yield path, ".." in path.parts
 
 
 ONE_PLACE = (

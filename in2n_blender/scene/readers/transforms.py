@@ -21,6 +21,7 @@ from . import colmap, ply
 from .checks import finite, photo_size, positive
 from .contents import load_json
 from .finding import PhotoFinder, is_foreign, normal
+from .leave import refuse_outside
 from .listing import ListedPhoto, build_capture
 from .masks import MaskFinder
 from .panoramas import faces
@@ -65,7 +66,7 @@ def read(path: Path) -> Capture:
     """
     if path.is_file():
         table = _load(path)
-        return build_capture(path, path.parent, _listed(path, table), *_points(path.parent, table))
+        return build_capture(path, path.parent, _listed(path, table), *_points(path, table))
     listed = _listed(path / "transforms_train.json", _load(path / "transforms_train.json"), held_out=False)
     for other in ("transforms_test.json", "transforms_val.json"):
         if (path / other).is_file():
@@ -260,9 +261,11 @@ def _from_angle(
     return 0.5 * extent / math.tan(0.5 * angle)
 
 
-def _points(folder: Path, table: dict) -> tuple[np.ndarray, np.ndarray]:
+def _points(source: Path, table: dict) -> tuple[np.ndarray, np.ndarray]:
+    folder = source.parent
     named = table.get("ply_file_path")
     if isinstance(named, str) and (folder / normal(named)).is_file():
+        refuse_outside(source, folder, [(folder / normal(named), True)])
         return ply.read_points(folder / normal(named))
     if "applied_transform" not in table:
         return _no_points()
