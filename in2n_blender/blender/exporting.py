@@ -19,6 +19,7 @@ import numpy as np
 
 from ..scene.errors import In2nError
 from ..scene.splats import read_splats, splat_bytes
+from ..scene.spz import spz_bytes
 from ..workspace.files import TEMPORARY, atomic_path, own_prefix, write_error
 from . import results
 from .cameras import offset_of
@@ -28,6 +29,10 @@ FORMATS = (
     ("OBJ", "Wavefront (.obj)", "For programs that read little else"),
     ("PLY", "Stanford (.ply)", "Geometry and colours of vertices, no texture"),
     ("USD", "USD (.usd)", "For Houdini, Unreal, Omniverse and Apple's programs"),
+)
+SPLAT_FORMATS = (
+    ("PLY", "3D Gaussian Splatting (.ply)", "For Blender 5.3, add-ons and viewers; all digits"),
+    ("SPZ", "SPZ (.spz)", "A tenth of the size, for the web and telephones"),
 )
 SUFFIXES = {form: f".{form.lower()}" for form, *_ in FORMATS}
 
@@ -74,7 +79,7 @@ def export_splats(context, capture, file: Path, path: Path) -> None:
         context: Blender's.
         capture: The capture's Empty.
         file: The .ply that the engine made, in the capture's coordinates.
-        path: The .ply to write; what is there is replaced.
+        path: The .ply or .spz to write; what is there is replaced.
 
     Raises:
         In2nError: "not_alike" for a capture that is scaled differently along its axes, "bad_splats", "bad_points",
@@ -83,7 +88,8 @@ def export_splats(context, capture, file: Path, path: Path) -> None:
     matrix = np.array(capture.evaluated_get(context.evaluated_depsgraph_get()).matrix_world, np.float64)
     moved = np.eye(4)
     moved[:3, 3] = results.noted_offset(file, capture) - offset_of(capture)
-    content = splat_bytes(read_splats(file).transformed(matrix @ moved))
+    write = spz_bytes if path.suffix.lower() == ".spz" else splat_bytes
+    content = write(read_splats(file).transformed(matrix @ moved))
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 

@@ -15,7 +15,7 @@ from bpy.props import (
     StringProperty,
 )
 
-from ..link.requests import Edit, ExportDataset, ExtractMesh, ImportCapture, Reconstruct
+from ..link.requests import Edit, ExportDataset, ExtractMesh, ImportCapture, MakeSplats, Reconstruct
 from ..models.catalogue import INSTRUCT_PIX2PIX
 from ..scene.errors import In2nError
 from . import compare, edit_list, instructions, jobs, plates, render_settings, workspaces
@@ -260,6 +260,13 @@ class In2nScene(bpy.types.PropertyGroup):
         type=bpy.types.Object,
         poll=_may_be_region,
     )
+    kept: PointerProperty(
+        name="Keep",
+        description="The object within which the mesh and the splats lie: a box or any closed mesh; none: the engine "
+        "finds what the photos are of",
+        type=bpy.types.Object,
+        poll=_may_be_region,
+    )
     soft_edge: FloatProperty(
         name="Soft Edge",
         description="Width of the region's soft edge, inside of it; 0: a hard edge",
@@ -328,6 +335,8 @@ class In2nScene(bpy.types.PropertyGroup):
         update=_show_again,
     )
     mesh_resolution: from_request(ExtractMesh, "resolution")
+    most_splats: from_request(MakeSplats, "splats", soft_min=20_000)
+    splats_background: from_request(MakeSplats, "background")
     dataset_format: from_request(ExportDataset, "format")
     render: PointerProperty(name="Render", description="How the engine IN2N renders", type=render_settings.In2nRender)
     status: StringProperty(

@@ -22,6 +22,7 @@ BOX, ELLIPSOID = "BOX", "ELLIPSOID"
 PART = 0.5  # of the capture's extent that a new region has
 SAME = 1e-4  # of a region's size, how far apart the vertices of one and the same are
 EXTENT = (10, 90)  # percentiles of the points between which the capture's extent lies
+WHOLE, MARGIN = (1, 99), 0.03  # percentiles between which all of it lies, and what is added, of its longest side
 
 
 def chosen_region(scene, capture, workspace: Workspace) -> Path | None:
@@ -39,7 +40,27 @@ def chosen_region(scene, capture, workspace: Workspace) -> Path | None:
         In2nError: "no_region" where the object is not in the scene any more, "bad_region" where it is no closed
             surface, "bad_capture", "disk_full", "cannot_write".
     """
-    chosen = scene.in2n.region
+    return _written(scene, scene.in2n.region, scene.in2n.soft_edge, capture, workspace)
+
+
+def kept_region(scene, capture, workspace: Workspace) -> Path | None:
+    """The file of the region that the scene's meshes and splats are limited to, written anew.
+
+    Args:
+        scene: With the region among its settings.
+        capture: The capture's Empty.
+        workspace: The capture's; the file is made in it.
+
+    Returns:
+        The file; None where the engine is to find the subject itself.
+
+    Raises:
+        In2nError: As `chosen_region`.
+    """
+    return _written(scene, scene.in2n.kept, 0.0, capture, workspace)
+
+
+def _written(scene, chosen, soft_edge: float, capture, workspace: Workspace) -> Path | None:
     if chosen is None:
         return None
     if scene.objects.get(chosen.name) != chosen:
@@ -48,7 +69,7 @@ def chosen_region(scene, capture, workspace: Workspace) -> Path | None:
             f"The region “{chosen.name}” is not in the scene any more.",
             "Choose another region, or none.",
         )
-    region = region_of(chosen, capture, workspace, scene.in2n.soft_edge)
+    region = region_of(chosen, capture, workspace, soft_edge)
     file = workspace.region(region.hash)
     if not file.is_file():
         write_json(file, region.to_json())
@@ -125,6 +146,32 @@ def add_region(scene, capture, shape: str):
     return made
 
 
+def add_kept_box(scene, capture):
+    """Put a box round all that the capture's points show, as an object under its Empty, and keep what lies in it.
+
+    It is drawn as wires and never rendered.
+
+    Args:
+        scene: The capture's.
+        capture: The capture's Empty.
+
+    Returns:
+        The object.
+    """
+    mesh = bpy.data.meshes.new("Kept")
+    surface = bmesh.new()
+    bmesh.ops.create_cube(surface, size=1.0)
+    surface.to_mesh(mesh)
+    surface.free()
+    made = _placed(scene, capture, mesh)
+    made.show_name = True
+    low, high = np.percentile(_places(capture), WHOLE, axis=0)
+    size = high - low + 2 * MARGIN * max((high - low).max(), 1e-6)
+    made.matrix_local = Matrix.LocRotScale(((low + high) / 2).tolist(), None, size.tolist())
+    scene.in2n.kept = made
+    return made
+
+
 def bring_back(scene, capture, workspace: Workspace, region: Region) -> None:
     """Let edits act in a region that an edit acted in: the chosen object where it is that region, else a new one.
 
@@ -165,7 +212,7 @@ def _is_region(chosen, capture, workspace: Workspace, region: Region) -> bool:
 
 def _placed(scene, capture, mesh):
     """A region's object under a capture's Empty, drawn as wires and never rendered."""
-    made = bpy.data.objects.new("Region", mesh)
+    made = bpy.data.objects.new(mesh.name, mesh)
     made.display_type, made.hide_render = "WIRE", True
     next(iter(capture.users_collection), scene.collection).objects.link(made)
     made.parent = capture
@@ -181,6 +228,13 @@ def _shift_to_workspace(capture, workspace: Workspace) -> np.ndarray:
 
 def _middle(capture) -> tuple[np.ndarray, np.ndarray]:
     """(3,) the middle of what the capture shows and (3,) the size of a part of it, under the Empty."""
+    low, high = np.percentile(_places(capture), EXTENT, axis=0)
+    extent = high - low
+    return (low + high) / 2, PART * np.maximum(extent, 0.1 * max(extent.max(), 1e-6))
+
+
+def _places(capture) -> np.ndarray:
+    """(n, 3) where something is, under the Empty: the capture's points, or its cameras where it has none."""
     points = [np.zeros((0, 3), np.float32)]
     for found in children(capture, "POINTS"):
         places = np.zeros(3 * len(found.data.vertices), np.float32)
@@ -189,8 +243,4 @@ def _middle(capture) -> tuple[np.ndarray, np.ndarray]:
     points = np.concatenate(points)
     if len(points) < 10:  # no sparse points: the middle of the cameras
         points = np.array([camera.matrix_local.translation for camera in children(capture, "CAMERA")]).reshape(-1, 3)
-    if len(points) < 2:
-        return np.zeros(3), np.ones(3)
-    low, high = np.percentile(points, EXTENT, axis=0)
-    extent = high - low
-    return (low + high) / 2, PART * np.maximum(extent, 0.1 * max(extent.max(), 1e-6))
+    return points if len(points) >= 2 else np.array([(-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)])

@@ -45,6 +45,7 @@ from .operators import (
     render,
     report,
     resume,
+    splats,
     workspace,
 )
 from .operators import (
@@ -75,6 +76,7 @@ CLASSES = (
     *load.CLASSES,
     *render.CLASSES,
     *mesh.CLASSES,
+    *splats.CLASSES,
     *outputs.CLASSES,
     *workspace.CLASSES,
     *render_engine.CLASSES,

@@ -201,3 +201,52 @@ def test_the_list_tells_which_edits_are_limited(workspace, imported, scene):
     record = workspace.edit("snow") / "edit.json"
     write_json(record, {**json.loads(record.read_text()), "region": None})
     assert "Within a Region" not in Read(panels.IN2N_PT_edits).text
+
+
+# --- what is kept of what leaves the scene
+
+
+def asked_keep(recording) -> Region:
+    return read_region(next(asked for asked in reversed(recording.asked) if asked["method"] == "splats")["keep"])
+
+
+def test_the_kept_box_holds_all_that_the_points_show(imported, scene):
+    points = bpy.data.meshes.new("points")
+    places = np.random.default_rng(0).uniform((-1, 0, 2), (3, 2, 3), (400, 3))
+    points.from_pydata([*places.tolist(), (900, 0, 0)], [], [])  # and one far off
+    cloud = bpy.data.objects.new("points", points)
+    cloud.in2n.role, cloud.parent = "POINTS", imported
+    scene.collection.objects.link(cloud)
+    assert bpy.ops.in2n.add_kept_box() == {"FINISHED"}
+    bpy.context.view_layer.update()
+    box = scene.in2n.kept
+    assert scene.in2n.region is None and box.display_type == "WIRE" and box.hide_render and box.parent == imported
+    corners = np.array([box.matrix_local @ vertex.co for vertex in box.data.vertices])
+    assert (corners.min(0) <= places.min(0)).all() and (corners.max(0) >= places.max(0)).all()
+    assert corners.max() < 4, "what lies far off is no part of it"
+    assert bpy.context.selected_objects == [box]
+
+
+def test_splats_are_asked_for_within_the_kept_box(workspace, imported, scene, recording):
+    ask_for_splats(recording)
+    assert recording.asked[-1]["keep"] is None
+    bpy.ops.in2n.add_kept_box()
+    imported.matrix_world = Matrix.Translation((5, 0, 0)) @ Matrix.Scale(2, 4)
+    scene.in2n.kept.matrix_local = Matrix.LocRotScale((1, 2, 3), None, (0.5, 1.0, 2.0))
+    bpy.context.view_layer.update()
+    ask_for_splats(recording)
+    region = asked_keep(recording)
+    np.testing.assert_allclose(region.vertices.min(0), (0.75, 1.5, 2), atol=1e-5)
+    np.testing.assert_allclose(region.vertices.max(0), (1.25, 2.5, 4), atol=1e-5)
+    assert region.soft_edge == 0
+    bpy.data.objects.remove(scene.in2n.kept)
+    assert scene.in2n.kept is None
+    ask_for_splats(recording)
+    assert recording.asked[-1]["keep"] is None
+
+
+def ask_for_splats(recording) -> None:
+    """What the recorded engine answers is no cloud, which is told; what it was asked is what counts."""
+    recording.answers(splats={"error": {"code": "empty_splats", "message": "Nothing is dense.", "hint": "Try again."}})
+    with pytest.raises(RuntimeError, match="Nothing is dense"):
+        bpy.ops.in2n.make_splats(edit="original")

@@ -1,6 +1,8 @@
 """What leaves the scene from Blender: a row for each output, and files that measure elsewhere what it measures here."""
 
+import gzip
 import json
+import os
 import struct
 
 import bpy
@@ -342,3 +344,44 @@ def test_splats_are_exported_as_they_lie_in_the_scene(with_splats, imported, sce
     bpy.context.view_layer.update()
     with pytest.raises(RuntimeError, match="scaled differently along its axes"):
         bpy.ops.in2n.export_output(kind="SPLATS", edit="snow", filepath=str(tmp_path / "no.ply"))
+
+
+def test_splats_are_made_brought_in_and_told(with_splats, imported, scene, recording, tmp_path):
+    cloud = write_splats(tmp_path / "made.ply", columns_of(25, seed=4))
+    recording.answers(splats={"copies": {"splats/snow.ply": str(cloud)}, "result": {"splats": 25}})
+    scene.in2n.most_splats, scene.in2n.splats_background = 1000, False
+    assert bpy.ops.in2n.make_splats(edit="snow") == {"FINISHED"}
+    assert bpy.ops.in2n.make_splats(edit="snow", splats=2000, background=True) == {"FINISHED"}
+    one, other = (asked for asked in recording.asked if asked["method"] == "splats")
+    assert (one["edit"], one["splats"], one["background"], one["keep"]) == ("snow", 1000, False, None)
+    assert (other["splats"], other["background"]) == (2000, True)
+    (found,) = scene_state.children(imported, "SPLATS")
+    assert found.visible_get() and scene.in2n.shown == "AFTER"
+    assert "Splats of “snow”: 25." in [entry.sentence for entry in scene.in2n.told]
+
+
+def test_splats_are_exported_small_too(with_splats, imported, tmp_path):
+    path = tmp_path / "a.spz"
+    assert bpy.ops.in2n.export_output(kind="SPLATS", edit="snow", filepath=str(path)) == {"FINISHED"}
+    content = gzip.decompress(path.read_bytes())
+    assert struct.unpack("<II", content[:8]) == (0x5053474E, 3) and struct.unpack("<I", content[8:12]) == (40,)
+
+
+def test_from_blender_5_3_on_splats_are_those_of_its_own_importer(with_splats, imported, scene, monkeypatch):
+    """As its importer makes them: data of another kind, by which the discs of an earlier Blender are replaced."""
+    asked = []
+
+    def by_blender(file):
+        asked.append((file, bpy.context.scene.name))
+        return bpy.data.pointclouds.new("splats")
+
+    bpy.ops.in2n.show_output(kind="SPLATS", edit="snow")
+    monkeypatch.setattr(compat, "splats_by_blender", by_blender)
+    for _ in range(2):
+        write_splats(with_splats.splats("snow", ".ply"), columns_of(len(asked) + 5))  # made again
+        os.utime(with_splats.splats("snow", ".ply"), ns=(len(asked), len(asked)))
+        assert bpy.ops.in2n.show_output(kind="SPLATS", edit="snow") == {"FINISHED"}
+    (found,) = scene_state.children(imported, "SPLATS")
+    assert found.type == "POINTCLOUD" and found.visible_get() and found.name == "snow splats"
+    assert [cloud.users for cloud in bpy.data.pointclouds] == [1] and not bpy.data.scenes.get("IN2N import")
+    assert asked == [(str(with_splats.splats("snow", ".ply")), "IN2N import")] * 2

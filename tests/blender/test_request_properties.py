@@ -15,6 +15,7 @@ from in2n_blender.link.requests import (
     ExportDataset,
     ExtractMesh,
     ImportCapture,
+    MakeSplats,
     PreviewGrid,
     Reconstruct,
     RenderPath,
@@ -27,6 +28,7 @@ OPERATORS = {
     "render_path": RenderPath,
     "extract_mesh": ExtractMesh,
     "export_dataset": ExportDataset,
+    "make_splats": MakeSplats,
     "import_capture": ImportCapture,
 }
 SCENE = {
@@ -41,6 +43,8 @@ SCENE = {
     "guidance_image": (Edit, "guidance_image"),
     "mesh_resolution": (ExtractMesh, "resolution"),
     "dataset_format": (ExportDataset, "format"),
+    "most_splats": (MakeSplats, "splats"),
+    "splats_background": (MakeSplats, "background"),
 }
 SMALL = {"a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"}
 

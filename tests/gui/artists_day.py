@@ -263,21 +263,28 @@ def results():
 
 def outputs(name):
     """What leaves the scene: a row each, the splats shown in place of the mesh, the mesh written to a file."""
-    workspace = Path(scene().in2n.workspace)
-    write_ball_of_splats(workspace / "splats" / f"{name}.ply")
-    (workspace / "splats" / f"{name}.json").write_text(json.dumps({"splats": SPLATS}))
+    ball = Path(os.environ["IN2N_HOME"]).with_name("ball.ply")
+    write_ball_of_splats(ball)
     told = {"views": 20, "bytes": 31_400_000, "files": ["images/0.png"], "folder": "datasets"}
     folder = f"datasets/{name}"
     answers(
+        splats={
+            "result": {"splats": SPLATS},
+            "files": {f"splats/{name}.json": json.dumps({"splats": SPLATS})},
+            "copies": {f"splats/{name}.ply": str(ball), f"splats/{name}.png": str(photos()[5])},
+        },
         export={
             "result": told,
             "files": {f"{folder}/dataset.json": json.dumps(told)},
             "copies": {f"{folder}/images/0.png": str(photos()[3])},
-        }
+        },
     )
     press(bpy.ops.in2n.export_dataset)
     yield from settled("the dataset")
-    press(bpy.ops.in2n.show_output, kind="SPLATS", edit=name)
+    press(bpy.ops.in2n.add_kept_box)
+    press(bpy.ops.in2n.make_splats)
+    yield from settled("the splats")
+    assert Path(asked()[-1]["keep"]).is_file(), "the box that is seen"
     (splats,) = (o for o in bpy.data.objects if o.in2n.role == "SPLATS")
     mesh = next(o for o in bpy.data.objects if o.in2n.role == "MESH" and not o.in2n.quick)
     assert splats.visible_get() and not mesh.visible_get()

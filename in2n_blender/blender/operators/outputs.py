@@ -73,11 +73,14 @@ class IN2N_OT_export_output(_OfOutput, bpy.types.Operator):
     bl_options = {"REGISTER"}
 
     filepath: StringProperty(name="File", description="The file to write", subtype="FILE_PATH", options={"SKIP_SAVE"})
-    filter_glob: StringProperty(default="*.glb;*.obj;*.ply;*.usd;*.usdc;*.usda", options={"HIDDEN"})
+    filter_glob: StringProperty(default="*.glb;*.obj;*.ply;*.usd;*.usdc;*.usda;*.spz", options={"HIDDEN"})
     check_existing: BoolProperty(
         name="Check Existing", description="Ask before a file is replaced", default=True, options={"HIDDEN"}
     )
     format: EnumProperty(name="Format", description="What other program it is for", items=exporting.FORMATS)
+    splats_format: EnumProperty(
+        name="Format", description="What the splats are written as", items=exporting.SPLAT_FORMATS
+    )
 
     def invoke(self, context, event):
         if not self.filepath:
@@ -93,12 +96,12 @@ class IN2N_OT_export_output(_OfOutput, bpy.types.Operator):
         return True
 
     def _suffix(self) -> str:
-        return ".ply" if self.kind == outputs.SPLATS else exporting.SUFFIXES[self.format]
+        form = self.splats_format if self.kind == outputs.SPLATS else self.format
+        return f".{form.lower()}"
 
     def draw(self, context):
         self.layout.use_property_split = True
-        if self.kind != outputs.SPLATS:
-            self.layout.prop(self, "format")
+        self.layout.prop(self, "splats_format" if self.kind == outputs.SPLATS else "format")
 
     def act(self, context, capture, output: outputs.Output) -> str:
         if not self.filepath:

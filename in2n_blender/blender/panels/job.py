@@ -14,7 +14,7 @@ from .drawing import columns_of_pictures, lines_of
 RECONSTRUCT_JOBS, EDIT_JOBS, RESULT_JOBS = (
     ("Reconstruct",),
     ("Edit", "Preview", "Duplicate Edit", "Rename Edit"),
-    ("Render Frames", "Extract Mesh", "Export Dataset", jobs.QUIET_LABEL),
+    ("Render Frames", "Extract Mesh", "Make Splats", "Export Dataset", jobs.QUIET_LABEL),
 )
 ELSEWHERE = (*RECONSTRUCT_JOBS, *EDIT_JOBS, *RESULT_JOBS)
 ROWS = 2

@@ -1,4 +1,4 @@
-"""Results: frames along the scene's camera, a mesh and a dataset, of the edit that is shown or of the unedited
+"""Results: frames along the scene's camera, a mesh, splats and a dataset, of the edit that is shown or of the unedited
 capture."""
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
         draw_colour_note(layout, context)
         self._draw_frames(context, edit)
         self._draw_mesh(context, edit)
+        self._draw_splats(context, edit)
         self._draw_dataset(context, edit)
         draw_outputs(layout, context, Workspace(workspaces.workspace_of(scene)), edit)
         self._draw_composite(context)
@@ -77,6 +78,13 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
             if shown:
                 box.row().prop(scene.in2n, "frames_depth", expand=True)
 
+    def _draw_splats(self, context, edit: str | None) -> None:
+        box = self.layout.box()
+        settings = fields(box)
+        settings.prop(context.scene.in2n, "most_splats")
+        settings.prop(context.scene.in2n, "splats_background")
+        box.operator("in2n.make_splats", icon="POINTCLOUD_DATA").edit = edit or ORIGINAL
+
     def _draw_dataset(self, context, edit: str | None) -> None:
         box = self.layout.box()
         fields(box).prop(context.scene.in2n, "dataset_format", text="Dataset")
@@ -91,7 +99,11 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
 
     def _draw_mesh(self, context, edit: str | None) -> None:
         box = self.layout.box()
-        fields(box).prop(context.scene.in2n, "mesh_resolution", text="Mesh Grid")
+        settings = fields(box)
+        row = settings.row(align=True)
+        row.prop(context.scene.in2n, "kept", icon="MESH_CUBE")
+        row.operator("in2n.add_kept_box", text="", icon="ADD")
+        settings.prop(context.scene.in2n, "mesh_resolution", text="Mesh Grid")
         if _has_mesh(context.scene.session_uid, len(bpy.data.objects), quick=True):
             box.prop(context.scene.in2n, "show_quick_mesh")
         box.operator("in2n.extract_mesh", text="Extract Mesh", icon="MESH_DATA").edit = edit or ORIGINAL
