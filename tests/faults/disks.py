@@ -21,6 +21,7 @@ from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.output.datasets import export_dataset
 from in2n_blender.engine.output.frames import render_path
 from in2n_blender.engine.output.mesh import extract_mesh
+from in2n_blender.engine.output.splats import make_splats
 from in2n_blender.engine.worker import as_user_error
 from in2n_blender.link.requests import (
     Edit,
@@ -28,6 +29,7 @@ from in2n_blender.link.requests import (
     ExtractMesh,
     FullPhoto,
     ImportCapture,
+    MakeSplats,
     PathThroughViews,
     PreviewGrid,
     Reconstruct,
@@ -43,7 +45,20 @@ from tests.scene.captures import ring as ring_of_poses
 from tests.scene.captures import write_transforms
 
 PATH = "way"
-JOBS = ("import", "reconstruct", "edit", "preview", "path", "render", "mesh", "export", "photo", "duplicate", "move")
+JOBS = (
+    "import",
+    "reconstruct",
+    "edit",
+    "preview",
+    "path",
+    "render",
+    "mesh",
+    "splats",
+    "export",
+    "photo",
+    "duplicate",
+    "move",
+)
 EXACT = {"instruction": "tint it", "editor": "exact:K=8,s=0.3", "device": "cpu"}
 TINIER = replace(TINY, edit_rate=3, rays=64)
 CODES = ("disk_full", "cannot_write", "cannot_use_file", "workspace_gone")
@@ -117,6 +132,8 @@ def _do(job: str, root: Path, capture: Path) -> list[str]:
         render_path(RenderPath(**place, camera_path=str(Workspace(root).camera_path(PATH)), device="cpu"), report)
     elif job == "mesh":
         extract_mesh(ExtractMesh(**place, resolution=16, device="cpu"), report)
+    elif job == "splats":
+        make_splats(MakeSplats(**place, splats=1000, steps=2, device="cpu"), report)
     elif job == "export":
         export_dataset(ExportDataset(**place), report)
     elif job == "photo":

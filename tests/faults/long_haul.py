@@ -16,6 +16,7 @@ from in2n_blender.link.requests import (
     Edit,
     ExtractMesh,
     ImportCapture,
+    MakeSplats,
     PathThroughViews,
     PreviewGrid,
     Reconstruct,
@@ -63,6 +64,7 @@ def cycle(workspace: Path, capture: Path, number: int) -> list:
         PathThroughViews(**place, name="way", frames=2 + number % 2),
         RenderPath(**place, camera_path=path, edit="e", device="cpu"),
         ExtractMesh(**place, edit="e", resolution=24 + 4 * (number % 3), device="cpu"),
+        MakeSplats(**place, edit="e", splats=1000 + 100 * (number % 3), steps=3, device="cpu"),
         Reconstruct(**place, **seed, preset="draft", steps=20),  # done before
         Edit(**edit, name="nothing there", parent="no such edit", preset="draft"),  # fails
     ]
