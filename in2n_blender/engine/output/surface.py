@@ -11,7 +11,6 @@ import torch
 
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
-from ..nerf.scene import Scene
 
 CHUNK = 1 << 17
 MOST_FACES = 300_000
@@ -48,41 +47,14 @@ class DensityGrid:
     voxel: float
 
 
-def mesh_of_scene(scene: Scene, resolution: int, report: Reporter) -> tuple[ColoredMesh, float]:
-    """The mesh of a trained scene.
-
-    Args:
-        scene: In capture coordinates.
-        resolution: Grid points along the longest side of the scene's bounds.
-        report: Told how far it is, and asked whether the job was cancelled.
-
-    Returns:
-        The mesh, and the density of its surface per capture unit.
-
-    Raises:
-        In2nError: "empty_mesh".
-    """
-    grid = sample_density(scene, resolution, report)
-    threshold = surface_threshold(scene, grid, report)
-    vertices, faces = marching_cubes(grid, threshold)
-    report.check()
-    vertices, faces = without_floaters(vertices, faces)
-    report.check()
-    vertices, faces = simplify(vertices, faces)
-    report.check()
-    normals = vertex_normals(vertices, faces)
-    colors = surface_colors(scene, vertices, normals, grid.voxel, report)
-    report.progress(1, 1, "mesh", f"Mesh of {len(vertices)} vertices", 0.0)
-    return ColoredMesh(vertices, faces, normals, colors), threshold
-
-
-def sample_density(scene, resolution: int, report: Reporter) -> DensityGrid:
+def sample_density(scene, resolution: int, report: Reporter, bounds: np.ndarray | None = None) -> DensityGrid:
     """The scene's density on a grid of cubic voxels over its bounds.
 
     Args:
         scene: A Scene, or anything else with its `bounds` and `density`.
         resolution: Grid points along the longest side of the bounds.
         report: Told how far it is, and asked whether the job was cancelled.
+        bounds: (2, 3) other bounds than the scene's, in capture coordinates.
 
     Returns:
         The grid, at least two points along each axis.
@@ -94,9 +66,9 @@ def sample_density(scene, resolution: int, report: Reporter) -> DensityGrid:
     """
     if resolution < 2:
         raise ValueError(f"resolution {resolution}")
-    low, high = np.asarray(scene.bounds(), np.float64)
+    low, high = np.asarray(scene.bounds() if bounds is None else bounds, np.float64)
     if not (np.isfinite(high - low).all() and (high > low).all()):
-        raise _empty("The capture's points lie outside of what its photos show.")
+        raise empty_mesh("The capture's points lie outside of what its photos show.")
     voxel = float((high - low).max() / (resolution - 1))
     axes = [
         low[axis] + voxel * np.arange(max(2, math.floor((high - low)[axis] / voxel + 1e-6) + 1)) for axis in range(3)
@@ -138,11 +110,12 @@ def surface_threshold(scene, grid: DensityGrid, report: Reporter) -> float:
         return float(np.median(seen) / 2)
     dense = float(np.quantile(grid.density, 0.999))
     if not math.isfinite(dense) or dense <= 0:
-        raise _empty("Nothing in the capture's region is dense enough for a mesh.")
+        raise empty_mesh("Nothing in the capture's region is dense enough for a mesh.")
     return min(math.log(2) / (HALVING_VOXELS * grid.voxel), dense / 2)
 
 
-def _empty(message: str) -> In2nError:
+def empty_mesh(message: str) -> In2nError:
+    """What to say where there is no surface: "empty_mesh", to be raised, with `message` as its sentence."""
     return In2nError(
         "empty_mesh", message, "Reconstruct longer, or check that the photos show something from several sides."
     )
@@ -183,7 +156,7 @@ def marching_cubes(grid: DensityGrid, threshold: float) -> tuple[np.ndarray, np.
     from skimage import measure
 
     if not grid.density.min() < threshold < grid.density.max():
-        raise _empty("The density has no surface in the capture's region.")
+        raise empty_mesh("The density has no surface in the capture's region.")
     # The logarithm makes the density change evenly from voxel to voxel, so that vertices are interpolated where they
     # are.
     volume = np.log(np.maximum(grid.density, threshold * 1e-3))
