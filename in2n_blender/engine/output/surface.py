@@ -13,7 +13,6 @@ from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 
 CHUNK = 1 << 17
-MOST_FACES = 300_000
 # A component with less than this share of the largest one's faces is a floater.
 FLOATER_SHARE = 0.02
 # Where the views do not tell how dense a surface is: half of the light is lost over this many voxels.
@@ -190,7 +189,7 @@ def without_floaters(
     return vertices[used], (used.cumsum() - 1)[kept]
 
 
-def simplify(vertices: np.ndarray, faces: np.ndarray, most_faces: int = MOST_FACES) -> tuple[np.ndarray, np.ndarray]:
+def simplify(vertices: np.ndarray, faces: np.ndarray, most_faces: int) -> tuple[np.ndarray, np.ndarray]:
     """Quadric decimation (Garland and Heckbert 1997, "Surface simplification using quadric error metrics").
 
     Args:
