@@ -219,6 +219,20 @@ def save_srgb(path: Path, image, made_from: str | None = None) -> None:
     _save_png(path, to_bytes(np.asarray(image)), made_from)
 
 
+def png_bytes(image_srgb: np.ndarray) -> bytes:
+    """An image as an 8-bit PNG file.
+
+    Args:
+        image_srgb: (height, width, 3) float in [0, 1].
+
+    Returns:
+        The file's content.
+    """
+    content = io.BytesIO()
+    Image.fromarray(to_bytes(image_srgb)).save(content, "png")
+    return content.getvalue()
+
+
 def write_png(path: Path, picture: Picture, made_from: str | None = None) -> None:
     """Write a rendered view as 8-bit sRGB PNG: RGB where it is opaque, else RGBA not premultiplied.
 

@@ -90,6 +90,16 @@ def _edit(what: str):
     return setting("Edit", f"which edit {what} (default: the unedited reconstruction)", None, metavar="NAME")
 
 
+def _keep():
+    return setting(
+        "Keep",
+        "file of a closed mesh (PLY), or of a box, an ellipsoid or a mesh (JSON): what of the scene is kept (default: "
+        "a box round what the photos show)",
+        None,
+        metavar="FILE",
+    )
+
+
 def _restart(help: str = "start anew instead of from what was saved"):
     return setting("Start Over", help, False)
 
@@ -364,13 +374,26 @@ class FullPhoto(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractMesh(Request):
-    """Marching cubes of the density with vertex colours, to meshes/<edit>.ply and .glb. edit None: the
-    reconstruction."""
+    """The surface that the views agree on: with vertex colours to meshes/<edit>.ply, of fewer faces and with a texture
+    to .glb. edit None: the reconstruction."""
 
     method: ClassVar[str] = "mesh"
     workspace: str = _workspace()
     edit: str | None = _edit("to make a mesh of")
     resolution: int = setting("Resolution", "grid cells along the longest side", 192, low=16, high=1024, metavar="N")
+    keep: str | None = _keep()
+    watertight: bool = setting("Watertight", "close the surface, round what it encloses and where it is cut", False)
+    faces: int = setting("Faces", "the most faces of the mesh with vertex colours", 300_000, low=100, high=10_000_000)
+    texture: int = setting(
+        "Texture", "pixels a side of the texture; 0: vertex colours alone, on all faces", 2048, low=0, high=4096
+    )
+    textured_faces: int = setting(
+        "Textured Faces", "the most faces of the textured mesh", 30_000, low=100, high=200_000
+    )
+    collision_faces: int = setting(
+        "Collision Faces", "the most faces of a closed mesh for collisions, to meshes/collision/<edit>.glb; 0: none",
+        0, low=0, high=100_000,
+    )  # fmt: skip
     quick: bool = setting("Quick", "only to look at: to meshes/quick/, beside a mesh that was made before", False)
     device: str = _device()
 

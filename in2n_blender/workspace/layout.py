@@ -11,6 +11,7 @@
   paths/<name>.json               camera paths
   renders/<edit>/<path>/0001.exr  0001.png
   meshes/<edit>.ply|glb|json
+  meshes/collision/<edit>.glb     closed, of few faces
   meshes/quick/<edit>.ply|json    what is shown of a scene as soon as it is made
   splats/<edit>.ply|spz|json|png  Gaussian splats, and a picture of them
   datasets/<edit>/                the pictures with their cameras, for other trainers (see `engine.output.datasets`)
@@ -158,6 +159,17 @@ class Workspace:
         """
         folder = self.root / "meshes"
         return (folder / "quick" if quick else folder) / f"{safe_name(edit or ORIGINAL)}{suffix}"
+
+    def collision_mesh(self, edit: str | None) -> Path:
+        """The file of a closed mesh of few faces, beside the mesh that is looked at.
+
+        Args:
+            edit: The edit's name, or None for the reconstruction.
+
+        Raises:
+            In2nError: "bad_name".
+        """
+        return self.root / "meshes" / "collision" / f"{safe_name(edit or ORIGINAL)}.glb"
 
     def splats(self, edit: str | None, suffix: str) -> Path:
         """The file of Gaussian splats, or what is told of them.

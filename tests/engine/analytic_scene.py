@@ -19,7 +19,9 @@ class BallScene:
     def __init__(self, has_alpha: bool = True, floaters: bool = False):
         self.has_alpha, self.floaters, self.rendered = has_alpha, floaters, 0
         self.capture = SimpleNamespace(
-            training_views=[SimpleNamespace(camera=camera_at(angle)) for angle in (0.0, 2.0, 4.0)], offset=OFFSET
+            training_views=[SimpleNamespace(camera=camera_at(angle)) for angle in (0.0, 2.0, 4.0)],
+            offset=OFFSET,
+            points=np.zeros((0, 3), np.float32),
         )
 
     def bounds(self) -> np.ndarray:

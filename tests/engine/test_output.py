@@ -6,28 +6,14 @@ import numpy as np
 import OpenEXR
 import pytest
 import torch
-import trimesh
 from PIL import Image
 
-from in2n_blender.engine.nerf.dataset import SceneTransform
-from in2n_blender.engine.nerf.rendering import NerfModel
-from in2n_blender.engine.nerf.scene import Scene
 from in2n_blender.engine.output import frames as frames_module
 from in2n_blender.engine.output import mesh as mesh_module
 from in2n_blender.engine.output import sheets as sheets_module
 from in2n_blender.engine.output.frames import render_path
 from in2n_blender.engine.output.mesh import extract_mesh
 from in2n_blender.engine.output.sheets import before_after_gif, contact_sheet, spread, summarise
-from in2n_blender.engine.output.surface import (
-    DensityGrid,
-    marching_cubes,
-    mesh_of_scene,
-    sample_density,
-    simplify,
-    surface_threshold,
-    vertex_normals,
-    without_floaters,
-)
 from in2n_blender.engine.pictures import NOTHING, Picture, write_exr, write_png
 from in2n_blender.link.requests import ExtractMesh, RenderPath, Summarise
 from in2n_blender.scene.camera_path import CameraPath, PathFrame
@@ -37,8 +23,7 @@ from in2n_blender.scene.reporting import Artifact, Reporter
 from in2n_blender.scene.srgb import srgb_to_linear
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
-from tests.engine.analytic_scene import CENTER, OFFSET, RADIUS, BallScene, camera_at
-from tests.engine.ball import TINY
+from tests.engine.analytic_scene import RADIUS, BallScene, camera_at
 
 
 def read_exr(path):
@@ -286,143 +271,6 @@ def test_bad_camera_paths(workspace, tmp_path, content, code):
     assert error.value.code == code
 
 
-# --- mesh
-
-
-def ball_radius(threshold):
-    """Where the analytic ball's density equals the threshold."""
-    return RADIUS + 0.02 * np.log(200 / threshold - 1)
-
-
-def test_mesh_of_a_ball(workspace):
-    result = extract_mesh(
-        ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=48, device="cpu"), Reporter()
-    )
-    ply = trimesh.load(result["ply"], process=False)
-    assert (len(ply.vertices), len(ply.faces)) == (result["vertices"], result["faces"])
-    radius = np.linalg.norm(ply.vertices - CENTER, axis=1)
-    np.testing.assert_allclose(radius, ball_radius(result["threshold"]), atol=0.15 * 3.0 / 47)  # a fraction of a voxel
-    assert ply.is_watertight
-    assert ply.volume == pytest.approx(
-        4 / 3 * np.pi * ball_radius(result["threshold"]) ** 3, rel=0.02
-    )  # positive: the faces look outwards
-    normal = (ply.vertices - CENTER) / radius[:, None]
-    np.testing.assert_allclose(ply.visual.vertex_colors[:, :3] / 255, (normal + 1) / 2, atol=0.08)
-    np.testing.assert_allclose(ply.vertex_normals, normal, atol=0.15)
-    facts = json.loads(workspace.mesh("gold", ".json").read_text())
-    assert facts["vertices"] == result["vertices"] and facts["faces"] == result["faces"]
-    assert facts["offset"] == result["offset"] == OFFSET.tolist()
-
-
-def test_a_quick_mesh_lies_beside_the_one_that_was_extracted(workspace):
-    chosen = {"workspace": str(workspace.root), "edit": "gold", "device": "cpu"}
-    own = extract_mesh(ExtractMesh(**chosen, resolution=40), Reporter())
-    before = {kind: workspace.mesh("gold", f".{kind}").read_bytes() for kind in ("ply", "glb", "json")}
-    quick = extract_mesh(ExtractMesh(**chosen, resolution=24, quick=True), Reporter())
-    assert {kind: workspace.mesh("gold", f".{kind}").read_bytes() for kind in before} == before
-    assert quick["ply"] == str(workspace.mesh("gold", ".ply", quick=True)) != own["ply"] and "glb" not in quick
-    assert len(trimesh.load(quick["ply"], process=False).vertices) == quick["vertices"] < own["vertices"]
-    written = workspace.mesh("gold", ".ply", quick=True).stat().st_mtime_ns
-    again = extract_mesh(ExtractMesh(**chosen, resolution=24, quick=True), Reporter())
-    assert again == quick and workspace.mesh("gold", ".ply", quick=True).stat().st_mtime_ns == written
-
-
-def test_glb_has_y_up_and_linear_colors(workspace):
-    result = extract_mesh(
-        ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=32, device="cpu"), Reporter()
-    )
-    ply = trimesh.load(result["ply"], process=False)
-    glb = trimesh.load(result["glb"], process=False, force="mesh")
-    x, y, z = glb.vertices.T
-    np.testing.assert_allclose(np.stack([x, -z, y], 1), ply.vertices, atol=1e-5)  # what Blender's importer does
-    np.testing.assert_array_equal(glb.faces, ply.faces)
-    header, document, binary = split_glb(open(result["glb"], "rb").read())
-    accessor = document["accessors"][document["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
-    view = document["bufferViews"][accessor["bufferView"]]
-    colors = np.frombuffer(binary, "<u2", view["byteLength"] // 2, view["byteOffset"]).reshape(-1, 4) / 65535
-    assert accessor["normalized"] and accessor["componentType"] == 5123
-    np.testing.assert_allclose(colors[:, :3], srgb_to_linear(ply.visual.vertex_colors[:, :3] / 255), atol=0.01)
-
-
-def split_glb(data):
-    magic, version, length = data[:4], int.from_bytes(data[4:8], "little"), int.from_bytes(data[8:12], "little")
-    assert magic == b"glTF" and version == 2 and length == len(data)
-    size = int.from_bytes(data[12:16], "little")
-    assert data[16:20] == b"JSON" and data[24 + size : 28 + size] == b"BIN\0"
-    return data[:12], json.loads(data[20 : 20 + size]), data[28 + size :]
-
-
-def test_floaters_are_removed():
-    clean, _ = mesh_of_scene(BallScene(), 40, Reporter())
-    cleaned, _ = mesh_of_scene(BallScene(floaters=True), 40, Reporter())
-    assert len(cleaned.vertices) == len(clean.vertices)
-    grid = sample_density(BallScene(floaters=True), 40, Reporter())
-    vertices, faces = marching_cubes(grid, surface_threshold(BallScene(), grid, Reporter()))
-    assert len(vertices) > len(clean.vertices)
-    assert len(without_floaters(vertices, faces, share=0.0)[0]) == len(vertices)
-
-
-def test_mesh_stays_inside_the_bounds_and_is_open_where_cut():
-    class Cut(BallScene):
-        def bounds(self):
-            return np.stack([CENTER - 1.4, CENTER + [1.4, 1.4, 0.0]])
-
-    mesh, _ = mesh_of_scene(Cut(), 40, Reporter())
-    assert mesh.vertices[:, 2].max() <= CENTER[2] + 1e-4
-    assert not trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).is_watertight
-
-
-def unseen(scene):
-    scene.capture.training_views = []
-    return scene
-
-
-def test_threshold_is_half_the_density_of_seen_surfaces():
-    grid = sample_density(BallScene(), 20, Reporter())
-    assert surface_threshold(BallScene(), grid, Reporter()) == pytest.approx(50, rel=0.01)  # 100 at the rendered depth
-
-
-def test_threshold_without_views_hides_half_over_two_voxels_and_falls_back_for_soft_surfaces():
-    hard = np.zeros((10, 10, 10), np.float32)
-    hard[4:, :, :] = 1000
-    threshold = surface_threshold(unseen(BallScene()), DensityGrid(hard, np.zeros(3), 0.1), Reporter())
-    assert np.exp(-threshold * 0.2) == pytest.approx(0.5)
-    assert surface_threshold(
-        unseen(BallScene()), DensityGrid(hard / 500, np.zeros(3), 0.1), Reporter()
-    ) == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("density", [0.0, np.nan])
-def test_nothing_dense_is_a_clear_error(density):
-    with pytest.raises(In2nError) as error:
-        surface_threshold(
-            unseen(BallScene()), DensityGrid(np.full((4, 4, 4), density, np.float32), np.zeros(3), 0.1), Reporter()
-        )
-    assert error.value.code == "empty_mesh"
-
-
-class NothingScene(Scene):
-    """A scene without density, in which every ray goes on for ever."""
-
-    def render(self, camera, report=None):
-        size = camera.intrinsics.height, camera.intrinsics.width
-        return SimpleNamespace(rgb_srgb=torch.ones(*size, 3), alpha=torch.zeros(size), depth=torch.full(size, 9.0))
-
-    def density(self, points):
-        return torch.zeros(len(points))
-
-
-@pytest.mark.parametrize("points", [0, 200], ids=["no points", "points far away"])
-def test_a_scene_in_which_nothing_is_seen_has_an_empty_mesh(points):
-    far = np.random.default_rng(0).normal(1e3, 1, (points, 3)).astype(np.float32)
-    views = tuple(View(str(angle), "x", camera_at(angle)) for angle in (0.0, 2.0, 4.0))
-    capture = PinholeCapture("nothing", "", "draft", views, far, np.zeros((points, 3), np.uint8))
-    scene = NothingScene(NerfModel(TINY), SceneTransform(tuple(CENTER), 0.25), capture, torch.device("cpu"), True)
-    with pytest.raises(In2nError) as error:
-        mesh_of_scene(scene, 16, Reporter())
-    assert error.value.code == "empty_mesh"
-
-
 def test_a_view_with_values_that_are_no_numbers_is_an_error(workspace):
     scene = workspace.scenes["gold"]
     whole = scene.render
@@ -436,50 +284,6 @@ def test_a_view_with_values_that_are_no_numbers_is_an_error(workspace):
     with pytest.raises(In2nError) as error:
         render(workspace, path_file(workspace, frames=1))
     assert error.value.code == "not_finite" and not list(workspace.renders("gold", "turn").glob("*.png"))
-
-
-def test_simplify_keeps_the_shape():
-    mesh, threshold = mesh_of_scene(BallScene(), 48, Reporter())
-    vertices, faces = simplify(mesh.vertices, mesh.faces, most_faces=2000)
-    assert len(faces) <= 2200 < len(mesh.faces)
-    np.testing.assert_allclose(np.linalg.norm(vertices - CENTER, axis=1), ball_radius(threshold), atol=0.01)
-    assert ((vertices - CENTER) * vertex_normals(vertices, faces)).sum(1).min() > 0.8
-
-
-def test_mesh_can_be_cancelled(workspace):
-    with pytest.raises(Cancelled):
-        extract_mesh(
-            ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=40, device="cpu"),
-            Reporter(cancelled=lambda: True),
-        )
-    assert not workspace.mesh("gold", ".ply").exists()
-
-
-def test_a_mesh_of_the_same_scene_is_not_made_again(workspace, monkeypatch):
-    request = ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=24, device="cpu")
-    made = []
-    whole = mesh_module.mesh_of_scene
-    monkeypatch.setattr(mesh_module, "mesh_of_scene", lambda *given: made.append(given[1]) or whole(*given))
-    first = extract_mesh(request, Reporter())
-    assert extract_mesh(request, Reporter()) == first and made == [24]
-    extract_mesh(ExtractMesh(**{**request.to_params(), "resolution": 32}), Reporter())
-    (workspace.edit("gold") / "checkpoint.safetensors").write_bytes(b"trained on")
-    extract_mesh(ExtractMesh(**{**request.to_params(), "resolution": 32}), Reporter())
-    assert made == [24, 32, 32]
-    workspace.mesh("gold", ".glb").unlink()
-    extract_mesh(ExtractMesh(**{**request.to_params(), "resolution": 32}), Reporter())
-    write_json(workspace.capture_json, {"views": [], "points": [], "offset": [4e5, 5e6, 0.0]})
-    extract_mesh(ExtractMesh(**{**request.to_params(), "resolution": 32}), Reporter())
-    assert made == [24, 32, 32, 32, 32] and workspace.mesh("gold", ".glb").is_file()
-
-
-def test_a_mesh_that_is_not_ours_is_not_overwritten(workspace):
-    workspace.mesh("gold", ".ply").parent.mkdir(parents=True)
-    workspace.mesh("gold", ".ply").write_text("mine")
-    with pytest.raises(In2nError) as refused:
-        extract_mesh(ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=24, device="cpu"), Reporter())
-    assert refused.value.code == "not_ours" and workspace.mesh("gold", ".ply").read_text() == "mine"
-    assert not workspace.mesh("gold", ".glb").exists()
 
 
 # --- sheets
@@ -551,7 +355,7 @@ def test_summary_gathers_everything(workspace, tmp_path):
         Reporter(),
     )
     mesh = extract_mesh(
-        ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=24, device="cpu"), Reporter()
+        ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=24, texture=32, device="cpu"), Reporter()
     )
     facts = summarise(request, Reporter())
     out = tmp_path / "out"
@@ -600,7 +404,9 @@ def summarised(workspace, tmp_path):
     write_json(workspace.capture_json, PinholeCapture("ball", "", "draft", views).to_json())
     write_json(workspace.edit("gold") / "edit.json", {"instruction": "make it gold"})
     render(workspace, path_file(workspace, frames=3))
-    extract_mesh(ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=16, device="cpu"), Reporter())
+    extract_mesh(
+        ExtractMesh(workspace=str(workspace.root), edit="gold", resolution=16, texture=32, device="cpu"), Reporter()
+    )
     out = tmp_path / "out"
     request = Summarise(workspace=str(workspace.root), edit="gold", camera_path="turn", out=str(out), device="cpu")
     summarise(request, Reporter())

@@ -30,6 +30,7 @@ SAME_SURFACE = 0.02  # neighbouring depths that differ by a smaller share of the
 STEEPEST = 0.05  # the cosine below which a surface is seen at no smaller weight
 # Sparse points whose depth is missed by more than this share are hidden, or are not where they seem to be.
 FARTHEST_POINT, FEWEST_POINTS = 0.05, 100
+MOST_ABOUT = 4  # pixels about one, in which a surface's edge is looked for
 BLOCK = 8  # voxels a side
 VOXELS_AT_ONCE = 1 << 20
 
@@ -179,7 +180,7 @@ def fuse(views: Sequence[DepthView], grid: VoxelGrid, device: torch.device | str
     """
     truncation = TRUNCATION * grid.voxel
     blocks = _blocks_near_surfaces(views, grid, truncation)
-    pictures = [_Picture.of(view, device) for view in views]
+    pictures = [_Picture.of(view, grid.voxel, device) for view in views]
     distance, seen = np.ones(grid.shape, np.float32), np.zeros(grid.shape, bool)
     agreeing, passing = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.uint8)
     within = np.stack(np.meshgrid(*[np.arange(BLOCK)] * 3, indexing="ij"), -1).reshape(-1, 3)
@@ -220,24 +221,34 @@ def _blocks_near_surfaces(views: Sequence[DepthView], grid: VoxelGrid, truncatio
 
 @dataclass(frozen=True)
 class _Picture:
-    """A depth view on the device: depth and facing (1, 1, height, width), rows of the world-to-camera transform."""
+    """A depth view on the device: rows of the world-to-camera transform, and pictures (1, 1, height, width).
+
+    Attributes:
+        nearest: The smallest depth about each pixel: a ray that passes close by a surface's edge does not look
+            through it.
+    """
 
     camera: Camera
     turn: torch.Tensor
     shift: torch.Tensor
     depth: torch.Tensor
     facing: torch.Tensor
+    nearest: torch.Tensor
 
     @staticmethod
-    def of(view: DepthView, device: torch.device | str) -> _Picture:
+    def of(view: DepthView, voxel: float, device: torch.device | str) -> _Picture:
         as_tensor = lambda values: torch.as_tensor(np.asarray(values, np.float32), device=device)
         to_camera = np.linalg.inv(view.camera.camera_to_world)
-        pictures = (as_tensor(picture)[None, None] for picture in (view.depth, view.facing()))
-        return _Picture(view.camera, as_tensor(to_camera[:3, :3]), as_tensor(to_camera[:3, 3]), *pictures)
+        depth, facing = (as_tensor(picture)[None, None] for picture in (view.depth, view.facing()))
+        pixels = voxel * view.camera.intrinsics.fx / max(float(np.median(view.depth)), 1e-9)
+        about = int(min(max(np.ceil(pixels), 1), MOST_ABOUT))
+        nearest = -F.max_pool2d(-depth, 2 * about + 1, stride=1, padding=about)
+        turn, shift = as_tensor(to_camera[:3, :3]), as_tensor(to_camera[:3, 3])
+        return _Picture(view.camera, turn, shift, depth, facing, nearest)
 
     def look(self, places: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The numbers (n,) of the places (p, 3) in the picture, their depths, those of what is seen there, and how
-        squarely that is seen."""
+        """The numbers (n,) of the places (p, 3) in the picture, their depths, those of what is seen there and the
+        smallest about it, and how squarely that is seen."""
         k = self.camera.intrinsics
         local = places @ self.turn.T + self.shift
         depth = -local[:, 2]
@@ -249,7 +260,7 @@ class _Picture:
         read = lambda picture, mode: F.grid_sample(picture, at, mode, "border", align_corners=False)[0, 0, 0]
         nearest, between = read(self.depth, "nearest"), read(self.depth, "bilinear")
         surface = torch.where((between - nearest).abs() < SAME_SURFACE * nearest, between, nearest)
-        return numbers, depth[numbers], surface, read(self.facing, "nearest")
+        return numbers, depth[numbers], surface, read(self.nearest, "nearest"), read(self.facing, "nearest")
 
 
 @dataclass
@@ -268,10 +279,11 @@ class _Told:
         return _Told(places, zeros(torch.float32), zeros(torch.float32), zeros(torch.uint8), zeros(torch.uint8))
 
     def take(self, picture: _Picture, truncation: float) -> None:
-        numbers, depth, surface, facing = picture.look(self.places)
+        numbers, depth, surface, nearest, facing = picture.look(self.places)
         before = (surface - depth) / truncation
+        passes = (nearest - depth) / truncation >= PASSES
         weight = torch.where(before > -1, facing.clamp_min(STEEPEST) / surface.clamp_min(1e-9) ** 2, 0)
         self.total[numbers] += weight * before.clamp(-1, 1)
         self.weight[numbers] += weight
-        for count, holds in ((self.agreeing, before.abs() < AGREES), (self.passing, before >= PASSES)):
+        for count, holds in ((self.agreeing, before.abs() < AGREES), (self.passing, passes)):
             count[numbers] = torch.where(holds & (count[numbers] < 255), count[numbers] + 1, count[numbers])

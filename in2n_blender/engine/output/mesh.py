@@ -1,4 +1,4 @@
-"""A mesh of the density with colours from the field, in the capture's coordinates."""
+"""A scene's mesh as files: with vertex colours, with a texture, and closed for collisions."""
 
 from __future__ import annotations
 
@@ -9,43 +9,51 @@ import numpy as np
 
 from ...link.requests import ExtractMesh
 from ...scene.errors import In2nError
+from ...scene.readers.regions import read_region
+from ...scene.region import Region
 from ...scene.reporting import Reporter
 from ...workspace.files import atomic_path, read_json, write_json
 from ...workspace.hashes import scene_hash
 from ...workspace.layout import ORIGINAL, Workspace
 from ...workspace.provenance import PHOTOS, SCENE, Provenance, is_done, photos_hash, result_folder
 from ..device import describe_device
-from ..nerf.scene import load_scene
-from ..pictures import to_bytes
-from .glb import glb_bytes
-from .surface import ColoredMesh, mesh_of_scene
+from ..nerf.scene import Scene, load_scene
+from ..pictures import png_bytes, to_bytes
+from .glb import colored_glb, textured_glb
+from .meshing import MeshOfScene, MeshSettings, fewer_faces, mesh_of_scene
+from .surface import ColoredMesh, Surface
+from .texture import textured
+
+SURFACE_VERSION = 2  # how the surface is found: 1 was the density's isosurface
 
 
 def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
-    """Marching cubes of an edit's or the reconstruction's density, to meshes/<edit>.ply and .glb; a quick one to
-    meshes/quick/<edit>.ply alone.
+    """The surface of an edit or the reconstruction: to meshes/<edit>.ply with vertex colours, to .glb with a texture,
+    and to meshes/collision/<edit>.glb where that is wanted; a quick one to meshes/quick/<edit>.ply alone.
 
-    A mesh of the same scene and resolution that is there is not made again.
+    A mesh of the same scene and settings that is there is not made again.
 
     Args:
-        request: Which edit (None: the reconstruction), and the grid's resolution.
+        request: Which edit (None: the reconstruction), and how the mesh is made.
         report: Told how far it is, and asked whether the job was cancelled.
 
     Returns:
-        {"ply", "glb", "vertices", "faces", "threshold", "seconds", "device", "finished", "offset"}, glb: of no quick
-        one, finished: whether the scene was computed to its end, offset: what the vertices are relative to, in the
-        capture's own coordinates. The same, with what it was made from, is beside the file as JSON.
+        {"ply", "glb", "collision", "vertices", "faces", "textured_faces", "threshold", "watertight", "seconds",
+        "device", "finished", "offset"}, glb: of no quick one, collision: where it is wanted, textured_faces: where
+        there is a texture, finished: whether the scene was computed to its end, offset: what the vertices are relative
+        to, in the capture's own coordinates. The same, with what it was made from, is beside the file as JSON.
 
     Raises:
-        In2nError: "empty_mesh" where nothing is dense, "not_ours" where a mesh that no job of ours made has its name.
+        In2nError: "empty_mesh" where nothing is dense, "not_ours" where a mesh that no job of ours made has its name,
+            and as `read_region`.
         Cancelled: An earlier mesh is as it was.
     """
     started = time.monotonic()
     workspace = Workspace(request.workspace)
-    kinds = ("ply",) if request.quick else ("ply", "glb")
-    files = {kind: workspace.mesh(request.edit, f".{kind}", request.quick) for kind in kinds}
+    files = _files(workspace, request)
     record_file = workspace.mesh(request.edit, ".json", request.quick)
-    made_from = _provenance(workspace, request)
+    keep = None if request.keep is None else read_region(request.keep)
+    made_from = _provenance(workspace, request, keep)
     record = _record(record_file)
     paths = {kind: str(path) for kind, path in files.items()}
     if record.get("provenance") == made_from.to_json() and all(path.is_file() for path in files.values()):
@@ -55,15 +63,21 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
         return {**paths, **done, "finished": is_done(workspace, request.edit)}
     _refuse_foreign(record_file, list(files.values()))
     scene = load_scene(workspace, request.edit, request.device)
-    mesh, threshold = mesh_of_scene(scene, request.resolution, report)
+    settings = MeshSettings(
+        request.resolution, request.faces, request.watertight, keep, request.quick, request.collision_faces
+    )
+    made = mesh_of_scene(scene, settings, report)
+    contents = _contents(scene, made, request, report)
     write_json(record_file, {"resolution": request.resolution})  # of no scene, until all files are
-    write_ply(files["ply"], mesh)
-    if "glb" in files:
-        write_glb(files["glb"], mesh, request.edit or ORIGINAL)
+    for kind, content in contents.items():
+        with atomic_path(files[kind]) as temporary:
+            temporary.write_bytes(content)
     result = {
-        "vertices": len(mesh.vertices),
-        "faces": len(mesh.faces),
-        "threshold": threshold,
+        "vertices": len(made.mesh.vertices),
+        "faces": len(made.mesh.faces),
+        **({"textured_faces": min(request.textured_faces, len(made.mesh.faces))} if _is_textured(request) else {}),
+        "threshold": made.threshold,
+        "watertight": request.watertight,
         "seconds": round(time.monotonic() - started, 3),
         "device": describe_device(scene.device),
         "finished": is_done(workspace, request.edit),
@@ -73,6 +87,37 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
     for path in files.values():
         report.artifact("mesh", path)
     return {**paths, **result}
+
+
+def _is_textured(request: ExtractMesh) -> bool:
+    return bool(request.texture) and not request.quick
+
+
+def _files(workspace: Workspace, request: ExtractMesh) -> dict[str, Path]:
+    files = {"ply": workspace.mesh(request.edit, ".ply", request.quick)}
+    if not request.quick:
+        files["glb"] = workspace.mesh(request.edit, ".glb")
+        if request.collision_faces:
+            files["collision"] = workspace.collision_mesh(request.edit)
+    return files
+
+
+def _contents(scene: Scene, made: MeshOfScene, request: ExtractMesh, report: Reporter) -> dict[str, bytes]:
+    """What each file holds."""
+    name, mesh = request.edit or ORIGINAL, made.mesh
+    contents = {"ply": ply_bytes(mesh)}
+    if request.quick:
+        return contents
+    if request.texture:
+        surface = Surface.of(*fewer_faces(mesh.vertices, mesh.faces, request.textured_faces, request.watertight))
+        report.check()
+        painted = textured(scene, surface, request.texture, made.voxel, made.views, report)
+        contents["glb"] = textured_glb(painted.surface, painted.uvs, png_bytes(painted.texture_srgb), name)
+    else:
+        contents["glb"] = colored_glb(mesh, mesh.colors_srgb, name)
+    if made.collision is not None:
+        contents["collision"] = colored_glb(made.collision, made.collision.colors_srgb, f"{name} collision")
+    return contents
 
 
 def is_of_scene(workspace: Workspace, edit: str | None) -> bool:
@@ -94,11 +139,15 @@ def is_of_scene(workspace: Workspace, edit: str | None) -> bool:
     return there and made is not None and made.inputs.get(SCENE) == scene_hash(result_folder(workspace, edit))
 
 
-def _provenance(workspace: Workspace, request: ExtractMesh) -> Provenance:
+def _provenance(workspace: Workspace, request: ExtractMesh, keep: Region | None) -> Provenance:
     """The photos' cameras and points bound the grid and find its threshold; the vertices are relative to the offset."""
     offset = _record(workspace.capture_json).get("offset", [0.0, 0.0, 0.0])
     inputs = {SCENE: scene_hash(result_folder(workspace, request.edit)), PHOTOS: photos_hash(workspace)}
-    return Provenance("mesh", {"resolution": request.resolution, "offset": offset}, inputs)
+    settings = {"resolution": request.resolution, "offset": offset, "keep": None if keep is None else keep.hash}
+    if not request.quick:
+        names = ("watertight", "faces", "texture", "textured_faces", "collision_faces")
+        settings |= {"surface": SURFACE_VERSION, **{name: getattr(request, name) for name in names}}
+    return Provenance("mesh", settings, inputs)
 
 
 def _record(file: Path) -> dict:
@@ -120,34 +169,17 @@ def _refuse_foreign(record_file: Path, files: list[Path]) -> None:
         )
 
 
-def write_ply(path: Path, mesh: ColoredMesh) -> None:
-    """Write a mesh as binary PLY, with normals and 8-bit sRGB vertex colours.
+def ply_bytes(mesh: ColoredMesh) -> bytes:
+    """A mesh as a binary PLY file, with normals and 8-bit sRGB vertex colours.
 
     Args:
-        path: The file; replaced whole.
         mesh: In capture coordinates, as it is written.
 
-    Raises:
-        In2nError: "disk_full", "cannot_write".
+    Returns:
+        The file's content.
     """
     import trimesh
 
     colors = np.column_stack([to_bytes(mesh.colors_srgb), np.full(len(mesh.vertices), 255, np.uint8)])
     solid = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=mesh.normals, vertex_colors=colors, process=False)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(solid.export(file_type="ply", vertex_normal=True))
-
-
-def write_glb(path: Path, mesh: ColoredMesh, name: str) -> None:
-    """Write a mesh as binary glTF with vertex colours.
-
-    Args:
-        path: The file; replaced whole.
-        mesh: In capture coordinates; y is up in the file, the capture's z up again in Blender.
-        name: What Blender calls it.
-
-    Raises:
-        In2nError: "disk_full", "cannot_write".
-    """
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(glb_bytes(mesh.vertices, mesh.normals, mesh.colors_srgb, mesh.faces, name))
+    return solid.export(file_type="ply", vertex_normal=True)

@@ -12,6 +12,7 @@ from ...scene.reporting import Reporter
 from ..nerf.regions import InsideTest
 from ..nerf.scene import Scene
 from .fusion import TRUNCATION, DepthView, FusedDepths, VoxelGrid, depth_views, fuse
+from .manifold import with_edges_of_two_faces
 from .surface import (
     ColoredMesh,
     DensityGrid,
@@ -30,6 +31,7 @@ MOST_FACES = 300_000
 NEAR_DENSE = 2
 # Gaps between what was seen and what was closed are rounded by so many voxels.
 ROUNDED = 0.8
+BORDER = 3  # voxels round the grid, in which a closed surface ends
 POINTS_AT_ONCE = 1 << 20
 
 
@@ -43,6 +45,7 @@ class MeshSettings:
         watertight: Whether it is closed: by what the seen surfaces enclose, and where it is cut.
         keep: What of the scene is kept, in capture coordinates; None: its bounds.
         quick: Whether the density alone will do, which takes a few seconds.
+        collision_faces: About how many a closed mesh for collisions has at most; 0: there is none.
     """
 
     resolution: int
@@ -50,6 +53,7 @@ class MeshSettings:
     watertight: bool = False
     keep: Region | None = None
     quick: bool = False
+    collision_faces: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,14 @@ class MeshOfScene:
         threshold: The density of its surface, per capture unit.
         voxel: The grid's spacing in capture units.
         views: What the scene's views see of it; empty for a quick one.
+        collision: A closed mesh of few faces, where that was wanted.
     """
 
     mesh: ColoredMesh
     threshold: float
     voxel: float
     views: list[DepthView]
+    collision: ColoredMesh | None = None
 
 
 def mesh_of_scene(scene: Scene, settings: MeshSettings, report: Reporter) -> MeshOfScene:
@@ -87,42 +93,60 @@ def mesh_of_scene(scene: Scene, settings: MeshSettings, report: Reporter) -> Mes
     bounds = None if settings.keep is None else settings.keep.bounds
     density = sample_density(scene, settings.resolution, report, bounds)
     threshold = surface_threshold(scene, density, report)
+    colored = lambda vertices, faces, most, closed=False: _colored(
+        scene, *without_floaters(vertices, faces), most, closed, density.voxel, report
+    )
     if settings.quick:
-        views, (vertices, faces) = [], marching_cubes(density, threshold)
-    else:
-        views = depth_views(scene, report)
-        vertices, faces = _agreed_surface(scene, density, threshold, views, settings, report)
+        mesh = colored(*marching_cubes(density, threshold), settings.most_faces)
+        return MeshOfScene(mesh, threshold, density.voxel, [])
+    views = depth_views(scene, report)
+    agreed = _agreed(scene, density, threshold, views, settings.keep, report)
+    make = closed_surface if settings.watertight else open_surface
+    mesh = colored(*make(*agreed), settings.most_faces, settings.watertight)
+    few = settings.collision_faces
+    collision = colored(*closed_surface(*agreed), few, True) if few else None
+    report.progress(1, 1, "mesh", f"Mesh of {len(mesh.vertices)} vertices", 0.0)
+    return MeshOfScene(mesh, threshold, density.voxel, views, collision)
+
+
+def fewer_faces(vertices: np.ndarray, faces: np.ndarray, most: int, closed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Fewer faces, closed where they were.
+
+    Args:
+        vertices: (v, 3) float32.
+        faces: (f, 3) int64.
+        most: About how many are left at most.
+        closed: Whether the surface is, and is to stay so.
+
+    Returns:
+        Vertices and faces of the same types.
+    """
+    vertices, faces = simplify(vertices, faces, most)
+    return with_edges_of_two_faces(vertices, faces) if closed else (vertices, faces)
+
+
+def _colored(
+    scene: Scene, vertices: np.ndarray, faces: np.ndarray, most: int, closed: bool, voxel: float, report: Reporter
+) -> ColoredMesh:
     report.check()
-    vertices, faces = without_floaters(vertices, faces)
-    report.check()
-    vertices, faces = simplify(vertices, faces, settings.most_faces)
+    vertices, faces = fewer_faces(vertices, faces, most, closed)
     report.check()
     normals = vertex_normals(vertices, faces)
-    colors = surface_colors(scene, vertices, normals, density.voxel, report)
-    report.progress(1, 1, "mesh", f"Mesh of {len(vertices)} vertices", 0.0)
-    return MeshOfScene(ColoredMesh(vertices, faces, normals, colors), threshold, density.voxel, views)
+    return ColoredMesh(vertices, faces, normals, surface_colors(scene, vertices, normals, voxel, report))
 
 
-def _agreed_surface(
-    scene: Scene,
-    density: DensityGrid,
-    threshold: float,
-    views: list[DepthView],
-    settings: MeshSettings,
-    report: Reporter,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and faces of the surface on which the views' depths agree, where the field is dense."""
+def _agreed(
+    scene: Scene, density: DensityGrid, threshold: float, views: list[DepthView], keep: Region | None, report: Reporter
+) -> tuple[FusedDepths, np.ndarray, np.ndarray | None]:
+    """The depths of the views fused; where they agree and the field is dense; and how far outside of what is kept."""
     from scipy.ndimage import maximum_filter
 
     grid = VoxelGrid(density.origin, density.voxel, density.density.shape)
     fused = fuse(views, grid, scene.device, report)
     dense = maximum_filter(density.density, 2 * NEAR_DENSE + 1) >= threshold
     report.check()
-    surface = dense & fused.is_surface(len(views))
-    outside = None if settings.keep is None else _outside(settings.keep, grid, scene.device, report)
-    if settings.watertight:
-        return closed_surface(fused, surface, outside)
-    return open_surface(fused, surface, outside)
+    outside = None if keep is None else _outside(keep, grid, scene.device, report)
+    return fused, dense & fused.is_surface(len(views)), outside
 
 
 def _outside(region: Region, grid: VoxelGrid, device: torch.device, report: Reporter) -> np.ndarray:
@@ -137,9 +161,7 @@ def _outside(region: Region, grid: VoxelGrid, device: torch.device, report: Repo
     return (distance / np.float32(grid.voxel)).reshape(grid.shape)
 
 
-def open_surface(
-    fused: FusedDepths, surface: np.ndarray, outside: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+def open_surface(fused: FusedDepths, surface: np.ndarray, outside: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """What the views see of the surface, open where nothing was seen and where it is cut.
 
     Args:
@@ -189,10 +211,16 @@ def closed_surface(
     volume = np.where(known, fused.distance, np.where(solid, -1.0, 1.0)).astype(np.float32)
     if outside is not None:
         volume = np.maximum(volume, outside / TRUNCATION)
-    volume = gaussian_filter(np.pad(volume, 2, constant_values=1.0), ROUNDED)
-    volume[[0, -1]] = volume[:, [0, -1]] = volume[:, :, [0, -1]] = 1.0
-    vertices, faces = _zero_level(volume, None)
-    return fused.grid.places(vertices - 2), faces
+    volume = np.maximum(np.pad(volume, BORDER, mode="edge"), _beyond(fused.grid.shape) / TRUNCATION)
+    vertices, faces = _zero_level(gaussian_filter(volume, ROUNDED), None)
+    return fused.grid.places(vertices - BORDER), faces
+
+
+def _beyond(shape: tuple[int, int, int]) -> np.ndarray:
+    """How many voxels the points of a grid with BORDER more on each side lie beyond it; negative within."""
+    steps = [np.arange(-BORDER, length + BORDER) for length in shape]
+    along = [np.maximum(-step, step - (length - 1)) for step, length in zip(steps, shape)]
+    return np.maximum(np.maximum(along[0][:, None, None], along[1][:, None]), along[2]).astype(np.float32)
 
 
 def is_solid(inside: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -233,7 +261,6 @@ def _zero_level(distance: np.ndarray, cells: np.ndarray | None) -> tuple[np.ndar
     except (RuntimeError, ValueError):  # no cell of the mask meets the level
         raise empty_mesh("The views agree on no surface in what is kept.") from None
     return vertices, faces.astype(np.int64)
-
 
 
 def _part(corner: int) -> slice:

@@ -21,19 +21,38 @@ SAMPLED_VIEWS, SAMPLED_SIDE = 8, 64
 
 
 @dataclass(frozen=True)
-class ColoredMesh:
-    """A triangle mesh in capture coordinates.
+class Surface:
+    """Triangles in capture coordinates.
 
     Attributes:
         vertices: (v, 3) float32.
-        faces: (f, 3) int, counter-clockwise seen from outside.
+        faces: (f, 3) int64, counter-clockwise seen from outside.
         normals: (v, 3) float32, outwards, unit length.
-        colors_srgb: (v, 3) float32 in [0, 1].
     """
 
     vertices: np.ndarray
     faces: np.ndarray
     normals: np.ndarray
+
+    @staticmethod
+    def of(vertices: np.ndarray, faces: np.ndarray) -> Surface:
+        """With the normals of its faces.
+
+        Args:
+            vertices: (v, 3).
+            faces: (f, 3).
+        """
+        return Surface(vertices, faces, vertex_normals(vertices, faces))
+
+
+@dataclass(frozen=True)
+class ColoredMesh(Surface):
+    """A surface with colours.
+
+    Attributes:
+        colors_srgb: (v, 3) float32 in [0, 1], of the vertices.
+    """
+
     colors_srgb: np.ndarray
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from ...scene.reporting import Reporter
 from .fusion import DepthView
-from .surface import surface_colors
+from .surface import Surface, surface_colors
 
 PADDING = 4  # texels between charts
 # A texel is hidden from a view where that sees something by so many voxels nearer, or by this share of the depth.
@@ -30,64 +30,50 @@ FACES_AT_ONCE = 1 << 15
 
 @dataclass(frozen=True)
 class TexturedMesh:
-    """A mesh with a texture, in capture coordinates.
+    """A surface with a texture.
 
     Attributes:
-        vertices: (v, 3) float32.
-        faces: (f, 3) int64, counter-clockwise seen from outside.
-        normals: (v, 3) float32, outwards, unit length.
+        surface: Its vertices are doubled along the seams.
         uvs: (v, 2) float32 in [0, 1], v upwards.
         texture_srgb: (side, side, 3) float32 in [0, 1], the first row the highest v.
     """
 
-    vertices: np.ndarray
-    faces: np.ndarray
-    normals: np.ndarray
+    surface: Surface
     uvs: np.ndarray
     texture_srgb: np.ndarray
 
 
 def textured(
-    scene,
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    normals: np.ndarray,
-    side: int,
-    voxel: float,
-    views: Sequence[DepthView],
-    report: Reporter,
+    scene, surface: Surface, side: int, voxel: float, views: Sequence[DepthView], report: Reporter
 ) -> TexturedMesh:
     """Unwrap a mesh and paint it.
 
     Args:
         scene: Asked for what no view sees.
-        vertices: (v, 3) float32 in capture coordinates.
-        faces: (f, 3).
-        normals: (v, 3) float32, outwards, unit length.
+        surface: The mesh, in capture coordinates.
         side: Of the texture, in texels.
         voxel: How exactly the surface is known, in capture units.
         views: What the capture's views see of the scene.
         report: Told how far it is, and asked whether the job was cancelled.
 
     Returns:
-        The mesh, its vertices doubled along the seams.
+        The same surface with a texture.
 
     Raises:
         Cancelled.
     """
-    report.progress(0, 1, "mesh", f"Unwrapping {len(faces):,} faces", None)
-    origin, faces, uvs = unwrap(vertices, faces, side)
+    report.progress(0, 1, "mesh", f"Unwrapping {len(surface.faces):,} faces", None)
+    origin, faces, uvs = unwrap(surface.vertices, surface.faces, side)
     report.check()
-    vertices, normals = vertices[origin], normals[origin]
+    surface = Surface(surface.vertices[origin], faces, surface.normals[origin])
     texels = rasterised(uvs, faces, side, report)
     corners = faces[texels.face]
     between = lambda values: (values[corners] * texels.weights[..., None]).sum(1, dtype=np.float32)
-    places, facing = between(vertices), between(normals)
-    facing /= np.maximum(np.linalg.norm(facing, axis=1, keepdims=True), 1e-9)
-    colors = _painted(scene, places, facing, voxel, views, report)
+    places, normals = between(surface.vertices), between(surface.normals)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
     texture = np.zeros((side, side, 3), np.float32)
-    texture[texels.row, texels.column] = colors
-    return TexturedMesh(vertices, faces, normals, uvs, _filled(texture, texels))
+    texture[texels.row, texels.column] = _painted(scene, places, normals, voxel, views, report)
+    return TexturedMesh(surface, uvs, _filled(texture, texels))
 
 
 def unwrap(vertices: np.ndarray, faces: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -241,7 +227,7 @@ class _Projector:
 
 
 def _filled(texture: np.ndarray, texels: Texels) -> np.ndarray:
-    """With the nearest covered texel's colour where no face lies, so that filtering finds no foreign colour at seams."""
+    """With the nearest covered texel's colour where no face lies, so that no foreign colour is filtered in at seams."""
     from scipy.ndimage import distance_transform_edt
 
     empty = np.ones(texture.shape[:2], bool)
