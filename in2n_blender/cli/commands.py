@@ -146,14 +146,16 @@ def mesh_workspace(args, interruption) -> None:
     """`mesh`: extract a mesh.
 
     Args:
-        args: The parsed line: workspace, edit (or none) and what `ExtractMesh` takes.
+        args: The parsed line: workspace, edit and keep (or none) and what `ExtractMesh` takes.
         interruption: Says whether the user asked to stop.
 
     Raises:
-        In2nError: "bad_path", "no_workspace", and what the environment and the job raise.
+        In2nError: "bad_path", "missing_file", "no_workspace", and what the environment and the job raise.
         Cancelled: When the user asked to stop.
     """
-    one_job(request_of(ExtractMesh, args, workspace=_workspace(args), edit=_edit_or_none(args.edit)), interruption)
+    place = {"workspace": _workspace(args), "edit": _edit_or_none(args.edit)}
+    keep = None if args.keep is None else _file(args.keep)
+    one_job(request_of(ExtractMesh, args, **place, keep=keep), interruption)
 
 
 def splats_workspace(args, interruption) -> None:

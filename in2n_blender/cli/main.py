@@ -163,7 +163,7 @@ def _add_parts(group) -> None:
     add_request(render, RenderPath, optional=("camera_path",))
     add_request(render, PathThroughViews, ("frames",))
 
-    mesh = _command(group, "mesh", commands.mesh_workspace, "extract a mesh with vertex colours (PLY, GLB)")
+    mesh = _command(group, "mesh", commands.mesh_workspace, "extract a mesh (PLY: vertex colours, GLB: a texture)")
     add_request(mesh, ExtractMesh)
 
     splats = _command(

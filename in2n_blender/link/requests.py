@@ -90,11 +90,11 @@ def _edit(what: str):
     return setting("Edit", f"which edit {what} (default: the unedited reconstruction)", None, metavar="NAME")
 
 
-def _keep():
+def _keep(default: str):
     return setting(
         "Keep",
-        "file of a closed mesh (PLY), or of a box, an ellipsoid or a mesh (JSON): what of the scene is kept (default: "
-        "a box round what the photos show)",
+        "file of a closed mesh (PLY), or of a box, an ellipsoid or a mesh (JSON), outside of which nothing is kept, in "
+        f"the coordinates of extracted meshes (default: {default})",
         None,
         metavar="FILE",
     )
@@ -381,7 +381,7 @@ class ExtractMesh(Request):
     workspace: str = _workspace()
     edit: str | None = _edit("to make a mesh of")
     resolution: int = setting("Resolution", "grid cells along the longest side", 192, low=16, high=1024, metavar="N")
-    keep: str | None = _keep()
+    keep: str | None = _keep("a box round what the photos show")
     watertight: bool = setting("Watertight", "close the surface, round what it encloses and where it is cut", False)
     faces: int = setting("Faces", "the most faces of the mesh with vertex colours", 300_000, low=100, high=10_000_000)
     texture: int = setting(
@@ -410,13 +410,7 @@ class MakeSplats(Request):
     workspace: str = _workspace()
     edit: str | None = _edit("to make splats of")
     splats: int = setting("Splats", "how many there are at most", 500_000, low=1000, high=2_000_000, metavar="N")
-    keep: str | None = setting(
-        "Keep",
-        "file of a closed mesh (PLY), or of a box, an ellipsoid or a mesh (JSON), outside of which nothing is kept, in "
-        "the coordinates of extracted meshes (default: everything)",
-        None,
-        metavar="FILE",
-    )
+    keep: str | None = _keep("everything")
     background: bool = setting("Background", "what lies around the scene, too, out to the sky", True)
     steps: int = setting(
         "Refinement Steps", "pictures of the field that the splats are refined to, one a step; 0: none",

@@ -131,7 +131,7 @@ def _do(job: str, root: Path, capture: Path) -> list[str]:
     elif job == "render":
         render_path(RenderPath(**place, camera_path=str(Workspace(root).camera_path(PATH)), device="cpu"), report)
     elif job == "mesh":
-        extract_mesh(ExtractMesh(**place, resolution=16, device="cpu"), report)
+        extract_mesh(ExtractMesh(**place, resolution=16, texture=64, device="cpu"), report)
     elif job == "splats":
         make_splats(MakeSplats(**place, splats=1000, steps=2, device="cpu"), report)
     elif job == "export":

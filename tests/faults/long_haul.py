@@ -63,7 +63,7 @@ def cycle(workspace: Path, capture: Path, number: int) -> list:
         Edit(**edit, name="e", preset="draft", rounds=1, restart=True),
         PathThroughViews(**place, name="way", frames=2 + number % 2),
         RenderPath(**place, camera_path=path, edit="e", device="cpu"),
-        ExtractMesh(**place, edit="e", resolution=24 + 4 * (number % 3), device="cpu"),
+        ExtractMesh(**place, edit="e", resolution=24 + 4 * (number % 3), texture=64, device="cpu"),
         MakeSplats(**place, edit="e", splats=1000 + 100 * (number % 3), steps=3, device="cpu"),
         Reconstruct(**place, **seed, preset="draft", steps=20),  # done before
         Edit(**edit, name="nothing there", parent="no such edit", preset="draft"),  # fails

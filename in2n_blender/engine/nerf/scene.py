@@ -14,6 +14,7 @@ from ...scene.capture import PinholeCapture
 from ...scene.errors import In2nError
 from ...scene.region import Region
 from ...scene.reporting import Reporter
+from ...scene.visibility import FEWEST_POINTS, in_picture
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ..device import pick_device
@@ -193,18 +194,22 @@ class Scene:
     def bounds(self) -> np.ndarray:
         """The box around what the photos show, within the uncontracted region.
 
-        From the sparse points where the capture has them, else from depths rendered through the middle of the training
-        views; the whole region where these show nothing.
+        From the sparse points where the capture has them. Else from depths rendered in some of the training views, of
+        what at least half as many views show as the middle of the capture, so that the subject is in it whole and a
+        wall behind it is not all of it; the whole region where these show nothing.
 
         Returns:
             (2, 3) the lowest and the highest corner in capture coordinates.
         """
-        points = self.capture.points if len(self.capture.points) >= 100 else self._surface_points()
         center, reach = np.array(self.transform.center), 1 / self.transform.scale
+        if len(self.capture.points) >= FEWEST_POINTS:
+            points, outliers, margin = self.capture.points, 1.0, 0.03
+        else:
+            points, outliers, margin = self._looked_at(self._surface_points()), 0.2, 0.05
         if not len(points):
             return np.stack([center - reach, center + reach])
-        low, high = np.percentile(points, [1, 99], axis=0)
-        margin = 0.03 * (high - low).max()
+        low, high = np.percentile(points, [outliers, 100 - outliers], axis=0)
+        margin = margin * (high - low).max()
         return np.stack([np.maximum(low - margin, center - reach), np.minimum(high + margin, center + reach)])
 
     def _surface_points(self) -> np.ndarray:
@@ -212,15 +217,19 @@ class Scene:
         points = []
         for view in views[:: max(1, len(views) // 12)]:
             k = view.camera.intrinsics
-            small = view.camera.scaled_to(max(8, k.width // 6), max(8, k.height // 6))
+            small = view.camera.scaled_to(max(8, k.width // 4), max(8, k.height // 4))
             rendered = self.render(small)
             origins, directions = small.rays()
             surface = origins + directions * rendered.depth.numpy().reshape(-1, 1)
-            height, width = rendered.depth.shape
-            middle = np.zeros((height, width), bool)
-            middle[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
-            points.append(surface[middle.ravel() & (rendered.alpha.numpy().ravel() > 0.5)])
+            points.append(surface[rendered.alpha.numpy().ravel() > 0.5])
         return np.concatenate(points) if points else np.zeros((0, 3))
+
+    def _looked_at(self, points: np.ndarray) -> np.ndarray:
+        """Those of the points (p, 3) that lie in at least half as many pictures as most of them do."""
+        shown = np.zeros(len(points), np.int64)
+        for view in self.capture.training_views:
+            shown[in_picture(view.camera, points)[0]] += 1
+        return points[shown >= np.quantile(shown, 0.9) / 2] if len(points) else points
 
 
 class LocalScene(Scene):
