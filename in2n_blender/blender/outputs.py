@@ -46,11 +46,11 @@ class Output:
     outdated: bool
 
     def described(self) -> str:
-        """What a row tells of it: what it is, how many parts it has, how large its files are."""
+        """What a row tells of it, short enough for the sidebar: how many parts it has, and how large its files are."""
         counted = {MESH: "{count} faces", SPLATS: "{count} splats", DATASET: "{count} pictures"}[self.kind]
         name = next(label for kind, label, *_ in ITEMS if kind == self.kind)
-        count = [iface(counted).format(count=f"{self.parts:,}")] if self.parts is not None else []
-        return " · ".join([iface(name), *count, spoken_size(self.size)])
+        what = iface(name) if self.parts is None else iface(counted).format(count=f"{self.parts:,}")
+        return f"{what} · {spoken_size(self.size)}"
 
 
 def of_edit(workspace: Workspace, edit: str | None) -> list[Output]:

@@ -59,7 +59,7 @@ def made(reconstructed, imported, scene) -> Workspace:
 
 def test_every_output_of_the_shown_edit_is_a_row(made, scene):
     rows = {output.kind: output.described() for output in outputs.of_edit(made, "snow")}
-    assert rows["MESH"].startswith("Mesh · 12 faces · ") and rows["DATASET"] == "Dataset · 1 pictures · 3.2 MB"
+    assert rows["MESH"].startswith("12 faces · ") and rows["DATASET"] == "1 pictures · 3.2 MB"
     assert [output.kind for output in outputs.of_edit(made, None)] == ["MESH"]
     scene.in2n.shown = "AFTER"
     panel = Read(panels.IN2N_PT_results)
@@ -70,7 +70,7 @@ def test_every_output_of_the_shown_edit_is_a_row(made, scene):
     folders = [entry["filepath"] for entry in panel.arguments("wm.path_open")]
     assert folders == [str(made.root / "meshes"), str(made.dataset("snow"))]
     scene.in2n.shown = "BEFORE"
-    assert panel.text != Read(panels.IN2N_PT_results).text and "Dataset ·" not in Read(panels.IN2N_PT_results).text
+    assert panel.text != Read(panels.IN2N_PT_results).text and "1 pictures" not in Read(panels.IN2N_PT_results).text
 
 
 def test_a_row_says_that_its_scene_was_made_again(made, scene):
@@ -264,7 +264,7 @@ def with_splats(made) -> Workspace:
 
 
 def test_splats_are_a_row_and_shown_in_place_of_the_mesh(with_splats, imported, scene):
-    assert "Splats · 40 splats · " in outputs.find(with_splats, "snow", "SPLATS").described()
+    assert "40 splats · " in outputs.find(with_splats, "snow", "SPLATS").described()
     bpy.ops.in2n.show_output(kind="MESH", edit="snow")
     assert bpy.ops.in2n.show_output(kind="SPLATS", edit="snow") == {"FINISHED"}
     (cloud,), (mesh,) = (scene_state.children(imported, role) for role in ("SPLATS", "MESH"))
