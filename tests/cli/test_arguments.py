@@ -85,7 +85,7 @@ def test_limits_are_told_with_the_options_name(capsys, line, option):
     assert ended.value.code == 2 and f"argument {option}" in capsys.readouterr().err
 
 
-COMMANDS = "demo run import reconstruct edit preview render mesh evaluate testbed".split()
+COMMANDS = "demo run import reconstruct edit preview render mesh splats evaluate testbed".split()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -131,6 +131,25 @@ def test_an_edit_is_limited_to_the_region_of_a_file(engine, capture, tmp_path, c
     assert "soft edge" in sentence_and_hint(capsys)
 
 
+def test_splats_are_asked_for_as_the_line_says(engine, capture, tmp_path, capsys, monkeypatch):
+    place, keep = str(tmp_path / "ws"), tmp_path / "keep.json"
+    keep.write_text('{"type": "box", "center": [0, 0, 0], "size": [1, 1, 1]}')
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["import", str(capture), "--out", place]) == 0
+    asked = []
+    monkeypatch.setattr(commands, "one_job", lambda request, interruption: asked.append(request))
+    assert cli.main(["splats", place]) == 0
+    assert cli.main(["splats", place, "--edit", "snow", "--splats", "9000", "--steps", "0", "--no-background"]) == 0
+    assert cli.main(["splats", place, "--edit", "original", "--keep", "keep.json", "--background"]) == 0
+    first, second, third = asked
+    assert (first.edit, first.splats, first.background, first.keep) == (None, 500_000, True, None)
+    assert (second.edit, second.splats, second.steps, second.background) == ("snow", 9000, 0, False)
+    assert (third.edit, third.background, third.keep) == (None, True, str(keep))
+    capsys.readouterr()
+    assert cli.main(["splats", place, "--keep", "nothing.json"]) == 2
+    sentence_and_hint(capsys)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_ctrl_c_cancels_and_ends_the_worker(home, capture, tmp_path):
     script = (
@@ -333,7 +352,8 @@ def test_no_network(home, capture, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "run", "import", "reconstruct", "edit", "render", "mesh", "test", "install", "train-miniature"]
+    "command",
+    ["demo", "run", "import", "reconstruct", "edit", "render", "mesh", "splats", "test", "install", "train-miniature"],
 )
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -173,9 +173,9 @@ def test_directional_colors_are_fitted():
     colors = (harmonics(directions)[..., None] * truth[cell]).sum(1) + 0.5
     none = torch.zeros(4000)
     seen = Seen(none, none, directions, colors, none, torch.ones(4000))
-    assert torch.allclose(fitted_colors(seen, cell, 2).view(2, 9, 3), truth, atol=0.02)
+    assert torch.allclose(fitted_colors(seen, cell, 2, Reporter()).view(2, 9, 3), truth, atol=0.02)
     # Of one direction nothing is known of the others: they get its colour, too.
-    once = fitted_colors(seen.chosen(torch.tensor([0])), torch.tensor([0]), 1).view(1, 9, 3)
+    once = fitted_colors(seen.chosen(torch.tensor([0])), torch.tensor([0]), 1, Reporter()).view(1, 9, 3)
     assert once[0, 1:].abs().max() < 0.3 * once[0, 0].abs().max()
     assert torch.allclose((harmonics(directions[:1])[..., None] * once).sum(1) + 0.5, colors[:1], atol=1e-3)
 
@@ -210,7 +210,7 @@ def test_a_point_before_the_ball_that_others_see_past_is_not_confirmed(ball):
 def test_refining_brings_the_pictures_nearer(ball):
     _, sources, rows = ball
     rows = rows.clone()
-    targets = targets_of(sources, rows, has_alpha=True)
+    targets = targets_of(sources, rows, True, Reporter())
     told = []
     before = psnr(rows, targets, Reporter())
     refine(rows, targets, 40, Reporter(told.append))

@@ -151,7 +151,7 @@ def splats_of_scene(scene: Scene, request: MakeSplats, region: Region | None, re
         )
     device = scene.device if available(scene.device) else torch.device("cpu")  # where Warp is
     rows = rows.to(device)
-    targets = targets_of(sources, rows, scene.has_alpha, inside)
+    targets = targets_of(sources, rows, scene.has_alpha, report, inside)
     seeded, made = psnr(rows, targets[: len(of_views)], report), time.monotonic()
     refine(rows, targets, request.steps, report)
     rows = rows[rows[:, OPACITY].sigmoid() > LEAST_OPACITY].contiguous()

@@ -26,6 +26,7 @@ FEWEST_THERE = 2
 MOST_PAST = 0.1  # of the views that see a point, or past it
 OPAQUE = 0.9  # of a new splat
 WIDTH, THICKNESS = 0.6, 0.15  # standard deviations of a splat across and along its normal, of the spacing
+AT_ONCE = 50_000  # points whose neighbours are looked for between two looks whether the job was cancelled
 SMOOTHING = 1.0  # how many observations a higher harmonic's prior counts as
 FILL_SHARE = 0.25  # of the budget, for what is behind the holes that the others leave
 HOLE = 0.3  # of what lies behind, shines through one
@@ -74,23 +75,26 @@ def seed(
     chosen = seen.chosen(counts)
     if not len(chosen.points):
         return torch.empty((0, COLUMNS))
-    cell, means, sizes = merged(chosen, round(budget * (1 - FILL_SHARE)) if open_ended else budget)
+    cell, means, sizes = merged(chosen, round(budget * (1 - FILL_SHARE)) if open_ended else budget, report)
     stage(1, "Confirming the surface")
     kept = confirmed(means.points, sources, report, nearest)
     stage(2, "Colouring the splats")
-    colors = fitted_colors(chosen, cell, len(sizes))
+    colors = fitted_colors(chosen, cell, len(sizes), report)
     stage(3, "Shaping the splats")
     sure = kept & (means.weights > LEAST_WEIGHT) if open_ended else kept
-    rows = splats_of(means.chosen(sure), sizes[sure], colors[sure]) if sure.any() else torch.empty((0, COLUMNS))
+    rows = torch.empty((0, COLUMNS))
+    if sure.any():
+        rows = splats_of(means.chosen(sure), sizes[sure], colors[sure], report)
     stage(4, "Filling the holes")
     if open_ended:
         stands = torch.zeros_like(counts)
         stands[counts] = kept[cell]
-        behind = _behind_holes(rows, sources, parts, stands.split([len(part.points) for part in parts]), transform)
-        report.check()
+        split = stands.split([len(part.points) for part in parts])
+        behind = _behind_holes(rows, sources, parts, split, transform, report)
         if len(behind.points):
-            cell, means, sizes = merged(behind, budget - len(rows))
-            rows = torch.cat([rows, splats_of(means, sizes, fitted_colors(behind, cell, len(sizes)))])
+            cell, means, sizes = merged(behind, budget - len(rows), report)
+            colors = fitted_colors(behind, cell, len(sizes), report)
+            rows = torch.cat([rows, splats_of(means, sizes, colors, report)])
     return rows.contiguous()
 
 
@@ -133,10 +137,13 @@ class Seen:
         return Seen(*(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
 
-def _behind_holes(rows, sources: list[Source], parts: list[Seen], kept, transform: SceneTransform) -> Seen:
+def _behind_holes(
+    rows: torch.Tensor, sources: list[Source], parts: list[Seen], kept, transform: SceneTransform, report: Reporter
+) -> Seen:
     """What pixels see that are holes in the splats' picture: their own point where it was confirmed, else the shell."""
     found = []
     for source, part, stands in zip(sources, parts, kept):
+        report.check()
         drawn = draw(rows, View.of(source.camera))
         wrong = (drawn.picture - source.rgb_srgb).abs().amax(-1).view(-1) > WRONG
         at_outline = stands & (part.weights <= LEAST_WEIGHT)
@@ -176,22 +183,28 @@ def seen_points(source: Source, transform: SceneTransform) -> Seen:
     return Seen(points, normals, directions, source.rgb_srgb.view(-1, 3), footprints, weights)
 
 
-def merged(seen: Seen, budget: int, finest: float = 1.0) -> tuple[torch.Tensor, Seen, torch.Tensor]:
+def merged(seen: Seen, budget: int, report: Reporter, finest: float = 1.0) -> tuple[torch.Tensor, Seen, torch.Tensor]:
     """Points in cells of a size that grows with the pixels', one for each cell.
 
     Args:
         seen: Of all sources.
         budget: How many there may be.
+        report: Asked whether the job was cancelled.
         finest: A cell's size at least, in pixels.
 
     Returns:
         Which cell each point is in (n,), the cells' means, and their sizes in capture units.
+
+    Raises:
+        Cancelled.
     """
     low, high, found = finest, finest, _cells(seen, finest)
     while len(found[1]) > budget and high < 64:
+        report.check()
         low, high = high, high * 1.5
         found = _cells(seen, high)
     for _ in range(5 if high > low else 0):
+        report.check()
         middle = (low * high) ** 0.5
         tried = _cells(seen, middle)
         if len(tried[1]) > budget:
@@ -270,7 +283,7 @@ def confirmed(points: torch.Tensor, sources: list[Source], report: Reporter, nea
     return ~free & (there >= FEWEST_THERE) & (past <= MOST_PAST * (past + there))
 
 
-def fitted_colors(seen: Seen, cell: torch.Tensor, count: int) -> torch.Tensor:
+def fitted_colors(seen: Seen, cell: torch.Tensor, count: int, report: Reporter) -> torch.Tensor:
     """Spherical harmonics of the colours that a cell's points have from where they are seen.
 
     Ridge regression: least squares, with the higher harmonics drawn towards 0 as if SMOOTHING observations said so.
@@ -279,15 +292,20 @@ def fitted_colors(seen: Seen, cell: torch.Tensor, count: int) -> torch.Tensor:
         seen: All points.
         cell: (n,) which cell each is in.
         count: How many cells there are.
+        report: Asked whether the job was cancelled.
 
     Returns:
         (count, 9 * 3) coefficients, in the order of a splat's row.
+
+    Raises:
+        Cancelled.
     """
     basis = harmonics(seen.directions)
     left = torch.zeros((count, COEFFICIENTS * (COEFFICIENTS + 1) // 2))
     upper = torch.triu_indices(COEFFICIENTS, COEFFICIENTS)
     right = torch.zeros((count, COEFFICIENTS * 3))
     for part in torch.arange(len(basis)).split(1 << 18):
+        report.check()
         one, weighted = basis[part], basis[part] * seen.weights[part, None]
         left.index_add_(0, cell[part], weighted[:, upper[0]] * one[:, upper[1]])
         right.index_add_(0, cell[part], (weighted[:, :, None] * (seen.colors[part, None] - 0.5)).flatten(1))
@@ -295,6 +313,7 @@ def fitted_colors(seen: Seen, cell: torch.Tensor, count: int) -> torch.Tensor:
     prior[0] = 1e-4
     found = torch.empty_like(right)
     for part in torch.arange(count).split(1 << 16):
+        report.check()
         square = torch.zeros((len(part), COEFFICIENTS, COEFFICIENTS))
         square[:, upper[0], upper[1]] = left[part]
         square[:, upper[1], upper[0]] = left[part]
@@ -303,18 +322,22 @@ def fitted_colors(seen: Seen, cell: torch.Tensor, count: int) -> torch.Tensor:
     return found
 
 
-def splats_of(means: Seen, sizes: torch.Tensor, colors: torch.Tensor) -> torch.Tensor:
+def splats_of(means: Seen, sizes: torch.Tensor, colors: torch.Tensor, report: Reporter) -> torch.Tensor:
     """Flat disks on the surface, as wide as their neighbours are apart.
 
     Args:
         means: Of the cells.
         sizes: (n,) of the cells, in capture units.
         colors: (n, 27) harmonics.
+        report: Asked whether the job was cancelled.
 
     Returns:
         (n, COLUMNS) splats.
+
+    Raises:
+        Cancelled.
     """
-    spacing = torch.minimum(torch.maximum(spacings(means.points), 0.7 * sizes), 3 * sizes)
+    spacing = torch.minimum(torch.maximum(spacings(means.points, report), 0.7 * sizes), 3 * sizes)
     rows = torch.empty((len(sizes), COLUMNS))
     rows[:, MEAN] = means.points
     rows[:, SCALE] = (spacing[:, None] * torch.tensor([WIDTH, WIDTH, THICKNESS])).log()
@@ -324,20 +347,28 @@ def splats_of(means: Seen, sizes: torch.Tensor, colors: torch.Tensor) -> torch.T
     return rows
 
 
-def spacings(points: torch.Tensor) -> torch.Tensor:
+def spacings(points: torch.Tensor, report: Reporter) -> torch.Tensor:
     """How far points are from their three nearest neighbours, on average.
 
     Args:
         points: (n, 3).
+        report: Asked whether the job was cancelled.
 
     Returns:
-        (n,) in their units.
+        (n,) in their units; of a single point 0.
+
+    Raises:
+        Cancelled.
     """
     from scipy.spatial import cKDTree  # here, for it takes a while
 
-    places = points.double().numpy()
-    away, _ = cKDTree(places).query(places, k=min(4, len(places)), workers=torch.get_num_threads())
-    return torch.from_numpy(np.asarray(away)[:, 1:].mean(1)).float()
+    places, found = points.double().numpy(), []
+    tree = cKDTree(places)
+    for part in np.array_split(places, -(-len(places) // AT_ONCE)):
+        report.check()
+        away, _ = tree.query(part, k=min(4, len(places)), workers=torch.get_num_threads())
+        found.append(away.reshape(len(part), -1)[:, 1:].sum(1) / max(1, min(4, len(places)) - 1))
+    return torch.from_numpy(np.concatenate(found)).float()
 
 
 def _steady(depth: torch.Tensor) -> torch.Tensor:

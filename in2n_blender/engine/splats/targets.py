@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from ...scene.reporting import Reporter
 from .rasterizer import View, draw
 from .refinement import Target
 from .seeding import LEAST_ALPHA
@@ -19,6 +20,7 @@ def targets_of(
     sources: list[Source],
     rows: torch.Tensor,
     has_alpha: bool,
+    report: Reporter,
     inside: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> list[Target]:
     """The pictures that splats are refined to.
@@ -27,13 +29,21 @@ def targets_of(
         sources: The field from several views.
         rows: (n, COLUMNS) the splats to be refined.
         has_alpha: Whether the field's pictures are over white, which is no part of the scene.
+        report: Asked whether the job was cancelled.
         inside: Which of points (n, 3) in capture coordinates are kept (n,); None: all.
 
     Returns:
         A target for every source. Where what is kept is hidden by what is not, nobody knows what it looks like: there
         pixels do not count.
+
+    Raises:
+        Cancelled.
     """
-    return [_target(source, rows, has_alpha, inside) for source in sources]
+    found = []
+    for source in sources:
+        report.check()
+        found.append(_target(source, rows, has_alpha, inside))
+    return found
 
 
 def _target(source: Source, rows: torch.Tensor, has_alpha: bool, inside: Callable | None) -> Target:
