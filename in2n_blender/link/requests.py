@@ -18,6 +18,8 @@ from ..scene.presets import PRESETS
 from ..workspace.layout import edit_name
 from .request_fields import Request, bad_request, required, setting
 
+AUTOMATIC = "auto"
+MEMORY_PLANS = (AUTOMATIC, "whole", "offload", "8-bit", "4-bit")
 METHODS = ("agreement", "iterative", "faithful")  # of editing, the default first
 CARRYING = "agreement"  # the method that carries an edit from view to view
 ONCE_THE_ONLY_METHOD = "iterative"  # of edits that do not name theirs
@@ -66,6 +68,17 @@ def _editor():
         "miniature (bundled), timbrooks/instruct-pix2pix, or a folder in diffusers' format",
         "miniature",
         metavar="NAME",
+    )
+
+
+def _memory_plan():
+    return setting(
+        "Memory",
+        "how a model is kept in a GPU's memory: whole, offload (only the network at work is there), 8-bit or 4-bit "
+        "(weights of fewer bits, offloaded), auto (the quickest that fits)",
+        AUTOMATIC,
+        choices=MEMORY_PLANS,
+        code="unknown_memory_plan",
     )
 
 
@@ -179,6 +192,7 @@ class Edit(Request):
     seed: int = _seed()
     preset: str = _preset()
     device: str = _device()
+    memory_plan: str = _memory_plan()
     rounds: int | None = setting(
         "Rounds",
         "how often every view is updated (default: once by agreement, else the preset's)",
@@ -287,6 +301,7 @@ class PreviewGrid(Request):
     )
     seed: int = _seed()
     device: str = _device()
+    memory_plan: str = _memory_plan()
     out: str | None = setting(
         "Folder", "folder for the pictures (default: previews/… in the workspace)", None, metavar="DIR"
     )

@@ -70,7 +70,7 @@ def transparent(tmp_path_factory):
 def editor(monkeypatch):
     made = RecordingEditor()
     for module in (methods, baselines):
-        monkeypatch.setattr(module, "load_editor", lambda name, device, report: made)
+        monkeypatch.setattr(module, "load_editor", lambda *_: made)
     for preset, settings in (("draft", SMALL), ("standard", OTHER)):
         monkeypatch.setitem(nerf_settings.CPU, preset, settings)
     return made

@@ -309,7 +309,7 @@ def small(monkeypatch):
 def editor(monkeypatch):
     made = RecordingEditor()
     for module in (methods, baselines):
-        monkeypatch.setattr(module, "load_editor", lambda name, device, report: made)
+        monkeypatch.setattr(module, "load_editor", lambda *_: made)
     return made
 
 

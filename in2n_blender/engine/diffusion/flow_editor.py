@@ -15,15 +15,14 @@ from diffusers import AutoencoderKL
 
 from .editor import OriginalLatent
 from .flow_schedule import FlowSettings
-from .network_editor import NetworkEditor
+from .network_editor import Condition, NetworkEditor
 from .reading import UnfitFiles, reading
-from .weights import load_network
 
 PATCH = 2  # latent pixels a side of a token
 
 
 @dataclass(frozen=True)
-class Condition:
+class TokenCondition(Condition):
     """What the transformer is conditioned on in one edit.
 
     Attributes:
@@ -31,13 +30,11 @@ class Condition:
         texts: what the family's text encoder made of the instruction, and of no instruction (None where the network is
             never evaluated without one), for each image of the batch or for all alike.
         size: (height, width) of the images' latents in tokens.
-        original: the originals as they came.
     """
 
     reference: torch.Tensor
     texts: tuple
     size: tuple[int, int]
-    original: OriginalLatent
 
 
 class FlowEditor(NetworkEditor):
@@ -54,7 +51,9 @@ class FlowEditor(NetworkEditor):
     settings: FlowSettings
 
     @abstractmethod
-    def _velocity(self, tokens: torch.Tensor, sigma: torch.Tensor, text, condition: Condition, scale: float | None):
+    def _velocity(
+        self, tokens: torch.Tensor, sigma: torch.Tensor, text, condition: TokenCondition, scale: float | None
+    ):
         """One evaluation of the transformer.
 
         tokens: (batch, tokens, width) of the noisy latents and, behind them, of the originals; sigma: (batch,); text:
@@ -97,16 +96,16 @@ class FlowEditor(NetworkEditor):
         """(height, width) in tokens of latents of a shape."""
         return shape[-2] // PATCH, shape[-1] // PATCH
 
-    def _condition(self, original: OriginalLatent, guidance) -> Condition:
+    def _condition(self, original: OriginalLatent, guidance) -> TokenCondition:
         latent = original.latent.to(self.device)
         texts = self._texts(original, guidance[0])
-        return Condition(self._packed(latent), texts, self._tokens(latent.shape), original)
+        return TokenCondition(original, latent, self._packed(latent), texts, self._tokens(latent.shape))
 
     def _set_schedule(self, shape: torch.Size, steps: int) -> None:
         height, width = self._tokens(shape)
         self.schedule = self.settings.schedule(self._mu(height * width, steps))
 
-    def _guided(self, latent, now, condition: Condition, guidance) -> torch.Tensor:
+    def _guided(self, latent, now, condition: TokenCondition, guidance) -> torch.Tensor:
         scale = guidance[0]
         own = self._packed(latent)
         tokens = torch.cat([own, condition.reference], dim=1).to(self.dtype)
@@ -136,15 +135,12 @@ class FlowEditor(NetworkEditor):
         with reading("scheduler", self._unfit):
             self.settings = FlowSettings.from_folder(self.folder / "scheduler")
         with reading("transformer", self._unfit):
-            self.transformer = load_network(
-                self.folder / "transformer", self.transformer_class, self.device, self.dtype
-            )
+            self.transformer = self._network("transformer", self.transformer_class)
         with reading("vae", self._unfit):
-            self.vae = load_network(self.folder / "vae", self.autoencoder_class, self.device, self.dtype)
+            self.vae = self._network("vae", self.autoencoder_class)
             if not self._fits(self._latent_channels):
                 raise UnfitFiles("its transformer and its vae do not fit together")
         self.multiple = self._latent_factor * PATCH
-        self._ask_in(self.transformer, self.vae)
 
     @property
     def _latent_factor(self) -> int:

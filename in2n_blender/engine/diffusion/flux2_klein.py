@@ -7,9 +7,9 @@ from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2D
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
-from .flow_editor import PATCH, Condition, FlowEditor
+from .flow_editor import PATCH, FlowEditor, TokenCondition
 from .reading import UnfitFiles
-from .weights import check_fit, load_text_encoder, load_tokenizer
+from .weights import check_fit, load_tokenizer
 
 
 class Flux2Klein(FlowEditor):
@@ -25,17 +25,16 @@ class Flux2Klein(FlowEditor):
     def _encode_text(self, phrase: str) -> tuple:
         """((1, tokens, width), position ids) of the instruction, and of no text where guidance wants it."""
         texts = [phrase] if self.guidance_text is None else [phrase, ""]
-        encoder = load_text_encoder(self.folder / "text_encoder", Qwen3ForCausalLM, self.device, self.dtype)
+        encoder = self._text_encoder("text_encoder", Qwen3ForCausalLM)
         tokenizer = load_tokenizer(self.folder / "tokenizer", Qwen2TokenizerFast)
         check_fit(tokenizer, encoder)
-        self._ask_in(encoder)
         pipeline = Flux2KleinPipeline(None, None, encoder, tokenizer, None)
         found = tuple(pipeline.encode_prompt(text, device=self.device) for text in texts)
         if found[0][0].shape[-1] != self.transformer.config.joint_attention_dim:
             raise UnfitFiles("its text_encoder and its transformer do not fit together")
         return found
 
-    def _velocity(self, tokens, sigma, text, condition: Condition, scale):
+    def _velocity(self, tokens, sigma, text, condition: TokenCondition, scale):
         words, text_ids = text
         count, (height, width) = len(tokens), condition.size
         own = Flux2KleinPipeline._prepare_latent_ids(torch.empty(1, 1, height, width))

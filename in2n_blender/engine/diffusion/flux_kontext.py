@@ -6,9 +6,9 @@ import torch
 from diffusers import FluxKontextPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
-from .flow_editor import PATCH, Condition, FlowEditor
+from .flow_editor import PATCH, FlowEditor, TokenCondition
 from .reading import UnfitFiles
-from .weights import check_fit, load_text_encoder, load_tokenizer
+from .weights import check_fit, load_tokenizer
 
 
 class FluxKontext(FlowEditor):
@@ -22,10 +22,9 @@ class FluxKontext(FlowEditor):
         networks = (("", CLIPTextModel, CLIPTokenizer), ("_2", T5EncoderModel, T5TokenizerFast))
         parts = {}
         for number, network, tokens in networks:
-            encoder = load_text_encoder(self.folder / f"text_encoder{number}", network, self.device, self.dtype)
+            encoder = self._text_encoder(f"text_encoder{number}", network)
             tokenizer = load_tokenizer(self.folder / f"tokenizer{number}", tokens)
             check_fit(tokenizer, encoder)
-            self._ask_in(encoder)
             parts |= {f"text_encoder{number}": encoder, f"tokenizer{number}": tokenizer}
         pipeline = FluxKontextPipeline(scheduler=None, vae=None, transformer=None, **parts)
         words, pooled, text_ids = pipeline.encode_prompt([phrase], device=self.device)
@@ -37,7 +36,7 @@ class FluxKontext(FlowEditor):
     def _unconditional(self, scale: float | None) -> bool:
         return False
 
-    def _velocity(self, tokens, sigma, text, condition: Condition, scale):
+    def _velocity(self, tokens, sigma, text, condition: TokenCondition, scale):
         words, pooled, text_ids = text
         count = len(tokens)
         own = FluxKontextPipeline._prepare_latent_image_ids(count, *condition.size, self.device, self.dtype)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from .edm_schedule import schedule_of
 from .network_editor import NetworkEditor
 from .reading import UnfitFiles, reading
-from .weights import encode_prompts, load_network
+from .weights import encode_prompts, load_tokenizer
 
 
 def guidance_weights(guidance_text: float, guidance_image: float) -> tuple[float, float, float]:
@@ -40,9 +41,9 @@ class InstructPix2Pix(NetworkEditor):
     def _encode_text(self, phrase: str):
         """(2, tokens, width): the instruction, and nothing."""
         width = self.unet.config.cross_attention_dim
-        return encode_prompts(
-            self.folder, [phrase, ""], width if isinstance(width, int) else None, self.device, self.dtype
-        )
+        tokenizer = load_tokenizer(self.folder / "tokenizer", CLIPTokenizer)
+        encoder = self._text_encoder("text_encoder", CLIPTextModel)
+        return encode_prompts(encoder, tokenizer, [phrase, ""], width if isinstance(width, int) else None, self.device)
 
     def _text_inputs(self, prompts: list, latent: torch.Tensor) -> dict:
         """The network's arguments for what `_encode_text` made, one for each of a batch."""
@@ -53,7 +54,8 @@ class InstructPix2Pix(NetworkEditor):
 
     def _guided(self, latent, now, condition, guidance) -> torch.Tensor:
         instruction, nothing = self._text
-        branches = ((condition, instruction), (condition, nothing), (torch.zeros_like(condition), nothing))
+        photo = condition.latent
+        branches = ((photo, instruction), (photo, nothing), (torch.zeros_like(photo), nothing))
         used = [(weight, *branch) for weight, branch in zip(guidance_weights(*guidance), branches) if weight]
         sample, time = self.schedule.network_input(latent, now), self.schedule.network_time(now).to(self.device)
         predictions = self._predict(sample, time, [branch for _, *branch in used])
@@ -87,9 +89,9 @@ class InstructPix2Pix(NetworkEditor):
         with reading("scheduler", self._unfit):
             self.schedule = schedule_of(self.folder / "scheduler")
         with reading("unet", self._unfit):
-            self.unet = load_network(self.folder / "unet", UNet2DConditionModel, self.device, self.dtype)
+            self.unet = self._network("unet", UNet2DConditionModel)
         with reading("vae", self._unfit):
-            self.vae = load_network(self.folder / "vae", self.autoencoder_class, self.device, self.dtype)
+            self.vae = self._network("vae", self.autoencoder_class)
             channels = self.vae.config.latent_channels
             if self.unet.config.in_channels != 2 * channels:
                 raise UnfitFiles("its network does not take an original image beside the noisy one")
@@ -98,7 +100,6 @@ class InstructPix2Pix(NetworkEditor):
         latent_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.multiple = latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         self.working_side = min(self.working_side, self._trained_side(latent_factor))
-        self._ask_in(self.unet, self.vae)
 
     def _trained_side(self, latent_factor: int) -> int:
         side = self.unet.config.sample_size

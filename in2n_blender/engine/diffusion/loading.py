@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 
+from ...link.requests import AUTOMATIC
 from ...models import catalogue, families, hub
 from ...models.download import EDITOR_FILES, EDITOR_UNWANTED, download
 from ...models.exact import ExactSettings, is_exact
+from ...models.memory import in_words
 from ...models.model import Model, unfit
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
@@ -27,10 +29,13 @@ EDITORS = {
     families.QWEN_IMAGE_EDIT: "qwen_image_edit:QwenImageEdit",
     families.LONGCAT_IMAGE_EDIT: "longcat_image_edit:LongCatImageEdit",
 }
+PLAN_FOR = "placement:plan_for"
 MINIATURE_EDITOR = "miniature.editor:MiniatureEditor"
 
 
-def load_editor(name_or_folder: str, device: torch.device | str, report: Reporter | None = None) -> Editor:
+def load_editor(
+    name_or_folder: str, device: torch.device | str, report: Reporter | None = None, memory_plan: str = AUTOMATIC
+) -> Editor:
     """Load the bundled miniature, a model of the Hugging Face hub, a folder in the diffusers layout, or an exact
     editor.
 
@@ -38,13 +43,16 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
         name_or_folder: as for `models.catalogue.find`. A hub model comes from the local cache; it is downloaded only
             where `models.hub.may_download`.
         device: what it runs on.
-        report: told of a download, and asked whether the job was cancelled.
+        report: told of a download and, in its log, how the model is kept in a GPU's memory; asked whether the job was
+            cancelled.
+        memory_plan: one of `requests.MEMORY_PLANS`.
 
     Returns:
         An editor whose `prepare` was not called yet.
 
     Raises:
-        In2nError: "unknown_editor", "editor_missing", "editor_unfit", "no_network", "missing_truth".
+        In2nError: "unknown_editor", "editor_missing", "editor_unfit", "no_network", "missing_truth",
+            "cannot_quantise".
         Cancelled.
     """
     model = catalogue.find(name_or_folder)
@@ -54,7 +62,8 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
 
         settings = ExactSettings.from_name(model.id)
         return ExactEditor(settings, torch.device(device), Pictures.of(settings) if settings.pictures else None)
-    folder = find_weights(model, report or Reporter())
+    report, device = report or Reporter(), torch.device(device)
+    folder = find_weights(model, report)
 
     refuse = lambda reason: unfit(model.id, reason)
     with reading(families.INDEX_FILE, refuse):
@@ -62,19 +71,22 @@ def load_editor(name_or_folder: str, device: torch.device | str, report: Reporte
         check_layout(folder, family)
     if family != model.family:  # of the hub, and not in the catalogue
         model = replace(catalogue.read_folder(folder, model.id), folder=None)
-    editors = [_editor_of(EDITORS[family])]
+    editors = [_named(EDITORS[family])]
     if family == families.INSTRUCT_PIX2PIX:
-        editors.append(_editor_of(MINIATURE_EDITOR))
+        editors.append(_named(MINIATURE_EDITOR))
     with reading("vae", refuse):
         autoencoder = stated_class(folder / "vae")
         editor = next((editor for editor in editors if editor.autoencoder_class.__name__ == autoencoder), None)
         if editor is None:
             raise UnfitFiles(f"its vae is a {autoencoder}")
-    return editor(model, folder, torch.device(device))
+    plan = _named(PLAN_FOR)(model, device, memory_plan)
+    if device.type == "cuda":
+        report.log(f"{in_words(model, plan)}.")
+    return editor(model, folder, device, plan, report.log)
 
 
-def _editor_of(place: str) -> type:
-    """An editor's class by its file and name."""
+def _named(place: str):
+    """An editor's class, or a function beside them, by its file and name."""
     module, name = place.split(":")
     return getattr(importlib.import_module(f".{module}", __package__), name)
 

@@ -8,10 +8,10 @@ from diffusers.pipelines.longcat_image.pipeline_longcat_image_edit import prepar
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLProcessor
 
-from .flow_editor import PATCH, Condition
+from .flow_editor import PATCH, TokenCondition
 from .photo_reading_editor import PhotoReadingEditor
 from .reading import UnfitFiles
-from .weights import check_fit, load_text_encoder, load_tokenizer
+from .weights import check_fit, load_tokenizer
 
 NOISY, REFERENCE = 1, 2  # the first of a token's coordinates, which is 0 for words
 
@@ -23,8 +23,7 @@ class LongCatImageEdit(PhotoReadingEditor):
     _empty = ""
 
     def _load_reader(self) -> LongCatImageEditPipeline:
-        encoder_class = Qwen2_5_VLForConditionalGeneration
-        encoder = load_text_encoder(self.folder / "text_encoder", encoder_class, self.device, self.dtype)
+        encoder = self._text_encoder("text_encoder", Qwen2_5_VLForConditionalGeneration)
         tokenizer = load_tokenizer(self.folder / "tokenizer", Qwen2Tokenizer)
         processor = Qwen2VLProcessor.from_pretrained(self.folder / "text_processor", local_files_only=True)
         check_fit(tokenizer, encoder)
@@ -38,7 +37,7 @@ class LongCatImageEdit(PhotoReadingEditor):
         small = self._reader.image_processor.resize(photo, height // 2, width // 2)
         return self._reader.encode_prompt([text], small)[:1]
 
-    def _velocity(self, tokens, sigma, text, condition: Condition, scale):
+    def _velocity(self, tokens, sigma, text, condition: TokenCondition, scale):
         (words,) = text
         count, (height, width) = words.shape[1], condition.size
         noisy, reference = (

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
+from ...models.memory import Plan, in_words, smaller
 from ...models.model import Model, unfit
 from ...scene.errors import In2nError
+from ..device import free_memory, is_out_of_memory
 from .editor import OriginalLatent
 from .latent_editor import LatentEditor, normal_noise
+from .placement import Placement, can_quantise, plan_for
 from .reading import reading
+from .weights import load_network, load_text_encoder
 from .working_size import WorkingSize
+
+Result = TypeVar("Result")
 
 # Of an image at the size that the networks see, at the peak of an edit: decoding, in half precision.
 BYTES_A_PIXEL = 10_000
@@ -33,6 +41,19 @@ def images_that_fit(memory: int, size: tuple[int, int]) -> int:
     return min(max(memory // (BYTES_A_PIXEL * size[0] * size[1]), 1), MOST_AT_ONCE)
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What the network is conditioned on in one edit.
+
+    Attributes:
+        original: the originals as they came.
+        latent: (batch, channels, rows, columns) their latents on the device.
+    """
+
+    original: OriginalLatent
+    latent: torch.Tensor
+
+
 class NetworkEditor(LatentEditor):
     """A checkpoint in the diffusers layout.
 
@@ -45,30 +66,45 @@ class NetworkEditor(LatentEditor):
         dtype: of the weights and of what the networks compute in.
         multiple: both sides of what the networks see are multiples of it, in pixels.
         working_side: images are enlarged until their shorter side has so many pixels.
+        most_pixels: larger images are reduced to about so many pixels; None: they are not.
+        keeps_photos: whether it has use for photos of any size beside their latents.
     """
 
     autoencoder_class: type
     half = torch.float16
+    keeps_photos = False
     multiple: int
     working_side: int
+    most_pixels: int | None
 
-    def __init__(self, model: Model, folder: Path, device: torch.device):
+    def __init__(
+        self,
+        model: Model,
+        folder: Path,
+        device: torch.device,
+        plan: Plan | None = None,
+        log: Callable[[str], None] = lambda text: None,
+    ):
         """Load the networks.
 
         Args:
             model: the catalogue's entry.
             folder: where its weights are.
             device: what it runs on.
+            plan: how they are kept in memory; None: by what is free.
+            log: told in a sentence where memory has ended and a smaller plan is taken.
 
         Raises:
             In2nError: "editor_unfit" when the folder does not hold such a checkpoint as safetensors.
+            torch.OutOfMemoryError: the smallest plan takes more than there is.
         """
         super().__init__(model, device)
-        self.folder = folder
+        self.folder, self._log = folder, log
+        self.placement = Placement(device, plan or plan_for(model, device))
         self.dtype = self.half if device.type == "cuda" and model.half_precision else torch.float32
-        self.working_side = model.working_side
-        self._text = None
-        self._load_networks()
+        self.working_side, self.most_pixels = model.working_side, model.most_pixels
+        self._text, self._encoders = None, []
+        self._within_memory(self._load_networks)
 
     @abstractmethod
     def _load_networks(self) -> None:
@@ -92,8 +128,23 @@ class NetworkEditor(LatentEditor):
 
     def prepare(self, instruction: str) -> None:
         phrase = self.model.check_instruction(instruction)
+        self._within_memory(lambda: self._prepare(phrase))
+
+    def _prepare(self, phrase: str) -> None:
         with reading("text_encoder", self._unfit):
             self._text = self._encode_text(phrase)
+        self.placement.forget(self._encoders)
+        self._encoders = []
+
+    def edit(self, render: torch.Tensor, original, *, generators: Sequence[torch.Generator], **more) -> torch.Tensor:
+        states = [generator.get_state() for generator in generators]
+
+        def attempt() -> torch.Tensor:
+            for generator, state in zip(generators, states):
+                generator.set_state(state)
+            return super(NetworkEditor, self).edit(render, original, generators=generators, **more)
+
+        return self._within_memory(attempt, len(render))
 
     def views_at_once(self, size: tuple[int, int]) -> int:
         """On a CUDA device as many as half of the memory that is free holds.
@@ -109,9 +160,14 @@ class NetworkEditor(LatentEditor):
         free, _ = torch.cuda.mem_get_info(self.device)
         return images_that_fit(free // 2, self._working_size(size).padded)
 
-    @torch.no_grad()
     def encode_original(self, image: torch.Tensor) -> OriginalLatent:
-        return OriginalLatent(self._condition_latent(self._posterior(image).mode().float()), tuple(image.shape[-2:]))
+        return self._within_memory(lambda: self._encode_original(image), len(image))
+
+    @torch.no_grad()
+    def _encode_original(self, image: torch.Tensor) -> OriginalLatent:
+        size = tuple(image.shape[-2:])
+        photo = to_bytes(image) if self.keeps_photos or self._working_size(size).reduces(size) else None
+        return OriginalLatent(self._condition_latent(self._posterior(image).mode().float()), size, photo)
 
     def _condition_latent(self, latent: torch.Tensor) -> torch.Tensor:
         """What the network wants of an original's latent."""
@@ -133,11 +189,56 @@ class NetworkEditor(LatentEditor):
         working_size = self._working_size(tuple(image.shape[-2:]))
         return self._encoded(working_size.enter(image.to(self.device, torch.float32)) * 2 - 1)
 
-    def _decode_to_size(self, latent: torch.Tensor, condition, size: tuple[int, int]) -> torch.Tensor:
-        return self._working_size(size).leave(self._decode(latent), size)
+    def _decode_to_size(self, latent: torch.Tensor, condition: Condition, size: tuple[int, int]) -> torch.Tensor:
+        photo = condition.original.photo
+        photo = None if photo is None else photo.to(self.device).float() / 255
+        return self._working_size(size).leave(self._decode(latent), size, photo)
+
+    def _condition(self, original: OriginalLatent, guidance) -> Condition:
+        return Condition(original, original.latent.to(self.device))
 
     def _working_size(self, image_size: tuple[int, int]) -> WorkingSize:
-        return WorkingSize.of(image_size, self.working_side, self.multiple)
+        return WorkingSize.of(image_size, self.working_side, self.multiple, self.most_pixels)
+
+    def _network(self, part: str, network_class: type) -> torch.nn.Module:
+        """A denoising network, or an autoencoder, from its folder, where the memory plan puts it."""
+        network = load_network(self.folder / part, network_class, self.placement.first, self.dtype)
+        put = self.placement.put_autoencoder if part == "vae" else self.placement.put
+        self._ask_in(network)
+        return put(network)
+
+    def _text_encoder(self, part: str, encoder_class: type) -> torch.nn.Module:
+        """A text encoder from its folder, where the memory plan puts it, for as long as the instruction is read."""
+        encoder = load_text_encoder(self.folder / part, encoder_class, self.placement.first, self.dtype)
+        self._ask_in(encoder)
+        self._encoders.append(self.placement.put(encoder))
+        return encoder
+
+    def _within_memory(self, attempt: Callable[[], Result], images: int = 1) -> Result:
+        """What an attempt gives, by the next smaller plan whenever memory ends; several images are the caller's to
+        divide."""
+        while True:
+            try:
+                return attempt()
+            except Exception as error:
+                plan = smaller(self.placement.plan, can_quantise()) if images == 1 else None
+                if plan is None or not is_out_of_memory(error):
+                    raise
+            self._use(plan)  # outside of the handler, which keeps the failed attempt's tensors alive
+
+    def _use(self, plan: Plan) -> None:
+        """Load everything anew by another plan; what was encoded stays."""
+        self._log(f"Memory ended. {in_words(self.model, plan)}.")
+        self._drop_networks()
+        free_memory(self.device)
+        self.placement, self._encoders = Placement(self.device, plan), []
+        self._load_networks()
+
+    def _drop_networks(self) -> None:
+        """Keep no network."""
+        for name in ("unet", "transformer", "vae"):
+            if hasattr(self, name):
+                delattr(self, name)
 
     def _ask_in(self, *networks: torch.nn.Module) -> None:
         """Lets a job be cancelled in the middle of a network evaluation, which takes many seconds on a CPU."""
@@ -148,3 +249,15 @@ class NetworkEditor(LatentEditor):
 
     def _unfit(self, reason: str) -> In2nError:
         return unfit(self.name, reason)
+
+
+def to_bytes(image: torch.Tensor) -> torch.Tensor:
+    """Images in 8 bits, in main memory, as photos are.
+
+    Args:
+        image: (batch, 3, height, width) in [0, 1].
+
+    Returns:
+        (batch, 3, height, width) uint8.
+    """
+    return (image.detach().clamp(0, 1) * 255).round().byte().cpu()

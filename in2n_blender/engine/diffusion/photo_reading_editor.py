@@ -20,6 +20,9 @@ class PhotoReadingEditor(FlowEditor):
     as the instruction stays: each is read once.
     """
 
+    keeps_photos = True
+    _reader = None
+
     @abstractmethod
     def _load_reader(self):
         """diffusers' pipeline of the family with what reads texts, and nothing else."""
@@ -34,16 +37,18 @@ class PhotoReadingEditor(FlowEditor):
         """The text that stands for none."""
 
     def _encode_text(self, phrase: str) -> str:
-        if getattr(self, "_reader", None) is None:
-            self._reader = self._load_reader()
-            self._ask_in(self._reader.text_encoder)
+        self._ensure_reader()
         self._kept: dict[bytes, list[tuple]] = {}
         return phrase
 
-    @torch.no_grad()
-    def encode_original(self, image: torch.Tensor) -> OriginalLatent:
-        latent = super().encode_original(image)
-        return OriginalLatent(latent.latent, latent.image_size, to_bytes(image))
+    def _ensure_reader(self) -> None:
+        if self._reader is None:
+            self._reader = self._load_reader()
+            self._encoders = []  # it stays where the plan put it
+
+    def _drop_networks(self) -> None:
+        super()._drop_networks()
+        self._reader = None
 
     def _texts(self, original: OriginalLatent, scale: float | None) -> tuple:
         texts = [self._text, self._empty] if self._unconditional(scale) else [self._text]
@@ -56,6 +61,7 @@ class PhotoReadingEditor(FlowEditor):
         found = self._kept.setdefault(hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).digest(), [])
         for text in texts[len(found) :]:
             with reading("text_encoder", self._unfit):
+                self._ensure_reader()
                 read = self._read(text, Image.fromarray(pixels))
             found.append(tuple(None if tensor is None else tensor.cpu() for tensor in read))
         return found[: len(texts)]
@@ -64,15 +70,3 @@ class PhotoReadingEditor(FlowEditor):
         """One batch of several photos' texts, on the device."""
         joined = (None if parts[0] is None else torch.cat(parts).to(self.device) for parts in zip(*texts))
         return tuple(joined)
-
-
-def to_bytes(image: torch.Tensor) -> torch.Tensor:
-    """Images in 8 bits, in main memory, as photos are.
-
-    Args:
-        image: (batch, 3, height, width) in [0, 1].
-
-    Returns:
-        (batch, 3, height, width) uint8.
-    """
-    return (image.detach().clamp(0, 1) * 255).round().byte().cpu()

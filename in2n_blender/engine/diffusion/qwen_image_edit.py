@@ -9,10 +9,10 @@ from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import CONDITION
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLProcessor
 
-from .flow_editor import PATCH, Condition
+from .flow_editor import PATCH, TokenCondition
 from .photo_reading_editor import PhotoReadingEditor
 from .reading import UnfitFiles
-from .weights import check_fit, load_text_encoder, load_tokenizer
+from .weights import check_fit, load_tokenizer
 
 
 class QwenImageEdit(PhotoReadingEditor):
@@ -27,8 +27,7 @@ class QwenImageEdit(PhotoReadingEditor):
     _empty = " "
 
     def _load_reader(self) -> QwenImageEditPlusPipeline:
-        encoder_class = Qwen2_5_VLForConditionalGeneration
-        encoder = load_text_encoder(self.folder / "text_encoder", encoder_class, self.device, self.dtype)
+        encoder = self._text_encoder("text_encoder", Qwen2_5_VLForConditionalGeneration)
         tokenizer = load_tokenizer(self.folder / "tokenizer", Qwen2Tokenizer)
         processor = Qwen2VLProcessor.from_pretrained(self.folder / "processor", local_files_only=True)
         check_fit(processor.tokenizer, encoder)
@@ -42,7 +41,7 @@ class QwenImageEdit(PhotoReadingEditor):
         small = self._reader.image_processor.resize(photo, height, width)
         return self._reader.encode_prompt([text], [small], self.device)
 
-    def _velocity(self, tokens, sigma, text, condition: Condition, scale):
+    def _velocity(self, tokens, sigma, text, condition: TokenCondition, scale):
         words, mask = text
         return self.transformer(
             hidden_states=tokens,

@@ -12,7 +12,7 @@ from ...models.families import read_index
 from .edm_schedule import EdmSchedule
 from .instruct_pix2pix import InstructPix2Pix
 from .reading import UnfitFiles
-from .weights import check_fit, load_text_encoder, load_tokenizer
+from .weights import check_fit, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class SdxlInstructPix2Pix(InstructPix2Pix):
     def _encode_text(self, phrase: str) -> tuple[Words, Words]:
         parts = {}
         for number, network in (("", CLIPTextModel), ("_2", CLIPTextModelWithProjection)):
-            encoder = load_text_encoder(self.folder / f"text_encoder{number}", network, self.device, self.dtype)
+            encoder = self._text_encoder(f"text_encoder{number}", network)
             tokenizer = load_tokenizer(self.folder / f"tokenizer{number}", CLIPTokenizer)
             check_fit(tokenizer, encoder)
             parts |= {f"text_encoder{number}": encoder, f"tokenizer{number}": tokenizer}

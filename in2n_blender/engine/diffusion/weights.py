@@ -44,25 +44,23 @@ def load_network(folder: Path, network_class: type, device: torch.device, dtype:
 
 @torch.no_grad()
 def encode_prompts(
-    folder: Path, texts: list[str], width: int | None, device: torch.device, dtype: torch.dtype
+    encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str], width: int | None, device: torch.device
 ) -> torch.Tensor:
-    """Texts as the network reads them. The text encoder is in memory only meanwhile.
+    """Texts as the network reads them.
 
     Args:
-        folder: the model's, with tokenizer/ and text_encoder/.
+        encoder: evaluated on `device`.
+        tokenizer: the encoder's.
         texts: prompts, cut off at the encoder's length.
         width: of the embeddings that the network wants; None: any.
-        device: where the encoder runs, and the embeddings stay.
-        dtype: of the encoder's weights and of the embeddings.
+        device: where the embeddings stay.
 
     Returns:
-        (texts, tokens, width) of `dtype` on `device`.
+        (texts, tokens, width) on `device`, of the encoder's dtype.
 
     Raises:
-        UnfitFiles, and whatever transformers raises.
+        UnfitFiles: they do not fit together.
     """
-    tokenizer = load_tokenizer(folder / "tokenizer", CLIPTokenizer)
-    encoder = load_text_encoder(folder / "text_encoder", CLIPTextModel, device, dtype)
     if width not in (None, encoder.config.hidden_size):
         raise UnfitFiles("its text_encoder and its unet do not fit together")
     tokens = tokenizer(
@@ -74,7 +72,7 @@ def encode_prompts(
     )
     check_fit(tokenizer, encoder)
     mask = tokens.attention_mask.to(device) if getattr(encoder.config, "use_attention_mask", False) else None
-    return encoder(tokens.input_ids.to(device), attention_mask=mask)[0].to(dtype)
+    return encoder(tokens.input_ids.to(device), attention_mask=mask)[0].to(encoder.dtype)
 
 
 def load_tokenizer(folder: Path, tokenizer_class: type):

@@ -241,7 +241,7 @@ def per_frame(request: Edit, report: Reporter) -> EditedScene:
         Cancelled.
     """
     scene = load_scene(request.workspace, None, request.device)
-    editor = load_editor(request.editor, scene.device, report)
+    editor = load_editor(request.editor, scene.device, report, request.memory_plan)
     editor.prepare(request.instruction)
     region = asked_region(request)
     inside = InsideTest(region, scene.device) if region else None

@@ -60,7 +60,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     workspace, device = Workspace(request.workspace), pick_device(request.device)
     region = asked_region(request)
     reconstruction, parent = read_ground(request, workspace)
-    editor = load_editor(request.editor, device, report)
+    editor = load_editor(request.editor, device, report, request.memory_plan)
     editor.model.check_scales(request.guidance_text, request.guidance_image)
     editor.prepare(request.instruction)
     capture, images = load_capture_and_images(workspace, reconstruction[1].get("light"))

@@ -97,7 +97,7 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
     capture = load_capture(workspace)
     view = find_view(capture, request.view)
     photo = small_photo(load_images(workspace, capture, (view,))[0])
-    editor = load_editor(request.editor, device, report)
+    editor = load_editor(request.editor, device, report, request.memory_plan)
     editor.prepare(request.instruction)
 
     for text in request.text_scales or [None]:

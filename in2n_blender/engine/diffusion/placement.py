@@ -1,0 +1,180 @@
+"""Where a model's networks are and how wide their weights: what a memory plan means for them."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+from accelerate.hooks import CpuOffload, add_hook_to_module
+from torch import nn
+
+from ...link.requests import AUTOMATIC
+from ...models import memory
+from ...models.memory import Plan
+from ...models.model import Model
+
+CPU = torch.device("cpu")
+TILE = 512  # pixels a side
+LEAST_FEATURES = 64  # of a linear layer: smaller ones gain nothing from fewer bits
+
+
+def can_quantise() -> bool:
+    """Whether weights of 8 and 4 bits can be made here."""
+    return importlib.util.find_spec("bitsandbytes") is not None
+
+
+def free_mb(device: torch.device) -> int:
+    """What is free on a CUDA device: what the driver says, and what torch holds without use.
+
+    Args:
+        device: a CUDA device.
+
+    Returns:
+        MB (2^20 bytes).
+    """
+    free, _ = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (free + unused) // memory.MEGABYTE
+
+
+def plan_for(model: Model, device: torch.device, wanted: str = AUTOMATIC) -> Plan:
+    """How a model is kept on a device.
+
+    Args:
+        model: the catalogue's entry.
+        device: what it runs on.
+        wanted: one of `requests.MEMORY_PLANS`.
+
+    Returns:
+        By what is free on a CUDA device; 32 bits, whole, on any other.
+
+    Raises:
+        In2nError: "cannot_quantise".
+    """
+    if device.type != "cuda":
+        return memory.FULL
+    return memory.choose(model, free_mb(device), wanted, can_quantise())
+
+
+class OneAtATime(CpuOffload):
+    """Brings a network to the device when it is evaluated, and takes the others back to main memory before."""
+
+    def __init__(self, device: torch.device, others: list[nn.Module]):
+        """
+        Args:
+            device: on which it is evaluated.
+            others: networks with such a hook, and maybe the one that it is for.
+        """
+        super().__init__(execution_device=device)
+        self.others = others
+
+    def pre_forward(self, module: nn.Module, *args, **kwargs):
+        for other in self.others:
+            if other is not module and next(other.parameters()).device != CPU:
+                other.to(CPU)
+        return super().pre_forward(module, *args, **kwargs)
+
+
+class Placement:
+    """Puts networks where a plan says.
+
+    Attributes:
+        device: on which they are evaluated.
+        plan: how they are kept.
+        first: the device on which a network is loaded, before it is put where it belongs.
+    """
+
+    def __init__(self, device: torch.device, plan: Plan):
+        """
+        Args:
+            device: on which networks are evaluated.
+            plan: how they are kept.
+        """
+        self.device, self.plan = device, plan
+        self.first = CPU if plan.offload or plan.bits < 16 else device
+        self._networks: list[nn.Module] = []
+
+    def put(self, network: nn.Module, large: bool = True) -> nn.Module:
+        """Put a network that was loaded on `first` where it belongs.
+
+        Args:
+            network: in evaluation mode.
+            large: whether its weights may be of fewer bits.
+
+        Returns:
+            The same network.
+        """
+        weights = sum(weight.numel() for weight in network.parameters())
+        if self.plan.bits < 16 and large and weights >= memory.QUANTISED_FROM * 1e6:
+            quantise(network, self.plan.bits)
+            network.to(self.device)  # where the weights are made smaller
+        if self.plan.offload:
+            add_hook_to_module(network, OneAtATime(self.device, self._networks))
+            self._networks.append(network)
+            return network
+        return network.to(self.device)
+
+    def forget(self, networks: list[nn.Module]) -> None:
+        """Let go of networks that are not needed any more.
+
+        Args:
+            networks: some that were put.
+        """
+        self._networks[:] = [kept for kept in self._networks if all(kept is not network for network in networks)]
+
+    def put_autoencoder(self, network: nn.Module) -> nn.Module:
+        """Put an autoencoder, in tiles where the plan says so.
+
+        Args:
+            network: one of diffusers' autoencoders, or one that has no tiles.
+
+        Returns:
+            The same network.
+        """
+        if self.plan.tiles and hasattr(network, "enable_tiling"):
+            network.enable_tiling()
+            network.enable_slicing()
+            if hasattr(network, "tile_latent_min_size"):  # by default as large as what it was trained on
+                factor = network.tile_sample_min_size // network.tile_latent_min_size
+                network.tile_sample_min_size, network.tile_latent_min_size = TILE, TILE // factor
+        return self.put(network, large=False)
+
+
+def quantise(network: nn.Module, bits: int) -> None:
+    """Replace the linear layers of a network by bitsandbytes', whose weights become smaller on their way to a device.
+
+    8 bits: LLM.int8 (Dettmers et al. 2022); 4 bits: NF4 (Dettmers et al. 2023).
+
+    Args:
+        network: on the CPU, in the width in which it computes.
+        bits: 8 or 4.
+    """
+    import bitsandbytes  # here: it takes a second, and is only there where the engine could be installed with it
+
+    for name, layer in list(network.named_children()):
+        if not isinstance(layer, nn.Linear):
+            quantise(layer, bits)
+            continue
+        if min(layer.in_features, layer.out_features) < LEAST_FEATURES:
+            continue
+        with torch.device("meta"):  # the new layer's own weights are never wanted
+            if bits == 8:
+                smaller = bitsandbytes.nn.Linear8bitLt(
+                    layer.in_features, layer.out_features, layer.bias is not None, has_fp16_weights=False
+                )
+            else:
+                smaller = bitsandbytes.nn.Linear4bit(
+                    layer.in_features,
+                    layer.out_features,
+                    layer.bias is not None,
+                    compute_dtype=layer.weight.dtype,
+                    quant_type="nf4",
+                )
+        weight = layer.weight.data
+        smaller.weight = (
+            bitsandbytes.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+            if bits == 8
+            else bitsandbytes.nn.Params4bit(weight, requires_grad=False, quant_type="nf4", module=smaller)
+        )
+        smaller.bias = layer.bias
+        setattr(network, name, smaller.requires_grad_(False).eval())
