@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "in2n_blender"
-HEAVY = {"torch", "torchvision", "diffusers", "transformers", "lpips", "nerfacc", "warp", "accelerate", "bitsandbytes"}
+HEAVY = {"torch", "torchvision", "diffusers", "transformers", "lpips", "nerfacc", "warp", "accelerate"}
 BLENDER = {"bpy", "bmesh", "mathutils", "bpy_extras", "gpu", "addon_utils", "bl_ui", "blf", "gpu_extras"}
 STANDARD = set(sys.stdlib_module_names)
 # What each room may import from, itself aside, from the ground up.

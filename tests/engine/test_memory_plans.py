@@ -1,10 +1,12 @@
 """What memory plans do to networks, and what happens when memory ends: on the CPU, with tiny models."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from in2n_blender.engine.diffusion import network_editor, placement
+from in2n_blender.engine.diffusion import fewer_bits, network_editor, placement
+from in2n_blender.engine.diffusion.fewer_bits import FewerBits, normal_codes
 from in2n_blender.engine.diffusion.flux2_klein import Flux2Klein
 from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.models import catalogue, memory
@@ -38,8 +40,6 @@ def test_the_plan_is_chosen_by_free_memory(monkeypatch):
     cuda = torch.device("cuda")
     assert placement.plan_for(catalogue.KLEIN, cuda).name == "8-bit"
     assert placement.plan_for(catalogue.KLEIN, cuda, "offload") == OFFLOAD
-    monkeypatch.setattr(placement, "can_quantise", lambda: False)
-    assert placement.plan_for(catalogue.KLEIN, cuda).name == "offload"
     assert placement.plan_for(catalogue.KLEIN, CPU) == memory.FULL
 
 
@@ -87,25 +87,40 @@ def test_bringing_one_network_takes_the_others_away():
 
 
 @pytest.mark.parametrize("bits, near", [(8, 0.02), (4, 0.15)])
-def test_weights_of_fewer_bits_are_smaller_and_compute_nearly_the_same(bits, near):
+def test_weights_of_fewer_bits_are_smaller_and_compute_nearly_the_same(monkeypatch, bits, near):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(128, 256), nn.GELU(), nn.Sequential(nn.Linear(256, 64), nn.Linear(64, 8)))
-    inputs = torch.randn(5, 128)
+    inputs, place = torch.randn(5, 128), placement.Placement(CPU, memory.Plan("8-bit", bits))
     expected = network(inputs)
-    place = placement.Placement(CPU, memory.Plan("8-bit", bits))
-    small = nn.Linear(4, 4)
-    assert place.put(small) is small and small.weight.dtype == torch.float32, "small networks gain nothing"
-    memory_limit = memory.QUANTISED_FROM
-    try:
-        memory.QUANTISED_FROM = 0
-        place.put(network)
-    finally:
-        memory.QUANTISED_FROM = memory_limit
-    stored = network[0].weight
-    assert stored.dtype in (torch.int8, torch.uint8) and stored.numel() * 8 == 128 * 256 * bits
-    assert network[2][1].weight.dtype == torch.float32, "of so few features"
+    place.put(network)
+    assert torch.equal(network(inputs), expected), "small networks gain nothing"
+    monkeypatch.setattr(memory, "QUANTISED_FROM", 0)
+    place.put(network, large=False)
+    assert torch.equal(network(inputs), expected)
+    place.put(network)
+    first = network[0]
+    kept = sum(buffer.numel() * buffer.element_size() for buffer in (first.codes, first.scales))
+    assert kept < 128 * 256 * memory.BYTES[bits] and network[2][1].weight.dtype == torch.float32, "of so few features"
     difference = (network(inputs) - expected).abs().max() / expected.abs().max()
     assert 0 < difference < near
+
+
+def test_the_four_bits_are_nf4_of_the_paper():
+    """Its values as printed in QLoRA, appendix E."""
+    printed = "-1 -0.6962 -0.5251 -0.3949 -0.2844 -0.1848 -0.0911 0 0.0796 0.1609 0.2461 0.3379 0.4407 0.5626 0.7230 1"
+    np.testing.assert_allclose(normal_codes(), [float(value) for value in printed.split()], atol=1e-4)
+    layer = nn.Linear(64, 64, bias=False)
+    layer.weight.data = (normal_codes().repeat(4) * torch.linspace(0.1, 3, 64)[:, None]).float()
+    torch.testing.assert_close(FewerBits(layer, 4).weight, layer.weight.data)  # exactly representable
+    torch.testing.assert_close(FewerBits(layer, 8).weight, layer.weight.data, atol=3 / 254 + 1e-6, rtol=0)
+
+
+def test_an_edit_in_fewer_bits_is_nearly_the_same(folder, monkeypatch):
+    monkeypatch.setattr(memory, "QUANTISED_FROM", 0)
+    monkeypatch.setattr(fewer_bits, "LEAST_FEATURES", 16)
+    expected = an_edit(klein(folder))
+    edited = an_edit(klein(folder, memory.Plan("8-bit", 8)))
+    assert 0 < (edited - expected).abs().mean() < 0.01
 
 
 def test_tiles_change_little(folder):

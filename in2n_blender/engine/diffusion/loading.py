@@ -51,8 +51,7 @@ def load_editor(
         An editor whose `prepare` was not called yet.
 
     Raises:
-        In2nError: "unknown_editor", "editor_missing", "editor_unfit", "no_network", "missing_truth",
-            "cannot_quantise".
+        In2nError: "unknown_editor", "editor_missing", "editor_unfit", "no_network", "missing_truth".
         Cancelled.
     """
     model = catalogue.find(name_or_folder)

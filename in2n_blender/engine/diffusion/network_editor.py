@@ -16,7 +16,7 @@ from ...scene.errors import In2nError
 from ..device import free_memory, is_out_of_memory
 from .editor import OriginalLatent
 from .latent_editor import LatentEditor, normal_noise
-from .placement import Placement, can_quantise, plan_for
+from .placement import Placement, plan_for
 from .reading import reading
 from .weights import load_network, load_text_encoder
 from .working_size import WorkingSize
@@ -221,7 +221,7 @@ class NetworkEditor(LatentEditor):
             try:
                 return attempt()
             except Exception as error:
-                plan = smaller(self.placement.plan, can_quantise()) if images == 1 else None
+                plan = smaller(self.placement.plan) if images == 1 else None
                 if plan is None or not is_out_of_memory(error):
                     raise
             self._use(plan)  # outside of the handler, which keeps the failed attempt's tensors alive

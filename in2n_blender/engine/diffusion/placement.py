@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import torch
 from accelerate.hooks import CpuOffload, add_hook_to_module
 from torch import nn
@@ -12,15 +10,10 @@ from ...link.requests import AUTOMATIC
 from ...models import memory
 from ...models.memory import Plan
 from ...models.model import Model
+from .fewer_bits import keep_in_fewer_bits
 
 CPU = torch.device("cpu")
 TILE = 512  # pixels a side
-LEAST_FEATURES = 64  # of a linear layer: smaller ones gain nothing from fewer bits
-
-
-def can_quantise() -> bool:
-    """Whether weights of 8 and 4 bits can be made here."""
-    return importlib.util.find_spec("bitsandbytes") is not None
 
 
 def free_mb(device: torch.device) -> int:
@@ -47,13 +40,10 @@ def plan_for(model: Model, device: torch.device, wanted: str = AUTOMATIC) -> Pla
 
     Returns:
         By what is free on a CUDA device; 32 bits, whole, on any other.
-
-    Raises:
-        In2nError: "cannot_quantise".
     """
     if device.type != "cuda":
         return memory.FULL
-    return memory.choose(model, free_mb(device), wanted, can_quantise())
+    return memory.choose(model, free_mb(device), wanted)
 
 
 class OneAtATime(CpuOffload):
@@ -106,8 +96,7 @@ class Placement:
         """
         weights = sum(weight.numel() for weight in network.parameters())
         if self.plan.bits < 16 and large and weights >= memory.QUANTISED_FROM * 1e6:
-            quantise(network, self.plan.bits)
-            network.to(self.device)  # where the weights are made smaller
+            keep_in_fewer_bits(network, self.plan.bits)
         if self.plan.offload:
             add_hook_to_module(network, OneAtATime(self.device, self._networks))
             self._networks.append(network)
@@ -138,43 +127,3 @@ class Placement:
                 factor = network.tile_sample_min_size // network.tile_latent_min_size
                 network.tile_sample_min_size, network.tile_latent_min_size = TILE, TILE // factor
         return self.put(network, large=False)
-
-
-def quantise(network: nn.Module, bits: int) -> None:
-    """Replace the linear layers of a network by bitsandbytes', whose weights become smaller on their way to a device.
-
-    8 bits: LLM.int8 (Dettmers et al. 2022); 4 bits: NF4 (Dettmers et al. 2023).
-
-    Args:
-        network: on the CPU, in the width in which it computes.
-        bits: 8 or 4.
-    """
-    import bitsandbytes  # here: it takes a second, and is only there where the engine could be installed with it
-
-    for name, layer in list(network.named_children()):
-        if not isinstance(layer, nn.Linear):
-            quantise(layer, bits)
-            continue
-        if min(layer.in_features, layer.out_features) < LEAST_FEATURES:
-            continue
-        with torch.device("meta"):  # the new layer's own weights are never wanted
-            if bits == 8:
-                smaller = bitsandbytes.nn.Linear8bitLt(
-                    layer.in_features, layer.out_features, layer.bias is not None, has_fp16_weights=False
-                )
-            else:
-                smaller = bitsandbytes.nn.Linear4bit(
-                    layer.in_features,
-                    layer.out_features,
-                    layer.bias is not None,
-                    compute_dtype=layer.weight.dtype,
-                    quant_type="nf4",
-                )
-        weight = layer.weight.data
-        smaller.weight = (
-            bitsandbytes.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
-            if bits == 8
-            else bitsandbytes.nn.Params4bit(weight, requires_grad=False, quant_type="nf4", module=smaller)
-        )
-        smaller.bias = layer.bias
-        setattr(network, name, smaller.requires_grad_(False).eval())
