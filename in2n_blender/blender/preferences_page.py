@@ -9,10 +9,11 @@ import bpy
 from bpy.props import BoolProperty, IntProperty, StringProperty
 
 from .. import environment
-from ..models.catalogue import INSTRUCT_PIX2PIX
+from ..models.catalogue import MINIATURE, ON_THE_HUB
 from ..models.hub import hub_cache
+from ..models.model import Model
 from ..scene.errors import In2nError
-from . import engine, jobs, links, live, settings, storage
+from . import engine, jobs, links, live, model_memory, settings, storage
 from .panels.job import draw_standing
 
 CONDITIONS = {
@@ -136,7 +137,7 @@ class In2nPreferences(bpy.types.AddonPreferences):
 
     def _draw_models(self, box, stored) -> None:
         box.label(text="Models", icon="BRUSH_DATA")
-        _row(box, "Miniature", "Comes with the add-on", "CHECKMARK")
+        _row(box, MINIATURE.label, "Comes with the add-on", "CHECKMARK")
         found = stored.models if stored else ()
         for model in found:
             row = _row(
@@ -150,9 +151,9 @@ class In2nPreferences(bpy.types.AddonPreferences):
                 if not model.complete:
                     row.operator("in2n.download_model", text="", icon="IMPORT").name = model.name
                 row.operator("in2n.remove_model", text="", icon="TRASH").name = model.name
-        if stored and not any(model.name == INSTRUCT_PIX2PIX.id for model in found):
-            row = _row(box, INSTRUCT_PIX2PIX.id, "Not here")
-            row.operator("in2n.download_model", text="Download", icon="IMPORT").name = INSTRUCT_PIX2PIX.id
+        for model in ON_THE_HUB if stored else ():
+            if not any(there.name == model.id for there in found):
+                _draw_offered(box, model)
         _place(box, hub_cache(), "Downloads")
         box.prop(self, "models")
 
@@ -166,6 +167,14 @@ class In2nPreferences(bpy.types.AddonPreferences):
         box.label(text="Scratch Workspaces", icon="FILE_CACHE")
         _row(box, "Size", _megabytes(stored.scratch_mb) if stored else "…")
         _place(box, settings.home_folder() / "scratch")
+
+
+def _draw_offered(box, model: Model) -> None:
+    """A model of the catalogue that is not here: whether it fits, its licence, and what must be known of it."""
+    words, fits = model_memory.fits_in_words(model)
+    row = _row(box, model.label, f"{words[:1].upper()}{words[1:]}", "NONE" if fits else "INFO")
+    row.operator("in2n.download_model", text=storage.spoken_mb(model.download_mb), icon="IMPORT").name = model.id
+    _row(box, "", " · ".join(part for part in (model.licence, model.note) if part)).active = False
 
 
 def _row(layout, name: str, text: str, icon: str = "NONE"):

@@ -241,6 +241,7 @@ class In2nScene(bpy.types.PropertyGroup):
 
     instruction: from_request(Edit, "instruction", search=_suggest_instructions, search_options={"SUGGESTION"})
     editor: from_request(Edit, "editor", items=MODEL_ITEMS)
+    memory_plan: from_request(Edit, "memory_plan")
     editor_folder: StringProperty(
         name="Model Folder",
         description="A folder with a model in the diffusers layout",

@@ -35,9 +35,17 @@ DATASET_ITEMS = (
     ("nerfstudio", "nerfstudio", "transforms.json, which instant-ngp reads, too"),
     ("colmap", "COLMAP", "A sparse model, as Gaussian splatting and many others read it"),
 )
+MEMORY_ITEMS = (
+    ("auto", "Automatic", "The quickest way that fits what is free in the GPU's memory"),
+    ("whole", "Whole", "All networks of the model in the GPU's memory at once"),
+    ("offload", "Offloaded", "Only the network at work in the GPU's memory, the others in the computer's"),
+    ("8-bit", "8-Bit", "Weights of 8 bits, offloaded: about half the memory, nearly the same pictures"),
+    ("4-bit", "4-Bit", "Weights of 4 bits, offloaded: the least memory, slightly other pictures"),
+)
 ITEMS = {
     "preset": PRESET_ITEMS,
     "device": DEVICE_ITEMS,
+    "memory_plan": MEMORY_ITEMS,
     "format": DATASET_ITEMS,
 }  # of fields whose choices have a label and a tooltip each
 SELECTED = "the one selected in the list; “original”: the unedited reconstruction"  # which edit, by an operator

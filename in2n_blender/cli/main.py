@@ -29,7 +29,7 @@ from ..link.requests import (
 )
 from ..scene.errors import Cancelled, In2nError
 from ..workspace.files import OF_THE_DISK
-from . import commands, extension, setup
+from . import commands, extension, models, setup
 from .arguments import add_demo, add_request
 from .run import run_capture
 from .terminal import Interruption, printable
@@ -88,7 +88,16 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
         prog=prog, description="Edit captured scenes by text, in Blender or from the command line."
     )
     group = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_run, _add_parts, _add_test, _add_install, _add_build, _add_train_miniature):
+    for add in (
+        _add_demo,
+        _add_run,
+        _add_parts,
+        _add_models,
+        _add_test,
+        _add_install,
+        _add_build,
+        _add_train_miniature,
+    ):
         add(group)
     _add_testbed(group)
     return parser
@@ -224,6 +233,15 @@ def _add_test(group) -> None:
         help="Debian's: sid (Blender 5.2), trixie (Blender 4.3) or both with a comma (default: %(default)s)",
     )
     test.set_defaults(passes_on=True)
+
+
+def _add_models(group) -> None:
+    _command(
+        group,
+        "models",
+        models.list_models,
+        "list the 2D models: licence, size, whether they are here and fit this machine",
+    )
 
 
 def _add_install(group) -> None:

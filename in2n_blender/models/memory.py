@@ -19,6 +19,7 @@ BESIDE_MB = 2000  # of the scene, which is trained between edits
 TILE_MB = 2600  # activations of the autoencoder for a tile of 512 x 512 pixels
 # Bytes of a weight, on average: of fewer bits are those of linear layers, not those of embeddings.
 BYTES = {32: 4.0, 16: 2.0, 8: 1.08, 4: 0.64}
+SMALL = 100  # millions of weights that a processor evaluates quickly
 QUANTISED_FROM = 1000  # millions of weights: smaller networks gain nothing
 PHRASES = {32: "32-bit", 16: "16-bit", 8: "8-bit", 4: "4-bit"}
 
@@ -141,6 +142,27 @@ def fits(model: Model, memory_mb: int) -> bool | None:
     """
     least = needed_mb(model, PLANS[-1])
     return None if least is None else least + BESIDE_MB <= memory_mb
+
+
+def fits_in_words(model: Model, gpu_mb: int | None) -> tuple[str, bool]:
+    """Whether a computer can run a model, for a list of models.
+
+    Args:
+        model: the catalogue's entry.
+        gpu_mb: all that its GPU has, in MB; None where it has none: then the processor computes.
+
+    Returns:
+        "fits (16-bit, offloaded, about 9 GB)", "does not fit (8 GB of GPU memory)" or "without a GPU: slow, ..."; and
+        whether it can.
+    """
+    if gpu_mb is None:
+        slow = model.sizes is None or model.sizes.denoiser >= SMALL
+        needed = needed_mb(model, FULL)
+        words = f", {spoken_gb(needed)} of main memory" if slow and needed else ""
+        return (f"without a GPU: slow{words}" if slow else "fits"), not slow
+    if not fits(model, gpu_mb):
+        return f"does not fit ({spoken_gb(gpu_mb)} of GPU memory)", False
+    return f"fits ({in_words(model, choose(model, gpu_mb)).removeprefix(f'{model.label}: ')})", True
 
 
 def spoken_gb(megabytes: float) -> str:

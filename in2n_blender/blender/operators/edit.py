@@ -39,6 +39,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
     seed: argument(Edit, "seed", left_out="the scene's seed")
     preset: argument(Edit, "preset", left_out="the scene's preset")
     device: argument(Edit, "device", left_out="the scene's device")
+    memory_plan: argument(Edit, "memory_plan", left_out="the scene's")
     editing_method: argument(Edit, "editing_method", left_out="the scene's method")
     region: argument(Edit, "region", left_out="the scene's region")
     soft_edge: argument(Edit, "soft_edge", left_out="what the file says")
@@ -77,7 +78,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             restart=self.restart,
             parent=self.parent or None,
             key_view=self.key_view or (str(preview) if preview else None),
-            **self.chosen(settings, "seed", "preset", "device", "editing_method"),
+            **self.chosen(settings, "seed", "preset", "device", "memory_plan", "editing_method"),
         )
 
         instructions.remember(instruction)

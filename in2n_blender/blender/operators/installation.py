@@ -8,7 +8,7 @@ from ... import environment
 from ...link.client import without_engine
 from ...link.requests import DownloadModel, FindDevices
 from ...models import hub
-from ...models.catalogue import INSTRUCT_PIX2PIX
+from ...models.catalogue import INSTRUCT_PIX2PIX, ON_THE_HUB
 from ...scene.errors import In2nError
 from .. import engine, render_worker, settings, storage
 from ..request_properties import argument
@@ -232,8 +232,11 @@ class IN2N_OT_download_model(JobOperator, bpy.types.Operator):
 
     def draw(self, context):
         column = self.layout.column(align=True)
-        size = f": about {storage.spoken_mb(INSTRUCT_PIX2PIX.download_mb)}" if self.name == INSTRUCT_PIX2PIX.id else ""
+        known = next((model for model in ON_THE_HUB if model.id == self.name), None)
+        size = f": about {storage.spoken_mb(known.download_mb)}" if known else ""
         column.label(text=f"{self.name} from the Hugging Face hub{size}.")
+        if known:
+            column.label(text=" · ".join(part for part in (known.licence, known.note) if part), translate=False)
         column.label(text=f"To: {hub.hub_folder(self.name)}")
         column.label(text="The model has a licence of its own; read it on its page before you use its pictures.")
 

@@ -39,6 +39,7 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
     editor: argument(PreviewGrid, "editor", left_out="the scene's model", default="")
     seed: argument(PreviewGrid, "seed", left_out="the scene's seed")
     device: argument(PreviewGrid, "device", left_out="the scene's device")
+    memory_plan: argument(PreviewGrid, "memory_plan", left_out="the scene's")
     restart: argument(PreviewGrid, "restart")
 
     @classmethod
@@ -61,7 +62,7 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
             text_scales=_numbers(self.text_scales) or (None if text is None else [round(text, 4)]),
             image_scales=_numbers(self.image_scales) or (None if image is None else [round(image, 4)]),
             restart=self.restart,
-            **self.chosen(settings, "seed", "device"),
+            **self.chosen(settings, "seed", "device", "memory_plan"),
         )
         settings.preview = request.folder_name
         instructions.remember(instruction)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 from bpy.app.translations import pgettext_iface as iface
 
-from .. import instructions, jobs, key_view, objections, pictures, underway, workspaces
+from .. import instructions, jobs, key_view, model_memory, objections, pictures, underway, workspaces
 from .base import Panel, draw_photo_chooser, what_is_missing
 from .drawing import BIG, big, fields, lines_of
 from .job import EDIT_JOBS, draw_standing
@@ -68,6 +68,7 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
 
     def _draw_settings(self, layout, settings) -> None:
         column = fields(layout)
+        self._draw_memory(column, settings)
         column.prop(settings, "seed")
         column.prop(settings, "editing_method")
         row = column.row(align=True)
@@ -75,6 +76,17 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
         row.operator("in2n.add_region", text="", icon="ADD")
         if settings.region is not None:
             column.prop(settings, "soft_edge")
+
+    def _draw_memory(self, column, settings) -> None:
+        """How the model is kept in the GPU's memory, in words, where there is a GPU that it counts for."""
+        words = model_memory.plan_in_words(settings.editor_id(), settings.memory_plan)
+        if not words:
+            return
+        column.prop(settings, "memory_plan")
+        row = column.split(factor=0.4)
+        row.active = False
+        row.label(text="")
+        row.label(text=words, translate=False)
 
     def _draw_key_view(self, context, layout) -> None:
         picture = key_view.chosen(context.scene)
