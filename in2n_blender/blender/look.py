@@ -23,12 +23,67 @@ def vertex_color_material():
     tree.nodes.clear()
     color = tree.nodes.new("ShaderNodeVertexColor")
     color.layer_name = COLOR_ATTRIBUTE
+    _shine(tree, color)
+    return material
+
+
+def texture_material(image):
+    """A material that shows a texture as it is.
+
+    Args:
+        image: Of sRGB colours; the mesh's only UV map places it.
+
+    Returns:
+        A material of its own, emission as `vertex_color_material`.
+    """
+    material = bpy.data.materials.new(image.name)
+    material["in2n_texture"] = True
+    tree = compat.material_nodes(material)
+    tree.nodes.clear()
+    texture = tree.nodes.new("ShaderNodeTexImage")
+    texture.image = image
+    _shine(tree, texture)
+    tree.nodes.active = texture  # which Solid shading shows
+    return material
+
+
+def _shine(tree, color) -> None:
     emission = tree.nodes.new("ShaderNodeEmission")
     output = tree.nodes.new("ShaderNodeOutputMaterial")
-    color.location, emission.location, output.location = (-400, 0), (-200, 0), (0, 0)
+    color.location, emission.location, output.location = (-500, 0), (-200, 0), (0, 0)
     tree.links.new(color.outputs["Color"], emission.inputs["Color"])
     tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
-    return material
+
+
+def is_ours(material) -> bool:
+    """Whether a material is one that a mesh is brought in with; an empty slot is none: the artist took it out.
+
+    Args:
+        material: A mesh's, or None.
+    """
+    return material is not None and bool(material.get("in2n_vertex_colors") or material.get("in2n_texture"))
+
+
+def is_texture(material) -> bool:
+    """Whether a material is one that `texture_material` made.
+
+    Args:
+        material: A mesh's, or None.
+    """
+    return material is not None and bool(material.get("in2n_texture"))
+
+
+def forget_texture(material) -> None:
+    """Remove a material that `texture_material` made, and its picture, where nothing uses them any more.
+
+    Args:
+        material: The material.
+    """
+    if material.users:
+        return
+    images = [node.image for node in material.node_tree.nodes if node.type == "TEX_IMAGE" and node.image is not None]
+    bpy.data.materials.remove(material)
+    bpy.data.batch_remove([image for image in images if image.users == 0])
 
 
 def show_as_points(mesh_object, radius: float) -> None:

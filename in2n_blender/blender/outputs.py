@@ -10,7 +10,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ..workspace.layout import ORIGINAL, Workspace
 from ..workspace.provenance import PHOTOS, SCENE, Provenance
-from . import pictures, results
+from . import mesh_files, pictures, results
 
 MESH, SPLATS, DATASET = KINDS = ("MESH", "SPLATS", "DATASET")
 ITEMS = (
@@ -87,8 +87,9 @@ def spoken_size(size: int) -> str:
 
 
 def _mesh(workspace: Workspace, edit: str | None) -> Output | None:
-    file = workspace.mesh(edit, ".ply")
-    return _of_files(MESH, edit, workspace, file, (".ply", ".glb"), "faces") if file.is_file() else None
+    file = mesh_files.file_of(workspace, edit)
+    parts = "textured_faces" if file.suffix == ".glb" else "faces"
+    return _of_files(MESH, edit, workspace, file, (".ply", ".glb"), parts) if file.is_file() else None
 
 
 def _splats(workspace: Workspace, edit: str | None) -> Output | None:

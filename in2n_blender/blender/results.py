@@ -14,16 +14,15 @@ from ..scene.errors import In2nError
 from ..workspace.files import read_json
 from ..workspace.layout import ORIGINAL, Workspace
 from ..workspace.provenance import SCENE, Provenance, result_folder
-from . import look, pictures
+from . import look, mesh_files, pictures
 from .cameras import offset_of, set_offset
-from .look import COLOR_ATTRIBUTE
 from .scene_state import children
 
 READ = "in2n_read"  # on what was imported, when its file was written
 
 
 def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = False):
-    """Bring a PLY with vertex colours in as a child of the capture's Empty, so that capture coordinates fit.
+    """Bring a mesh with vertex colours or a texture in as a child of the capture's Empty: capture coordinates fit.
 
     A mesh of the same edit is replaced and keeps its object: name, materials of its own, modifiers, visibility.
 
@@ -31,7 +30,7 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
         context: Blender's, for the importer.
         scene: Where a new object is linked when there is no capture.
         capture: The capture's Empty; None puts the mesh at the world's origin.
-        file: The PLY.
+        file: The .ply or .glb.
         edit: The edit's name, or ORIGINAL.
         quick: Whether it is the mesh that is made unasked, only to look at: it replaces no other, and never renders.
 
@@ -41,24 +40,18 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
     Raises:
         In2nError: "missing_file", "bad_mesh".
     """
-    data = _read_ply(context, file)
+    data = mesh_files.read_mesh(context, file)
     offset = noted_offset(file, capture)
     same = (o for o in children(capture, "MESH") if (o.in2n.edit, o.in2n.quick) == (edit, quick)) if capture else ()
     existing = next(iter(same), None)
     if existing is not None:
-        for material in existing.data.materials:
-            data.materials.append(material)
-        previous, existing.data = existing.data, data
-        data.name = previous.name
-        if previous.users == 0:
-            bpy.data.meshes.remove(previous)
+        _take_place(existing, data)
         place(existing, offset, capture)
         note_read(existing, file)
         return existing
     if capture is not None and not children(capture, "MESH"):
         _hide_points(capture)  # once: afterwards she has looked, and hidden or shown what she likes
     data.name = f"{edit} quick mesh" if quick else f"{edit} mesh"
-    data.materials.append(look.vertex_color_material())
     mesh = bpy.data.objects.new(data.name, data)
     mesh.in2n.role, mesh.in2n.edit, mesh.in2n.quick = "MESH", edit, quick
     mesh.hide_render = quick
@@ -68,6 +61,22 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
     note_read(mesh, file)
     place(mesh, offset, capture)
     return mesh
+
+
+def _take_place(existing, data) -> None:
+    """Let an object show other data, in materials of the artist's own where it has some."""
+    chosen, came = list(existing.data.materials), list(data.materials)
+    if not chosen or not all(look.is_ours(material) for material in chosen):
+        data.materials.clear()
+        for material in chosen:
+            data.materials.append(material)
+    previous, existing.data = existing.data, data
+    data.name = previous.name
+    if previous.users == 0:
+        bpy.data.meshes.remove(previous)
+    for material in {*chosen, *came}:
+        if look.is_texture(material):
+            look.forget_texture(material)
 
 
 def note_read(made, file: Path) -> None:
@@ -135,30 +144,6 @@ def noted_offset(file: Path, capture) -> np.ndarray:
         if noted.shape == (3,) and np.isfinite(noted).all():
             return noted
     return offset_of(capture) if capture else np.zeros(3)
-
-
-def _read_ply(context, file: Path):
-    """The file as a mesh datablock.
-
-    Blender's importer works on the active scene and changes its selection and mode, so it gets a scene of its own.
-    """
-    if not Path(file).is_file():
-        raise In2nError("missing_file", f"{file} does not exist.", "Extract the mesh again.")
-    scene = bpy.data.scenes.new("IN2N import")
-    try:
-        with context.temp_override(scene=scene, view_layer=scene.view_layers[0], collection=scene.collection):
-            bpy.ops.wm.ply_import(filepath=str(file), forward_axis="Y", up_axis="Z", import_colors="SRGB")
-        imported = next((o for o in scene.objects if o.type == "MESH"), None)
-        if imported is None:
-            raise In2nError("bad_mesh", f"{file} could not be read as a mesh.", "Extract the mesh again.")
-        data = imported.data
-        bpy.data.objects.remove(imported)
-    finally:
-        bpy.data.scenes.remove(scene)
-    if COLOR_ATTRIBUTE in data.color_attributes:
-        data.color_attributes.active_color = data.color_attributes[COLOR_ATTRIBUTE]
-        data.color_attributes.render_color_index = data.color_attributes.active_color_index
-    return data
 
 
 def rendered_paths(workspace: Workspace, edit: str | None) -> dict[str, list[int]]:

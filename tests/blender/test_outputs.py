@@ -12,7 +12,7 @@ from mathutils import Matrix, Vector
 from panel_reader import Read
 from PIL import Image
 
-from in2n_blender.blender import compat, outputs, panels, scene_state, splats, workspaces
+from in2n_blender.blender import compat, exporting, outputs, panels, scene_state, splats, workspaces
 from in2n_blender.scene.splats import C0, read_splats
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
@@ -206,8 +206,6 @@ def test_what_the_artist_did_to_the_mesh_is_exported(made, imported, scene, tmp_
 
 
 def test_what_comes_beside_a_file_replaces_nobody_elses(made, imported, tmp_path, monkeypatch):
-    from in2n_blender.blender import exporting
-
     def with_texture(path):
         from pathlib import Path
 
@@ -249,6 +247,93 @@ def test_a_mesh_becomes_an_asset_with_its_picture_and_instruction(made, imported
     assert other.asset_data.description == imported.name
     with pytest.raises(RuntimeError, match="is no object"):
         bpy.ops.in2n.mark_output(kind="DATASET", edit="snow")
+
+
+# --- textured meshes
+
+
+@pytest.fixture
+def textured(made, imported, scene, tmp_path) -> Workspace:
+    """The mesh of "snow" has a texture: red on the half of the cube where x is small, blue on the other."""
+    bpy.ops.in2n.show_output(kind="MESH", edit="snow")
+    (mesh,) = scene_state.children(imported, "MESH")
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:, :4, 0], pixels[:, 4:, 2] = 200, 150
+    Image.fromarray(pixels).save(tmp_path / "halves.png")
+    places = mesh.data.uv_layers.new(name="UVMap").data
+    for loop in mesh.data.loops:
+        places[loop.index].uv = (0.25 if mesh.data.vertices[loop.vertex_index].co.x < SIDE / 2 else 0.75, 0.5)
+    mesh.data.materials[0] = painted_by(tmp_path / "halves.png")
+    exporting.export_mesh(bpy.context, mesh, made.mesh("snow", ".glb"), "GLB")
+    record = json.loads(made.mesh("snow", ".json").read_text())
+    write_json(made.mesh("snow", ".json"), {**record, "textured_faces": 12})
+    for found in (mesh.data, *bpy.data.materials, *bpy.data.images):
+        bpy.data.batch_remove([found])
+    return made
+
+
+def packed_images() -> list:
+    return [image for image in bpy.data.images if image.packed_file is not None]
+
+
+def test_a_textured_mesh_comes_in_with_its_texture(textured, imported, scene):
+    before = {kind: len(getattr(bpy.data, kind)) for kind in ("collections", "scenes", "worlds")}
+    assert outputs.find(textured, "snow", "MESH").file.suffix == ".glb"
+    assert bpy.ops.in2n.show_output(kind="MESH", edit="snow") == {"FINISHED"}
+    (mesh,) = scene_state.children(imported, "MESH")
+    corners = np.unique(np.round([vertex.co for vertex in mesh.data.vertices], 4), axis=0)
+    np.testing.assert_allclose(
+        corners, [(x * SIDE, y * SIDE, z * SIDE) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+    )
+    (material,) = mesh.data.materials
+    (image,) = packed_images()
+    assert image.size[:] == (8, 8)
+    assert {node.type for node in material.node_tree.nodes} == {"TEX_IMAGE", "EMISSION", "OUTPUT_MATERIAL"}
+    colors = mesh.data.color_attributes.active_color
+    assert colors.domain == "CORNER"
+    for loop in mesh.data.loops:
+        red = mesh.data.vertices[loop.vertex_index].co.x < SIDE / 2
+        found = np.array(colors.data[loop.index].color_srgb[:3]) * 255
+        np.testing.assert_allclose(found, (200, 0, 0) if red else (0, 0, 150), atol=1)
+    assert before == {kind: len(getattr(bpy.data, kind)) for kind in before}
+    assert not [o for o in bpy.data.objects if o.type == "MESH" and o.in2n.role == "NONE"]
+
+
+def test_a_texture_that_is_made_again_replaces_the_earlier_one(textured, imported, scene):
+    bpy.ops.in2n.show_output(kind="MESH", edit="snow")
+    for _ in range(2):
+        assert bpy.ops.in2n.load_mesh(edit="snow") == {"FINISHED"}
+        assert len(packed_images()) == 1 and sum(bool(m.get("in2n_texture")) for m in bpy.data.materials) == 1
+    (mesh,) = scene_state.children(imported, "MESH")
+    own = bpy.data.materials.new("hers")
+    mesh.data.materials[0] = own
+    assert bpy.ops.in2n.load_mesh(edit="snow") == {"FINISHED"}
+    assert list(mesh.data.materials) == [own], "a material of her own stays"
+
+
+def test_a_texture_renders_as_it_is(textured, imported, scene, tmp_path):
+    """Under the view transform Standard, by Cycles: within 3 of 255."""
+    bpy.ops.in2n.show_output(kind="MESH", edit="snow")
+    (mesh,) = scene_state.children(imported, "MESH")
+    camera = bpy.data.objects.new("front", bpy.data.cameras.new("front"))
+    camera.data.type, camera.data.ortho_scale = "ORTHO", SIDE
+    camera.matrix_world = Matrix.Translation((SIDE / 2, SIDE / 2, 5))
+    scene.collection.objects.link(camera)
+    scene.camera, scene.render.engine, scene.cycles.samples = camera, "CYCLES", 4
+    scene.cycles.use_denoising, scene.view_settings.view_transform = False, "Standard"
+    scene.render.resolution_x = scene.render.resolution_y = 16
+    scene.render.filepath = str(tmp_path / "front.png")
+    bpy.ops.render.render(write_still=True)
+    picture = np.asarray(Image.open(tmp_path / "front.png").convert("RGB")).astype(int)
+    np.testing.assert_allclose(picture[8, 1], (200, 0, 0), atol=3)
+    np.testing.assert_allclose(picture[8, 14], (0, 0, 150), atol=3)
+
+
+def test_a_glb_that_is_none_is_told(textured, imported, scene):
+    textured.mesh("snow", ".glb").write_bytes(b"glTF cut short")
+    with pytest.raises(RuntimeError, match="could not be read"):
+        bpy.ops.in2n.show_output(kind="MESH", edit="snow")
+    assert not bpy.data.scenes.get("IN2N import")
 
 
 # --- splats

@@ -8,7 +8,7 @@ from bpy.props import EnumProperty, StringProperty
 from ...link.requests import ExtractMesh, RenderPath
 from ...scene.errors import In2nError
 from ...workspace.layout import ORIGINAL
-from .. import compare, plates, results, workspaces
+from .. import compare, mesh_files, plates, results, workspaces
 from ..request_properties import SELECTED, argument
 from ..scene_state import chosen_edit
 from .polls import poll_capture, poll_idle
@@ -72,7 +72,7 @@ class IN2N_OT_load_mesh(_Load, bpy.types.Operator):
     edit: argument(ExtractMesh, "edit", left_out=SELECTED)
 
     def load(self, context, capture, workspace, edit):
-        file = workspace.mesh(edit, ".ply")
+        file = mesh_files.file_of(workspace, edit)
         if not file.is_file():
             raise In2nError("no_mesh", f"No mesh of “{edit or ORIGINAL}” was made yet.", "Extract it first.")
         mesh = results.import_mesh(context, context.scene, capture, file, edit or ORIGINAL)

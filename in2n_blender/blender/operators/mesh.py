@@ -6,7 +6,7 @@ import bpy
 
 from ...link.requests import ExtractMesh
 from ...workspace.layout import ORIGINAL
-from .. import compare, results, workspaces
+from .. import compare, mesh_files, results, workspaces
 from ..request_properties import SELECTED, argument
 from ..scene_state import chosen_edit
 from .job import JobOperator
@@ -42,9 +42,9 @@ class IN2N_OT_extract_mesh(JobOperator, bpy.types.Operator):
             resolution=self.resolution if self.properties.is_property_set("resolution") else settings.mesh_resolution,
             **self.chosen(settings, "device"),
         )
-        file = workspace.mesh(edit, ".ply")
 
         def finish(context, scene, capture, result):
+            file = mesh_files.file_of(workspace, edit)
             mesh = results.import_mesh(context, scene, capture, file, edit or ORIGINAL)
             compare.show_result(scene, edit, "MESH")
             return (
