@@ -68,6 +68,8 @@ def show(scene, capture, workspace: Workspace, edit: str | None) -> None:
         shown = of_edit and mesh.in2n.quick == quick and (not quick or scene.in2n.show_quick_mesh)
         _show_object(scene, mesh, shown)
         mesh.hide_render = not of_edit or mesh.in2n.quick
+    for collision in children(capture, "COLLISION"):
+        _show_object(scene, collision, collision.in2n.edit == name)
     for splats in children(capture, "SPLATS"):
         shown = as_splats and splats.in2n.edit == name
         _show_object(scene, splats, shown)

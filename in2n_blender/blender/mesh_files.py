@@ -60,6 +60,8 @@ def read_mesh(context, file: Path):
         bpy.data.materials.remove(material)
     if image is not None:
         _paint(data, image)
+    elif COLOR_ATTRIBUTE not in data.color_attributes and len(data.color_attributes):
+        data.color_attributes[0].name = COLOR_ATTRIBUTE  # glTF's
     data.materials.append(look.texture_material(image) if image is not None else look.vertex_color_material())
     if COLOR_ATTRIBUTE in data.color_attributes:
         data.color_attributes.active_color = data.color_attributes[COLOR_ATTRIBUTE]

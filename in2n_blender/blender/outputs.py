@@ -12,11 +12,12 @@ from ..workspace.layout import ORIGINAL, Workspace
 from ..workspace.provenance import PHOTOS, SCENE, Provenance
 from . import mesh_files, pictures, results
 
-MESH, SPLATS, DATASET = KINDS = ("MESH", "SPLATS", "DATASET")
+MESH, COLLISION, SPLATS, DATASET = KINDS = ("MESH", "COLLISION", "SPLATS", "DATASET")
 ITEMS = (
     (MESH, "Mesh", "The mesh that was extracted", "MESH_DATA", 0),
-    (SPLATS, "Splats", "The Gaussian splats that were made", "POINTCLOUD_DATA", 1),
-    (DATASET, "Dataset", "The pictures with their cameras, for other trainers", "IMAGE_DATA", 2),
+    (COLLISION, "Collision Mesh", "The closed mesh of few faces beside it", "MOD_PHYSICS", 1),
+    (SPLATS, "Splats", "The Gaussian splats that were made", "POINTCLOUD_DATA", 2),
+    (DATASET, "Dataset", "The pictures with their cameras, for other trainers", "IMAGE_DATA", 3),
 )
 DATASET_RECORD = "dataset.json"
 
@@ -47,9 +48,11 @@ class Output:
 
     def described(self) -> str:
         """What a row tells of it, short enough for the sidebar: how many parts it has, and how large its files are."""
-        counted = {MESH: "{count} faces", SPLATS: "{count} splats", DATASET: "{count} pictures"}[self.kind]
-        name = next(label for kind, label, *_ in ITEMS if kind == self.kind)
-        what = iface(name) if self.parts is None else iface(counted).format(count=f"{self.parts:,}")
+        counted = {MESH: "{count} faces", SPLATS: "{count} splats", DATASET: "{count} pictures"}
+        if self.parts is None or self.kind not in counted:
+            what = iface(next(label for kind, label, *_ in ITEMS if kind == self.kind))
+        else:
+            what = iface(counted[self.kind]).format(count=f"{self.parts:,}")
         return f"{what} · {spoken_size(self.size)}"
 
 
@@ -63,7 +66,7 @@ def of_edit(workspace: Workspace, edit: str | None) -> list[Output]:
     Returns:
         At most one of each kind, in the order of KINDS.
     """
-    found = (_mesh(workspace, edit), _splats(workspace, edit), _dataset(workspace, edit))
+    found = (_mesh(workspace, edit), _collision(workspace, edit), _splats(workspace, edit), _dataset(workspace, edit))
     return [output for output in found if output is not None]
 
 
@@ -90,6 +93,13 @@ def _mesh(workspace: Workspace, edit: str | None) -> Output | None:
     file = mesh_files.file_of(workspace, edit)
     parts = "textured_faces" if file.suffix == ".glb" else "faces"
     return _of_files(MESH, edit, workspace, file, (".ply", ".glb"), parts) if file.is_file() else None
+
+
+def _collision(workspace: Workspace, edit: str | None) -> Output | None:
+    file, mesh = workspace.collision_mesh(edit), _mesh(workspace, edit)
+    if not file.is_file() or mesh is None:
+        return None
+    return Output(COLLISION, edit, file, file.parent, _size(file), None, None, mesh.outdated)
 
 
 def _splats(workspace: Workspace, edit: str | None) -> Output | None:

@@ -37,6 +37,7 @@ ROLE_ITEMS = (
     ("CAMERA", "Camera", "A photo's camera"),
     ("POINTS", "Points", "The capture's sparse points"),
     ("MESH", "Mesh", "A mesh extracted from the reconstruction or an edit"),
+    ("COLLISION", "Collision Mesh", "A closed mesh of few faces, made beside a mesh"),
     ("SPLATS", "Splats", "Gaussian splats made of the reconstruction or an edit"),
 )
 
@@ -336,6 +337,10 @@ class In2nScene(bpy.types.PropertyGroup):
         update=_show_again,
     )
     mesh_resolution: from_request(ExtractMesh, "resolution")
+    mesh_watertight: from_request(ExtractMesh, "watertight")
+    mesh_texture: from_request(ExtractMesh, "texture")
+    mesh_faces: from_request(ExtractMesh, "textured_faces")
+    mesh_collision: from_request(ExtractMesh, "collision_faces", soft_max=5000)
     most_splats: from_request(MakeSplats, "splats", soft_min=20_000)
     splats_background: from_request(MakeSplats, "background")
     dataset_format: from_request(ExportDataset, "format")

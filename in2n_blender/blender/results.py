@@ -63,6 +63,39 @@ def import_mesh(context, scene, capture, file: Path, edit: str, quick: bool = Fa
     return mesh
 
 
+def import_collision_mesh(context, scene, capture, file: Path, edit: str):
+    """Bring in the closed mesh of few faces that things of a game collide with: drawn as wires, never rendered.
+
+    Args:
+        context: Blender's, for the importer.
+        scene: Where a new object is linked when there is no capture.
+        capture: The capture's Empty; None puts the mesh at the world's origin.
+        file: The .glb.
+        edit: The edit's name, or ORIGINAL.
+
+    Returns:
+        The object, the one that was there of this edit with other data.
+
+    Raises:
+        In2nError: "missing_file", "bad_mesh".
+    """
+    data = mesh_files.read_mesh(context, file)
+    made = next((o for o in children(capture, "COLLISION") if o.in2n.edit == edit), None) if capture else None
+    if made is not None:
+        _take_place(made, data)
+    else:
+        data.name = f"{edit} collision"
+        made = bpy.data.objects.new(data.name, data)
+        made.in2n.role, made.in2n.edit = "COLLISION", edit
+        made.display_type, made.hide_render = "WIRE", True
+        collection = next(iter(capture.users_collection), scene.collection) if capture else scene.collection
+        collection.objects.link(made)
+        made.parent = capture
+    note_read(made, file)
+    place(made, noted_offset(file.parents[1] / file.name, capture), capture)  # as of the mesh beside it
+    return made
+
+
 def _take_place(existing, data) -> None:
     """Let an object show other data, in materials of the artist's own where it has some."""
     chosen, came = list(existing.data.materials), list(data.materials)

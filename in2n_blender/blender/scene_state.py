@@ -43,6 +43,6 @@ def children(capture, role: str) -> list:
 
     Args:
         capture: The capture's Empty.
-        role: "CAMERA", "POINTS", "MESH" or "SPLATS".
+        role: "CAMERA", "POINTS", "MESH", "COLLISION" or "SPLATS".
     """
     return [o for o in capture.children_recursive if o.in2n.role == role]

@@ -183,6 +183,8 @@ def _results(workspace: Workspace, old: str, new: str) -> list[tuple[Path, Path]
     for suffix, quick in itertools.product((".ply", ".glb", ".json", ".png"), (False, True)):
         if workspace.mesh(old, suffix, quick).is_file():
             found.append((workspace.mesh(old, suffix, quick), workspace.mesh(new, suffix, quick)))
+    if workspace.collision_mesh(old).is_file():
+        found.append((workspace.collision_mesh(old), workspace.collision_mesh(new)))
     for suffix in (".ply", ".spz", ".json", ".png"):
         if workspace.splats(old, suffix).is_file():
             found.append((workspace.splats(old, suffix), workspace.splats(new, suffix)))

@@ -12,8 +12,10 @@ from mathutils import Matrix, Vector
 from panel_reader import Read
 from PIL import Image
 
-from in2n_blender.blender import compat, exporting, outputs, panels, scene_state, splats, workspaces
+from in2n_blender.blender import compat, exporting, outputs, panels, results, scene_state, splats, workspaces
+from in2n_blender.scene.readers.regions import read_region
 from in2n_blender.scene.splats import C0, read_splats
+from in2n_blender.workspace import edits
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 from in2n_blender.workspace.provenance import Provenance
@@ -334,6 +336,37 @@ def test_a_glb_that_is_none_is_told(textured, imported, scene):
     with pytest.raises(RuntimeError, match="could not be read"):
         bpy.ops.in2n.show_output(kind="MESH", edit="snow")
     assert not bpy.data.scenes.get("IN2N import")
+
+
+def test_a_mesh_is_asked_for_with_its_options_and_comes_with_one_for_collisions(made, imported, scene, recording):
+    recording.answers(mesh={"copies": {"meshes/collision/snow.glb": collision_glb(made)}, "result": {}})
+    scene.in2n.mesh_texture, scene.in2n.mesh_collision, scene.in2n.mesh_watertight = 1024, 500, True
+    assert bpy.ops.in2n.extract_mesh(edit="snow") == {"FINISHED"}
+    assert bpy.ops.in2n.extract_mesh(edit="snow", texture=0, collision_faces=0, textured_faces=5000) == {"FINISHED"}
+    bpy.ops.in2n.add_kept_box()
+    assert bpy.ops.in2n.extract_mesh(edit="snow") == {"FINISHED"}
+    one, other, within = (asked for asked in recording.asked if asked["method"] == "mesh")
+    assert (one["texture"], one["collision_faces"], one["watertight"], one["keep"]) == (1024, 500, True, None)
+    assert (other["texture"], other["collision_faces"], other["textured_faces"]) == (0, 0, 5000)
+    assert np.ptp(read_region(within["keep"]).vertices, axis=0).min() > 0
+    (collision,), (mesh,) = (scene_state.children(imported, role) for role in ("COLLISION", "MESH"))
+    assert collision.display_type == "WIRE" and collision.hide_render and collision.visible_get() and mesh.visible_get()
+    assert outputs.find(made, "snow", "COLLISION").described().startswith("Collision Mesh · ")
+    assert bpy.ops.in2n.show_output(kind="COLLISION", edit="snow") == {"FINISHED"}
+    assert scene_state.children(imported, "COLLISION") == [collision]
+    scene.in2n.shown = "BEFORE"
+    assert not collision.visible_get()
+    edits.rename(made, "snow", "ice")
+    assert made.collision_mesh("ice").is_file() and not made.collision_mesh("snow").exists()
+
+
+def collision_glb(workspace) -> str:
+    """The cube, as its own exporter writes it, outside of any capture."""
+    made = results.import_mesh(bpy.context, bpy.context.scene, None, workspace.mesh("snow", ".ply"), "snow")
+    file = workspace.root.with_name("collision.glb")
+    exporting.export_mesh(bpy.context, made, file, "GLB")
+    bpy.data.objects.remove(made)
+    return str(file)
 
 
 # --- splats

@@ -17,6 +17,13 @@ from ..scene_state import children, chosen_edit
 from .job import JobOperator, photos_first
 from .polls import poll_capture, poll_engine, poll_idle, poll_queue, poll_workspace
 
+SHOWN_AS = (outputs.MESH, outputs.SPLATS)  # of which one hides the other
+BRING_IN = {
+    outputs.MESH: results.import_mesh,
+    outputs.COLLISION: results.import_collision_mesh,
+    outputs.SPLATS: splats.import_splats,
+}
+
 
 class _OfOutput:
     """What is done to something that was made before; no engine is needed."""
@@ -61,7 +68,7 @@ class IN2N_OT_show_output(_OfOutput, bpy.types.Operator):
                 bpy.ops.in2n.look_through(direction="CURRENT")
             return f"{output.parts or 0} pictures of “{output.edit or ORIGINAL}”."
         shown = _in_scene(context, capture, output)
-        compare.show_result(context.scene, output.edit, output.kind)
+        compare.show_result(context.scene, output.edit, output.kind if output.kind in SHOWN_AS else "")
         return f"{shown.name}: {output.described()}."
 
 
@@ -145,8 +152,7 @@ def _in_scene(context, capture, output: outputs.Output):
     edit = output.edit or ORIGINAL
     known = (o for o in children(capture, output.kind) if o.in2n.edit == edit and not o.in2n.quick)
     current = next((o for o in known if results.is_as_on_disk(o, output.file)), None)
-    bring_in = splats.import_splats if output.kind == outputs.SPLATS else results.import_mesh
-    return current or bring_in(context, context.scene, capture, output.file, edit)
+    return current or BRING_IN[output.kind](context, context.scene, capture, output.file, edit)
 
 
 class IN2N_OT_export_dataset(JobOperator, bpy.types.Operator):

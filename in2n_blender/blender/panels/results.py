@@ -104,6 +104,12 @@ class IN2N_PT_results(Panel, bpy.types.Panel):
         row.prop(context.scene.in2n, "kept", icon="MESH_CUBE")
         row.operator("in2n.add_kept_box", text="", icon="ADD")
         settings.prop(context.scene.in2n, "mesh_resolution", text="Mesh Grid")
+        header, body = box.panel("IN2N_PT_mesh_options", default_closed=True)
+        header.label(text="Mesh Options")
+        if body is not None:
+            options = fields(body)
+            for name in ("mesh_texture", "mesh_faces", "mesh_collision", "mesh_watertight"):
+                options.prop(context.scene.in2n, name)
         if _has_mesh(context.scene.session_uid, len(bpy.data.objects), quick=True):
             box.prop(context.scene.in2n, "show_quick_mesh")
         box.operator("in2n.extract_mesh", text="Extract Mesh", icon="MESH_DATA").edit = edit or ORIGINAL
