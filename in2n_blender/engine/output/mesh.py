@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ...link.requests import ExtractMesh
-from ...scene.errors import In2nError
 from ...scene.readers.regions import read_region
 from ...scene.region import Region
 from ...scene.reporting import Reporter
-from ...workspace.files import atomic_path, read_json, write_json
+from ...workspace.files import atomic_path, write_json
 from ...workspace.hashes import scene_hash
 from ...workspace.layout import ORIGINAL, Workspace
 from ...workspace.provenance import PHOTOS, SCENE, Provenance, is_done, photos_hash, result_folder
@@ -21,6 +20,7 @@ from ..nerf.scene import Scene, load_scene
 from ..pictures import png_bytes, to_bytes
 from .glb import colored_glb, textured_glb
 from .meshing import MeshOfScene, MeshSettings, fewer_faces, mesh_of_scene
+from .records import record_of, refuse_foreign
 from .surface import ColoredMesh, Surface
 from .texture import textured
 
@@ -54,14 +54,14 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
     record_file = workspace.mesh(request.edit, ".json", request.quick)
     keep = None if request.keep is None else read_region(request.keep)
     made_from = _provenance(workspace, request, keep)
-    record = _record(record_file)
+    record = record_of(record_file)
     paths = {kind: str(path) for kind, path in files.items()}
     if record.get("provenance") == made_from.to_json() and all(path.is_file() for path in files.values()):
         done = {key: value for key, value in record.items() if key not in ("provenance", "resolution")}
         for path in files.values():
             report.artifact("mesh", path)
         return {**paths, **done, "finished": is_done(workspace, request.edit)}
-    _refuse_foreign(record_file, list(files.values()))
+    refuse_foreign(record_file, list(files.values()), "extract the mesh again")
     scene = load_scene(workspace, request.edit, request.device)
     settings = MeshSettings(
         request.resolution, request.faces, request.watertight, keep, request.quick, request.collision_faces
@@ -134,39 +134,20 @@ def is_of_scene(workspace: Workspace, edit: str | None) -> bool:
         In2nError: "bad_name".
         OSError: The checkpoint cannot be read.
     """
-    made = Provenance.from_json(_record(workspace.mesh(edit, ".json")).get("provenance"))
+    made = Provenance.from_json(record_of(workspace.mesh(edit, ".json")).get("provenance"))
     there = workspace.mesh(edit, ".glb").is_file()
     return there and made is not None and made.inputs.get(SCENE) == scene_hash(result_folder(workspace, edit))
 
 
 def _provenance(workspace: Workspace, request: ExtractMesh, keep: Region | None) -> Provenance:
     """The photos' cameras and points bound the grid and find its threshold; the vertices are relative to the offset."""
-    offset = _record(workspace.capture_json).get("offset", [0.0, 0.0, 0.0])
+    offset = record_of(workspace.capture_json).get("offset", [0.0, 0.0, 0.0])
     inputs = {SCENE: scene_hash(result_folder(workspace, request.edit)), PHOTOS: photos_hash(workspace)}
     settings = {"resolution": request.resolution, "offset": offset, "keep": None if keep is None else keep.hash}
     if not request.quick:
         names = ("watertight", "faces", "texture", "textured_faces", "collision_faces")
         settings |= {"surface": SURFACE_VERSION, **{name: getattr(request, name) for name in names}}
     return Provenance("mesh", settings, inputs)
-
-
-def _record(file: Path) -> dict:
-    try:
-        found = read_json(file)
-    except In2nError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _refuse_foreign(record_file: Path, files: list[Path]) -> None:
-    """Raises In2nError("not_ours") for a mesh without the record that every mesh of ours has."""
-    found = next((file for file in files if file.exists()), None)
-    if found is not None and not record_file.exists():
-        raise In2nError(
-            "not_ours",
-            f"{found} was not made by this program and would be overwritten.",
-            "Move it away, then extract the mesh again.",
-        )
 
 
 def ply_bytes(mesh: ColoredMesh) -> bytes:

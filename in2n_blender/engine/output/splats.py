@@ -16,7 +16,7 @@ from ...scene.region import Region
 from ...scene.reporting import Reporter
 from ...scene.splats import DIRECT, ROTATION, SCALES, Splats, splat_bytes
 from ...scene.spz import spz_bytes
-from ...workspace.files import atomic_path, read_json, write_json
+from ...workspace.files import atomic_path, write_json
 from ...workspace.hashes import scene_hash
 from ...workspace.layout import Workspace
 from ...workspace.provenance import PHOTOS, SCENE, Provenance, is_done, photos_hash, result_folder
@@ -32,6 +32,7 @@ from ..splats.sources import render_sources, source_cameras
 from ..splats.splat import COEFFICIENTS, COLOR, MEAN, OPACITY, SCALE
 from ..splats.splat import ROTATION as TURN
 from ..splats.targets import targets_of
+from .records import record_of, refuse_foreign
 
 KINDS = ("ply", "spz")
 LEAST_OPACITY = 0.02  # of a splat that is written
@@ -82,14 +83,14 @@ def make_splats(request: MakeSplats, report: Reporter) -> dict:
     record_file = workspace.splats(request.edit, ".json")
     region = None if request.keep is None else read_region(request.keep)
     made_from = _provenance(workspace, request, region)
-    record = _record(record_file)
+    record = record_of(record_file)
     paths = {kind: str(files[kind]) for kind in KINDS}
     if record.get("provenance") == made_from.to_json() and all(path.is_file() for path in files.values()):
         for kind in KINDS:
             report.artifact("splats", files[kind])
         done = {key: value for key, value in record.items() if key != "provenance"}
         return {**paths, **done, "finished": is_done(workspace, request.edit)}
-    _refuse_foreign(record_file, list(files.values()))
+    refuse_foreign(record_file, list(files.values()), "make the splats again")
     scene = load_scene(workspace, request.edit, request.device)
     made = splats_of_scene(scene, request, region, report)
     writing = time.monotonic()
@@ -225,29 +226,10 @@ def _provenance(workspace: Workspace, request: MakeSplats, region: Region | None
         "steps": request.steps,
         "background": request.background,
         "keep": None if region is None else region.hash,
-        "offset": _record(workspace.capture_json).get("offset", [0.0, 0.0, 0.0]),
+        "offset": record_of(workspace.capture_json).get("offset", [0.0, 0.0, 0.0]),
     }
     inputs = {SCENE: scene_hash(result_folder(workspace, request.edit)), PHOTOS: photos_hash(workspace)}
     return Provenance("splats", settings, inputs)
-
-
-def _record(file: Path) -> dict:
-    try:
-        found = read_json(file)
-    except In2nError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _refuse_foreign(record_file: Path, files: list[Path]) -> None:
-    """Raises In2nError("not_ours") for splats without the record that all of ours have."""
-    found = next((file for file in files if file.exists()), None)
-    if found is not None and not record_file.exists():
-        raise In2nError(
-            "not_ours",
-            f"{found} was not made by this program and would be overwritten.",
-            "Move it away, then make the splats again.",
-        )
 
 
 def _write_picture(path: Path, made: Made) -> None:

@@ -64,8 +64,12 @@ def seed(
     """
     stage = lambda done, what: report.progress(done, 5, "part", what)
     stage(0, "Gathering the surface")
-    parts = [seen_points(source, transform) for source in sources]
+    parts = []
+    for source in sources:
+        report.check()
+        parts.append(seen_points(source, transform))
     seen = Seen.joined(parts)
+    report.check()
     counts = torch.cat([source.alpha.view(-1) > LEAST_ALPHA for source in sources]) if has_alpha else None
     if inside is not None:
         counts = inside(seen.points) if counts is None else counts & inside(seen.points)
