@@ -65,8 +65,9 @@ def export_mesh(context, mesh, path: Path, form: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=own_prefix(TEMPORARY), dir=path.parent) as folder:
-            with _alone(context, mesh, form):
-                _call(_WRITERS[form], str(Path(folder) / path.name))
+            file = Path(folder) / path.name
+            with _alone(context, mesh, form) as copy, _unpacked(copy, file, wanted=form == "OBJ"):
+                _call(_WRITERS[form], str(file))
             _take_over(Path(folder), path)
     except OSError as error:
         raise write_error(path, error) from error
@@ -95,7 +96,7 @@ def export_splats(context, capture, file: Path, path: Path) -> None:
 
 
 @contextmanager
-def _alone(context, mesh, form: str) -> Iterator[None]:
+def _alone(context, mesh, form: str) -> Iterator:
     """A scene of its own, in which a copy of the object lies where the object lies, with materials for the format."""
     depsgraph = context.evaluated_depsgraph_get()
     matrix = mesh.evaluated_get(depsgraph).matrix_world.copy()
@@ -113,7 +114,7 @@ def _alone(context, mesh, form: str) -> Iterator[None]:
         with context.temp_override(
             scene=scene, view_layer=layer, collection=scene.collection, active_object=copy, selected_objects=[copy]
         ):
-            yield
+            yield copy
     finally:
         data = copy.data
         bpy.data.objects.remove(copy)
@@ -121,6 +122,28 @@ def _alone(context, mesh, form: str) -> Iterator[None]:
         for material in changed:
             bpy.data.materials.remove(material)
         bpy.data.scenes.remove(scene)
+
+
+@contextmanager
+def _unpacked(copy, file: Path, wanted: bool) -> Iterator[None]:
+    """Let textures that are packed into the .blend lie beside a file, named after it: OBJ's exporter leaves out those
+    that have no file."""
+    materials = [slot.material for slot in copy.material_slots if wanted and slot.material is not None]
+    nodes = [node for material in materials for node in material.node_tree.nodes if node.type == "TEX_IMAGE"]
+    changed = [(node, node.image) for node in nodes if node.image is not None and node.image.packed_file is not None]
+    loaded = []
+    try:
+        for number, (node, image) in enumerate(changed):
+            suffix = ".jpg" if image.file_format == "JPEG" else f".{image.file_format.lower()}"
+            beside = file.with_name(f"{file.stem}{f'-{number}' if number else ''}{suffix}")
+            beside.write_bytes(image.packed_file.data)
+            loaded.append(bpy.data.images.load(str(beside)))
+            node.image = loaded[-1]
+        yield
+    finally:
+        for node, image in changed:
+            node.image = image
+        bpy.data.batch_remove(loaded)
 
 
 def _with_portable_materials(copy, unlit: bool) -> list:

@@ -331,6 +331,17 @@ def test_a_texture_renders_as_it_is(textured, imported, scene, tmp_path):
     np.testing.assert_allclose(picture[8, 14], (0, 0, 150), atol=3)
 
 
+def test_a_texture_that_is_packed_lies_beside_an_obj(textured, imported, scene, tmp_path):
+    file = tmp_path / "out" / "cube.obj"
+    for _ in range(2):  # the second replaces the first
+        assert bpy.ops.in2n.export_output(kind="MESH", edit="snow", filepath=str(file)) == {"FINISHED"}
+    assert sorted(path.name for path in file.parent.iterdir()) == ["cube.mtl", "cube.obj", "cube.png"]
+    assert "map_Kd cube.png" in file.with_suffix(".mtl").read_text()
+    pixels = np.asarray(Image.open(file.with_name("cube.png")).convert("RGB"))
+    np.testing.assert_array_equal(pixels[0, 0], (200, 0, 0))
+    assert len(packed_images()) == 1 == sum(image.name.startswith("halves") for image in bpy.data.images)
+
+
 def test_a_glb_that_is_none_is_told(textured, imported, scene):
     textured.mesh("snow", ".glb").write_bytes(b"glTF cut short")
     with pytest.raises(RuntimeError, match="could not be read"):
