@@ -76,8 +76,9 @@ def _of_model(editor: str, _moment: int) -> Objection | None:
 
 
 def _folder_words(folder: Path) -> str:
+    networks = catalogue.find(str(folder)).family.networks
     return (
-        f"{folder} does not hold unet, vae and text_encoder with their weights. "
+        f"{folder} does not hold {', '.join(networks[:-1])} and {networks[-1]} with their weights. "
         "Choose a folder in the diffusers layout."
     )
 

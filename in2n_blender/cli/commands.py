@@ -34,7 +34,7 @@ from .setup import check_known, engine_python, existing, free_folder, given_path
 from .terminal import ProgressPrinter
 
 PATH_NAME = "through-views"
-PREVIEW_FILES = ("preview.json", "photo.png", "sheet.png")
+PREVIEW_FILES = ("preview.json", "photo.png", "sheet.png", "picture.png")
 EVALUATION_FILES = ("result.json", "sheet.png")
 TESTBED_FILES = ("result.json", "settings.json", "table.md", "workspaces")
 

@@ -106,6 +106,8 @@ def read_folder(folder: Path, id: str | None = None) -> Model:
     relatives = [model for model in (*ON_THE_HUB, QWEN_LIGHTNING) if model.family == family]
     copied = (model for model in relatives if model.id.partition("/")[2].lower() == folder.name.lower())
     model = _like(next(copied, relatives[0]), id, folder.name or str(folder), folder)
+    if family == LONGCAT_IMAGE_EDIT and _shifts_alike(folder):
+        model = replace(model, guidance_text=LONGCAT_TURBO.guidance_text, steps=LONGCAT_TURBO.steps)
     if family == FLUX2_KLEIN and not index.get("is_distilled", False):
         model = replace(model, guidance_text=4.0, steps=50)
     path = folder / DESCRIPTION_FILE
@@ -160,6 +162,15 @@ def _like(model: Model, id: str, label: str, folder: Path | None) -> Model:
     )
 
 
+def _shifts_alike(folder: Path) -> bool:
+    """Whether a folder's scheduler shifts small and large images alike: so LongCat's Turbo is told from LongCat."""
+    try:
+        stated = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+        return stated["base_shift"] == stated["max_shift"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
 def _exact(settings: ExactSettings) -> Model:
     """An instrument to measure methods with. Guidance scales of 1 mean the instruction's branch alone."""
     return Model(
@@ -184,8 +195,10 @@ def _existing_folder(text: str) -> Path | None:
         return None
 
 
-def _number(described: dict, key: str, default: float, low: float, high: float) -> float:
-    value = described.get(key, default)
+def _number(described: dict, key: str, default: float | None, low: float, high: float) -> float | None:
+    if key not in described:
+        return default
+    value = described[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(key)
     if not low <= value <= high:  # neither is NaN
@@ -345,6 +358,6 @@ QWEN_LIGHTNING = replace(
     QWEN_2511, id="Qwen/Qwen-Image-Edit-Lightning", label="Qwen-Image-Edit Lightning", guidance_text=1.0, steps=8
 )
 # New ones at the end: a .blend knows a model by its place.
-ON_THE_HUB = (INSTRUCT_PIX2PIX, SDXL, KLEIN, LONGCAT_TURBO, LONGCAT, KONTEXT, QWEN_2511, QWEN_2509)
+ON_THE_HUB = (INSTRUCT_PIX2PIX, SDXL, KLEIN, LONGCAT, LONGCAT_TURBO, KONTEXT, QWEN_2511, QWEN_2509)
 MINIATURE = _bundled_miniature()
 MODELS = (MINIATURE, *ON_THE_HUB)

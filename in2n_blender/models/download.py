@@ -73,7 +73,7 @@ def download_model(request: DownloadModel, report: Reporter) -> dict:
         {"folder": where the model is}.
 
     Raises:
-        In2nError: "unknown_editor", "no_network".
+        In2nError: "unknown_editor", and as `download`.
         Cancelled.
     """
     if not is_hub_name(request.name):
@@ -101,7 +101,8 @@ def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]
         The folder with its files.
 
     Raises:
-        In2nError: "no_network", without a connection where a variable forbids all.
+        In2nError: "no_network", without a connection where a variable forbids all; "gated", "no_such_model",
+            "disk_full".
         Cancelled.
     """
     if hub.is_offline():
@@ -123,13 +124,39 @@ def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]
         for unfinished in set(blobs.glob(f"*{UNFINISHED}")) - before:  # the hub's library does not go on with them
             unfinished.unlink(missing_ok=True)
     if "folder" not in answer:
-        raise In2nError(
-            "no_network",
-            f"The model “{name}” could not be downloaded ({answer.get('error', 'the download ended early')}).",
-            "Check the name, the network and the proxy settings; started again, it fetches the files that are missing.",
-        )
+        raise _why_not(name, answer.get("error", "the download ended early"))
     report.log(f"“{name}” is there, at revision {answer.get('revision')}.")
     return Path(answer["folder"])
+
+
+def _why_not(name: str, error: str) -> In2nError:
+    """What to do about a download that failed, by the error of the hub's library.
+
+    Args:
+        name: the model's.
+        error: the class of the library's error, and its first line.
+
+    Returns:
+        In2nError: "gated", "no_such_model", "disk_full" or "no_network", to be raised.
+    """
+    page = f"https://huggingface.co/{on_the_hub(name)[0]}"
+    if error.startswith("GatedRepoError") or "401" in error or "403" in error:
+        return In2nError(
+            "gated",
+            f"The model “{name}” is given only to those who have accepted its terms.",
+            f"Accept them on {page}, then set HF_TOKEN to a token of yours (huggingface.co/settings/tokens).",
+        )
+    if error.startswith(("RepositoryNotFoundError", "RevisionNotFoundError")):
+        return In2nError(
+            "no_such_model", f"The hub has no model “{name}”.", f"Look for it on {page}, or check the name."
+        )
+    if "No space left" in error:
+        return In2nError("disk_full", f"There is no room for the model “{name}” in {hub.hub_cache()}.", "Make room.")
+    return In2nError(
+        "no_network",
+        f"The model “{name}” could not be downloaded ({error}).",
+        "Check the name, the network and the proxy settings; started again, it fetches the files that are missing.",
+    )
 
 
 def _clear_stale(blobs: Path) -> None:

@@ -15,6 +15,7 @@ from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.models import hub
 from in2n_blender.scene.errors import In2nError
 from tests.engine.small_editor import small_editor_folder
+from tests.engine.small_models import small_klein_folder
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT_ENCODER = "text_encoder/model.safetensors"
@@ -192,3 +193,41 @@ def cache_with(folder, tmp_path, monkeypatch, setting):
     (model / "refs").mkdir(parents=True)
     write(model / "refs" / "main", "0123abcd")
     return shutil.copytree(folder, model / "snapshots" / "0123abcd")
+
+
+@pytest.fixture(scope="module")
+def klein(tmp_path_factory):
+    return small_klein_folder(tmp_path_factory.mktemp("klein"))
+
+
+def index(folder, **values):
+    path = folder / "model_index.json"
+    write(path, json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def as_pickle(folder):
+    (weights,) = (folder / "transformer").glob("*.safetensors")
+    weights.rename(weights.with_suffix(".bin"))
+
+
+OF_ANOTHER_KIND = {
+    "a class that nobody knows": (lambda folder: index(folder, _class_name="SomePipeline"), "made for SomePipeline"),
+    "a pipeline of its own": (lambda folder: index(folder, _class_name=["pipeline", "Mine"]), "code of others"),
+    "a network of its own": (lambda folder: index(folder, transformer=["mine", "Mine"]), "code of others"),
+    "an index that is a list": (lambda folder: write(folder / "model_index.json", "[]"), "model_index.json"),
+    "pickled weights": (as_pickle, "only safetensors are read"),
+    "a part missing": (lambda folder: shutil.rmtree(folder / "tokenizer"), "has no tokenizer"),
+    "another transformer": (lambda f: state(f, "transformer", _class_name="FluxTransformer2DModel"), "FluxTransformer"),
+    "another autoencoder": (lambda folder: state(folder, "vae", _class_name="AutoencoderKL"), "vae is a AutoencoderKL"),
+    "another scheduler": (lambda f: state(f, "scheduler", _class_name="DDIMScheduler"), "not one of flow matching"),
+    "a shift of nothing": (lambda folder: state(folder, "scheduler", shift=0), "shift"),
+    "a text width that does not fit": (lambda f: state(f, "transformer", joint_attention_dim=48), "transformer"),
+}
+
+
+@pytest.mark.parametrize("damage", OF_ANOTHER_KIND)
+def test_models_of_flow_matching_that_are_unfit_are_one_sentence(klein, tmp_path, damage):
+    folder = shutil.copytree(klein, tmp_path / "klein")
+    change, word = OF_ANOTHER_KIND[damage]
+    change(folder)
+    assert word in refusal(folder)

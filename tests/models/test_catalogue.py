@@ -1,11 +1,13 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from in2n_blender.models import catalogue
+from in2n_blender.models import catalogue, memory
 from in2n_blender.models.families import FAMILIES, INDEX_FILE
 from in2n_blender.scene.errors import In2nError
 
+README = Path(__file__).resolve().parents[2] / "README.md"
 DESCRIPTION = {
     "instructions": [
         {"name": "snow", "phrases": ["make it snow", "cover it with snow"], "rendered": True},
@@ -46,6 +48,17 @@ def test_every_model_says_what_it_is_and_needs():
             assert catalogue.on_the_hub(model.id)[1], "what is fetched is a commit"
 
 
+def test_the_readmes_table_is_the_catalogue():
+    """With the plans' memory as `models.memory` tells it."""
+    rows = {row.split("`")[1]: row for row in README.read_text(encoding="utf-8").splitlines() if row.startswith("| `")}
+    assert set(rows) >= {model.id for model in catalogue.ON_THE_HUB}
+    for model in catalogue.ON_THE_HUB:
+        plans = [plan for plan in memory.PLANS if plan != memory.PLANS[0]]
+        needed = " / ".join(memory.spoken_gb(memory.needed_mb(model, plan)).removesuffix(" GB") for plan in plans)
+        wanted = (model.licence, f"| {model.download_mb / 1000:.1f} GB |", f"| {needed} GB |", f"| {model.steps} |")
+        assert all(part in rows[model.id] for part in wanted), rows[model.id]
+
+
 def test_what_may_not_be_used_commercially_says_so():
     restricted = [model for model in catalogue.MODELS if "Non-Commercial" in model.licence]
     assert [model.label for model in restricted] == ["FLUX.1 Kontext dev"]
@@ -76,6 +89,13 @@ def test_a_copy_of_a_known_model_has_its_defaults(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / INDEX_FILE).write_text(json.dumps(index))
         assert catalogue.find(str(tmp_path / name)).steps == steps
+    (tmp_path / "mine" / "scheduler").mkdir(parents=True)
+    (tmp_path / "mine" / INDEX_FILE).write_text(json.dumps(index))
+    for most, steps, scale in ((1.15, 8, 1.0), (1.5, 50, 4.5)):
+        stated = json.dumps({"base_shift": 1.15, "max_shift": most})
+        (tmp_path / "mine" / "scheduler" / "scheduler_config.json").write_text(stated)
+        model = catalogue.find(str(tmp_path / "mine"))
+        assert (model.steps, model.guidance_text) == (steps, scale), "the Turbo is known by its scheduler"
     for distilled, scale in ((True, None), (False, 4.0)):
         (tmp_path / INDEX_FILE).write_text(json.dumps({"_class_name": "Flux2KleinPipeline", "is_distilled": distilled}))
         assert catalogue.find(str(tmp_path)).guidance_text == scale

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from in2n_blender.link.requests import DownloadModel
-from in2n_blender.models.download import EDITOR_FILES, EDITOR_UNWANTED, download, download_model
+from in2n_blender.models.download import EDITOR_FILES, EDITOR_UNWANTED, _why_not, download, download_model
 from in2n_blender.models.hub import OFFLINE, find_stored
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
@@ -184,3 +184,21 @@ def until(condition, seconds=30):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "error, code",
+    [
+        ("GatedRepoError: 403 Client Error", "gated"),
+        ("HfHubHTTPError: 401 Client Error", "gated"),
+        ("RepositoryNotFoundError: 404", "no_such_model"),
+        ("OSError: [Errno 28] No space left on device", "disk_full"),
+        ("ConnectError: refused", "no_network"),
+        ("the download ended early", "no_network"),
+    ],
+)
+def test_each_reason_is_a_sentence_with_what_to_do(error, code):
+    found = _why_not("black-forest-labs/FLUX.1-Kontext-dev", error)
+    assert found.code == code and found.hint and "FLUX.1-Kontext-dev" in found.message
+    if code == "gated":
+        assert "huggingface.co/black-forest-labs/FLUX.1-Kontext-dev" in found.hint and "HF_TOKEN" in found.hint

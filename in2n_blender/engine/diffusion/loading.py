@@ -117,9 +117,11 @@ def find_weights(model: Model, report: Reporter) -> Path:
         return cached
     if hub.may_download():
         return download(model.id, report, EDITOR_FILES, EDITOR_UNWANTED)
-    size = f" (some {model.download_mb / 1000:.0f} GB, once)" if model.download_mb else ""
+    facts = [f"some {model.download_mb / 1000:.0f} GB, once"] if model.download_mb else []
+    facts += [model.note] if model.note else []
+    in_brackets = f" ({'; '.join(facts)})" if facts else ""
     raise In2nError(
         "editor_missing",
         f"The model “{model.id}” is not on this machine, and {hub.why_no_download()}.",
-        f"{hub.how_to_allow()}{size}, or choose a folder that holds the model, or “miniature”.",
+        f"{hub.how_to_allow()}{in_brackets}, or choose a folder that holds the model, or “miniature”.",
     )
