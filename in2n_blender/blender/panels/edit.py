@@ -83,9 +83,8 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
         if not words:
             return
         column.prop(settings, "memory_plan")
-        row = column.split(factor=0.4)
-        row.active = False
-        row.label(text="")
+        row = column.row()  # all of the width: it is a sentence
+        row.active, row.alignment = False, "RIGHT"
         row.label(text=words, translate=False)
 
     def _draw_key_view(self, context, layout) -> None:
@@ -103,20 +102,7 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
         header.label(text="Guidance")
         if body is None:
             return
-        column = fields(body)
-        text, image = instructions.own_guidance(settings.editor_id())
-        column.prop(settings, "use_default_guidance")
-        scales = column.column(align=True)
-        if settings.use_default_guidance:
-            scales.active = False
-            own = scales.split(factor=0.4)
-            own.label(text="")
-            own.label(text=instructions.guidance_in_words(text, image), translate=False)
-        else:
-            if text is not None:
-                scales.prop(settings, "guidance_text", text="Text")
-            if image is not None:
-                scales.prop(settings, "guidance_image", text="Image")
+        self._draw_scales(fields(body), settings)
         body.separator(factor=0.5)
         draw_photo_chooser(body, context)
         row = body.row(align=True)
@@ -124,3 +110,22 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
         row.operator("in2n.preview", text="Preview Grid", icon="MESH_GRID").grid = True
         row.operator("in2n.preview", text="Preview One", icon="IMAGE_DATA").grid = False
         draw_previews(context, body)
+
+    def _draw_scales(self, column, settings) -> None:
+        """Those that the model has."""
+        text, image = instructions.own_guidance(settings.editor_id())
+        if text is None and image is None:
+            column.active = False
+            column.label(text=instructions.guidance_in_words(text, image), icon="CHECKMARK", translate=False)
+            return
+        column.prop(settings, "use_default_guidance")
+        scales = column.column(align=True)
+        if settings.use_default_guidance:
+            scales.active = False
+            own = scales.split(factor=0.4)
+            own.label(text="")
+            own.label(text=instructions.guidance_in_words(text, image), translate=False)
+            return
+        for name, own in (("guidance_text", text), ("guidance_image", image)):
+            if own is not None:
+                scales.prop(settings, name, text="Text" if name == "guidance_text" else "Image")
