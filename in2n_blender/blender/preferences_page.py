@@ -174,7 +174,8 @@ def _draw_offered(box, model: Model) -> None:
     words, fits = model_memory.fits_in_words(model)
     row = _row(box, model.label, f"{words[:1].upper()}{words[1:]}", "NONE" if fits else "INFO")
     row.operator("in2n.download_model", text=storage.spoken_mb(model.download_mb), icon="IMPORT").name = model.id
-    _row(box, "", " · ".join(part for part in (model.licence, model.note) if part)).active = False
+    what = model.note.partition(";")[0]  # the rest is said before a download
+    _row(box, "", " · ".join(part for part in (model.licence, what) if part)).active = False
 
 
 def _row(layout, name: str, text: str, icon: str = "NONE"):

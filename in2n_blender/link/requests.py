@@ -65,7 +65,7 @@ def _instruction():
 def _editor():
     return setting(
         "Model",
-        "miniature (bundled), timbrooks/instruct-pix2pix, or a folder in diffusers' format",
+        "miniature (bundled), a name that `models` lists (timbrooks/instruct-pix2pix), a folder in diffusers' format",
         "miniature",
         metavar="NAME",
     )

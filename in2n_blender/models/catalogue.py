@@ -349,7 +349,7 @@ QWEN_2511 = Model(
     sizes=Sizes(20430.4, 8292, 126.9, 1800, 10500),
     download_mb=57700,
     licence="Apache-2.0",
-    note="Merged with its Lightning LoRA, in a folder called Qwen-Image-Edit-Lightning, it takes 8 steps",
+    note="In 8 steps with its Lightning LoRA; merge it, in a folder called Qwen-Image-Edit-Lightning",
     examples=EXAMPLES,
 )
 QWEN_2509 = replace(QWEN_2511, id="Qwen/Qwen-Image-Edit-2509", label="Qwen-Image-Edit 2509")

@@ -152,7 +152,7 @@ def fits_in_words(model: Model, gpu_mb: int | None) -> tuple[str, bool]:
         gpu_mb: all that its GPU has, in MB; None where it has none: then the processor computes.
 
     Returns:
-        "fits (16-bit, offloaded, about 9 GB)", "does not fit (8 GB of GPU memory)" or "without a GPU: slow, ..."; and
+        "fits (16-bit, offloaded, about 9 GB)", "does not fit 8 GB" or "without a GPU: slow, ..."; and
         whether it can.
     """
     if gpu_mb is None:
@@ -161,7 +161,7 @@ def fits_in_words(model: Model, gpu_mb: int | None) -> tuple[str, bool]:
         words = f", {spoken_gb(needed)} of main memory" if slow and needed else ""
         return (f"without a GPU: slow{words}" if slow else "fits"), not slow
     if not fits(model, gpu_mb):
-        return f"does not fit ({spoken_gb(gpu_mb)} of GPU memory)", False
+        return f"does not fit {spoken_gb(gpu_mb)}", False
     return f"fits ({in_words(model, choose(model, gpu_mb)).removeprefix(f'{model.label}: ')})", True
 
 

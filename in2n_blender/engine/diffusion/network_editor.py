@@ -101,10 +101,13 @@ class NetworkEditor(LatentEditor):
         super().__init__(model, device)
         self.folder, self._log = folder, log
         self.placement = Placement(device, plan or plan_for(model, device))
-        self.dtype = self.half if device.type == "cuda" and model.half_precision else torch.float32
+        self.dtype = self._dtype()
         self.working_side, self.most_pixels = model.working_side, model.most_pixels
         self._text, self._encoders = None, []
         self._within_memory(self._load_networks)
+
+    def _dtype(self) -> torch.dtype:
+        return self.half if self.device.type == "cuda" and self.model.half_precision else torch.float32
 
     @abstractmethod
     def _load_networks(self) -> None:
