@@ -1,0 +1,95 @@
+"""A textured mesh from a GLB file, drawn by ray casts: written for the benchmarks, apart from what makes the file."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import warp as wp
+from PIL import Image
+
+from in2n_blender.scene.camera import Camera
+
+
+@dataclass(frozen=True)
+class DrawnMesh:
+    """positions (v, 3) z up, faces (f, 3), uvs (v, 2) v downwards, texture (height, width, 3) in [0, 1]."""
+
+    positions: np.ndarray
+    faces: np.ndarray
+    uvs: np.ndarray
+    texture: np.ndarray
+
+    @staticmethod
+    def read(file: Path) -> DrawnMesh:
+        content = file.read_bytes()
+        size = int.from_bytes(content[12:16], "little")
+        document, binary = json.loads(content[20 : 20 + size]), content[28 + size :]
+        part = lambda view: binary[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
+        views, accessors = document["bufferViews"], document["accessors"]
+        primitive = document["meshes"][0]["primitives"][0]
+        array = lambda number, kind, width: np.frombuffer(part(views[accessors[number]["bufferView"]]), kind).reshape(
+            -1, width
+        )
+        x, y, z = array(primitive["attributes"]["POSITION"], "<f4", 3).T
+        picture = Image.open(io.BytesIO(part(views[document["images"][0]["bufferView"]])))
+        return DrawnMesh(
+            np.ascontiguousarray(np.stack([x, -z, y], 1)),
+            array(primitive["indices"], "<u4", 3).astype(np.int32),
+            array(primitive["attributes"]["TEXCOORD_0"], "<f4", 2),
+            np.asarray(picture, np.float32) / 255,
+        )
+
+    def drawn(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+        """(height, width, 3) sRGB, and (height, width) where the mesh covers the picture."""
+        wp.init()
+        mesh = wp.Mesh(
+            wp.array(self.positions, dtype=wp.vec3, device="cpu"), wp.array(self.faces.ravel(), dtype=int, device="cpu")
+        )
+        origins, directions = camera.rays()
+        directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        count = len(origins)
+        face, u, v = (
+            wp.zeros(count, int, device="cpu"),
+            wp.zeros(count, float, device="cpu"),
+            wp.zeros(count, float, device="cpu"),
+        )
+        given = [wp.array(a.astype(np.float32), dtype=wp.vec3, device="cpu") for a in (origins, directions)]
+        wp.launch(_cast, count, [mesh.id, *given, face, u, v], device="cpu")
+        hit = face.numpy()
+        corners = self.uvs[self.faces[np.maximum(hit, 0)]]
+        weights = np.stack([u.numpy(), v.numpy(), 1 - u.numpy() - v.numpy()], 1)
+        colors = _bilinear(self.texture, (corners * weights[..., None]).sum(1))
+        shape = (camera.intrinsics.height, camera.intrinsics.width)
+        return colors.reshape(*shape, 3), (hit >= 0).reshape(shape)
+
+
+@wp.kernel
+def _cast(
+    mesh: wp.uint64,
+    origins: wp.array(dtype=wp.vec3),
+    directions: wp.array(dtype=wp.vec3),
+    face: wp.array(dtype=int),
+    u: wp.array(dtype=float),
+    v: wp.array(dtype=float),
+):
+    ray = wp.tid()
+    hit = wp.mesh_query_ray(mesh, origins[ray], directions[ray], 1.0e6)
+    face[ray] = -1
+    if hit.result:
+        face[ray] = hit.face
+        u[ray] = hit.u
+        v[ray] = hit.v
+
+
+def _bilinear(texture: np.ndarray, at: np.ndarray) -> np.ndarray:
+    height, width = texture.shape[:2]
+    x, y = (at * [width, height] - 0.5).clip(0, [width - 1.001, height - 1.001]).T
+    column, row = x.astype(int), y.astype(int)
+    across, down = (x - column)[:, None], (y - row)[:, None]
+    above = texture[row, column] * (1 - across) + texture[row, column + 1] * across
+    below = texture[row + 1, column] * (1 - across) + texture[row + 1, column + 1] * across
+    return above * (1 - down) + below * down
