@@ -205,7 +205,7 @@ class Scene:
         if len(self.capture.points) >= FEWEST_POINTS:
             points, outliers, margin = self.capture.points, 1.0, 0.03
         else:
-            points, outliers, margin = self._looked_at(self._surface_points()), 0.2, 0.05
+            points, outliers, margin = self._looked_at(self._surface_points()), 0.2, 0.1
         if not len(points):
             return np.stack([center - reach, center + reach])
         low, high = np.percentile(points, [outliers, 100 - outliers], axis=0)

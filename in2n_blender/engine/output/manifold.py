@@ -75,7 +75,11 @@ def _moved_apart(vertices: np.ndarray, origin: np.ndarray, faces: np.ndarray) ->
         np.add.at(sums, faces[:, begin], found[faces[:, end]])
         np.add.at(counts, faces[:, begin], 1)
     middle = sums / np.maximum(counts, 1)[:, None]
-    found[copied] += MOVED * (middle - found)[copied]
+    order = np.argsort(origin, kind="stable")
+    ordered = origin[order]
+    rank = np.empty(len(origin))
+    rank[order] = np.arange(len(origin)) - np.searchsorted(ordered, ordered)  # two may have the same neighbours
+    found[copied] += (MOVED * (1 + rank / 2))[copied, None] * (middle - found)[copied]
     return found.astype(vertices.dtype)
 
 

@@ -121,8 +121,12 @@ def fewer_faces(vertices: np.ndarray, faces: np.ndarray, most: int, closed: bool
     Returns:
         Vertices and faces of the same types.
     """
-    vertices, faces = simplify(vertices, faces, most)
-    return with_edges_of_two_faces(vertices, faces) if closed else (vertices, faces)
+    if not closed:
+        return simplify(vertices, faces, most)
+    try:
+        return with_edges_of_two_faces(*simplify(vertices, faces, most))
+    except ValueError:  # merging faces tore it open
+        return with_edges_of_two_faces(vertices, faces)
 
 
 def _colored(

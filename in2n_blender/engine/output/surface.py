@@ -13,8 +13,8 @@ from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 
 CHUNK = 1 << 17
-# A component with less than this share of the largest one's faces is a floater.
-FLOATER_SHARE = 0.02
+# A part with less than this share of the faces is a floater.
+FLOATER_SHARE = 0.015
 # Where the views do not tell how dense a surface is: half of the light is lost over this many voxels.
 HALVING_VOXELS = 2.0
 SAMPLED_VIEWS, SAMPLED_SIDE = 8, 64
@@ -185,12 +185,12 @@ def marching_cubes(grid: DensityGrid, threshold: float) -> tuple[np.ndarray, np.
 def without_floaters(
     vertices: np.ndarray, faces: np.ndarray, share: float = FLOATER_SHARE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Only the connected components with at least `share` of the largest one's faces.
+    """Only the parts with at least `share` of the faces; a part is what hangs together by edges.
 
     Args:
         vertices: (v, 3).
         faces: (f, 3).
-        share: In [0, 1].
+        share: In [0, 1]; the largest part is kept at any.
 
     Returns:
         The vertices that are still used, and the faces with their new indices.
@@ -198,11 +198,14 @@ def without_floaters(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    edges = faces[:, [0, 1, 1, 2]].reshape(-1, 2)
-    links = coo_array((np.ones(len(edges), np.int8), edges.T), shape=(len(vertices),) * 2)
+    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    order = np.lexsort(edges.T)
+    same = (edges[order[1:]] == edges[order[:-1]]).all(1)
+    pairs = np.stack([order[1:][same], order[:-1][same]]) // 3  # faces with an edge in common
+    links = coo_array((np.ones(pairs.shape[1], np.int8), pairs), shape=(len(faces),) * 2)
     _, label = connected_components(links, directed=False)
-    sizes = np.bincount(label[faces[:, 0]])
-    kept = faces[sizes[label[faces[:, 0]]] >= share * sizes.max()]
+    sizes = np.bincount(label)
+    kept = faces[sizes[label] >= min(share * len(faces), sizes.max())]
     used = np.zeros(len(vertices), bool)
     used[kept] = True
     return vertices[used], (used.cumsum() - 1)[kept]
