@@ -33,7 +33,7 @@ class Output:
         folder: Where it lies.
         size: Bytes.
         parts: How many faces, splats or pictures it has; None where nobody noted.
-        picture: What it looks like; None where there is no picture.
+        picture: What it looks like, or a photo of what it shows; None where there is no picture.
         outdated: Whether it was made from an earlier state of the scene.
     """
 
@@ -112,7 +112,8 @@ def _of_files(kind: str, edit: str | None, workspace: Workspace, file: Path, suf
     made = Provenance.from_json(record.get("provenance"))
     outdated = made is not None and results.is_of_another_scene(workspace, edit, made.inputs.get(SCENE))
     size = sum(_size(file.with_suffix(suffix)) for suffix in suffixes)
-    return Output(kind, edit, file, file.parent, size, _count(record, parts), _picture(file), outdated)
+    picture = _picture(file) or _photo_of(workspace, edit)
+    return Output(kind, edit, file, file.parent, size, _count(record, parts), picture, outdated)
 
 
 def _dataset(workspace: Workspace, edit: str | None) -> Output | None:
@@ -140,6 +141,16 @@ def _is_dataset_outdated(workspace: Workspace, edit: str | None, record: dict) -
 def _picture(file: Path) -> Path | None:
     found = file.with_suffix(".png")
     return found if found.is_file() else None
+
+
+def _photo_of(workspace: Workspace, edit: str | None) -> Path | None:
+    """A photo, as the edit has it."""
+    views = pictures.read(workspace.capture_json).get("views") or [{}]
+    first = views[0] if isinstance(views[0], dict) else {}
+    name, image = first.get("name"), first.get("image")
+    edited = workspace.edit(edit) / "dataset" / f"{name}.png" if edit else None
+    files = (edited, workspace.root / image if isinstance(image, str) else None)
+    return next((file for file in files if file is not None and file.is_file()), None)
 
 
 def _count(record: dict, key: str) -> int | None:

@@ -10,6 +10,7 @@ import numpy as np
 from mathutils import Matrix
 from mathutils.kdtree import KDTree
 
+from ..scene.camera import look_at_point
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
 from ..scene.region import ROUNDNESS, Region
@@ -23,6 +24,7 @@ PART = 0.5  # of the capture's extent that a new region has
 SAME = 1e-4  # of a region's size, how far apart the vertices of one and the same are
 EXTENT = (10, 90)  # percentiles of the points between which the capture's extent lies
 WHOLE, MARGIN = (1, 99), 0.03  # percentiles between which all of it lies, and what is added, of its longest side
+FEWEST_POINTS, INWARDS = 100, 0.8  # as the engine has them: `Scene.bounds`, `SceneTransform.of`
 
 
 def chosen_region(scene, capture, workspace: Workspace) -> Path | None:
@@ -165,9 +167,8 @@ def add_kept_box(scene, capture):
     surface.free()
     made = _placed(scene, capture, mesh)
     made.show_name = True
-    low, high = np.percentile(_places(capture), WHOLE, axis=0)
-    size = high - low + 2 * MARGIN * max((high - low).max(), 1e-6)
-    made.matrix_local = Matrix.LocRotScale(((low + high) / 2).tolist(), None, size.tolist())
+    low, high = _whole(capture)
+    made.matrix_local = Matrix.LocRotScale(((low + high) / 2).tolist(), None, (high - low).tolist())
     scene.in2n.kept = made
     return made
 
@@ -233,14 +234,38 @@ def _middle(capture) -> tuple[np.ndarray, np.ndarray]:
     return (low + high) / 2, PART * np.maximum(extent, 0.1 * max(extent.max(), 1e-6))
 
 
+def _whole(capture) -> tuple[np.ndarray, np.ndarray]:
+    """(3,) the lowest and (3,) the highest corner, under the Empty, of the box that the engine takes where it is told
+    of none: round the points, no farther from what the cameras look at than they are."""
+    poses = np.array([camera.matrix_local for camera in children(capture, "CAMERA")], np.float64).reshape(-1, 4, 4)
+    positions, forward = poses[:, :3, 3], -poses[:, :3, 2]
+    if not len(poses):
+        return _places(capture).min(0), _places(capture).max(0)
+    center = look_at_point(positions, forward / np.linalg.norm(forward, axis=1, keepdims=True))
+    if (((center - positions) * forward).sum(1) > 0).mean() < INWARDS:
+        center = positions.mean(0)
+    reach = max(float(np.linalg.norm(positions - center, axis=1).max()), 1e-6)
+    points = _points(capture)
+    if len(points) < FEWEST_POINTS:
+        return center - reach, center + reach
+    low, high = np.percentile(points, WHOLE, axis=0)
+    margin = MARGIN * (high - low).max()
+    return np.maximum(low - margin, center - reach), np.minimum(high + margin, center + reach)
+
+
 def _places(capture) -> np.ndarray:
     """(n, 3) where something is, under the Empty: the capture's points, or its cameras where it has none."""
+    points = _points(capture)
+    if len(points) < 10:  # no sparse points: the middle of the cameras
+        points = np.array([camera.matrix_local.translation for camera in children(capture, "CAMERA")]).reshape(-1, 3)
+    return points if len(points) >= 2 else np.array([(-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)])
+
+
+def _points(capture) -> np.ndarray:
+    """(n, 3) the capture's points under the Empty."""
     points = [np.zeros((0, 3), np.float32)]
     for found in children(capture, "POINTS"):
         places = np.zeros(3 * len(found.data.vertices), np.float32)
         found.data.vertices.foreach_get("co", places)
         points.append(places.reshape(-1, 3))
-    points = np.concatenate(points)
-    if len(points) < 10:  # no sparse points: the middle of the cameras
-        points = np.array([camera.matrix_local.translation for camera in children(capture, "CAMERA")]).reshape(-1, 3)
-    return points if len(points) >= 2 else np.array([(-1.0, -1.0, -1.0), (1.0, 1.0, 1.0)])
+    return np.concatenate(points)

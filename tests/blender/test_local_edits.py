@@ -1,6 +1,7 @@
 """Regions in the scene: made, chosen, and handed to the engine in the capture's coordinates."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import bmesh
@@ -10,7 +11,7 @@ import pytest
 from mathutils import Matrix
 from panel_reader import Read
 
-from in2n_blender.blender import panels, workspaces
+from in2n_blender.blender import panels, regions, scene_state, workspaces
 from in2n_blender.blender.cameras import set_offset
 from in2n_blender.blender.properties import _may_be_region
 from in2n_blender.scene.capture import pinhole_capture
@@ -222,9 +223,49 @@ def test_the_kept_box_holds_all_that_the_points_show(imported, scene):
     box = scene.in2n.kept
     assert scene.in2n.region is None and box.display_type == "WIRE" and box.hide_render and box.parent == imported
     corners = np.array([box.matrix_local @ vertex.co for vertex in box.data.vertices])
-    assert (corners.min(0) <= places.min(0)).all() and (corners.max(0) >= places.max(0)).all()
-    assert corners.max() < 4, "what lies far off is no part of it"
+    inside = ((places >= corners.min(0)) & (places <= corners.max(0))).all(1)
+    assert inside.all() and corners.max() < 4, "what lies far off is no part of it"
     assert bpy.context.selected_objects == [box]
+
+
+BOUNDS = """
+import json, sys
+from types import SimpleNamespace
+import numpy as np
+from in2n_blender.engine.nerf.dataset import SceneTransform
+from in2n_blender.engine.nerf.scene import Scene
+from in2n_blender.scene.camera import Camera, Intrinsics
+given = json.load(sys.stdin)
+cameras = [Camera(Intrinsics(64, 48, 60, 60, 30, 25), np.array(pose)) for pose in given["poses"]]
+capture = SimpleNamespace(points=np.array(given["points"]))
+print(json.dumps(Scene.bounds(SimpleNamespace(transform=SceneTransform.of(cameras), capture=capture)).tolist()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("far", [False, True])
+def test_the_kept_box_is_the_engines_own(imported, scene, engine, far):
+    """What the engine, in its own process, takes where it is told of none."""
+    random = np.random.default_rng(1)
+    points = random.normal(size=(400, 3)) * 20 if far else random.uniform((-1, 0, -0.5), (2, 1, 0.5), (400, 3))
+    mesh = bpy.data.meshes.new("points")
+    mesh.from_pydata(points.tolist(), [], [])
+    cloud = bpy.data.objects.new("points", mesh)
+    cloud.in2n.role, cloud.parent = "POINTS", imported
+    scene.collection.objects.link(cloud)
+    poses = [np.array(camera.matrix_local).tolist() for camera in scene_state.children(imported, "CAMERA")]
+    said = subprocess.run(
+        [engine, "-c", BOUNDS],
+        input=json.dumps({"poses": poses, "points": points.tolist()}),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    box = regions.add_kept_box(scene, imported)
+    bpy.context.view_layer.update()
+    corners = np.array([box.matrix_local @ vertex.co for vertex in box.data.vertices])
+    np.testing.assert_allclose([corners.min(0), corners.max(0)], json.loads(said.stdout), atol=1e-4)
 
 
 def test_splats_are_asked_for_within_the_kept_box(workspace, imported, scene, recording):

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from in2n_blender.blender import engine as blender_engine
-from in2n_blender.blender import jobs, scene_state, underway
+from in2n_blender.blender import jobs, outputs, scene_state, underway
 from in2n_blender.scene.errors import Cancelled
+from in2n_blender.workspace.files import read_json
+from in2n_blender.workspace.layout import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -43,9 +45,17 @@ def test_reconstruct_edit_render_mesh_and_cancel(imported, scene, engine, monkey
     assert bpy.ops.in2n.render_path(edit="snow", name="walk", frame_start=1, frame_end=1) == {"FINISHED"}
     image = next(i for i in bpy.data.images if i.source == "SEQUENCE")
     assert Path(bpy.path.abspath(image.filepath)) == workspace / "renders" / "snow" / "walk" / "0001.png"
-    assert bpy.ops.in2n.extract_mesh(edit="snow", resolution=16) == {"FINISHED"}
+    assert bpy.ops.in2n.extract_mesh(edit="snow", resolution=16, texture=64, collision_faces=200) == {"FINISHED"}
     (mesh,) = scene_state.children(imported, "MESH")
     assert np.isfinite([v.co for v in mesh.data.vertices]).all()
+    assert [i for i in bpy.data.images if i.packed_file is not None and i.size[:] == (64, 64)], "its texture"
+    assert len(scene_state.children(imported, "COLLISION")) == 1
+    assert bpy.ops.in2n.export_dataset(edit="snow", format="nerfstudio") == {"FINISHED"}
+    listed = read_json(workspace / "datasets" / "snow" / "transforms.json")["frames"]
+    assert all((workspace / "datasets" / "snow" / frame["file_path"]).is_file() for frame in listed) and listed
+    outputs_of = {output.kind: output for output in outputs.of_edit(Workspace(workspace), "snow")}
+    assert set(outputs_of) == {"MESH", "COLLISION", "DATASET"} and outputs_of["DATASET"].parts == len(listed)
+    assert not any(output.outdated for output in outputs_of.values())
     assert "Edit: done" in (workspace / "engine.log").read_text()
 
 
