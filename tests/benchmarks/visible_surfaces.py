@@ -38,7 +38,7 @@ def visible_surfaces(name: str, size: int, views: int) -> dict[str, np.ndarray]:
     for shot in choose_shots(captured, views):
         origin, turn = shot.camera_to_world.translation, shot.camera_to_world.to_3x3()
         forward = turn @ Vector((0, 0, -1))
-        ray = lambda x, y: turn @ Vector(((x - size / 2) / focal, -(y - size / 2) / focal, -1.0))
+        ray = lambda x, y, turn=turn: turn @ Vector(((x - size / 2) / focal, -(y - size / 2) / focal, -1.0))
         depth = np.zeros((size, size), np.float32)
         for row in range(size):
             for column in range(size):
