@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import bpy
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
+from ..workspace import edits
 from ..workspace.files import read_json
 from ..workspace.layout import Workspace
 from ..workspace.provenance import is_done
@@ -205,6 +207,9 @@ def sync_edits(scene) -> None:
     settings = scene.in2n
     if folder is not None and not _note_made(scene, folder):
         return  # the list is all that there is to see of them until the workspace is found again
+    if folder:
+        with suppress(In2nError):  # the list shows what is there
+            edits.settle(Workspace(folder))
     found = [(name, _instruction(Workspace(folder), name)) for name in Workspace(folder).edits()] if folder else []
     if found == [(edit.name, edit.instruction) for edit in settings.edits]:
         return

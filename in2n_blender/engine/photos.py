@@ -193,9 +193,20 @@ def decode(path: Path, orientation: int = 1, size: tuple[int, int] | None = None
                 return np.repeat(np.round(grey).astype(np.uint8)[..., None], 3, 2)
             transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
             mode = "RGBA" if transparent else "RGB"
-            return np.asarray(image if image.mode == mode else image.convert(mode))
+            return _in_bands(image, mode)
     except BROKEN as error:
         raise UnreadablePhoto(str(error)) from None
+
+
+def _in_bands(image: Image.Image, mode: str) -> np.ndarray:
+    """(height, width, 3 or 4) uint8 of a picture in a mode; band by band, since PIL makes two more copies of what it
+    hands over at once."""
+    array = np.empty((image.height, image.width, len(mode)), np.uint8)
+    rows = max(1, LARGE_PIXELS // 8 // image.width)
+    for first in range(0, image.height, rows):
+        last = min(first + rows, image.height)
+        array[first:last] = np.asarray(image.crop((0, first, image.width, last)).convert(mode))
+    return array
 
 
 def _unit_float(grey: np.ndarray) -> np.ndarray:

@@ -199,6 +199,9 @@ class PinholeCapture:
             points, colors = (rows_of_three(data[key], key) for key in ("points", "point_colors"))
             if len(points) != len(colors) or ((colors < 0) | (colors > 255)).any():
                 raise ValueError("its points and their colours do not fit")
+            offset = rows_of_three([data.get("offset", [0, 0, 0])], "offset")
+            if len(offset) != 1:
+                raise ValueError("its offset is not three numbers")
             return PinholeCapture(
                 data["name"],
                 data["source"],
@@ -207,7 +210,7 @@ class PinholeCapture:
                 points.astype(np.float32),
                 colors.astype(np.uint8),
                 tuple(data["missing"]),
-                rows_of_three([data.get("offset", [0, 0, 0])], "offset")[0],
+                offset[0],
                 tuple(data.get("notes", ())),
             )
         except (ValueError, TypeError, OverflowError, KeyError) as error:

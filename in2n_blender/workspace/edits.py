@@ -10,18 +10,21 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
-from .files import TEMPORARY, clear_stale, own_prefix, read_json, write_error, write_json
+from .files import TEMPORARY, atomic_path, clear_stale, own_prefix, read_json, write_error, write_json
 from .layout import ORIGINAL, Workspace, safe_name
 from .moving import copy_files
 from .provenance import is_done
 from .successor import making_folder, replaced_folder
 
+RENAMING = ".renaming.json"  # {"old", "new"}: that an edit gets another name
+SETTLED_AFTER = 5.0  # seconds: much longer than it takes
 COPYING, REMOVING = ".copying-", ".removing-"  # how folders begin in the workspace while that is done
 CHANGEABLE = ("instruction", "guidance_text", "guidance_image", "region")  # while an edit is on its way
 
@@ -102,10 +105,55 @@ def rename(workspace: Workspace, old: str, new: str) -> None:
     Raises:
         In2nError: "bad_name", "no_edit", "edit_exists", "cannot_write", "disk_full"; everything is as before then.
     """
+    settle(workspace)
     if old == new:
         return
     _require_free(workspace, new, but=old)
     folder = _existing(workspace, old)
+    note = workspace.root / RENAMING
+    write_json(note, {"old": old, "new": new})
+    try:
+        with _all_or_nothing(folder) as undo:
+            _rename(workspace, old, new, undo)
+    finally:  # it is done, or undone
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
+
+
+def settle(workspace: Workspace) -> None:
+    """Bring a renaming that was killed to its end, so that no edit has two names.
+
+    Args:
+        workspace: Where it may have been.
+
+    Raises:
+        In2nError: "cannot_write", "disk_full"; it is tried again next time.
+    """
+    note = workspace.root / RENAMING
+    try:
+        if time.time() - note.stat().st_mtime < SETTLED_AFTER:  # it may be under way
+            return
+    except OSError:
+        return
+    found = _read(note)
+    names = [name for name in (found.get("old"), found.get("new")) if isinstance(name, str) and _is_safe(name)]
+    if len(names) == 2:  # else it is no note of ours
+        with _all_or_nothing(workspace.root) as undo:
+            _rename(workspace, *names, undo)
+    with suppress(OSError):
+        note.unlink(missing_ok=True)
+
+
+def _is_safe(name: str) -> bool:
+    try:
+        return bool(safe_name(name))
+    except In2nError:
+        return False
+
+
+def _rename(workspace: Workspace, old: str, new: str, undo: ExitStack) -> None:
+    """What of it is not done yet."""
+    folder = workspace.edit(old if workspace.edit(old).is_dir() else new)
     rewritten = {
         folder / "edit.json": lambda record: {**record, "name": new},
         workspace.root / "job.json": lambda job: _renamed_job(job, old, new),
@@ -113,12 +161,11 @@ def rename(workspace: Workspace, old: str, new: str) -> None:
     for name in workspace.edits():
         if name != old and _read(workspace.edit(name) / "edit.json").get("parent") == old:
             rewritten[workspace.edit(name) / "edit.json"] = lambda record: {**record, "parent": new}
-    moves = [(folder, workspace.edit(new)), *_results(workspace, old, new)]
-    with _all_or_nothing(folder) as undo:
-        for path, change in rewritten.items():
-            _rewrite(path, change, undo)
-        for source, target in moves:
-            _move(source, target, undo)
+    moves = [(folder, workspace.edit(new))] if folder != workspace.edit(new) else []
+    for path, change in rewritten.items():
+        _rewrite(path, change, undo)
+    for source, target in [*moves, *_results(workspace, old, new)]:
+        _move(source, target, undo)
 
 
 def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | None = None) -> None:
@@ -134,6 +181,7 @@ def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | Non
         In2nError: "bad_name", "no_edit", "edit_exists", "disk_full", "cannot_write"; nothing is left then.
         Cancelled: Nothing is left then.
     """
+    settle(workspace)
     _require_free(workspace, copy)
     folder = _existing(workspace, name)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(TEMPORARY))
@@ -160,6 +208,7 @@ def remove(workspace: Workspace, name: str) -> None:
     Raises:
         In2nError: "bad_name", "no_edit", "has_children", "cannot_write"; everything is as before then.
     """
+    settle(workspace)
     folder = _existing(workspace, name)
     children = [
         other for other in workspace.edits() if _read(workspace.edit(other) / "edit.json").get("parent") == name
@@ -241,7 +290,8 @@ def _rewrite(path: Path, change: Callable[[dict], dict], undo: ExitStack) -> Non
     then, before = path.stat(), path.read_bytes()
 
     def restore() -> None:
-        path.write_bytes(before)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(before)
         os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
 
     undo.callback(restore)

@@ -232,16 +232,16 @@ def tiny_pins(folder: Path) -> Path:
 
 
 def installed(home: Path) -> dict[str, object]:
-    """The files of an environment, but for logs, caches and compiled code.
+    """The files of the packages in an environment. Whether uv or pip made it is not always the same: the one that was
+    killed may have brought uv.
 
     Args:
         home: Of the installation.
     """
     found = {}
     for path in sorted(home.rglob("*")):
-        name = str(path.relative_to(home))
-        if path.is_file() and path.suffix not in (".pyc", ".log", ".lock") and not path.is_symlink():
-            found[name] = path.read_bytes() if path.name not in ("RECORD", "direct_url.json", "uv_cache.json") else b""
+        if path.is_file() and path.suffix == ".py" and path.parent.name.startswith("tiny"):
+            found[str(path.relative_to(home))] = path.read_bytes()
     return found
 
 

@@ -28,6 +28,7 @@ DAMAGED = {
     "colmap as text": [lambda data: data.replace(b".png", b"9" * 5000 + b".png", 1)],
     "model description": [lambda data: data.replace(b"64", b"1" + b"0" * 400, 1)],
     "inria": [lambda data: data.replace(b"64", b"1" + b"0" * 400, 1)],
+    "capture.json": [lambda data: re.sub(rb'"offset": \[[^\]]*\]', b'"offset": []', data)],
     "job.json": [
         lambda data: data.replace(b": 3", b": Infinity"),
         lambda data: data.replace(b": 1", b": 1" + b"0" * 400),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -9,6 +10,7 @@ from in2n_blender.link.requests import Edit, ExtractMesh, PathThroughViews, Rend
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.workspace import edits
+from in2n_blender.workspace import files as writing
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.journal import unfinished
 from in2n_blender.workspace.layout import Workspace
@@ -219,3 +221,49 @@ def test_a_damaged_edit_can_be_renamed_and_removed(workspace):
     assert json.loads((workspace.edit("snow") / "edit.json").read_text())["name"] == "snow" and workspace.edits() == [
         "snow"
     ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process of its own")
+def test_a_rename_that_was_killed_anywhere_is_brought_to_its_end(workspace, monkeypatch):
+    write_json(workspace.root / "job.json", job("snow"))
+    before = workspace.root.with_name("before")
+    shutil.copytree(workspace.root, before)
+    edits.rename(workspace, "snow", "ice")
+    whole, killed_at = files(workspace), 0
+    monkeypatch.setattr(edits, "SETTLED_AFTER", 0.0)
+    while _killed(lambda: edits.rename(workspace, "snow", "ice"), killed_at, workspace, before):
+        monkeypatch.setattr(writing, "_cleared", set())  # as in another process
+        edits.settle(workspace)
+        if killed_at:  # before the first step, nothing was renamed
+            assert files(workspace) == whole, killed_at
+        killed_at += 1
+    assert killed_at > 8 and not (workspace.root / edits.RENAMING).exists()
+
+
+def _killed(work, step, workspace, before):
+    """Whether a process that does the work in the workspace as it was is killed before a step: a file or folder that
+    takes its place."""
+    shutil.rmtree(workspace.root)
+    shutil.copytree(before, workspace.root)
+    child = os.fork()
+    if child == 0:
+        passed = iter(range(1000))
+
+        def stops(real):
+            return lambda *given: os._exit(9) if next(passed) == step else real(*given)
+
+        os.rename, os.replace = stops(os.rename), stops(os.replace)
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+@pytest.mark.parametrize(
+    "note", [{}, {"old": "../x", "new": "y"}, {"old": 1, "new": []}, {"old": "nobody", "new": "y"}]
+)
+def test_a_note_of_renaming_that_is_none_changes_nothing(workspace, monkeypatch, note):
+    before = files(workspace)
+    write_json(workspace.root / edits.RENAMING, note)
+    monkeypatch.setattr(edits, "SETTLED_AFTER", 0.0)
+    edits.settle(workspace)
+    assert files(workspace) == before
