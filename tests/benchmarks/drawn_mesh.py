@@ -43,8 +43,19 @@ class DrawnMesh:
             np.asarray(picture, np.float32) / 255,
         )
 
-    def drawn(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-        """(height, width, 3) sRGB, and (height, width) where the mesh covers the picture."""
+    def drawn(self, camera: Camera, samples: int = 4) -> tuple[np.ndarray, np.ndarray]:
+        """(height, width, 3) sRGB, and (height, width) where the mesh covers the pixel wholly.
+
+        Args:
+            camera: From where.
+            samples: A side of a pixel: photos show what lies anywhere in it.
+        """
+        height, width = camera.intrinsics.height, camera.intrinsics.width
+        colors, covers = self._rays(camera.scaled_to(width * samples, height * samples))
+        parts = (height, samples, width, samples)
+        return colors.reshape(*parts, 3).mean((1, 3)), covers.reshape(parts).all((1, 3))
+
+    def _rays(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
         wp.init()
         mesh = wp.Mesh(
             wp.array(self.positions, dtype=wp.vec3, device="cpu"), wp.array(self.faces.ravel(), dtype=int, device="cpu")

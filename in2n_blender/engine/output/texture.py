@@ -23,7 +23,7 @@ PADDING = 4  # texels between charts
 # A texel is hidden from a view where that sees something by so many voxels nearer, or by this share of the depth.
 HIDDEN_VOXELS, HIDDEN_SHARE = 2.0, 0.01
 GRAZING = 0.1  # the cosine from which a view counts
-SQUARELY = 4  # the power of the cosine with which it counts
+SQUARELY = 2  # the power of the cosine with which it counts
 TEXELS_AT_ONCE = 1 << 18
 FACES_AT_ONCE = 1 << 15
 
