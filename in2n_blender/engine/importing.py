@@ -29,6 +29,7 @@ from ..workspace.layout import Workspace
 from .capture_report import Measures, report_import
 from .cutouts import Alpha, as_masks, cut_out
 from .full_photos import note_originals
+from .heap import trim_heap
 from .known_photos import small_pictures, write_small
 from .masks import normalised_mask
 from .measured_depth import has_depth, with_measured_points
@@ -186,8 +187,11 @@ def _write_photos(
     def work(frame: Frame, view: View) -> None:
         check()
         k = frame.lens.intrinsics
-        with alone if k.width * k.height > LARGE_PIXELS else nullcontext():
+        large = k.width * k.height > LARGE_PIXELS
+        with alone if large else nullcontext():
             image = _normalised(frame, view.camera.intrinsics, noted.small.get(view.name), check)
+            if large:  # else the other thread's photo comes on top of what this one has freed
+                trim_heap()
         check()
         with atomic_path(staging / view.image) as temporary:
             Image.fromarray(image).save(temporary, "PNG", compress_level=4)

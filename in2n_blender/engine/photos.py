@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -26,6 +27,8 @@ pillow_heif.register_heif_opener()
 Image.MAX_IMAGE_PIXELS = MAXIMUM_PIXELS  # PIL warns above it, and refuses twice as many
 LARGE_PIXELS = 1 << 25  # photos above it are worked on one at a time: each takes a gigabyte
 HUGE_PIXELS = 1 << 26  # and those above this one channel by channel
+PARTS = 8  # in which these are undistorted and scaled down, one after the other
+LANCZOS_REACH = 3  # pixels of the result that each pixel of it depends on, to each side
 OVERSAMPLED = 3  # times as many pixels a side as the result has: what a photo keeps that is scaled down
 BAND_PIXELS = 1 << 19  # undistorted at a time: bounds the memory and how long a cancelled import goes on
 
@@ -282,30 +285,40 @@ def _in_blocks(k: Intrinsics, block: int) -> Intrinsics:
 def _resampled(image: np.ndarray, lens: Lens, full: Intrinsics, target: Intrinsics, box, check) -> np.ndarray:
     """(C, H, W) float32 of the photo -> (C, target.height, target.width): undistorted as `full` sees it, and its box
     scaled down."""
-    if not lens.is_square_pinhole:
-        image = _undistort(image, lens, full, check)
     if (target.width, target.height) == (full.width, full.height):
-        return image
-    size = (target.width, target.height)
-    check()
-    return np.stack([np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS, box)) for plane in image])
+        return image if lens.is_square_pinhole else _undistort(image, lens, full, check)
+    parts = PARTS if not lens.is_square_pinhole and full.width * full.height > HUGE_PIXELS else 1
+    made = []
+    for first, last in itertools.pairwise(np.linspace(0, target.height, parts + 1).round().astype(int).tolist()):
+        scale = (box[3] - box[1]) / target.height
+        top, bottom = box[1] + first * scale, box[1] + last * scale
+        margin = int(np.ceil(LANCZOS_REACH * max(scale, 1.0))) + 1
+        rows = (max(0, int(top) - margin), min(full.height, int(np.ceil(bottom)) + margin))
+        part = image[:, rows[0] : rows[1]] if lens.is_square_pinhole else _undistort(image, lens, full, check, rows)
+        check()
+        size, of_it = (target.width, last - first), (box[0], top - rows[0], box[2], bottom - rows[0])
+        made.append([np.asarray(Image.fromarray(p).resize(size, Image.Resampling.LANCZOS, of_it)) for p in part])
+    return np.stack([np.concatenate(planes) for planes in zip(*made)])
 
 
-def _undistort(image: np.ndarray, lens: Lens, pinhole: Intrinsics, check) -> np.ndarray:
-    """(C, H, W) float32 -> (C, pinhole.height, pinhole.width), bicubic."""
+def _undistort(
+    image: np.ndarray, lens: Lens, pinhole: Intrinsics, check, between: tuple[int, int] | None = None
+) -> np.ndarray:
+    """(C, H, W) float32 -> (C, pinhole.height, pinhole.width), bicubic; or only its rows from one to another."""
+    begin, end = between or (0, pinhole.height)
     margin = 0
     if lens.model == EQUIRECTANGULAR:  # it goes on at its other end
         margin = lens.intrinsics.width // 8 + 4  # a face that looks backwards reaches an eighth beyond
         image = np.pad(image, ((0, 0), (0, 0), (margin, margin)), mode="wrap")
     source = torch.from_numpy(image)[None]
-    result = np.empty((len(image), pinhole.height, pinhole.width), np.float32)
+    result = np.empty((len(image), end - begin, pinhole.width), np.float32)
     rows = max(1, BAND_PIXELS // pinhole.width)
-    for first in range(0, pinhole.height, rows):
+    for first in range(begin, end, rows):
         check()
-        last = min(first + rows, pinhole.height)
+        last = min(first + rows, end)
         grid = torch.from_numpy(_sampling_grid(lens, pinhole, first, last, margin))[None]
         band = torch.nn.functional.grid_sample(source, grid, mode="bicubic", padding_mode="border", align_corners=False)
-        result[:, first:last] = band[0].numpy()
+        result[:, first - begin : last - begin] = band[0].numpy()
     return np.clip(result, 0, 255, out=result)
 
 

@@ -36,7 +36,6 @@ if __name__ == "__main__" and not __package__:
     _spec.loader.exec_module(_package)
     sys.exit(importlib.import_module("in2n_blender.engine.worker").main())
 
-import ctypes
 import gc
 import importlib
 import json
@@ -56,6 +55,7 @@ from ..link.requests import from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress, Reporter
 from ..workspace.files import FULL, OF_THE_DISK, must_stay, open_own
+from .heap import trim_heap
 
 PROGRESS_INTERVAL = 0.1  # seconds
 HARD_EXIT_AFTER = 3.0  # seconds from the end of stdin
@@ -371,9 +371,7 @@ def give_back_memory() -> None:
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         with suppress(RuntimeError):  # a device that failed under a job fails here, too: the next job says so
             torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # a C library that has no such function
-            ctypes.CDLL(None).malloc_trim(0)
+    trim_heap()
 
 
 def hello() -> dict:
