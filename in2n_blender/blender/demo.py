@@ -3,10 +3,10 @@
     python -m in2n_blender.blender.demo --out DIR
 
 Starts from an empty .blend, imports the capture as cameras, reconstructs it, edits it by an instruction, animates a
-camera, renders the frames and extracts the mesh, before and after, and brings everything back: the .blend's Before and
-After switch between them. The engine runs in its own process, as it does in the window.
-Leaves in DIR: demo.blend, demo.in2n/ (the workspace), frames/edited/, before_after.gif, mesh.glb, contact_sheet.png and
-report.json. A run that was stopped goes on where it stood; demo.json remembers how far it was.
+camera, renders the frames, makes splats and extracts the mesh, before and after, and brings everything back: the
+.blend's Before and After switch between them. The engine runs in its own process, as it does in the window.
+Leaves in DIR: demo.blend, demo.in2n/ (the workspace), frames/edited/, before_after.gif, mesh.glb, splats.ply,
+contact_sheet.png and report.json. A run that was stopped goes on where it stood; demo.json remembers how far it was.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class DemoSettings:
         rounds: How often every view is edited; 0: the preset's.
         frames: Along the orbit.
         resolution: Grid cells along the mesh's longest side.
+        splats: How many there are at most.
     """
 
     out: Path
@@ -66,6 +67,7 @@ class DemoSettings:
     rounds: int = 0
     frames: int = 48
     resolution: int = DEMO_DEFAULTS["resolution"]
+    splats: int = DEMO_DEFAULTS["splats"]
 
 
 def run_demo(settings: DemoSettings) -> dict:
@@ -132,6 +134,14 @@ def run_demo(settings: DemoSettings) -> dict:
             edit=edit,
             name=PATH,
         )
+    stage(
+        "splats",
+        {"splats": settings.splats},
+        workspace.splats(EDIT, ".ply"),
+        bpy.ops.in2n.make_splats,
+        edit=EDIT,
+        splats=settings.splats,
+    )
     for name, edit in (("mesh-before", ORIGINAL), ("mesh", EDIT)):
         stage(
             name,
@@ -357,7 +367,7 @@ def viewed_center(poses: np.ndarray) -> tuple[np.ndarray, float, float]:
 
 
 def summarise(request: Summarise) -> dict:
-    """Let the engine make frames/edited/, mesh.glb, before_after.gif, contact_sheet.png and report.json.
+    """Let the engine make frames/edited/, mesh.glb, splats.ply, before_after.gif, contact_sheet.png and report.json.
 
     Args:
         request: What they are made of, and where they go.

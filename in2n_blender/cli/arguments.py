@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from ..link.request_fields import Request, check_limits, field_type, item_type, setting_of
-from ..link.requests import Edit, ExtractMesh, PathThroughViews, Reconstruct
+from ..link.requests import Edit, ExtractMesh, MakeSplats, PathThroughViews, Reconstruct
 from ..scene.errors import In2nError
 
 FLAGS = {  # of fields that are not called --field on the line; one without a dash has no flag
@@ -22,13 +22,14 @@ FLAGS = {  # of fields that are not called --field on the line; one without a da
     "instructions": ("--instruction",),
 }
 SEVERAL_TIMES = {"methods", "scenes", "instructions"}
-DEMO_DEFAULTS = {"instruction": "make it look like it snowed", "preset": "draft", "resolution": 160}
+DEMO_DEFAULTS = {"instruction": "make it look like it snowed", "preset": "draft", "resolution": 160, "splats": 200_000}
 DEMO_FLAGS = {"resolution": ("--mesh-resolution",)}
 DEMO_FIELDS = {
     Edit: ("instruction", "editor", "preset", "device", "seed", "rounds"),
     Reconstruct: ("steps",),
     PathThroughViews: ("frames",),
     ExtractMesh: ("resolution",),
+    MakeSplats: ("splats",),
 }
 KINDS = {int: "a whole number", float: "a number", str: "text"}
 

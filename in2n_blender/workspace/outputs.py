@@ -20,6 +20,7 @@ from .stages import read_stages
 
 MANIFEST = ".in2n_made.json"
 SUMMARY = ("contact_sheet.png", "before_after.gif", "mesh.glb", "report.json")
+SPLATS = "splats.ply"  # where the edit has some
 FRAMES = "frames/edited"
 # See `stages`: a folder of the version without manifests has one of these, and what was made beside it.
 STAGE_FILES = {"run.json": ("workspace",), "demo.json": ("demo.blend", "demo.in2n")}
@@ -45,7 +46,7 @@ def demo_names(frames: int) -> list[str]:
     Args:
         frames: How many frames it renders.
     """
-    return ["demo.json", "demo.blend", "demo.in2n", *SUMMARY, *frame_names(range(1, frames + 1))]
+    return ["demo.json", "demo.blend", "demo.in2n", *SUMMARY, SPLATS, *frame_names(range(1, frames + 1))]
 
 
 def made_by_us(folder: Path | str) -> dict[str, str | None]:

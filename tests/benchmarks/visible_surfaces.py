@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import bpy  # noqa: F401  (mathutils comes with it)
 import numpy as np
 from mathutils import Vector
 

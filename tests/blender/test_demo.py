@@ -133,9 +133,21 @@ def test_what_the_demo_did_not_make_it_refuses_to_overwrite(tmp_path, name):
 def test_the_line_that_the_command_passes_on_is_read_as_it_was_meant():
     parser = argparse.ArgumentParser()
     add_demo(parser)
-    line = ["--out=-x y", "--editor", "a/b", "--seed", "3", "--steps", "7", "--mesh-resolution", "20"]
+    line = [
+        "--out=-x y",
+        "--editor",
+        "a/b",
+        "--seed",
+        "3",
+        "--steps",
+        "7",
+        "--mesh-resolution",
+        "20",
+        "--splats",
+        "5000",
+    ]
     asked = demo.parse(demo_line(parser.parse_args(line)))
-    assert asked == demo.DemoSettings(Path("-x y"), editor="a/b", seed=3, steps=7, resolution=20)
+    assert asked == demo.DemoSettings(Path("-x y"), editor="a/b", seed=3, steps=7, resolution=20, splats=5000)
     assert demo.parse(demo_line(parser.parse_args([]))) == demo.DemoSettings(Path("demo"))
 
 
@@ -159,6 +171,8 @@ def test_the_demo_runs_from_end_to_end(tmp_path, extension):
         "2",
         "--mesh-resolution",
         "24",
+        "--splats",
+        "2000",
     ]
     environment = {**os.environ, "IN2N_HOME": str(tmp_path / "home"), "OMP_WAIT_POLICY": "passive"}
     first = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
@@ -169,13 +183,14 @@ def test_the_demo_runs_from_end_to_end(tmp_path, extension):
         "frames/edited/0002.exr",
         "before_after.gif",
         "mesh.glb",
+        "splats.ply",
         "contact_sheet.png",
     ]
     assert [name for name in names if not (out / name).is_file()] == []
     report = json.loads((out / "report.json").read_text())
     assert report["frames"]["count"] == 2 and report["edit"]["instruction"] == demo.INSTRUCTION
     again = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert again.returncode == 0 and again.stdout.splitlines().count("done before") == 6, again.stdout + again.stderr
+    assert again.returncode == 0 and again.stdout.splitlines().count("done before") == 7, again.stdout + again.stderr
     other = subprocess.run([*command, "--seed", "1"], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert other.returncode == 0 and "done before" not in other.stdout, other.stdout + other.stderr
     assert [folder.name for folder in (out / "demo.in2n" / "earlier").iterdir()] == ["reconstruction-1"]

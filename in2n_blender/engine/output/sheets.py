@@ -21,7 +21,7 @@ from ...workspace.files import atomic_path, read_json, write_json
 from ...workspace.hashes import scene_hash
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
-from ...workspace.outputs import FRAMES, SUMMARY, claim, frame_names, made_by_us, record, remove_made
+from ...workspace.outputs import FRAMES, SPLATS, SUMMARY, claim, frame_names, made_by_us, record, remove_made
 from ...workspace.provenance import result_folder
 from ..nerf.scene import load_scene
 from ..photos import load_images, opaque
@@ -99,8 +99,9 @@ def summarise(request: Summarise, report: Reporter) -> dict:
         report: Told of every view and frame, and asked whether the job was cancelled.
 
     Returns:
-        What report.json holds. Beside it lie frames/edited/, before_after.gif, mesh.glb and contact_sheet.png. Frames
-        of an earlier path that are ours and unchanged are taken away again (see `workspace.outputs`).
+        What report.json holds. Beside it lie frames/edited/, before_after.gif, mesh.glb, contact_sheet.png and, where
+        the edit has splats, splats.ply. Frames of an earlier path that are ours and unchanged are taken away again
+        (see `workspace.outputs`).
 
     Raises:
         In2nError: "missing_result" where the reconstruction, the edit or the frames are not there, "not_ours" where
@@ -115,7 +116,9 @@ def summarise(request: Summarise, report: Reporter) -> dict:
     _require(frames / RECORD, f"frames of “{request.camera_path}”")
     path = CameraPath.load(frames / PATH_COPY)
     copies = frame_names(frame.number for frame in path.frames)
-    claim(out, [*SUMMARY, *copies])
+    splats = workspace.splats(request.edit, ".ply")
+    made = [*SUMMARY, *copies, *([SPLATS] if splats.is_file() else [])]
+    claim(out, made)
 
     scenes = {edit: load_scene(workspace, edit, request.device) for edit in (None, request.edit)}
     _write_contact_sheet(workspace, scenes, request.edit, out / "contact_sheet.png", report)
@@ -124,10 +127,12 @@ def summarise(request: Summarise, report: Reporter) -> dict:
         report.progress(index, len(copies), "file", "Copying frames")
         _copy(frames / Path(name).name, out / name)
     _copy_mesh(workspace, request, out / "mesh.glb", report)
+    if SPLATS in made:
+        _copy(splats, out / SPLATS)
     summary = gather_report(workspace, request)
     write_json(out / "report.json", summary)
     remove_made(out, [name for name in made_by_us(out) if name.startswith(f"{FRAMES}/") and name not in copies])
-    record(out, [*SUMMARY, *copies])
+    record(out, made)
     for name in ("contact_sheet.png", "before_after.gif", "report.json"):
         report.artifact("report", out / name)
     return summary
