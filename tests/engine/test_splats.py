@@ -17,6 +17,7 @@ from in2n_blender.engine.splats import rasterizer, twin
 from in2n_blender.engine.splats.kernels import (
     adam_kernel,
     composite_kernels,
+    depth_kernel,
     pairs_kernel,
     project_kernel,
     sum_kernel,
@@ -150,7 +151,14 @@ def test_nothing_is_drawn_of_what_lies_behind_the_camera():
 
 
 def test_the_kernels_compile_for_gpus(tmp_path):
-    kernels = [project_kernel(), pairs_kernel(), *composite_kernels(TILE), sum_kernel(), adam_kernel(COLUMNS)]
+    kernels = [
+        depth_kernel(),
+        project_kernel(),
+        pairs_kernel(),
+        *composite_kernels(TILE),
+        sum_kernel(),
+        adam_kernel(COLUMNS),
+    ]
     for kernel in kernels:
         warp.compile_aot_module(kernel.module, device=None, arch=80, module_dir=str(tmp_path), use_ptx=True)
     assert len(list(tmp_path.glob("*.ptx"))) == len(kernels)

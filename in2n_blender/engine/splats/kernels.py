@@ -13,8 +13,50 @@ from .splat import C0, C1, C2
 # As in the reference implementation of 3D Gaussian Splatting.
 LOW_PASS = 0.3  # pixels squared, added to each splat's covariance in the picture
 MOST_ALPHA, LEAST_ALPHA, LEAST_TRANSMITTANCE = 0.99, 1 / 255, 1e-4
+NEAREST = 0.2  # as a share of a splat's largest reach: nearer ones are not drawn
+REACH = 3.33  # standard deviations, from which on even an opaque splat is below LEAST_ALPHA
 # What a splat is in a picture: its place, the inverse of its covariance (xx, xy, yy), opacity, colour, depth.
 PROJECTED = 10
+
+
+@lru_cache
+def depth_kernel():
+    """What `rasterizer.draw` launches over all splats.
+
+    Returns:
+        A Warp kernel (out: each splat's depth, 0 where it cannot reach into the picture; rows of splats,
+        world-to-camera rotation, camera's position, the tangents of the picture's borders (left, right, top, bottom),
+        the least logit of an opacity).
+    """
+    wp = warp()
+    reach_of, nearest = wp.constant(REACH), wp.constant(NEAREST)
+
+    @wp.func
+    def outside(low: wp.float32, high: wp.float32, place: wp.float32, depth: wp.float32, reach: wp.float32):
+        """Whether a ball lies beyond one of the planes through two borders."""
+        before = low * depth - place > reach * wp.sqrt(1.0 + low * low)
+        return before or place - high * depth > reach * wp.sqrt(1.0 + high * high)
+
+    def depths(
+        found: wp.array(dtype=wp.float32),
+        rows: wp.array2d(dtype=wp.float32),
+        view: wp.mat33,
+        position: wp.vec3,
+        borders: wp.vec4,
+        faintest: wp.float32,
+    ):
+        i = wp.tid()
+        place = view * (wp.vec3(rows[i, 0], rows[i, 1], rows[i, 2]) - position)
+        z = place[2]
+        reach = reach_of * wp.exp(wp.max(rows[i, 3], wp.max(rows[i, 4], rows[i, 5])))
+        depth = wp.float32(0.0)
+        if z > nearest * wp.max(reach, 1.0e-9) and rows[i, 10] > faintest:
+            if not outside(borders[0], borders[1], place[0], z, reach):
+                if not outside(borders[2], borders[3], place[1], z, reach):
+                    depth = z
+        found[i] = depth
+
+    return wp.kernel(enable_backward=False, module="unique")(depths)
 
 
 @lru_cache

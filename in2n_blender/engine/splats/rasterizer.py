@@ -18,16 +18,14 @@ from .kernels import (
     LEAST_ALPHA,
     PROJECTED,
     composite_kernels,
+    depth_kernel,
     pairs_kernel,
     project_kernel,
     sum_kernel,
 )
-from .splat import MEAN, OPACITY, SCALE
 
 TILE = 16  # pixels a side
 SHAPE_LIMIT = 1.3  # times the tangent of half the field of view: beyond, a splat's shape is the one that it has there
-NEAREST = 0.2  # as a share of a splat's largest reach: nearer ones are not drawn
-REACH = 3.33  # standard deviations, from which on even an opaque splat is below LEAST_ALPHA
 
 
 @dataclass(frozen=True)
@@ -194,20 +192,21 @@ def _columns(view: View) -> int:
 
 def _in_front(rows: torch.Tensor, view: View) -> torch.Tensor:
     """The numbers of the splats that may reach into the picture, nearest first."""
-    place = (rows[:, MEAN] - view.position.to(rows.device)) @ view.rotation.T.to(rows.device)
-    reach = REACH * rows[:, SCALE].amax(1).exp()
-    depth = place[:, 2]
-    inside = depth > NEAREST * reach.clamp_min(1e-9)
-    for axis, (focal, center, size) in enumerate(
-        ((view.lens[0], view.lens[2], view.width), (view.lens[1], view.lens[3], view.height))
-    ):
-        # How far a splat lies outside of the planes through the picture's borders, two pixels wider.
-        low, high = (-2 - center) / focal, (size + 2 - center) / focal
-        inside &= place[:, axis] - low * depth > -reach * math.hypot(1, low)
-        inside &= high * depth - place[:, axis] > -reach * math.hypot(1, high)
-    inside &= rows[:, OPACITY] > math.log(LEAST_ALPHA / (1 - LEAST_ALPHA))
-    chosen = inside.nonzero()[:, 0]
+    depth = torch.empty(len(rows), device=rows.device)
+    if len(rows):
+        fx, fy, cx, cy = view.lens
+        borders = [(-cx - 2) / fx, (view.width + 2 - cx) / fx, (-cy - 2) / fy, (view.height + 2 - cy) / fy]
+        launch_over_rays(
+            depth_kernel(),
+            [(depth, numbers), (rows, numbers)],
+            [*_pose(view), warp().vec4(*borders), math.log(LEAST_ALPHA / (1 - LEAST_ALPHA))],
+        )
+    chosen = depth.nonzero()[:, 0]
     return chosen[depth[chosen].argsort(stable=True)]
+
+
+def _pose(view: View) -> list:
+    return [warp().mat33(*view.rotation.flatten().tolist()), warp().vec3(*view.position.tolist())]
 
 
 def _project(view: View, rows: torch.Tensor, flat: torch.Tensor, gradients: tuple | None = None) -> None:
@@ -215,12 +214,7 @@ def _project(view: View, rows: torch.Tensor, flat: torch.Tensor, gradients: tupl
     if not len(rows):
         return
     wp, device = warp(), rows.device
-    common = [
-        wp.mat33(*view.rotation.flatten().tolist()),
-        wp.vec3(*view.position.tolist()),
-        wp.vec4(*view.lens),
-        wp.vec2(*view.limits),
-    ]
+    common = [*_pose(view), wp.vec4(*view.lens), wp.vec2(*view.limits)]
     if gradients is None:
         launch_over_rays(project_kernel(), [(flat, numbers), (rows, numbers)], common)
         return
