@@ -202,11 +202,19 @@ def merged(seen: Seen, budget: int, report: Reporter, finest: float = 1.0) -> tu
     Raises:
         Cancelled.
     """
-    pixels, found = finest, _cells(seen, finest)
+    low, high, found = finest, finest, _cells(seen, finest)
     while len(found[1]) > budget:
         report.check()
-        pixels *= max(1.03, (len(found[1]) / budget) ** 0.6)  # of a surface, cells are as many as 1 / pixels^2
-        found = _cells(seen, pixels)
+        low, high = high, high * max(1.05, (len(found[1]) / budget) ** 0.5)  # of a surface they are as 1 / pixels^2
+        found = _cells(seen, high)
+    for _ in range(3 if high > low else 0):
+        report.check()
+        middle = (low * high) ** 0.5
+        tried = _cells(seen, middle)
+        if len(tried[1]) > budget:
+            low = middle
+        else:
+            high, found = middle, tried
     cell, counts, sizes = found
     summed = lambda values: torch.zeros((len(counts), *values.shape[1:])).index_add_(0, cell, values)
     total = summed(seen.weights)
