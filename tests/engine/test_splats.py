@@ -40,10 +40,11 @@ from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.region import Region
 from in2n_blender.scene.reporting import Progress, Reporter
 from in2n_blender.scene.splats import harmonics as written_harmonics
-from in2n_blender.scene.splats import read_splats
+from in2n_blender.scene.splats import read_splats, splat_bytes
 from in2n_blender.scene.spz import spz_bytes
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
+from tests.benchmarks.splat_reference import picture, read_ply
 from tests.engine.analytic_scene import CENTER, RADIUS, BallScene, camera_at
 
 TRANSFORM = SceneTransform(tuple(map(float, CENTER)), 0.25)
@@ -116,6 +117,18 @@ def test_splats_are_drawn_as_the_twin_draws_them():
     assert torch.allclose(drawn.transmittance, transmittance, atol=1e-5)
     assert transmittance.min() < 0.01 and transmittance.max() > 0.9, "neither opaque nor open"
     assert torch.allclose(drawn.over(1.0), picture + transmittance[..., None], atol=1e-5)
+
+
+def test_files_are_drawn_by_another_rasteriser_as_we_draw_the_splats(tmp_path):
+    file, camera = tmp_path / "cloud.ply", camera_at(0.7)
+    rows = cloud(300)
+    rows[:, MEAN] += torch.tensor(CENTER).float() - torch.tensor([0.0, 0, 4])
+    file.write_bytes(splat_bytes(as_columns(rows)))
+    k, drawn = camera.intrinsics, rasterizer.draw(rows, View.of(camera))
+    other = picture(read_ply(file), camera.camera_to_world, (k.fx, k.fy, k.cx, k.cy), k.width, k.height)
+    np.testing.assert_allclose(other[..., :3], drawn.picture, atol=2e-3)
+    np.testing.assert_allclose(1 - other[..., 3], drawn.transmittance, atol=2e-3)
+    assert other[..., 3].max() > 0.99
 
 
 @pytest.mark.parametrize("threads", [1, 2])
