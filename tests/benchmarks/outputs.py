@@ -47,7 +47,7 @@ def main() -> int:
             continue
         if not file.exists():
             print(f"--- {part}", flush=True)
-            write_json(file, [asdict(bar) for bar in measure()])
+            write_json(file, [_plain(bar) for bar in measure()])
         bars += [Bar(**row) for row in read_json(file)]
     for name, pictures in sheet.items():
         Image.fromarray(to_bytes(np.concatenate(pictures, 1))).save(given.out / f"sheet-{name}.png")
@@ -76,6 +76,11 @@ def parts(given, sheet: dict) -> dict:
         if name == "fox":
             found["nose-fox"] = lambda copy=copy: nose_rows(copy)
     return found
+
+
+def _plain(bar: Bar) -> dict:
+    """As JSON, whatever numbers it was made of."""
+    return asdict(Bar(bar.name, float(bar.value), float(bar.bar), bool(bar.holds)))
 
 
 if __name__ == "__main__":
