@@ -21,7 +21,8 @@ from ...scene.reporting import Reporter
 from ...scene.visibility import in_picture
 from ..nerf.scene import Scene
 
-LONGEST_SIDE = 512  # of the pictures whose depths are fused, in pixels
+# Of the pictures that are fused: small photos are enlarged, as a scene is sharper than one pixel of theirs.
+LONGEST_SIDE, MOST_ENLARGED = 512, 2.0
 TRUNCATION = 4  # voxels on either side of a surface in which distances are told
 AGREES, PASSES = 0.75, 1.5  # truncations: a view sees the surface here, or looks through it
 FEWEST_AGREEING = 3  # views that see a surface
@@ -122,7 +123,7 @@ def depth_views(scene: Scene, report: Reporter) -> list[DepthView]:
         report: Told how far it is, and asked whether the job was cancelled.
 
     Returns:
-        In the views' order, at most LONGEST_SIDE pixels long.
+        In the views' order, at most LONGEST_SIDE pixels long and MOST_ENLARGED as large as the photos.
 
     Raises:
         Cancelled.
@@ -132,7 +133,7 @@ def depth_views(scene: Scene, report: Reporter) -> list[DepthView]:
         left = (time.monotonic() - started) / number * (len(cameras) - number) if number else None
         report.progress(number, len(cameras), "view", "Looking at the scene from its views", left)
         k = camera.intrinsics
-        scale = min(1.0, LONGEST_SIDE / max(k.width, k.height))
+        scale = min(MOST_ENLARGED, LONGEST_SIDE / max(k.width, k.height))
         camera = camera.scaled_to(max(1, round(k.width * scale)), max(1, round(k.height * scale)))
         seen = scene.render(camera, report)
         found.append(DepthView(camera, seen.rgb_srgb.numpy(), seen.depth.numpy()))
