@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,7 @@ NEAR_DENSE = 2
 # Gaps between what was seen and what was closed are rounded by so many voxels.
 ROUNDED = 0.8
 BORDER = 3  # voxels round the grid, in which a closed surface ends
+SMOOTHINGS = 10  # of the mesh: normals come nearer to the truth, and so does the surface
 POINTS_AT_ONCE = 1 << 20
 
 
@@ -93,20 +95,42 @@ def mesh_of_scene(scene: Scene, settings: MeshSettings, report: Reporter) -> Mes
     bounds = None if settings.keep is None else settings.keep.bounds
     density = sample_density(scene, settings.resolution, report, bounds)
     threshold = surface_threshold(scene, density, report)
-    colored = lambda vertices, faces, most, closed=False: _colored(
-        scene, *without_floaters(vertices, faces), most, closed, density.voxel, report
-    )
     if settings.quick:
-        mesh = colored(*marching_cubes(density, threshold), settings.most_faces)
+        vertices, faces = without_floaters(*marching_cubes(density, threshold))
+        mesh = _colored(scene, vertices, faces, settings.most_faces, False, density.voxel, report)
         return MeshOfScene(mesh, threshold, density.voxel, [])
     views = depth_views(scene, report)
     agreed = _agreed(scene, density, threshold, views, settings.keep, report)
-    make = closed_surface if settings.watertight else open_surface
-    mesh = colored(*make(*agreed), settings.most_faces, settings.watertight)
-    few = settings.collision_faces
-    collision = colored(*closed_surface(*agreed), few, True) if few else None
+
+    def made(surface: Callable, most_faces: int) -> ColoredMesh:
+        vertices, faces = without_floaters(*surface(*agreed))
+        report.check()
+        is_closed = surface is closed_surface
+        return _colored(scene, smoothed(vertices, faces), faces, most_faces, is_closed, density.voxel, report)
+
+    mesh = made(closed_surface if settings.watertight else open_surface, settings.most_faces)
+    collision = made(closed_surface, settings.collision_faces) if settings.collision_faces else None
     report.progress(1, 1, "mesh", f"Mesh of {len(mesh.vertices)} vertices", 0.0)
     return MeshOfScene(mesh, threshold, density.voxel, views, collision)
+
+
+def smoothed(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """The vertices of a surface without the noise of its depths, which keeps its size.
+
+    Taubin 1995, "A signal processing approach to fair surface design".
+
+    Args:
+        vertices: (v, 3) float32.
+        faces: (f, 3) int64.
+
+    Returns:
+        (v, 3) float32.
+    """
+    import trimesh
+
+    surface = trimesh.Trimesh(vertices, faces, process=False)
+    trimesh.smoothing.filter_taubin(surface, lamb=0.5, nu=0.53, iterations=SMOOTHINGS)
+    return np.asarray(surface.vertices, np.float32)
 
 
 def fewer_faces(vertices: np.ndarray, faces: np.ndarray, most: int, closed: bool) -> tuple[np.ndarray, np.ndarray]:
