@@ -6,6 +6,7 @@ A file can carry the hash of what it was made from (`workspace.provenance`), so 
 from __future__ import annotations
 
 import io
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,6 +122,19 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
+class _AsLongAsItIs(io.BufferedReader):
+    """A file of which no more is asked for than is there: a chunk says how long it is, up to 4 GiB, and as much memory
+    would be taken before anything is read."""
+
+    def __init__(self, file):
+        super().__init__(file)
+        self._length = os.fstat(file.fileno()).st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(self._length - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 @contextmanager
 def opened(path: Path, most: int = MOST_PIXELS) -> Iterator[Image.Image]:
     """A picture that is not decoded yet, and is not so large that it would fill the memory.
@@ -136,7 +150,7 @@ def opened(path: Path, most: int = MOST_PIXELS) -> Iterator[Image.Image]:
         ValueError: It has more pixels.
         OSError, SyntaxError, PIL.Image.DecompressionBombError: It cannot be read.
     """
-    with Image.open(path) as picture:
+    with open(path, "rb", buffering=0) as file, _AsLongAsItIs(file) as bounded, Image.open(bounded) as picture:
         if picture.width * picture.height > most:
             raise ValueError(f"{picture.width} x {picture.height} pixels, more than {most // 10**6} million")
         yield picture

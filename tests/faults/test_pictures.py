@@ -47,6 +47,26 @@ def test_a_photo_larger_than_any_camera_takes_is_refused_before_it_is_decoded(tm
     assert provenance_of(photo) is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_chunk_that_says_it_is_longer_than_its_file_takes_no_memory(tmp_path):
+    """Reads it in a process that may take 256 MiB more than it has."""
+    Image.new("RGB", (12, 8)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    at = whole.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(whole[:at] + b"\x7f\xff\xff\xff" + whole[at + 4 :])
+    code = (
+        "import resource, sys; from pathlib import Path; from in2n_blender.engine.photos import decode\n"
+        "limit = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize() + (1 << 28)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+        "try: print(decode(Path(sys.argv[1])).shape)\n"
+        "except Exception as error: print(type(error).__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.png")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() in ("(8, 12, 3)", "UnreadablePhoto"), done.stderr
+
+
 def test_a_photo_of_another_size_than_its_capture_says_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: pytest.fail("it was decoded"))
     with pytest.raises(UnreadablePhoto, match="instead of 12 x 8"):
