@@ -160,7 +160,9 @@ class Solver:
         """All models; none where no two photos fit each other."""
         count = len(self.prepared.photos)
         options = pycolmap.IncrementalPipelineOptions(
-            num_threads=THREADS, min_model_size=min(10, max(3, count // 2)), image_path=self.prepared.images
+            num_threads=1,  # of several, the sums depend on which is first, and with them what is placed where
+            min_model_size=min(10, max(3, count // 2)),
+            image_path=self.prepared.images,
         )
         options.random_seed = 0
         for name, value in lenient.items():
