@@ -14,10 +14,11 @@ from in2n_blender.engine.nerf.dataset import SceneTransform
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.scene import Scene
 from in2n_blender.engine.output import mesh as mesh_module
+from in2n_blender.engine.output import meshing
 from in2n_blender.engine.output.fusion import DepthView, VoxelGrid, depth_bias, depth_views, fuse
 from in2n_blender.engine.output.manifold import with_edges_of_two_faces
 from in2n_blender.engine.output.mesh import extract_mesh
-from in2n_blender.engine.output.meshing import MeshSettings, is_solid, mesh_of_scene
+from in2n_blender.engine.output.meshing import MeshSettings, are_holes, is_solid, mesh_of_scene
 from in2n_blender.engine.output.surface import (
     DensityGrid,
     Surface,
@@ -321,6 +322,20 @@ def test_mesh_of_a_ball(workspace):
 def test_what_one_view_alone_sees_in_the_air_is_no_surface():
     mesh = mesh_of_scene(SeenBall(sheet=True), MeshSettings(RESOLUTION), Reporter()).mesh
     assert np.linalg.norm(mesh.vertices - CENTER, axis=1).max() < RADIUS + 2 * VOXEL
+
+
+def test_a_patch_that_is_enclosed_is_a_hole_and_one_with_an_edge_of_its_own_is_none(monkeypatch):
+    grid = np.arange(36).reshape(6, 6)
+    corners = [grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]]
+    a, b, c, d = (corner.reshape(-1) for corner in corners)
+    faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])  # 25 squares, twice
+    square = np.tile(np.arange(25), 2)
+    middle, side = np.isin(square, [12, 13]), np.isin(square, [0, 1])
+    monkeypatch.setattr(meshing, "LARGEST_HOLE", 0.2)
+    assert (are_holes(faces, ~(middle | side)) == middle).all()
+    monkeypatch.setattr(meshing, "LARGEST_HOLE", 0.05)
+    assert not are_holes(faces, ~(middle | side)).any()
+    assert not are_holes(faces, np.ones(50, bool)).any() and not are_holes(faces, np.zeros(50, bool)).any()
 
 
 def test_depths_are_corrected_by_what_sparse_points_tell():

@@ -18,7 +18,9 @@ from .surface import (
     ColoredMesh,
     DensityGrid,
     empty_mesh,
+    large_parts,
     marching_cubes,
+    neighbours,
     sample_density,
     simplify,
     surface_colors,
@@ -30,6 +32,8 @@ from .surface import (
 MOST_FACES = 300_000
 # A surface is about where the density is: so many voxels away it is as high as a surface's.
 NEAR_DENSE = 2
+ENCLOSED = 0.8  # of a patch's edge: so much belongs to what is kept where it is a hole in that
+LARGEST_HOLE = 0.002  # of the faces that are kept
 # Gaps between what was seen and what was closed are rounded by so many voxels.
 ROUNDED = 0.8
 BORDER = 3  # voxels round the grid, in which a closed surface ends
@@ -209,10 +213,39 @@ def open_surface(fused: FusedDepths, surface: np.ndarray, outside: np.ndarray | 
     cells[1:, 1:, 1:] = np.logical_and.reduce(corners)  # a cell goes by its last corner
     vertices, faces = _zero_level(fused.distance, cells)
     at = tuple(np.round(vertices).astype(np.int64).T)
-    faces = faces[surface[at][faces].all(1)]
+    agreed = surface[at][faces].all(1)
+    agreed[agreed] = large_parts(faces[agreed])  # before holes are filled, that would tie floaters to the rest
+    faces = faces[agreed | are_holes(faces, agreed)]
     if not len(faces):
         raise empty_mesh("The views agree on no surface in what is kept.")
     return fused.grid.places(vertices), faces
+
+
+def are_holes(faces: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Which faces lie in small patches that are not kept, but are enclosed by what is.
+
+    Rags and sky that hangs somewhere have edges of their own, or are large; a window that mirrors the sky is neither.
+
+    Args:
+        faces: (f, 3).
+        kept: (f,) bool.
+
+    Returns:
+        (f,) bool, none of them kept.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    one, other = neighbours(faces)
+    inner = ~kept[one] & ~kept[other]
+    links = coo_array((np.ones(inner.sum(), np.int8), (one[inner], other[inner])), shape=(len(faces),) * 2)
+    count, label = connected_components(links, directed=False)
+    rim = kept[one] != kept[other]
+    enclosed = np.bincount(label[np.where(kept[one], other, one)[rim]], minlength=count)
+    sides = np.bincount(label, weights=np.full(len(faces), 3.0), minlength=count)
+    sides -= 2 * np.bincount(label[one[inner]], minlength=count)  # of a patch: those that no other of its faces has
+    small = np.bincount(label, minlength=count) <= LARGEST_HOLE * kept.sum()
+    return ~kept & (small & (enclosed >= ENCLOSED * sides))[label]
 
 
 def closed_surface(

@@ -182,30 +182,55 @@ def marching_cubes(grid: DensityGrid, threshold: float) -> tuple[np.ndarray, np.
     return (grid.origin + vertices * grid.voxel).astype(np.float32), faces.astype(np.int64)
 
 
-def without_floaters(
-    vertices: np.ndarray, faces: np.ndarray, share: float = FLOATER_SHARE
-) -> tuple[np.ndarray, np.ndarray]:
-    """Only the parts with at least `share` of the faces; a part is what hangs together by edges.
+def large_parts(faces: np.ndarray, share: float = FLOATER_SHARE) -> np.ndarray:
+    """Which faces belong to parts that are no floaters; a part is what hangs together by edges.
 
     Args:
-        vertices: (v, 3).
         faces: (f, 3).
-        share: In [0, 1]; the largest part is kept at any.
+        share: Of the faces, that a part has at least, in [0, 1]; the largest part is kept at any.
 
     Returns:
-        The vertices that are still used, and the faces with their new indices.
+        (f,) bool.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    one, other = neighbours(faces)
+    links = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(len(faces),) * 2)
+    _, label = connected_components(links, directed=False)
+    sizes = np.bincount(label)
+    return sizes[label] >= min(share * len(faces), sizes.max(initial=0))
+
+
+def neighbours(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of faces that have an edge in common.
+
+    Args:
+        faces: (f, 3).
+
+    Returns:
+        (n,) and (n,) the faces' numbers.
+    """
     edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
     order = np.lexsort(edges.T)
     same = (edges[order[1:]] == edges[order[:-1]]).all(1)
-    pairs = np.stack([order[1:][same], order[:-1][same]]) // 3  # faces with an edge in common
-    links = coo_array((np.ones(pairs.shape[1], np.int8), pairs), shape=(len(faces),) * 2)
-    _, label = connected_components(links, directed=False)
-    sizes = np.bincount(label)
-    kept = faces[sizes[label] >= min(share * len(faces), sizes.max())]
+    return order[:-1][same] // 3, order[1:][same] // 3
+
+
+def without_floaters(
+    vertices: np.ndarray, faces: np.ndarray, share: float = FLOATER_SHARE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Only the parts that `large_parts` finds.
+
+    Args:
+        vertices: (v, 3).
+        faces: (f, 3).
+        share: As `large_parts` takes it.
+
+    Returns:
+        The vertices that are still used, and the faces with their new indices.
+    """
+    kept = faces[large_parts(faces, share)]
     used = np.zeros(len(vertices), bool)
     used[kept] = True
     return vertices[used], (used.cumsum() - 1)[kept]
