@@ -153,9 +153,7 @@ def mesh_workspace(args, interruption) -> None:
         In2nError: "bad_path", "missing_file", "no_workspace", and what the environment and the job raise.
         Cancelled: When the user asked to stop.
     """
-    place = {"workspace": _workspace(args), "edit": _edit_or_none(args.edit)}
-    keep = None if args.keep is None else _file(args.keep)
-    one_job(request_of(ExtractMesh, args, **place, keep=keep), interruption)
+    one_job(_of_kept(ExtractMesh, args), interruption)
 
 
 def splats_workspace(args, interruption) -> None:
@@ -169,9 +167,7 @@ def splats_workspace(args, interruption) -> None:
         In2nError: "bad_path", "missing_file", "no_workspace", and what the environment and the job raise.
         Cancelled: When the user asked to stop.
     """
-    place = {"workspace": _workspace(args), "edit": _edit_or_none(args.edit)}
-    keep = None if args.keep is None else _file(args.keep)
-    one_job(request_of(MakeSplats, args, **place, keep=keep), interruption)
+    one_job(_of_kept(MakeSplats, args), interruption)
 
 
 def export_workspace(args, interruption) -> None:
@@ -259,6 +255,12 @@ def edit_name(args) -> str:
     more += (args.soft_edge,) if files["region"] else ()
     mark = hashlib.sha256(repr(settings + more).encode()).hexdigest()
     return f"{words}-{mark[:4]}"
+
+
+def _of_kept(request: type[Request], args) -> Request:
+    """A request for something of an edit, or of the reconstruction, that may be kept within a region."""
+    keep = None if args.keep is None else _file(args.keep)
+    return request_of(request, args, workspace=_workspace(args), edit=_edit_or_none(args.edit), keep=keep)
 
 
 def edit_files(args) -> dict[str, str | None]:

@@ -84,6 +84,21 @@ class Region:
         return Region.of(_placed(corners, matrix), triangulated(sides), soft_edge)
 
     @staticmethod
+    def around(bounds: np.ndarray) -> Region:
+        """The box between two corners.
+
+        Args:
+            bounds: (2, 3) the lowest and the highest corner, in capture coordinates.
+
+        Raises:
+            In2nError: "bad_region" for a box without volume.
+        """
+        low, high = np.asarray(bounds, np.float64)
+        matrix = np.diag([*(high - low), 1.0])
+        matrix[:3, 3] = (low + high) / 2
+        return Region.box(matrix)
+
+    @staticmethod
     def ellipsoid(matrix: object, soft_edge: object = 0.0) -> Region:
         """An ellipsoid: the ball of radius 1/2 round the origin, placed by a matrix.
 

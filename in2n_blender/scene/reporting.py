@@ -3,6 +3,7 @@ cancelled."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,6 +30,20 @@ class Artifact:
     kind: str
     path: str
     view: str = ""
+
+
+def seconds_left(started: float, done: int, total: int) -> float | None:
+    """How long a job that goes on as before still takes.
+
+    Args:
+        started: When it began, by `time.monotonic`.
+        done: How much is done.
+        total: Of how much.
+
+    Returns:
+        None while nothing is done.
+    """
+    return (time.monotonic() - started) / done * (total - done) if done else None
 
 
 class Reporter:

@@ -24,8 +24,8 @@ from ...link.requests import ExportDataset
 from ...scene.camera import Camera
 from ...scene.capture import PinholeCapture, View
 from ...scene.errors import In2nError
-from ...scene.reporting import Reporter
-from ...workspace.files import atomic_path, read_json, write_error, write_json
+from ...scene.reporting import Reporter, seconds_left
+from ...workspace.files import atomic_path, write_error, write_json
 from ...workspace.hashes import scene_hash
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace, absolute
@@ -41,6 +41,7 @@ from .dataset_files import (
     write_colmap,
     write_transforms,
 )
+from .records import record_of
 
 RECORD, PICTURES = "dataset.json", ("images/", "masks/")
 
@@ -130,11 +131,8 @@ def _provenance(workspace: Workspace, request: ExportDataset, capture: PinholeCa
 
 
 def _record(folder: Path) -> dict:
-    try:
-        found = read_json(folder / RECORD)
-    except In2nError:
-        return {}
-    whole = isinstance(found, dict) and all(isinstance(name, str) for name in found.get("files") or [None])
+    found = record_of(folder / RECORD)
+    whole = all(isinstance(name, str) for name in found.get("files") or [None])
     return found if whole and RECORD in made_by_us(folder) else {}
 
 
@@ -200,8 +198,7 @@ def _ours(folder: Path) -> list[str]:
 def _write_pictures(folder: Path, workspace: Workspace, sources: list[_Source], report: Reporter) -> None:
     started = time.monotonic()
     for index, source in enumerate(sources):
-        passed = time.monotonic() - started
-        left = passed / index * (len(sources) - index) if index else None
+        left = seconds_left(started, index, len(sources))
         report.progress(index, len(sources), "pictures", f"Writing {source.picture.name}", left)
         path = folder / "images" / source.picture.name
         if source.pixels is None:

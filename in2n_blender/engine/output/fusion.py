@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from ...scene.camera import Camera
-from ...scene.reporting import Reporter
+from ...scene.reporting import Reporter, seconds_left
 from ...scene.visibility import in_picture
 from ..nerf.scene import Scene
 
@@ -130,7 +130,7 @@ def depth_views(scene: Scene, report: Reporter) -> list[DepthView]:
     """
     found, cameras, started = [], [view.camera for view in scene.capture.training_views], time.monotonic()
     for number, camera in enumerate(cameras):
-        left = (time.monotonic() - started) / number * (len(cameras) - number) if number else None
+        left = seconds_left(started, number, len(cameras))
         report.progress(number, len(cameras), "view", "Looking at the scene from its views", left)
         k = camera.intrinsics
         scale = min(MOST_ENLARGED, LONGEST_SIDE / max(k.width, k.height))
@@ -187,7 +187,7 @@ def fuse(views: Sequence[DepthView], grid: VoxelGrid, device: torch.device | str
     within = np.stack(np.meshgrid(*[np.arange(BLOCK)] * 3, indexing="ij"), -1).reshape(-1, 3)
     at_once, started = max(1, VOXELS_AT_ONCE // BLOCK**3), time.monotonic()
     for first in range(0, len(blocks), at_once):
-        left = (time.monotonic() - started) / first * (len(blocks) - first) if first else None
+        left = seconds_left(started, first, len(blocks))
         report.progress(first, len(blocks), "block", "Fusing the depths", left)
         index = (blocks[first : first + at_once, None] * BLOCK + within).reshape(-1, 3)
         index = index[(index < grid.shape).all(1)]

@@ -87,8 +87,7 @@ class _Loaded:
 
     @cached_property
     def bounds(self) -> Region:
-        low, high = self.scene.bounds()
-        return Region.from_json({"type": "box", "center": ((low + high) / 2).tolist(), "size": (high - low).tolist()})
+        return Region.around(self.scene.bounds())
 
     def subject(self, wanted: dict) -> Subject | None:
         """What alone is rendered. The last one is kept, whose distances take a moment to prepare."""

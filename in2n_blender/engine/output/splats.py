@@ -138,7 +138,7 @@ def splats_of_scene(scene: Scene, request: MakeSplats, region: Region | None, re
         Cancelled.
     """
     started = time.monotonic()
-    inside = _inside(scene, region or (None if request.background else _bounds(scene)))
+    inside = _inside(scene, region or (None if request.background else Region.around(scene.bounds())))
     of_views, between = source_cameras([view.camera for view in scene.capture.training_views])
     sources = render_sources(scene, [*of_views, *between], report)
     looked = time.monotonic()
@@ -210,13 +210,6 @@ def _inside(scene: Scene, region: Region | None):
         return None
     test = InsideTest(region.transformed(scene.transform.matrix), scene.device)
     return lambda points: test.membership(scene.transform.apply(points.to(scene.device))).cpu() > 0
-
-
-def _bounds(scene: Scene) -> Region:
-    low, high = scene.bounds()
-    matrix = np.diag([*(high - low), 1.0])
-    matrix[:3, 3] = (low + high) / 2
-    return Region.box(matrix)
 
 
 def _provenance(workspace: Workspace, request: MakeSplats, region: Region | None) -> Provenance:

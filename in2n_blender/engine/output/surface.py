@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ...scene.errors import In2nError
-from ...scene.reporting import Reporter
+from ...scene.reporting import Reporter, seconds_left
 
 CHUNK = 1 << 17
 # A part with less than this share of the faces is a floater.
@@ -96,7 +96,7 @@ def sample_density(scene, resolution: int, report: Reporter, bounds: np.ndarray 
     flat, plane = density.reshape(-1), shape[1] * shape[2]
     started = time.monotonic()
     for first in range(0, len(flat), CHUNK):
-        report.progress(first, len(flat), "sample", "Sampling the density", _left(started, first, len(flat)))
+        report.progress(first, len(flat), "sample", "Sampling the density", seconds_left(started, first, len(flat)))
         index = np.arange(first, min(first + CHUNK, len(flat)))
         x, y, z = index // plane, index // shape[2] % shape[1], index % shape[2]
         points = np.stack([axes[0][x], axes[1][y], axes[2][z]], 1).astype(np.float32)
@@ -292,7 +292,9 @@ def surface_colors(scene, vertices: np.ndarray, normals: np.ndarray, voxel: floa
     colors = np.empty((len(vertices), 3), np.float32)
     chunk, started = CHUNK // len(offsets), time.monotonic()
     for first in range(0, len(vertices), chunk):
-        report.progress(first, len(vertices), "vertex", "Colouring the mesh", _left(started, first, len(vertices)))
+        report.progress(
+            first, len(vertices), "vertex", "Colouring the mesh", seconds_left(started, first, len(vertices))
+        )
         inward = -torch.from_numpy(normals[first : first + chunk])
         points = torch.from_numpy(vertices[first : first + chunk])[:, None] + offsets[:, None] * inward[:, None]
         directions = inward[:, None].expand_as(points).reshape(-1, 3)
@@ -303,7 +305,3 @@ def surface_colors(scene, vertices: np.ndarray, normals: np.ndarray, voxel: floa
         weight = torch.exp(-(depth.cumsum(1) - depth)) * (1 - torch.exp(-depth)) + 1e-8
         colors[first : first + chunk] = ((weight[..., None] * color).sum(1) / weight.sum(1, keepdim=True)).numpy()
     return np.clip(colors, 0, 1)
-
-
-def _left(started: float, done: int, total: int) -> float | None:
-    return (time.monotonic() - started) / done * (total - done) if done else None

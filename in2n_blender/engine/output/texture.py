@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...scene.reporting import Reporter
+from ...scene.reporting import Reporter, seconds_left
 from .fusion import DepthView
 from .surface import Surface, surface_colors
 
@@ -171,7 +171,7 @@ def _painted(
     pictures = [_Projector.of(view, getattr(scene, "device", "cpu"), voxel) for view in views]
     unseen = np.ones(len(places), bool)
     for first in range(0, len(places), TEXELS_AT_ONCE):
-        left = (time.monotonic() - started) / first * (len(places) - first) if first else None
+        left = seconds_left(started, first, len(places))
         report.progress(first, len(places), "texel", "Painting the texture", left)
         part = slice(first, first + TEXELS_AT_ONCE)
         at, facing = (torch.from_numpy(values[part]) for values in (places, normals))

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import torch
 
-from ...scene.reporting import Reporter
+from ...scene.reporting import Reporter, seconds_left
 from ..nerf.kernels.launch import launch_over_rays, numbers
 from .kernels import adam_kernel
 from .rasterizer import Drawn, View, draw, integers
@@ -151,7 +151,7 @@ def refine(rows: torch.Tensor, targets: list[Target], steps: int, report: Report
     generator = torch.Generator().manual_seed(0)
     started, order = time.monotonic(), []
     for step in range(steps):
-        left = (time.monotonic() - started) / step * (steps - step) if step else None
+        left = seconds_left(started, step, steps)
         report.progress(step, steps, "step", "Refining the splats", left)
         order = order or torch.randperm(len(targets), generator=generator).tolist()
         target = targets[order.pop()]

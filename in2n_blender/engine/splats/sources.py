@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...scene.camera import Camera, Intrinsics
-from ...scene.reporting import Reporter
+from ...scene.reporting import Reporter, seconds_left
 from ..nerf.scene import Scene
 
 MOST_VIEWS = 120  # that are trained on; of more, as many are taken, evenly
@@ -79,7 +79,7 @@ def render_sources(scene: Scene, cameras: list[Camera], report: Reporter) -> lis
     """
     started, found = time.monotonic(), []
     for number, camera in enumerate(cameras):
-        left = (time.monotonic() - started) / number * (len(cameras) - number) if number else None
+        left = seconds_left(started, number, len(cameras))
         report.progress(number, len(cameras), "view", "Looking at the field", left)
         rendered = scene.render(camera, report=report)
         found.append(Source(camera, rendered.rgb_srgb.float(), rendered.alpha.float(), rendered.depth.float()))
