@@ -159,6 +159,19 @@ def compositor_math() -> str:
     return "CompositorNodeMath" if bpy.app.version < (5, 0, 0) else "ShaderNodeMath"
 
 
+def set_denoise_hdr(node, is_hdr: bool) -> None:
+    """Tell the compositor's Denoise node whether values beyond 1 are to be expected. From 5.0 on it is an input.
+
+    Args:
+        node: the Denoise node.
+        is_hdr: whether they are.
+    """
+    if "HDR" in node.inputs:
+        node.inputs["HDR"].default_value = is_hdr
+    else:
+        node.use_hdr = is_hdr
+
+
 def splats_by_blender(file: str):
     """Let Blender's own importer make splats of a file, in the context's scene.
 

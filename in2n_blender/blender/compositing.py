@@ -9,7 +9,9 @@ before its output does the rest, and what the artist made there stays as it is:
     CG's depth ───────┘
 
 The shadow layer, under Cycles and with an extracted mesh, is a view layer in which that mesh catches what the CG casts
-and the CG itself is not seen. Everything made here carries a marker, so that it is taken apart without a trace.
+and the CG itself is not seen. A mesh of a capture is rough and mostly in its own shade, where few samples make grain of
+what the CG casts, so this layer is denoised. Everything made here carries a marker, so that it is taken apart without a
+trace.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ MARK = "in2n_composite"  # a custom property of all that is made here
 HIDDEN = "in2n_hidden_by_composite"  # of the capture's meshes that are not rendered meanwhile
 GROUP = "IN2N Composite"
 SHADOW = "IN2N Shadow"
+LOOSE = "IN2N CG"  # a collection of the objects that lie in none, for only in a collection are they hidden from a layer
 CATCHER_GREY = (0.5, 0.5, 0.5, 1.0)
 
 
@@ -106,6 +109,8 @@ def take_apart(scene) -> bool:
     for obj in [o for o in scene.objects if o.get(MARK)]:
         bpy.data.objects.remove(obj)
     for collection in [c for c in scene.collection.children if c.get(MARK)]:
+        for obj in [o for o in collection.objects if len(o.users_collection) == 1]:
+            scene.collection.objects.link(obj)
         bpy.data.collections.remove(collection)
     for mesh in children(active_capture(scene), "MESH") if active_capture(scene) else ():
         if mesh.get(HIDDEN):
@@ -144,10 +149,8 @@ def follow(scene) -> None:
     for mesh in children(capture, "MESH"):  # the field is there itself
         if not mesh.hide_render:
             mesh.hide_render, mesh[HIDDEN] = True, True
-    layer = scene.view_layers.get(SHADOW)
-    for part in layer.layer_collection.children if layer is not None else ():
-        if not part.collection.get(MARK) and not part.indirect_only:
-            part.indirect_only = True
+    if SHADOW in scene.view_layers:
+        _hide_cg(scene, scene.view_layers[SHADOW])
 
 
 # --- scenes and objects
@@ -172,8 +175,7 @@ def _mesh_of(scene):
 
 def _add_shadow_layer(scene, mesh) -> None:
     """A view layer that shows the CG's shadows alone, on a copy of the mesh that shares its data."""
-    collection = bpy.data.collections.new(SHADOW)
-    scene.collection.children.link(collection)
+    collection, loose = (bpy.data.collections.new(name) for name in (SHADOW, LOOSE))
     catcher = bpy.data.objects.new(SHADOW, mesh.data)
     catcher.parent, catcher.matrix_parent_inverse = mesh.parent, mesh.matrix_parent_inverse
     catcher.matrix_basis = mesh.matrix_basis
@@ -183,10 +185,25 @@ def _add_shadow_layer(scene, mesh) -> None:
     if catcher.material_slots:  # the mesh's own shines, and nothing casts a shadow on what shines
         catcher.material_slots[0].link = "OBJECT"
         catcher.material_slots[0].material = _catcher_material()
-    collection[MARK] = catcher[MARK] = True
-    for layer in scene.view_layers:
-        layer.layer_collection.children[collection.name].exclude = True
+    collection[MARK], loose[MARK], catcher[MARK] = SHADOW, LOOSE, True
+    for made in (collection, loose):
+        scene.collection.children.link(made)
+        for layer in scene.view_layers:
+            layer.layer_collection.children[made.name].exclude = True
     scene.view_layers.new(SHADOW).use_pass_z = False
+
+
+def _hide_cg(scene, layer) -> None:
+    """In the layer of the shadows the CG casts them and is not seen itself."""
+    for part in layer.layer_collection.children:
+        if part.collection.get(MARK) in (None, LOOSE) and not part.indirect_only:
+            part.indirect_only = True
+    loose = next((c for c in scene.collection.children if c.get(MARK) == LOOSE), None)
+    new = [o for o in scene.collection.objects if loose is not None and loose.objects.get(o.name) != o]
+    for obj in new:
+        loose.objects.link(obj)
+    if new:
+        layer.update()
 
 
 def _catcher_material():
@@ -213,7 +230,7 @@ def _insert_nodes(scene, tree, sockets: list, field, has_shadow: bool) -> None:
     cg = _layer_node(tree, scene, layer.name, "CG", (anchor[0] - 700, anchor[1] - 250))
     captured = _layer_node(tree, field, field.view_layers[0].name, "Captured Field", (anchor[0] - 700, anchor[1] - 600))
     group = tree.nodes.new("CompositorNodeGroup")
-    group.node_tree, group.label, group[MARK] = _group(), GROUP, True
+    group.node_tree, group.label, group[MARK] = _group(has_shadow), GROUP, True
     group.location = (anchor[0] - 250, anchor[1] - 250)
     wire = lambda name, socket: tree.links.new(socket, group.inputs[name])
     wire("CG", drawn or cg.outputs["Image"])
@@ -247,7 +264,7 @@ def _remove_nodes(tree) -> None:
         bpy.data.node_groups.remove(group)
 
 
-def _group():
+def _group(has_shadow: bool):
     """The group of nodes: field, then shadow over it, then the CG over both where it is nearer."""
     group = bpy.data.node_groups.new(GROUP, "CompositorNodeTree")
     group[MARK] = True
@@ -267,10 +284,25 @@ def _group():
     wire(given.outputs["CG Depth"], nearer.inputs[0])
     wire(given.outputs["Field Depth"], nearer.inputs[1])
     wire(nearer.outputs[0], smooth.inputs[0])
-    _over(group, shadowed, given.outputs["Field"], given.outputs["Shadow"])
+    shadow = _denoised(group, given.outputs["Shadow"]) if has_shadow else given.outputs["Shadow"]
+    _over(group, shadowed, given.outputs["Field"], shadow)
     _over(group, over, shadowed.outputs[0], given.outputs["CG"], smooth.outputs[0])
     wire(over.outputs[0], out.inputs[0])
     return group
+
+
+def _denoised(group, layer):
+    """Black, as opaque as the layer is, without the grain of few samples."""
+    names = "CompositorNodeSeparateColor", "CompositorNodeDenoise", "CompositorNodeSetAlpha"
+    parts, denoise, black = (group.nodes.new(name) for name in names)
+    for index, node in enumerate((parts, denoise, black)):
+        node.location = (220 * index + 220, -300)
+    compat.set_denoise_hdr(denoise, False)
+    black.inputs["Image"].default_value = (0, 0, 0, 1)
+    group.links.new(layer, parts.inputs[0])
+    group.links.new(parts.outputs["Alpha"], denoise.inputs["Image"])
+    group.links.new(denoise.outputs[0], black.inputs["Alpha"])
+    return black.outputs[0]
 
 
 def _over(group, node, below, above, factor=None) -> None:

@@ -32,19 +32,28 @@ MEGABYTE = 2**20
 UNFINISHED = ".incomplete"
 STALE_SECONDS = 86_400.0  # half a file that nobody has added to for so long is not gone on with
 
-# Its stdin is a pipe that ends when the process that started it does, however that ended: then it stops too, and takes
-# along what nobody would take up again.
-_PROGRAM = """
-import json, os, sys, threading
-arguments, blobs, ending = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
-def unfinished():
-    return {name for name in os.listdir(blobs) if name.endswith(ending)} if os.path.isdir(blobs) else set()
-before = unfinished()
-def end_with_parent():
-    sys.stdin.buffer.read()
-    for name in unfinished() - before:
+# Removes what a download left unfinished, once that has ended: its stdin is a pipe that ends with it.
+_CLEANER = """
+import json, os, sys
+blobs, ending, before = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+sys.stdin.buffer.read()
+for name in os.listdir(blobs) if os.path.isdir(blobs) else ():
+    if name.endswith(ending) and name not in before:
         try: os.unlink(os.path.join(blobs, name))
         except OSError: pass
+"""
+
+# Its stdin is a pipe that ends when the process that started it does, however that ended: then it stops too, and what
+# nobody would take up again is removed by another process, for its own threads go on opening files until its very end.
+_PROGRAM = """
+import json, os, subprocess, sys, threading
+arguments, blobs, ending, cleaner = json.loads(sys.argv[1]), *sys.argv[2:5]
+names = os.listdir(blobs) if os.path.isdir(blobs) else []
+before = json.dumps([name for name in names if name.endswith(ending)])
+def end_with_parent():
+    sys.stdin.buffer.read()
+    command = [sys.executable, "-I", "-X", "utf8", "-c", cleaner, blobs, ending, before]
+    held = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os._exit(1)
 threading.Thread(target=end_with_parent, daemon=True).start()
 out = os.fdopen(os.dup(1), "w", encoding="utf-8"); os.dup2(2, 1)
@@ -177,7 +186,7 @@ def _start(name: str, wanted: list[str], unwanted: list[str], blobs: Path) -> su
         "ignore_patterns": unwanted,
     }
     return subprocess.Popen(
-        [sys.executable, "-I", "-X", "utf8", "-c", _PROGRAM, json.dumps(arguments), str(blobs), UNFINISHED],
+        [sys.executable, "-I", "-X", "utf8", "-c", _PROGRAM, json.dumps(arguments), str(blobs), UNFINISHED, _CLEANER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",

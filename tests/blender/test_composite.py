@@ -138,8 +138,8 @@ def test_nothing_is_left_where_there_were_no_nodes(stage):
     assert not getattr(stage, "use_nodes", False) or getattr(stage, "compositing_node_group", 1) is None
 
 
-@pytest.fixture
-def ground(stage):
+@pytest.fixture(params=["in a collection", "in none"])
+def ground(stage, request):
     """The extracted mesh, a plane where the worker paints, under the capture's Empty; a card before it, and a sun."""
     data = bpy.data.meshes.new("ground")
     data.from_pydata([(-9, -9, 5), (9, -9, 5), (9, 9, 5), (-9, 9, 5)], [], [(0, 1, 2, 3)])
@@ -154,8 +154,10 @@ def ground(stage):
     cube = bpy.data.meshes.new("cube")
     cube.from_pydata([(0.3, -0.4, 6), (0.3, 0.4, 6), (0.7, 0.4, 6), (0.7, -0.4, 6)], [], [(0, 1, 2, 3)])
     cube.materials.append(shining(GREEN))
-    inner = bpy.data.collections.new("CG")
-    stage.collection.children.link(inner)
+    inner = stage.collection
+    if request.param == "in a collection":
+        inner = bpy.data.collections.new("CG")
+        stage.collection.children.link(inner)
     for obj in (sun, bpy.data.objects.new("cube", cube)):
         inner.objects.link(obj)
     return mesh
@@ -174,6 +176,49 @@ def test_the_cg_casts_its_shadow_on_the_captured_scene(stage, ground, tmp_path):
     assert ground.hide_render, "the field is there itself"
     bpy.ops.in2n.remove_composite()
     assert state(stage) == before and not ground.hide_render
+
+
+def test_cg_between_the_field_and_its_mesh_is_not_seen(stage, ground, tmp_path):
+    ground.location.z -= 2  # of a mesh that is not quite where the field is
+    bpy.data.objects["cube"].location.z -= 2
+    bpy.ops.in2n.composite()
+    late = bpy.data.objects.new("late", bpy.data.objects["cube"].data)
+    late.location = (-1, 0, -2)
+    stage.collection.objects.link(late)
+    bpy.context.view_layer.update()
+    picture = render(stage, tmp_path)[..., :3]
+    assert not (np.abs(picture - GREEN).max(-1) < 0.05).any()
+    bpy.ops.in2n.remove_composite()
+    assert set(late.users_collection) == {stage.collection}
+
+
+def test_what_lies_only_in_a_collection_of_ours_is_kept(stage, ground):
+    bpy.ops.in2n.composite()
+    cube = bpy.data.objects["cube"]
+    (ours,) = [c for c in stage.collection.children if c.get(compositing.MARK) == compositing.LOOSE]
+    for collection in cube.users_collection:
+        collection.objects.unlink(cube)
+    ours.objects.link(cube)
+    bpy.ops.in2n.remove_composite()
+    assert stage.collection.objects.get("cube") == cube
+
+
+def test_few_samples_make_no_grain_of_what_the_cg_casts(stage, ground, tmp_path):
+    """A wide sun, of whose shadow four rays a pixel see a fifth each."""
+    bpy.data.objects["sun"].data.angle = 2.5
+    pictures = {}
+    for samples in (4, 256):
+        stage.cycles.samples = samples
+        bpy.ops.in2n.composite()
+        pictures[samples] = render(stage, tmp_path)[..., :3]
+        if samples == 4:
+            (group,) = [g for g in bpy.data.node_groups if g.get(compositing.MARK)]
+            (denoise,) = [n for n in group.nodes if n.bl_idname == "CompositorNodeDenoise"]
+            denoise.mute = True
+            pictures["grainy"] = render(stage, tmp_path)[..., :3]
+        bpy.ops.in2n.remove_composite()
+    error = lambda picture: np.sqrt(np.mean((picture - pictures[256]) ** 2))
+    assert error(pictures[4]) < 0.8 * error(pictures["grainy"])
 
 
 def test_why_it_cannot_be_set_up_is_said(stage, imported):
