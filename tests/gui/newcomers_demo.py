@@ -133,6 +133,7 @@ def composite(scene):
     bpy.ops.mesh.primitive_torus_add(major_radius=1.05, minor_radius=0.08, location=(0, 0, 0.45))
     bpy.ops.object.light_add(type="SUN", rotation=(0.5, 0.35, 0))
     bpy.context.object.data.energy = 1.5
+    daylight(scene)
     scene.render.engine, scene.cycles.samples, scene.cycles.use_denoising = "CYCLES", 16, False
     scene.render.resolution_x = scene.render.resolution_y = 480
     press(bpy.ops.in2n.composite)
@@ -141,6 +142,13 @@ def composite(scene):
     yield 1.0
     yield from until(lambda: not bpy.app.is_job_running("RENDER"), LONGEST, "the composite")
     yield from picture("7-composite")
+
+
+def daylight(scene):
+    """A sky that lights what the sun does not reach, as out of doors."""
+    scene.world = scene.world or bpy.data.worlds.new("World")
+    background = next(n for n in scene.world.node_tree.nodes if n.type == "BACKGROUND")
+    background.inputs["Color"].default_value = (0.35, 0.35, 0.35, 1)
 
 
 drive(demo())
