@@ -181,22 +181,23 @@ def fuzzer(out: Path, count: int) -> list[Bar]:
     return _bulk(out, count, "fuzzer", lambda name, first, some, found: bulk.fuzz(name, some, found))
 
 
-def _bulk(out: Path, count: int, part: str, give: Callable[[str, int, int, Path], tuple[int, int]]) -> list[Bar]:
+def _bulk(out: Path, count: int, part: str, give: Callable[[str, int, int, Path], bulk.Turn]) -> list[Bar]:
     kept, names = Kept(out, part), [reader.name for reader in bulk.readers()]
     given = lambda name: sum(entry["inputs"] for entry in kept[name])
     for first in range(0, count, A_TURN):  # all readers in turn, so that a run that is ended early has tried each
         for name in names:
             if given(name) <= first:
-                began, some = time.monotonic(), min(A_TURN, count - first)
-                done, found = give(name, given(name), some, out / "found")
-                kept.add(name, [{"inputs": done, "found": found, "seconds": round(time.monotonic() - began, 1)}])
+                kept.add(name, [asdict(give(name, given(name), min(A_TURN, count - first), out / "found"))])
     fewest, total = min(map(given, names)), sum(map(given, names))
     found = sum(entry["found"] for entry in kept.all())
+    slowest, largest = (max(entry[what] for entry in kept.all()) for what in ("slowest", "megabytes"))
     how = "damaged by chance" if part == "readers" else "chosen by atheris"
     return [
         Bar(f"inputs {how}, a reader", fewest, f"{count}", fewest >= 0.99 * count),
         Bar(f"inputs {how}, in all", total, f"> {count}", total > count),
         Bar(f"inputs {how} that were no In2nError, or took 2 s or 1 GiB", found, "0", found == 0),
+        Bar(f"seconds that one input {how} took at most", slowest, "< 2", slowest < bulk.SECONDS),
+        Bar(f"MB by which a reader grew at most over inputs {how}", largest, "< 1024", largest < bulk.MEMORY >> 20),
     ]
 
 

@@ -6,6 +6,7 @@ fuzzer chooses by the code that is reached what is changed further: `python -m t
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 from in2n_blender.scene.errors import In2nError
@@ -34,7 +36,26 @@ def readers() -> list[Reader]:
     return [*READERS, *engine_readers()]
 
 
-def in_a_child(name: str, first: int, count: int, found: Path) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Turn:
+    """Inputs that a reader got one after another.
+
+    Attributes:
+        inputs: How many.
+        found: How many of them were no In2nError, or took too long or too much.
+        seconds: That all took.
+        slowest: Seconds of the process's own time that one took at most.
+        megabytes: By which the process grew at most over all of them.
+    """
+
+    inputs: int
+    found: int
+    seconds: float
+    slowest: float
+    megabytes: float
+
+
+def in_a_child(name: str, first: int, count: int, found: Path) -> Turn:
     """Give a reader damaged inputs, in a process that is started anew behind the input that ended it.
 
     Args:
@@ -44,9 +65,10 @@ def in_a_child(name: str, first: int, count: int, found: Path) -> tuple[int, int
         found: The folder for inputs that are no In2nError, or take too long or too much.
 
     Returns:
-        How many inputs were read, and how many of them were found.
+        What came of them.
     """
     context, done, failures = multiprocessing.get_context("fork"), first, 0
+    slowest, largest, began = 0.0, 0.0, time.monotonic()
     while done < first + count:
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_feed, args=(name, done, first + count, found, theirs))
@@ -59,31 +81,39 @@ def in_a_child(name: str, first: int, count: int, found: Path) -> tuple[int, int
                     process.kill()
                     failures, done = failures + 1, done + 1
                     break
-                done, new = ours.recv()
-                failures += new
+                done, new, seconds, megabytes = ours.recv()
+                failures, slowest, largest = failures + new, max(slowest, seconds), max(largest, megabytes)
             except EOFError:
                 break
         process.join()
         if done < first + count and done == before:  # it fell at once
             failures, done = failures + 1, done + 1
-    return done - first, failures
+    return Turn(done - first, failures, round(time.monotonic() - began, 1), round(slowest, 3), round(largest, 1))
 
 
 def _feed(name: str, first: int, end: int, found: Path, told) -> None:
     reader, file = _written(name)
     whole = file.read_bytes()
     _limit_memory()
+    before, slowest = _peak(), 0.0
     for number in range(first, end):
         data = mutated_text(whole, random.Random(number))
+        began = time.process_time()
         bad = _told(reader, file, data, found / f"{name.replace(' ', '-')}-{number}")
+        slowest = max(slowest, time.process_time() - began)
         if bad or number % 100 == 99 or number + 1 == end:
-            told.send((number + 1, int(bad)))
+            told.send((number + 1, int(bad), slowest, _peak() - before))
     shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def _written(name: str) -> tuple[Reader, Path]:
     reader = next(reader for reader in readers() if reader.name == name)
     return reader, reader.write(Path(tempfile.mkdtemp(prefix="in2n-bulk-", dir="/dev/shm")))
+
+
+def _peak() -> float:
+    """The most memory that this process has held, in MB; a fork begins with what it holds then."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _limit_memory() -> None:
@@ -135,7 +165,7 @@ def has_fuzzer() -> bool:
     return importlib.util.find_spec("atheris") is not None
 
 
-def fuzz(name: str, runs: int, found: Path) -> tuple[int, int]:
+def fuzz(name: str, runs: int, found: Path) -> Turn:
     """Let atheris choose inputs for a reader.
 
     Args:
@@ -144,8 +174,9 @@ def fuzz(name: str, runs: int, found: Path) -> tuple[int, int]:
         found: As for `in_a_child`.
 
     Returns:
-        How many inputs it gave, and how many of them were found.
+        What came of the inputs that it gave.
     """
+    began = time.monotonic()
     command = [sys.executable, "-m", __name__, name, str(runs), str(found)]
     before = len(list(found.iterdir())) if found.is_dir() else 0
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace")
@@ -155,7 +186,9 @@ def fuzz(name: str, runs: int, found: Path) -> tuple[int, int]:
     ended_early = done.returncode != 0 and new == 0
     if ended_early:
         print(done.stderr[-400:], flush=True)
-    return count, new + int(ended_early)
+    measured = re.search(r"slowest ([\d.]+) s, ([\d.]+) MB", done.stderr)
+    slowest, megabytes = map(float, measured.groups()) if measured else (0.0, 0.0)
+    return Turn(count, new + int(ended_early), round(time.monotonic() - began, 1), slowest, megabytes)
 
 
 def _fuzz_here(name: str, runs: int, found: Path) -> None:
@@ -172,8 +205,15 @@ def _fuzz_here(name: str, runs: int, found: Path) -> None:
     numbers = iter(range(1 << 62))
     place = found / f"{name.replace(' ', '-')}-fuzzed-{os.getpid()}"
 
+    before, slowest = _peak(), [0.0]
+
     def read(data: bytes) -> None:
+        began = time.process_time()
         instrumented._told(reader, file, data, place.with_name(f"{place.name}-{next(numbers)}"))
+        slowest[0] = max(slowest[0], time.process_time() - began)
+
+    def tell() -> None:
+        print(f"slowest {slowest[0]:.3f} s, {_peak() - before:.1f} MB", file=sys.stderr, flush=True)
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         chance = random.Random(seed)
@@ -189,6 +229,8 @@ def _fuzz_here(name: str, runs: int, found: Path) -> None:
         "-print_final_stats=1",
         "-verbosity=1",
     ]
+    _limit_memory()
+    atexit.register(tell)
     atheris.Setup([sys.argv[0], *options, str(seeds)], read, custom_mutator=mutate)
     atheris.Fuzz()
 

@@ -6,6 +6,8 @@ A reader either returns, or raises In2nError, or one of what its docstring names
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,15 @@ from PIL import Image
 
 from in2n_blender.models import catalogue
 from in2n_blender.scene.camera_path import CameraPath, through_views
-from in2n_blender.scene.capture import PinholeCapture, pinhole_capture
+from in2n_blender.scene.capture import DepthMap, PinholeCapture, pinhole_capture
 from in2n_blender.scene.photo_header import read_image_header
 from in2n_blender.scene.readers import read
 from in2n_blender.scene.readers.regions import read_region
+from in2n_blender.scene.reporting import Reporter
 from in2n_blender.scene.shot import Shot
 from in2n_blender.workspace import edits, journal, outputs, provenance, stages
 from in2n_blender.workspace.layout import Workspace
+from tests.faults import wire
 from tests.scene.captures import write_transforms
 from tests.scene.formats import WRITERS
 
@@ -89,6 +93,36 @@ def _mesh(folder: Path) -> Path:
     return folder / "region.ply"
 
 
+def _points(folder: Path) -> Path:
+    """The sparse points beside a capture, little-endian."""
+    write_transforms(folder)
+    table = json.loads((folder / "transforms.json").read_text())
+    (folder / "transforms.json").write_text(json.dumps({**table, "ply_file_path": "points.ply"}))
+    head = "ply\nformat binary_little_endian 1.0\nelement vertex 20\n"
+    head += "".join(f"property float {name}\n" for name in "xyz")
+    head += "".join(f"property uchar {name}\n" for name in ("red", "green", "blue")) + "end_header\n"
+    row = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    (folder / "points.ply").write_bytes(head.encode() + np.zeros(20, row).tobytes())
+    return folder / "points.ply"
+
+
+def _archive(folder: Path) -> Path:
+    write_transforms(folder / "captured")
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted((folder / "captured").rglob("*")):
+            file.write(path, path.relative_to(folder))
+    shutil.rmtree(folder / "captured")
+    return folder / "a.zip"
+
+
+def _read_archive(path: Path) -> object:
+    try:
+        return read(path)
+    finally:
+        for made in path.parent.glob("* unpacked*"):
+            shutil.rmtree(made)
+
+
 def _shot(folder: Path) -> dict:
     camera = _pinhole(folder).views[0].camera
     return Shot((camera,)).to_json()
@@ -141,6 +175,10 @@ READERS = [
     Reader("camera path", _written("way.json", _path), CameraPath.load),
     Reader("region", _written("region.json", _box), read_region),
     Reader("region mesh", _mesh, read_region),
+    Reader("points", _points, lambda path: read(path.parent)),
+    Reader("archive", _archive, _read_archive),
+    Reader("worker's answers", lambda f: wire.write_lines(f / "said", wire.GOOD_ANSWERS), wire.read_answers),
+    Reader("client's requests", lambda f: wire.write_lines(f / "asked", wire.GOOD_REQUESTS), wire.read_requests),
     Reader("shot", _written("shot.json", _shot), lambda path: Shot.from_json(_loads(path))),
     Reader("job.json", _written("job.json", _job), _unfinished),
     Reader("edit.json", _in_edit("edit.json", _edit), _read_edit),
@@ -172,10 +210,12 @@ def _loads(path: Path) -> object:
 
 
 def engine_readers() -> list[Reader]:
-    """Those that need torch: checkpoints and whole pictures."""
+    """Those that need torch, COLMAP or FFmpeg: checkpoints, whole pictures and videos."""
+    from in2n_blender.engine.measured_depth import believed_depth
     from in2n_blender.engine.nerf.checkpoint import read_checkpoint, save_checkpoint
     from in2n_blender.engine.photos import UnreadablePhoto, decode
-    from in2n_blender.engine.pictures import provenance_of
+    from in2n_blender.engine.pictures import BROKEN, provenance_of
+    from in2n_blender.engine.poses.video import extract_frames
     from tests.faults.test_not_finite import tiny_trainer
 
     def checkpoint(folder: Path) -> Path:
@@ -194,6 +234,37 @@ def engine_readers() -> list[Reader]:
 
     pictures = [
         Reader(f"{form} photo", _picture(form), lambda path: (decode(path), provenance_of(path)), (UnreadablePhoto,))
-        for form in ("png", "jpg", "tiff", "webp", "bmp", "gif")
+        for form in ("png", "jpg", "tiff", "webp", "bmp", "gif", "heic")
     ]
-    return [Reader("checkpoint", checkpoint, restore), *pictures]
+
+    def frames(path: Path) -> None:
+        try:
+            extract_frames(path, 2, path.parent / "frames", Reporter())
+        finally:
+            shutil.rmtree(path.parent / "frames", ignore_errors=True)
+
+    return [
+        Reader("checkpoint", checkpoint, restore),
+        *pictures,
+        Reader("depth", _depth, lambda path: believed_depth(DepthMap(path, 1e-3)), BROKEN),
+        Reader("video", _video, frames),
+    ]
+
+
+def _depth(folder: Path) -> Path:
+    depth = np.arange(96, dtype=np.uint16).reshape(8, 12) * 100
+    Image.fromarray(depth).save(folder / "a.png")
+    return folder / "a.png"
+
+
+def _video(folder: Path) -> Path:
+    import av  # takes its time to load
+
+    with av.open(str(folder / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for number in range(4):
+            pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return folder / "a.mp4"

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 
 from in2n_blender.engine.worker import Worker
 from in2n_blender.link import client as c
-from in2n_blender.link import events as t
 from in2n_blender.link.messages import PROTOCOL
 from in2n_blender.link.process import lines_of
 from in2n_blender.link.requests import REQUESTS, Edit, Reconstruct
-from in2n_blender.link.transitions import transition
 from in2n_blender.scene.errors import Cancelled, In2nError
 from tests.faults.mutations import mutated_bytes, mutated_json
+from tests.faults.wire import GOOD_ANSWERS, GOOD_REQUESTS, STATES, tell_client
 
 FAKE = Path(__file__).resolve().parents[1] / "link" / "fake_worker.py"
 # a worker that answers hello, and what it does when it gets a job, which is named m
@@ -165,44 +164,12 @@ def test_a_job_that_says_more_than_anybody_reads_waits_and_stays_small(tmp_path)
 
 
 SEEDS = st.integers(0, 2**32)
-GOOD_ANSWERS = [
-    {"id": 0, "result": {"pid": 1, "protocol": PROTOCOL, "versions": {}}},
-    {"id": 1, "result": {"a": 1}},
-    {"id": 1, "error": {"code": -32000, "message": "m", "data": {"code": "x", "hint": "h", "traceback": "t"}}},
-    {
-        "method": "progress",
-        "params": {"id": 1, "done": 1, "total": 2, "unit": "u", "message": "m", "seconds_left": None},
-    },
-    {"method": "artifact", "params": {"id": 1, "kind": "image", "path": "/x", "view": ""}},
-    {"method": "log", "params": {"id": 1, "text": "t"}},
-]
-JOB = t.Job(1, "edit", (Edit(workspace="w", name="e", instruction="x"),), python="py")
-WAITING = transition(t.State(), t.Submit(JOB))[0]
-WORKING = transition(WAITING, t.Message(GOOD_ANSWERS[0]))[0]
-STATES = [t.State(), WAITING, WORKING, transition(WORKING, t.Cancel(None, 0.0))[0]]
 
 
 @settings(max_examples=200, deadline=None)
 @given(SEEDS, st.sampled_from(GOOD_ANSWERS), st.sampled_from(STATES))
 def test_whatever_a_worker_says_the_client_goes_on(seed, answer, state):
-    state, effects = transition(state, t.Message(mutated_json(answer, random.Random(seed))))
-    assert isinstance(state, t.State)
-    for effect in effects:
-        if isinstance(effect, t.Tell) and isinstance(effect.event, t.Reported):
-            json.dumps(str(effect.event.event)).encode()
-            str(effect.event.event).encode()  # a file or a terminal takes it
-
-
-def good_requests():
-    needed = {"workspace": "/x", "source": "/y", "name": "e", "instruction": "make it snow", "camera_path": "/p"}
-    needed |= {"edit": "e", "out": "/o", "cache": "/c", "photo": "000"}
-    for method, request in REQUESTS.items():
-        known = {name: value for name, value in needed.items() if name in request.__dataclass_fields__}
-        yield {"jsonrpc": "2.0", "id": 5, "method": method, "params": request(**known).to_params()}
-    yield {"id": 3, "method": "cancel", "params": {"id": 3}}
-
-
-GOOD_REQUESTS = list(good_requests())
+    tell_client(state, mutated_json(answer, random.Random(seed)))
 
 
 @settings(max_examples=200, deadline=None)

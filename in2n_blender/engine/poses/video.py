@@ -134,8 +134,11 @@ def _stream(opened, video: Path):
     if not opened.streams.video:
         raise _bad(video, "it holds no picture")
     stream = opened.streams.video[0]
+    if stream.codec_context is None:
+        raise _bad(video, "what it is encoded with is not known")
     if stream.width * stream.height > MAXIMUM_PIXELS:
         raise _bad(video, f"{stream.width} x {stream.height} pixels are too many")
+    stream.codec_context.options = {"max_pixels": str(MAXIMUM_PIXELS)}  # of frames that are larger than it says
     stream.thread_type = "AUTO"
     return stream
 

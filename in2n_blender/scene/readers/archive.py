@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import shutil
 import stat
 import uuid
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from ..errors import In2nError
@@ -21,6 +23,11 @@ MOST_GROWTH = 100  # times the archive's size, beyond SMALL
 SMALL = 64 << 20
 MARKER = ".unpacked.json"
 BLOCK = 1 << 20
+# What `zipfile` and what it decompresses with raise; RuntimeError of what is encrypted.
+BROKEN = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError),
+    *(NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError),
+)
 
 # what readers look at; the rest, such as videos and depth, stays in the archive
 NAMES = ("metadata", "cfg_args")
@@ -55,7 +62,7 @@ def unpacked(path: Path, report: Reporter | None = None) -> Path:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, path, found.st_size)
             _unpack(archive, members, path, target, mark, report or Reporter())
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+    except BROKEN as error:
         raise _bad(path, str(error) or "it is broken") from None
     except OSError as error:
         raise In2nError(

@@ -28,6 +28,7 @@ _TYPES = {
     "double": "f8",
     "float64": "f8",
 }
+_BROKEN = (ValueError, KeyError, IndexError, OverflowError, struct.error)
 _CORNERS = ("vertex_indices", "vertex_index")  # what files call the list of a face's corners
 
 
@@ -47,7 +48,7 @@ def read_points(path: Path) -> tuple[np.ndarray, np.ndarray]:
     data = Path(path).read_bytes()
     try:
         return _parse(data)
-    except (ValueError, KeyError, IndexError) as error:
+    except _BROKEN as error:
         raise In2nError(
             "bad_points",
             f"The sparse points in {path} cannot be read ({error}).",
@@ -71,7 +72,7 @@ def read_vertices(path: Path) -> dict[str, np.ndarray]:
     data = Path(path).read_bytes()
     try:
         return _vertex_columns(data)[1]
-    except (ValueError, KeyError, IndexError) as error:
+    except _BROKEN as error:
         raise In2nError(
             "bad_points", f"{path} cannot be read ({error}).", "The file may be cut short; make or export it again."
         ) from None
@@ -95,7 +96,7 @@ def read_mesh(path: Path, most_faces: int) -> tuple[np.ndarray, list[tuple[int, 
     data = Path(path).read_bytes()
     try:
         return _parse_mesh(data, most_faces)
-    except (ValueError, KeyError, IndexError, struct.error) as error:
+    except _BROKEN as error:
         raise In2nError(
             "bad_mesh_file",
             f"The mesh in {path} cannot be read ({error}).",
@@ -127,6 +128,8 @@ def _header(data: bytes) -> tuple[str, list[_Element], bytes]:
         if words[:1] == ["format"]:
             form = words[1]
         elif words[:1] == ["element"]:
+            if not 0 <= int(words[2]) <= len(data):  # each takes a byte at least
+                raise ValueError(f"it ends before the {words[2][:20]} elements that it says it has")
             elements.append(_Element(words[1], int(words[2]), []))
         elif words[:2] == ["property", "list"]:
             elements[-1].fields.append((words[4], _TYPES[words[3]], _TYPES[words[2]]))
@@ -227,8 +230,8 @@ def _rows_with_lists_ascii(element: _Element, words: list[str]) -> tuple[list[tu
             count = int(words[place]) if length else 1
             place += bool(length)
             values = words[place : place + count]
-            if len(values) < count:
-                raise ValueError("it ends early")
+            if len(values) != count:
+                raise ValueError("it ends early, or has a list of less than nothing")
             place += count
             if name in _CORNERS:
                 found.append(tuple(int(value) for value in values))
