@@ -20,7 +20,8 @@ import numpy as np
 from ..scene.errors import In2nError
 from ..scene.splats import read_splats, splat_bytes
 from ..scene.spz import spz_bytes
-from ..workspace.files import TEMPORARY, atomic_path, own_prefix, write_error
+from ..scene.unfinished import TEMPORARY, clear_stale, own_prefix
+from ..workspace.files import atomic_path, write_error
 from . import results
 from .cameras import offset_of
 
@@ -64,6 +65,7 @@ def export_mesh(context, mesh, path: Path, form: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear_stale(path.parent, TEMPORARY)
         with tempfile.TemporaryDirectory(prefix=own_prefix(TEMPORARY), dir=path.parent) as folder:
             file = Path(folder) / path.name
             with _alone(context, mesh, form) as copy, _unpacked(copy, file, wanted=form == "OBJ"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..link.process import Lines, clean_environment, spawn
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
+from ..scene.unfinished import clear_stale, own_prefix
 from .failures import install_error
 from .home import base_python
 from .planning import TORCH_PAIR, Plan
@@ -32,7 +33,20 @@ def end_together():
 threading.Thread(target=end_together, daemon=True).start()
 os._exit(child.wait() & 255)
 """
+SCRATCH = ".scratch-"
 CANCEL_GRACE = 0.5  # seconds that a cancelled installer gets to end by itself; both uv and pip go on from their caches
+
+
+@contextmanager
+def scratch_folder(home: Path) -> Iterator[str]:
+    """Yield a folder for what is only needed in between; those of killed processes go.
+
+    Args:
+        home: The home folder, in which it is made.
+    """
+    clear_stale(home, SCRATCH)
+    with tempfile.TemporaryDirectory(prefix=own_prefix(SCRATCH), dir=home) as folder:
+        yield folder
 
 
 def runs(command: list[str]) -> bool:
@@ -169,7 +183,7 @@ class Installer:
             requirements: The lines of the first; the second holds the plan's other constraints.
         """
         self.home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.home) as folder:
+        with scratch_folder(self.home) as folder:
             wanted, held = Path(folder, "requirements.txt"), Path(folder, "constraints.txt")
             wanted.write_text("\n".join(requirements), encoding="utf-8")
             held.write_text("\n".join(sorted({*self.planned.constraints} - {*requirements})), encoding="utf-8")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from .failures import unread_pages
 from .home import WINDOWS, base_python, python_version
-from .installer import Installer, runs
+from .installer import Installer, runs, scratch_folder
 
 
 class Pip(Installer):
@@ -70,7 +69,7 @@ class Pip(Installer):
         # A folder of stray builds (find-links) may offer a torch of the same version with a local label ("+cpu"), which
         # pip prefers though no torchvision fits it. "===" takes the index's own build, an empty folder stands in for
         # find-links.
-        with tempfile.TemporaryDirectory(dir=self.home) as empty:
+        with scratch_folder(self.home) as empty:
             self._run(self.torch_pair("==="), [], {"PIP_FIND_LINKS": empty})
 
     def _run(self, requirements, options: list[str], env: dict | None = None) -> None:
@@ -79,7 +78,7 @@ class Pip(Installer):
 
     def _run_pip(self, arguments: list[str], message: str, env: dict | None = None) -> None:
         quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-        with tempfile.TemporaryDirectory(dir=self.home) as folder:
+        with scratch_folder(self.home) as folder:
             log = Path(folder, "pip.log")
             self.command.run(
                 [

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
-from .files import TEMPORARY, atomic_path, clear_stale, own_prefix, read_json, write_error, write_json
+from ..scene.unfinished import TEMPORARY, clear_stale, own_prefix
+from .files import atomic_path, read_json, write_error, write_json
 from .layout import ORIGINAL, Workspace, safe_name
 from .moving import copy_files
 from .provenance import is_done

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
-import platform
 import re
-import shutil
 import stat
 import sys
 import tempfile
@@ -19,15 +16,13 @@ from pathlib import Path
 
 from ..scene.errors import Cancelled, In2nError
 from ..scene.text import text_of
+from ..scene.unfinished import TEMPORARY, clear_stale, own_prefix
 
 WINDOWS = sys.platform == "win32"
 UMASK = os.umask(0)
 os.umask(UMASK)
 
-TEMPORARY = ".writing-"  # how the names of files begin that are not whole yet
-STALE_SECONDS = 86_400.0  # what nobody has written to for so long is nobody's any more
-# Folders may be shared between machines, whose processes have the same numbers.
-MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=3).hexdigest()
+LOOKED_EVERY = 600.0  # seconds, into the same folder for what killed processes left
 # Windows replaces no file that another program has open, as a panel has a picture for a moment.
 REPLACE_PATIENCE = 2.5  # seconds
 REPLACE_PAUSE = 0.05
@@ -99,7 +94,7 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clear_once(path.parent)
+        _clear_now_and_then(path.parent)
         handle, temporary = tempfile.mkstemp(prefix=own_prefix(TEMPORARY), suffix=path.suffix, dir=path.parent)
         os.close(handle)
         yield Path(temporary)
@@ -121,59 +116,13 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
                 os.unlink(temporary)
 
 
-def own_prefix(kind: str) -> str:
-    """How the names of this process's unfinished files or folders of a kind begin.
-
-    Args:
-        kind: How those of all processes begin, such as TEMPORARY.
-    """
-    return f"{kind}{os.getpid()}-{MACHINE}-"
+_cleared: dict[str, float] = {}  # when this process has looked, folder by folder, for what others left
 
 
-def clear_stale(folder: Path | str, kind: str) -> None:
-    """Remove the unfinished files and folders that killed processes left in a folder.
-
-    Those of this machine's processes that have ended go, and of others those that nobody has written to for
-    STALE_SECONDS.
-
-    Args:
-        folder: Where they lie; need not exist.
-        kind: How their names begin; see `own_prefix`.
-    """
-    with suppress(OSError), os.scandir(folder) as entries:
-        stale = [entry.path for entry in entries if entry.name.startswith(kind) and _is_stale(entry, kind)]
-        for path in stale:
-            with suppress(OSError):
-                shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
-
-
-def _is_stale(entry: os.DirEntry, kind: str) -> bool:
-    try:
-        if time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS:
-            return True
-    except OSError:
-        return False
-    owner, machine, *_ = [*entry.name.removeprefix(kind).split("-"), ""]
-    return owner.isdecimal() and machine == MACHINE and not WINDOWS and not _is_alive(int(owner))
-
-
-def _is_alive(process: int) -> bool:
-    """Whether there is such a process; a yes may mean another one that got its number."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # somebody else's
-        pass
-    return True
-
-
-_cleared: set[str] = set()  # the folders in which this process has looked for what others left
-
-
-def _clear_once(folder: Path) -> None:
-    if str(folder) not in _cleared:
-        _cleared.add(str(folder))
+def _clear_now_and_then(folder: Path) -> None:
+    now = time.monotonic()
+    if now - _cleared.get(str(folder), float("-inf")) > LOOKED_EVERY:
+        _cleared[str(folder)] = now
         clear_stale(folder, TEMPORARY)
 
 

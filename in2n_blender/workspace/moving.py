@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
-from .files import clear_stale, own_prefix, write_error
+from ..scene.unfinished import clear_stale, own_prefix
+from .files import write_error
 from .journal import JOB_NAME, LOCK_NAME, LOG_NAME, is_locked
 
 MOVING = ".moving-"  # how the folder begins, beside the target, while it is filled

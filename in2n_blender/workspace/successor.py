@@ -16,7 +16,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from .files import TEMPORARY, write_error
+from ..scene.unfinished import TEMPORARY
+from .files import write_error
 from .layout import Workspace
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -38,6 +38,7 @@ from in2n_blender.link.requests import (
 from in2n_blender.scene.capture import PinholeCapture
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.reporting import Reporter
+from in2n_blender.scene.unfinished import TEMPORARY
 from in2n_blender.workspace import edits, files, moving
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.ball import TINY, reconstructed_ball, ring
@@ -202,7 +203,7 @@ class Undisturbed:
         kept = set(after.values())
         still = set(self.after.values())
         wrong += [f"{path} is lost" for path, data in self.before.items() if data in still and data not in kept]
-        wrong += [f"{path} is left over" for path in after if path.name.startswith(files.TEMPORARY)]
+        wrong += [f"{path} is left over" for path in after if path.name.startswith(TEMPORARY)]
         folders = [*root.parent.iterdir(), *root.iterdir()] if root.is_dir() else [*root.parent.iterdir()]
         return wrong + [f"{path} is left over" for path in folders if path.name.startswith(UNFINISHED)]
 

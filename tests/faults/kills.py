@@ -16,8 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
+from in2n_blender.scene.unfinished import TEMPORARY
 from in2n_blender.workspace import moving
-from in2n_blender.workspace.files import TEMPORARY
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.ball import reconstructed_ball, ring
 from tests.engine.test_killed import MEASURED, Jobs, edit_of, longest_unsaved, painted_ball, reconstruction_of

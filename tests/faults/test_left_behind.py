@@ -4,16 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from in2n_blender.models import download, hub
+from in2n_blender.scene import unfinished
 from in2n_blender.scene.errors import In2nError
+from in2n_blender.scene.readers.archive import unpacked
 from in2n_blender.scene.reporting import Reporter
 from in2n_blender.workspace import edits, files, moving
 from in2n_blender.workspace.layout import Workspace
+from tests.scene.captures import write_transforms
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = 86_400
@@ -24,6 +28,8 @@ import os, signal, sys
 from pathlib import Path
 from in2n_blender.workspace import edits, files, moving
 from in2n_blender.workspace.layout import Workspace
+from in2n_blender.scene import unfinished
+from in2n_blender.scene.readers.archive import unpacked
 from in2n_blender.scene.reporting import Reporter
 die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 what, root = sys.argv[1], Path(sys.argv[2])
@@ -51,11 +57,11 @@ def killed(what, root):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_cleared", set())
+    monkeypatch.setattr(files, "_cleared", {})
     root = tmp_path / "ws"
     for name in ("e", "g"):
         files.write_json(root / "edits" / name / "edit.json", {"name": name})
-    monkeypatch.setattr(files, "_cleared", set())
+    monkeypatch.setattr(files, "_cleared", {})
     return root
 
 
@@ -99,13 +105,66 @@ def _another_disk():
 
 
 def test_what_is_being_written_stays_and_what_is_old_goes(root):
-    busy = root / f"{files.own_prefix(files.TEMPORARY)}x.png"
+    busy = root / f"{unfinished.own_prefix(unfinished.TEMPORARY)}x.png"
     elsewhere, old = root / ".writing-99999999-abcdef-x.png", root / ".writing-old.png"  # another machine's
     for path in (busy, elsewhere, old):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 2 * DAY,) * 2)
     files.write_json(root / "b.json", {})
     assert busy.exists() and elsewhere.exists() and not old.exists()
+
+
+def test_a_number_that_was_given_out_again_makes_no_file_anybodys(root):
+    """Numbers come round within minutes on a busy machine, and threads have some of them."""
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    thread = threading.Thread(target=other.wait)
+    thread.start()
+    theirs, ours = unfinished.birth_of(other.pid), unfinished.birth_of(os.getpid())
+    assert theirs and ours and unfinished.birth_of(os.getpid()) == ours
+    begun = lambda number, birth: root / f".writing-{number}-{unfinished.MACHINE}-{birth}-x.png"
+    alive = begun(other.pid, theirs)
+    gone = [begun(other.pid, int(theirs) - 5), begun(os.getpid(), int(ours) - 5)]
+    gone += [begun(thread.native_id, ours)] if sys.platform == "linux" else []
+    for path in (alive, *gone):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - 2 * DAY,) * 2)  # the computer may have slept
+    files.write_json(root / "b.json", {})
+    assert alive.exists() and not any(path.exists() for path in gone)
+    other.stdin.close()
+    thread.join()
+    assert unfinished.birth_of(other.pid) is None
+    unfinished.clear_stale(root, unfinished.TEMPORARY)
+    assert not alive.exists()
+
+
+@POSIX
+def test_ps_tells_processes_apart_where_there_is_no_proc():
+    assert unfinished._birth_by_ps(os.getpid()).isdecimal()
+    assert unfinished._birth_by_ps(os.getpid()) != unfinished._birth_by_ps(1)
+    assert unfinished._birth_by_ps(2**22 + 1) == ""
+
+
+def test_a_folder_is_looked_through_again_after_a_while(root, monkeypatch):
+    monkeypatch.setattr(files, "LOOKED_EVERY", 0.0)
+    files.write_json(root / "a.json", {})
+    half = root / f".writing-99999-{unfinished.MACHINE}-7-x.png"
+    half.write_bytes(b"half")
+    files.write_json(root / "a.json", {})
+    assert not half.exists()
+
+
+@POSIX
+def test_an_archive_that_was_half_unpacked_is_cleared(tmp_path):
+    capture = write_transforms(tmp_path / "capture").parent
+    archive = Path(shutil.make_archive(str(tmp_path / "a"), "zip", capture))
+    source = (
+        "import os, signal, sys; from pathlib import Path; from in2n_blender.scene.readers import archive\n"
+        "archive.json.dumps = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "archive.unpacked(Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", source, str(archive)], cwd=ROOT)
+    assert done.returncode == -9 and len(hidden(tmp_path)) == 1
+    assert unpacked(archive).is_dir() and not hidden(tmp_path)
 
 
 def test_a_folder_is_looked_through_once_for_all_that_a_process_writes(root, monkeypatch):

@@ -232,7 +232,7 @@ def test_a_rename_that_was_killed_anywhere_is_brought_to_its_end(workspace, monk
     whole, killed_at = files(workspace), 0
     monkeypatch.setattr(edits, "SETTLED_AFTER", 0.0)
     while _killed(lambda: edits.rename(workspace, "snow", "ice"), killed_at, workspace, before):
-        monkeypatch.setattr(writing, "_cleared", set())  # as in another process
+        monkeypatch.setattr(writing, "_cleared", {})  # as in another process
         edits.settle(workspace)
         if killed_at:  # before the first step, nothing was renamed
             assert files(workspace) == whole, killed_at

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from in2n_blender.scene.errors import In2nError
+from in2n_blender.scene.unfinished import TEMPORARY
 from in2n_blender.workspace import files
 
 
@@ -76,7 +77,7 @@ def test_what_is_written_is_synced_before_it_takes_the_old_ones_place(tmp_path, 
     monkeypatch.setattr(files.os, "replace", lambda a, b: (done.append(("replace", os.path.basename(a))), real(a, b)))
     files.write_json(tmp_path / "state.json", {})
     (first, written), (second, renamed), *folder = done
-    assert (first, second) == ("sync", "replace") and written == renamed and written.startswith(files.TEMPORARY)
+    assert (first, second) == ("sync", "replace") and written == renamed and written.startswith(TEMPORARY)
     assert folder == ([] if files.WINDOWS else [("sync", tmp_path.name)])
     done.clear()
     files.write_json(tmp_path / "job.json", {}, durable=False)

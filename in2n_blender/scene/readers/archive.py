@@ -7,13 +7,14 @@ import lzma
 import os
 import shutil
 import stat
-import uuid
+import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
 from ..errors import In2nError
 from ..reporting import Reporter
+from ..unfinished import clear_stale, own_prefix
 from .finding import EXTENSIONS
 
 SUFFIXES = (".zip", ".r3d")
@@ -22,6 +23,7 @@ MOST_BYTES = 32 << 30
 MOST_GROWTH = 100  # times the archive's size, beyond SMALL
 SMALL = 64 << 20
 MARKER = ".unpacked.json"
+UNPACKING = ".unpacking-"
 BLOCK = 1 << 20
 # What `zipfile` and what it decompresses with raise; RuntimeError of what is encrypted.
 BROKEN = (
@@ -143,9 +145,11 @@ def _unpack(archive: zipfile.ZipFile, members: list, path: Path, target: Path, m
     total, done = sum(info.file_size for info, _ in members), 0
     if shutil.disk_usage(path.parent).free < total + SMALL:
         raise OSError(28, "there is not enough space")
-    staging = path.with_name(f".unpacking-{uuid.uuid4().hex[:8]}")
-    staging.mkdir()
+    clear_stale(path.parent, UNPACKING)
+    around = Path(tempfile.mkdtemp(prefix=own_prefix(UNPACKING), dir=path.parent))
+    staging = around / "whole"  # what mkdtemp makes is for its owner alone
     try:
+        staging.mkdir()
         for info, name in members:
             file, left = staging / name, info.file_size
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -162,4 +166,4 @@ def _unpack(archive: zipfile.ZipFile, members: list, path: Path, target: Path, m
     except FileExistsError:
         raise _bad(path, "two of its files have one name") from None
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(around, ignore_errors=True)
