@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
-from ..workspace.files import try_lock, write_error
+from ..workspace.files import write_error
+from ..workspace.locks import try_lock, unlock
 
 WINDOWS = sys.platform == "win32"
 
@@ -103,7 +104,7 @@ def installation_lock(home: Path, report: Reporter):
             f"{home} cannot be written to ({error.strerror}).",
             "Choose another place with --home or IN2N_HOME.",
         ) from error
-    with handle:
+    try:
         told = False
         while not try_lock(handle):
             if not told:
@@ -115,3 +116,5 @@ def installation_lock(home: Path, report: Reporter):
             yield
         except OSError as error:
             raise write_error(home, error) from error
+    finally:
+        unlock(handle)

@@ -65,17 +65,30 @@ def clear_stale(folder: Path | str, kind: str) -> None:
 
 
 def _is_stale(entry: os.DirEntry, kind: str) -> bool:
-    owner, machine, began, *_ = [*entry.name.removeprefix(kind).split("-"), "", ""]
-    if machine == MACHINE and owner.isdecimal() and len(owner) < _MOST_DIGITS:
-        birth = birth_of(int(owner))
+    try:
+        return was_left(entry.name.removeprefix(kind), entry.stat(follow_symlinks=False).st_mtime)
+    except OSError:
+        return False
+
+
+def was_left(owner: str, written: float) -> bool:
+    """Whether nobody goes on with something any more.
+
+    Args:
+        owner: Begins as `own_prefix("")` does in the process that made it.
+        written: When it was last written to, in seconds of the clock.
+
+    Returns:
+        Whether that process has ended, where it was one of this machine; else whether STALE_SECONDS have passed.
+    """
+    process, machine, began, *_ = [*owner.split("-"), "", ""]
+    if machine == MACHINE and process.isdecimal() and len(process) < _MOST_DIGITS:
+        birth = birth_of(int(process))
         if birth is None:
             return True
         if birth and began.isdecimal():
             return birth != began
-    try:
-        return time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS
-    except OSError:
-        return False
+    return time.time() - written > STALE_SECONDS
 
 
 def birth_of(process: int) -> str | None:

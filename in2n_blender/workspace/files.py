@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, JSON, and locks that the system lets go when a process ends."""
+"""Files that are written whole or not at all, and JSON."""
 
 from __future__ import annotations
 
@@ -41,8 +41,6 @@ _GONE = {
 # What a disk says of the user's own files and folders.
 OF_THE_DISK = {*FULL, *_FORBIDDEN, *_MISPLACED, *_UNUSABLE, *_GONE, errno.EFBIG}
 _TOLD_BY_TEXT = {*FULL, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO}  # whose words mean nothing else
-# what a system says of a lock that another process holds; any other error means that the place knows no locks
-_HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK, getattr(errno, "EDEADLOCK", errno.EDEADLK)}
 
 
 _must_stay: list[Path] = []  # folders that are not made again below which something is to be written
@@ -282,30 +280,3 @@ def open_own(path: Path | str, mode: str):
         return handle
 
     return open(path, mode, encoding="utf-8", errors="replace", opener=opener)
-
-
-def try_lock(handle) -> bool:
-    """Lock an open file for this process.
-
-    The system lets the lock go when the file is closed or the process ends, however it ends.
-
-    Args:
-        handle: The open file.
-
-    Returns:
-        False where another process holds the lock. Where the place knows no locks (some network shares) nobody can hold
-        one, and the answer is True.
-    """
-    try:
-        if WINDOWS:
-            import msvcrt  # of this platform only
-
-            handle.seek(0)
-            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl  # of these platforms only
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except OSError as error:
-        return error.errno not in _HELD

@@ -22,8 +22,9 @@ from pathlib import Path
 
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
-from .files import try_lock, write_error
+from .files import write_error
 from .layout import Workspace
+from .locks import try_lock, unlock
 
 MARKER = "import.lock"
 SYSTEM_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}  # which file managers leave and make again
@@ -109,11 +110,13 @@ def staged_import(workspace: Workspace) -> Iterator[Path]:
             lock = open(staging / MARKER, "a+")
         except OSError as error:
             raise write_error(staging, error) from error
-        with lock:
+        try:
             try_lock(lock)
             yield staging
             refuse_foreign(workspace)
             _exchange(staging, workspace)
+        finally:
+            unlock(lock)
     finally:
         _discard(staging, workspace)
         if new_workspace:
@@ -133,8 +136,11 @@ def settle(workspace: Workspace) -> None:
         if staging.is_symlink() or not (staging / MARKER).is_file():
             continue
         try:
-            with open(staging / MARKER, "a+") as lock:
+            lock = open(staging / MARKER, "a+")
+            try:
                 ended = try_lock(lock) and _finish_or_undo(staging, workspace)
+            finally:
+                unlock(lock)
         except OSError as error:
             raise write_error(staging, error) from error
         if ended:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Progress
-from .files import open_own, read_json, try_lock, write_error, write_json
+from .files import open_own, read_json, write_error, write_json
 from .layout import refuse_links_out
+from .locks import is_said, keep, try_lock, unlock
 
 JOB_NAME, LOCK_NAME = "job.json", "job.lock"
 LOG_NAME = "engine.log"  # the engine writes its tracebacks to the same file
@@ -87,8 +88,11 @@ def is_locked(folder: Path | str) -> bool:
     try:
         if not file.exists():
             return False
-        with open_own(file, "a+") as handle:
+        handle = open_own(file, "a+")
+        try:
             return not try_lock(handle)
+        finally:
+            unlock(handle)
     except OSError:
         return False
 
@@ -154,7 +158,7 @@ class Journal:
         try:
             self._end(error)
         finally:
-            self._lock.close()
+            unlock(self._lock)
         refused = isinstance(error, In2nError) and self._record is None
         if refused and self._unused:  # it may be a folder of the user's that a job refused to work in
             self._vanish()
@@ -191,6 +195,7 @@ class Journal:
             self._write()
 
     def _write(self) -> None:
+        keep(self._lock)
         if self._record is not None and self._file.parent.is_dir():  # it may have been moved
             with suppress(In2nError, OSError, ValueError):  # the disk may be full; the job itself will say so
                 write_json(self._file, self._record, durable=False)
@@ -213,9 +218,11 @@ def _take_lock(root: Path):
             return handle
         if attempt < 4:
             time.sleep(0.02)
-    handle.close()
+    said = is_said(handle)
+    unlock(handle)
+    gone = f" If it was on another computer and is no more, remove {LOCK_NAME} from that folder." if said else ""
     raise In2nError(
         "workspace_busy",
         f"Another program works in the workspace {root}.",
-        "Wait for it to end, or cancel it there.",
+        f"Wait for it to end, or cancel it there.{gone}",
     )

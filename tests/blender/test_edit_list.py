@@ -14,7 +14,7 @@ from in2n_blender.workspace.layout import Workspace
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys
-from in2n_blender.workspace.files import try_lock
+from in2n_blender.workspace.locks import try_lock
 with open(sys.argv[1], "a+") as file:
     print(try_lock(file), flush=True)
     sys.stdin.read()

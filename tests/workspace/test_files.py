@@ -115,24 +115,3 @@ def test_one_that_stays_open_is_an_error_in_the_end(tmp_path, monkeypatch):
         files.write_json(tmp_path / "a.json", {"a": 1})
     assert raised.value.code == "cannot_write" and list(tmp_path.iterdir()) == []
     assert len(tried) == pytest.approx(files.REPLACE_PATIENCE / files.REPLACE_PAUSE, abs=3)
-
-
-def test_a_lock_is_held_by_one(tmp_path):
-    with open(tmp_path / "lock", "a+") as first, open(tmp_path / "lock", "a+") as second:
-        assert files.try_lock(first) and not files.try_lock(second)
-    with open(tmp_path / "lock", "a+") as third:
-        assert files.try_lock(third), "it is let go with the file"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="flock is POSIX")
-@pytest.mark.parametrize("number, locked", [(errno.EWOULDBLOCK, False), (errno.ENOLCK, True), (errno.ENOTSUP, True)])
-def test_where_there_are_no_locks_nobody_holds_one(tmp_path, monkeypatch, number, locked):
-    """A share without flock must not count as locked for ever."""
-    import fcntl
-
-    def flock(handle, how):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with open(tmp_path / "lock", "a+") as handle:
-        assert files.try_lock(handle) is locked
