@@ -11,7 +11,7 @@ from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Progress, spoken_duration
 
 # What to do about an error in Blender's words, in place of a hint that names the command line.
-COMMAND_LINE = ("python3 -m", "--", "IN2N_")
+COMMAND_LINE = ("python3 -m", "python -m", "--", "IN2N_")
 HINTS = {
     "worker_not_started": "Verify or repair the engine in Preferences > Add-ons > IN2N.",
     "no_environment": "Install the engine in Preferences > Add-ons > IN2N.",

@@ -27,14 +27,14 @@ from ..link.requests import (
     ReportCapture,
     Testbed,
 )
-from ..scene.errors import Cancelled, In2nError
+from ..scene.errors import Cancelled, In2nError, as_typed
 from ..workspace.files import OF_THE_DISK
 from . import commands, extension, models, setup
 from .arguments import add_demo, add_request
 from .run import run_capture
 from .terminal import Interruption, printable
 
-PROG = "python3 -m in2n_blender"
+PROG = as_typed("python3 -m in2n_blender")
 DONE, BUG, MENDABLE, CANCELLED = 0, 1, 2, 130
 
 

@@ -11,7 +11,7 @@ from .. import environment
 from ..link.process import clean_environment
 from ..link.requests import Edit
 from ..models import catalogue
-from ..scene.errors import In2nError
+from ..scene.errors import In2nError, as_typed
 from ..scene.reporting import Reporter
 from ..workspace.layout import absolute, bad_path
 from ..workspace.outputs import demo_names, refuse_foreign
@@ -346,7 +346,7 @@ def install_environment(args, interruption) -> int:
     if args.verify:
         for module, error in failing.items():
             print(f"{module}: {error}")
-        print("Everything imports." if not failing else "Repair it: python3 -m in2n_blender install --repair")
+        print("Everything imports." if not failing else as_typed("Repair it: python3 -m in2n_blender install --repair"))
         return 2 if failing else 0
     print(f"Ready: {python}")
     return 0

@@ -17,6 +17,8 @@ from pathlib import Path
 # must be known before torch is loaded: waiting threads would otherwise spin and slow the working ones (research: 0.8 ->
 # 5.4 it/s)
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# On a Mac: what its GPU cannot compute, its processor does.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 os.environ.setdefault(
     "THP_MEM_ALLOC_ENABLE", "1"
 )  # huge pages for torch's large blocks, on Linux: a fifth less time a training step

@@ -12,12 +12,12 @@ from pathlib import Path
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from ..workspace.files import write_json
-from .home import base_python, environment_folder, home_folder, installation_lock, size_mb
+from .home import WINDOWS, base_python, environment_folder, home_folder, installation_lock, size_mb
 from .installer import Command, Installer, runs
 from .pip import Pip
 from .planning import TORCH_PAIR, Plan, plan, stamp_file
 from .uv import Uv, find_uv
-from .verification import check_system_libraries, failing_imports
+from .verification import check_system_libraries, failing_imports, warn_of_unused_gpu
 
 
 def install(
@@ -118,9 +118,14 @@ def _complete(
     report.log(
         f"Setting up {planned.folder} ({', '.join(planned.groups)}; about {planned.disk_mb / 1000:.1f} GB on disk)"
     )
-    failing = fill(
-        planned, home, wheelhouse, report, lambda: failing_imports(planned.python, planned.groups, home, report)
-    )
+    try:
+        failing = fill(
+            planned, home, wheelhouse, report, lambda: failing_imports(planned.python, planned.groups, home, report)
+        )
+    except In2nError as error:
+        if error.code == "install_failed" and (reason := _too_long(planned)):
+            raise reason from error
+        raise
     if failing:
         module, error = next(iter(failing.items()))
         raise In2nError(
@@ -129,6 +134,7 @@ def _complete(
             f"Run `python3 -m in2n_blender install --repair`. The log is {home / 'install.log'}.",
         )
     write_json(planned.stamp, {"digest": planned.digest, "groups": planned.groups, "python": platform.python_version()})
+    warn_of_unused_gpu(planned, report)
 
 
 def fill(
@@ -167,6 +173,35 @@ def fill(
         report.log(f"{', '.join(failing)} did not import: installing again")
         installer.install(planned.requirements, again=True)
     return failing_imports() if failing else {}
+
+
+LONGEST_INSIDE = len("Lib/site-packages/") + 167  # characters of the longest path in the packages' wheels
+LONGEST_ON_WINDOWS = 259
+
+
+def _too_long(planned: Plan) -> In2nError | None:
+    """What to say of an installation that failed where Windows takes no path as long as the packages have some."""
+    over = len(str(planned.folder)) + 1 + LONGEST_INSIDE - LONGEST_ON_WINDOWS
+    if not WINDOWS or over <= 0 or _takes_long_paths():
+        return None
+    return In2nError(
+        "long_path",
+        f"Windows takes no path of more than {LONGEST_ON_WINDOWS} characters, and some packages' files would have "
+        f"{over} more in {planned.folder}.",
+        "Choose a shorter place with --home or IN2N_HOME (in Blender: Preferences > Add-ons > IN2N), such as C:\\in2n, or "
+        "let Windows take long paths.",
+    )
+
+
+def _takes_long_paths() -> bool:
+    """Whether this Windows was told to take paths of any length."""
+    import winreg  # of this platform only
+
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
+            return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
+    except OSError:
+        return False
 
 
 def _wheelhouse(given: Path | str | None) -> Path | None:

@@ -57,6 +57,7 @@ class Plan:
             stamp.get("digest") == self.digest
             and set(self.groups) <= set(stamp.get("groups", ()))
             and self.python.exists()
+            and _base_is_there(self.folder)
         )
 
 
@@ -125,6 +126,19 @@ def _read_stamp(folder: Path) -> dict:
         return {}
 
 
+def _base_is_there(folder: Path) -> bool:
+    """Whether the Python that an environment was made from, such as Blender's own, is where it was.
+
+    Windows' python.exe in an environment is a starter that stays when Blender has moved, and then starts nothing.
+    """
+    try:
+        lines = (folder / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return True
+    homes = [line.partition("=")[2].strip() for line in lines if line.partition("=")[0].strip() == "home"]
+    return all(Path(home).is_dir() for home in homes)
+
+
 def _check_python(groups: Iterable[str], pins: dict, version: str) -> None:
     known = pins["python"]
     if version in known and all(known[version][g] is not None for g in groups):
@@ -134,7 +148,7 @@ def _check_python(groups: Iterable[str], pins: dict, version: str) -> None:
     hint = (
         f"Here is one: {found[0]} -m in2n_blender …"
         if found
-        else f"Install Python {usable[0]} and run python{usable[0]} -m in2n_blender …"
+        else f"Install Python {usable[0]} and run {f'py -{usable[0]}' if WINDOWS else f'python{usable[0]}'} -m in2n_blender …"
     )
     versions = " or ".join(filter(None, (", ".join(usable[:-1]), usable[-1])))
     raise In2nError(

@@ -127,6 +127,43 @@ def failing_modules(
     return {module: error for module, error in found.items() if error is not None}
 
 
+_CUDA_SCRIPT = "import torch; print('CUDA', torch.version.cuda or torch.version.hip, torch.cuda.is_available())"
+
+
+def warn_of_unused_gpu(planned: Plan, report: Reporter) -> None:
+    """Say in the log where the machine has an NVIDIA driver and the installed torch has no use for it.
+
+    Torch is chosen by the driver; a driver too old for all builds, and an index that has none for CUDA, leave one for
+    processors alone, and nothing else would tell.
+
+    Args:
+        planned: The environment, which is there.
+        report: The job's.
+
+    Raises:
+        Cancelled: Within a second of being cancelled.
+    """
+    if "engine" not in planned.groups or not shutil.which("nvidia-smi"):
+        return
+    said: list[str] = []
+    try:
+        Command(planned.folder.parent, report).run(
+            [str(planned.python), "-I", "-c", _CUDA_SCRIPT], "Looking for the GPU", said.append
+        )
+    except In2nError:  # of a torch that does not import, verifying tells
+        return
+    found = next((line.split() for line in said if line.startswith("CUDA")), None)
+    if found is None or found[2] == "True":
+        return
+    if found[1] == "None":
+        report.log(
+            "This computer has an NVIDIA driver, but no PyTorch for it was found, and one for processors alone is "
+            "installed: edits will be slow. Update the driver, then repair the engine."
+        )
+    else:
+        report.log("PyTorch finds no GPU with which the NVIDIA driver works: update the driver, or jobs run on the CPU.")
+
+
 # soname -> package on Debian and Ubuntu, package on Fedora
 SYSTEM_LIBRARIES = {
     "libX11.so.6": ("libx11-6", "libX11"),

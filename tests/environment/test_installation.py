@@ -12,7 +12,7 @@ import pytest
 from tiny_wheels import make_torch_pair, make_wheel
 
 from in2n_blender import environment as e
-from in2n_blender.environment import installation
+from in2n_blender.environment import installation, verification
 from in2n_blender.environment.home import base_python, installation_lock
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
@@ -209,3 +209,54 @@ def test_two_installations_do_not_meet(home):
     assert said == ["Another installation is running: waiting for it", "cancelled"]
     with installation_lock(home, Reporter()):
         pass
+
+
+@pytest.mark.usefixtures("uv_wheel")
+def test_an_environment_whose_blender_has_moved_is_not_ready(home, pins, wheelhouse):
+    """Windows' python.exe in it stays, and starts nothing any more."""
+    python = e.install(("engine",), home, wheelhouse)
+    settings = python.parents[1] / "pyvenv.cfg"
+    lines = settings.read_text(encoding="utf-8").splitlines()
+    settings.write_text("\n".join("home = /gone/with/blender" if line.startswith("home") else line for line in lines))
+    assert python.exists() and not e.plan(("engine",), home).ready
+
+
+def test_a_path_that_windows_does_not_take_is_said_where_installing_failed(home, pins, monkeypatch):
+    def fill(*given):
+        raise In2nError("install_failed", "Installing failed: os error 3", "")
+
+    monkeypatch.setattr(installation, "fill", fill)
+    monkeypatch.setattr(installation, "_takes_long_paths", lambda: False)
+    with pytest.raises(In2nError, match="os error 3"):
+        e.install(("engine",), home)
+    monkeypatch.setattr(installation, "WINDOWS", True)
+    deep = home / ("deep" * 20)
+    with pytest.raises(In2nError) as raised:
+        e.install(("engine",), deep)
+    assert raised.value.code == "long_path" and "--home" in raised.value.hint
+    monkeypatch.setattr(installation, "_takes_long_paths", lambda: True)
+    with pytest.raises(In2nError, match="os error 3"):
+        e.install(("engine",), deep)
+
+
+@pytest.mark.parametrize(
+    "cuda, there, said", [("None", "False", "processors alone"), ("12.8", "False", "update the driver"), ("12.8", "True", "")]
+)
+def test_a_gpu_that_torch_has_no_use_for_is_said_after_installing(home, pins, wheelhouse, monkeypatch, cuda, there, said):
+    make_wheel(
+        wheelhouse,
+        "torch",
+        "1.0",
+        {
+            "torch/__init__.py": "from types import SimpleNamespace\n"
+            f"version = SimpleNamespace(cuda={cuda if cuda == 'None' else repr(cuda)}, hip=None)\n"
+            f"cuda = SimpleNamespace(is_available=lambda: {there})\n"
+        },
+    )
+    pins(engine=("torch==1.0",), imports=("torch",))
+    real, log = shutil.which, []
+    which = lambda program, *more, **rest: "/usr/bin/smi" if program == "nvidia-smi" else real(program, *more, **rest)
+    monkeypatch.setattr(verification.shutil, "which", which)
+    e.install(("engine",), home, wheelhouse, Reporter(log.append))
+    told = [str(line) for line in log if "driver" in str(line)]
+    assert len(told) == bool(said) and said in "".join(told)

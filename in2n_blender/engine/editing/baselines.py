@@ -17,6 +17,7 @@ from ...link.requests import Edit
 from ...scene.camera import Camera
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
+from ..device import pick_device
 from ..diffusion.editor import Editor, noise_generator
 from ..diffusion.loading import load_editor
 from ..nerf.dataset import camera_bundle
@@ -135,7 +136,7 @@ class ScoreDistillation(DatasetUpdate):
             guidance_image=self.request.guidance_image,
             report=only_checks(self.report),
         )
-        trainer.descend(loss + trainer.regularisers(rendered))
+        trainer.descend(loss.to(trainer.dataset.device) + trainer.regularisers(rendered))
         if number % self.schedule.edit_rate == 0:
             self.show(view, color[0].detach().cpu().permute(1, 2, 0))
 
@@ -241,7 +242,7 @@ def per_frame(request: Edit, report: Reporter) -> EditedScene:
         Cancelled.
     """
     scene = load_scene(request.workspace, None, request.device)
-    editor = load_editor(request.editor, scene.device, report, request.memory_plan)
+    editor = load_editor(request.editor, pick_device(request.device), report, request.memory_plan)
     editor.prepare(request.instruction)
     region = asked_region(request)
     inside = InsideTest(region, scene.device) if region else None

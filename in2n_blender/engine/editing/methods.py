@@ -11,7 +11,7 @@ from ...scene.reporting import Reporter
 from ...workspace.files import write_json
 from ...workspace.layout import KEY_VIEW, REGION_FILE, Workspace
 from ...workspace.successor import Successor, settle
-from ..device import describe_device, pick_device
+from ..device import describe_device, pick_device, scene_device
 from ..diffusion.loading import load_editor
 from ..nerf.checkpoint import limited_to, model_weights, settle_state
 from ..nerf.dataset import training_rays
@@ -57,10 +57,10 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     """
     method = method or METHODS[request.editing_method]
     request.check()
-    workspace, device = Workspace(request.workspace), pick_device(request.device)
+    workspace, device = Workspace(request.workspace), scene_device(request.device, report.log)
     region = asked_region(request)
     reconstruction, parent = read_ground(request, workspace)
-    editor = load_editor(request.editor, device, report, request.memory_plan)
+    editor = load_editor(request.editor, pick_device(request.device), report, request.memory_plan)
     editor.model.check_scales(request.guidance_text, request.guidance_image)
     editor.prepare(request.instruction)
     capture, images = load_capture_and_images(workspace, reconstruction[1].get("light"))

@@ -93,7 +93,7 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
         Cancelled: Pictures that are whole are kept.
     """
     request.check()
-    workspace, device = Workspace(request.workspace), pick_device(request.device)
+    workspace, device = Workspace(request.workspace), pick_device(request.device, report.log)
     capture = load_capture(workspace)
     view = find_view(capture, request.view)
     photo = small_photo(load_images(workspace, capture, (view,))[0])

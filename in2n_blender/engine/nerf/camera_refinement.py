@@ -62,7 +62,7 @@ class CameraRefinement(nn.Module):
         Returns:
             As many, with the lenses as given.
         """
-        rotations, translations = (values.double().cpu().numpy() for values in self.deltas())
+        rotations, translations = (values.cpu().double().numpy() for values in self.deltas())
         refined = []
         for camera, rotation, translation in zip(cameras, rotations, translations, strict=True):
             pose = np.array(camera.camera_to_world, np.float64)

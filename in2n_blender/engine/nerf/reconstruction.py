@@ -22,7 +22,7 @@ from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
 from ...workspace.provenance import PHOTOS, Provenance, photos_hash
 from ...workspace.successor import Successor, settle
-from ..device import describe_device, pick_device
+from ..device import describe_device, scene_device
 from ..measure import psnr, psnr_after_color_fit
 from ..photos import Photos, opaque
 from ..pictures import save_srgb
@@ -88,7 +88,7 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
         In2nError: "no_capture", "no_parallax", "diverged" and others; what was trained is saved.
         Cancelled: After saving.
     """
-    workspace, device = Workspace(request.workspace), pick_device(request.device)
+    workspace, device = Workspace(request.workspace), scene_device(request.device, report.log)
     capture = load_capture(workspace)
     _check_parallax(capture)
     settings = with_options(

@@ -17,7 +17,7 @@ from ...scene.reporting import Reporter
 from ...scene.visibility import FEWEST_POINTS, in_picture
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
-from ..device import pick_device
+from ..device import scene_device
 from .checkpoint import ground_of, model_weights, read_checkpoint, region_of
 from .dataset import SceneTransform, camera_bundle
 from .kernels.launch import available
@@ -376,7 +376,7 @@ def load_scene(workspace: Workspace | str, edit: str | None, device: str = "auto
     Args:
         workspace: Or its folder.
         edit: The edit's name; None: the reconstruction.
-        device: As for `pick_device`.
+        device: As for `scene_device`.
 
     Returns:
         The scene on its device, ready to be rendered.
@@ -394,7 +394,7 @@ def load_scene(workspace: Workspace | str, edit: str | None, device: str = "auto
             f"{what} not been computed in {workspace.root}.",
             "Run the reconstruction (and the edit) first.",
         )
-    return scene_of(*found, load_capture(workspace), pick_device(device))
+    return scene_of(*found, load_capture(workspace), scene_device(device))
 
 
 def scene_of(tensors: dict[str, torch.Tensor], state: dict, capture: PinholeCapture, device: torch.device) -> Scene:

@@ -202,7 +202,7 @@ def settings_for(preset: str, device_type: str) -> NerfSettings:
 
     Args:
         preset: "draft", "standard" or "full".
-        device_type: torch's name: "cuda" and "mps" have the GPU's sizes, all others the CPU's.
+        device_type: torch's name: "cuda" has the GPU's sizes, all others the CPU's.
 
     Returns:
         Without appearance and refinement, which `with_options` adds.
@@ -210,4 +210,4 @@ def settings_for(preset: str, device_type: str) -> NerfSettings:
     Raises:
         KeyError: There is no such preset.
     """
-    return (GPU if device_type in ("cuda", "mps") else CPU)[preset]
+    return (GPU if device_type == "cuda" else CPU)[preset]

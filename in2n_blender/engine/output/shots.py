@@ -17,7 +17,7 @@ from ...scene.reporting import Reporter
 from ...scene.shot import Shot
 from ...workspace.layout import Workspace
 from ...workspace.provenance import result_folder
-from ..device import describe_device, pick_device
+from ..device import describe_device, scene_device
 from ..nerf.scene import Scene, load_scene
 from ..nerf.shot_rendering import DATA_PASSES, ShotRenderer, ShotSettings
 from ..nerf.subject import Subject
@@ -108,7 +108,7 @@ def loaded(workspace: Workspace, edit: str | None, device: str) -> _Loaded:
     Args:
         workspace: The scene's.
         edit: The edit's name; None: the reconstruction.
-        device: As for `pick_device`.
+        device: As for `scene_device`.
 
     Returns:
         The scene, ready to be rendered.
@@ -118,7 +118,7 @@ def loaded(workspace: Workspace, edit: str | None, device: str) -> _Loaded:
     """
     files = (result_folder(workspace, edit) / "checkpoint.safetensors", workspace.capture_json)
     stamps = tuple((file.stat().st_mtime_ns, file.stat().st_size) if file.is_file() else None for file in files)
-    key = (str(files[0]), stamps, str(pick_device(device)))
+    key = (str(files[0]), stamps, str(scene_device(device)))
     if key not in _kept:
         for old in [old for old in _kept if old[0] == key[0]]:
             del _kept[old]

@@ -11,20 +11,12 @@ from functools import lru_cache
 
 import torch
 
+from ...warp_devices import has_kind, warp
+
 _COMPILED: set = set()
 _COMPILING = threading.Lock()
 # Fewer rays than this are not worth a second thread.
 FEWEST_RAYS = 256
-
-
-@lru_cache
-def warp():
-    """The warp module, initialised without its greeting."""
-    import warp  # here, for it takes a second, and nothing but kernels needs it
-
-    warp.config.quiet = True
-    warp.init()
-    return warp
 
 
 def available(device: torch.device) -> bool:
@@ -34,9 +26,9 @@ def available(device: torch.device) -> bool:
         device: Where the tensors are.
 
     Returns:
-        True on a CPU and on CUDA.
+        True on a CPU and on NVIDIA's GPUs.
     """
-    return device.type in ("cpu", "cuda")
+    return has_kind(device)
 
 
 def launch_all(kernel, launches: list[tuple], device: torch.device, threads: int = 2) -> None:
