@@ -181,7 +181,9 @@ def gpu_problems() -> list[str]:
     Returns:
         None of them where every GPU that torch sees computes.
     """
-    present = [f"cuda:{i}" if i else "cuda" for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)]
+    present = [
+        f"cuda:{i}" if i else "cuda" for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    ]
     faults = {name: fault(torch.device(name)) for name in present}
     found = [f"{torch.cuda.get_device_name(name)} is not used: {reason}." for name, reason in faults.items() if reason]
     if not present and shutil.which("nvidia-smi") and torch.version.cuda is None and torch.version.hip is None:

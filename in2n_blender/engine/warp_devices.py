@@ -48,7 +48,12 @@ def fault(device: torch.device) -> str | None:
         values = torch.zeros(4, device=device)
         stream = wp.stream_from_torch(torch.cuda.current_stream(device))
         wp.launch(
-            _counting_kernel(), dim=4, inputs=[wp.from_torch(values)], device=str(device), stream=stream, record_tape=False
+            _counting_kernel(),
+            dim=4,
+            inputs=[wp.from_torch(values)],
+            device=str(device),
+            stream=stream,
+            record_tape=False,
         )
         return None if values.tolist() == [0.0, 1.0, 2.0, 3.0] else "Warp's kernels give wrong numbers on it"
     except Exception as error:  # of the driver, the compiler, or a Warp without CUDA

@@ -188,8 +188,8 @@ def _too_long(planned: Plan) -> In2nError | None:
         "long_path",
         f"Windows takes no path of more than {LONGEST_ON_WINDOWS} characters, and some packages' files would have "
         f"{over} more in {planned.folder}.",
-        "Choose a shorter place with --home or IN2N_HOME (in Blender: Preferences > Add-ons > IN2N), such as C:\\in2n, or "
-        "let Windows take long paths.",
+        "Choose a shorter place with --home or IN2N_HOME (in Blender: Preferences > Add-ons > IN2N), such as "
+        "C:\\in2n, or let Windows take long paths.",
     )
 
 

@@ -145,10 +145,11 @@ def _check_python(groups: Iterable[str], pins: dict, version: str) -> None:
         return
     usable = [v for v, by_group in known.items() if all(by_group[g] is not None for g in groups)]
     found = [path for path in (shutil.which(f"python{v}") for v in usable) if path]
+    name = f"py -{usable[0]}" if WINDOWS else f"python{usable[0]}"
     hint = (
         f"Here is one: {found[0]} -m in2n_blender …"
         if found
-        else f"Install Python {usable[0]} and run {f'py -{usable[0]}' if WINDOWS else f'python{usable[0]}'} -m in2n_blender …"
+        else f"Install Python {usable[0]} and run {name} -m in2n_blender …"
     )
     versions = " or ".join(filter(None, (", ".join(usable[:-1]), usable[-1])))
     raise In2nError(

@@ -161,7 +161,9 @@ def warn_of_unused_gpu(planned: Plan, report: Reporter) -> None:
             "installed: edits will be slow. Update the driver, then repair the engine."
         )
     else:
-        report.log("PyTorch finds no GPU with which the NVIDIA driver works: update the driver, or jobs run on the CPU.")
+        report.log(
+            "PyTorch finds no GPU with which the NVIDIA driver works: update the driver, or jobs run on the CPU."
+        )
 
 
 # soname -> package on Debian and Ubuntu, package on Fedora

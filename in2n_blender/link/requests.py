@@ -54,7 +54,9 @@ def _device():
 
 def _seed():
     return setting(
-        "Seed", "the same seed gives the same result on the same processor; on a GPU nearly, for it adds in any order", 0, low=0, high=HIGHEST_SEED,
+        "Seed",
+        "the same seed gives the same result on the same processor; on a GPU nearly so, for it adds in any order",
+        0, low=0, high=HIGHEST_SEED,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from ..scene.unfinished import TEMPORARY, clear_stale, own_prefix
-from .files import atomic_path, read_json, write_error, write_json
+from .files import atomic_path, read_json, rename_path, write_error, write_json
 from .layout import ORIGINAL, Workspace, safe_name
 from .moving import copy_files
 from .provenance import is_done
@@ -194,7 +194,7 @@ def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | Non
             target = Path(temporary) / copy
             copy_files(folder, files, target, report or Reporter(), f"Copying “{name}”")
             write_json(target / "edit.json", {**_read(target / "edit.json"), "name": copy})
-            os.rename(target, workspace.edit(copy))
+            rename_path(target, workspace.edit(copy))
     except OSError as error:
         raise write_error(workspace.edit(copy), error) from error
 
@@ -279,8 +279,8 @@ def _all_or_nothing(folder: Path) -> Iterator[ExitStack]:
 
 def _move(source: Path, target: Path, undo: ExitStack) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(source, target)
-    undo.callback(os.rename, target, source)
+    rename_path(source, target)
+    undo.callback(rename_path, target, source)
 
 
 def _rewrite(path: Path, change: Callable[[dict], dict], undo: ExitStack) -> None:

@@ -10,7 +10,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +26,7 @@ LOOKED_EVERY = 600.0  # seconds, into the same folder for what killed processes 
 # Windows replaces no file that another program has open, as a panel has a picture for a moment.
 REPLACE_PATIENCE = 2.5  # seconds
 REPLACE_PAUSE = 0.05
+USER_MAPPED_FILE = 1224  # Windows' number of an error that Python has no kind of its own for
 
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -99,7 +100,7 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's files are for their owner alone
         if durable:
             _sync(temporary)
-        _replace(temporary, path)
+        _patiently(os.replace, temporary, path)
         if durable and not WINDOWS:
             _sync(path.parent)
     except Exception as error:
@@ -124,16 +125,34 @@ def _clear_now_and_then(folder: Path) -> None:
         clear_stale(folder, TEMPORARY)
 
 
-def _replace(temporary: str, path: Path) -> None:
+def rename_path(source: Path | str, target: Path | str) -> None:
+    """Rename a file or a folder, on Windows as soon as nobody has anything in it open.
+
+    Args:
+        source: What is there.
+        target: What is not, on the same disk.
+
+    Raises:
+        OSError: As `os.rename`; on Windows after REPLACE_PATIENCE seconds.
+    """
+    _patiently(os.rename, source, target)
+
+
+def _patiently(move: Callable, source: Path | str, target: Path | str) -> None:
     deadline = time.monotonic() + REPLACE_PATIENCE
     while True:
         try:
-            os.replace(temporary, path)
+            move(source, target)
             return
-        except PermissionError:
-            if not WINDOWS or time.monotonic() > deadline:
+        except OSError as error:
+            if not WINDOWS or not _is_open_elsewhere(error) or time.monotonic() > deadline:
                 raise
         time.sleep(REPLACE_PAUSE)
+
+
+def _is_open_elsewhere(error: OSError) -> bool:
+    """Whether Windows refuses for a moment: another program has the file open, or has it in its memory (a scanner)."""
+    return isinstance(error, PermissionError) or getattr(error, "winerror", None) == USER_MAPPED_FILE
 
 
 def _sync(path: Path | str) -> None:

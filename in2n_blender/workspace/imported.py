@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ..scene.capture import PinholeCapture
 from ..scene.errors import In2nError
-from .files import write_error
+from .files import rename_path, write_error
 from .layout import Workspace
 from .locks import try_lock, unlock
 
@@ -150,11 +150,11 @@ def settle(workspace: Workspace) -> None:
 def _exchange(staging: Path, workspace: Workspace) -> None:
     try:
         if workspace.masks.exists():
-            workspace.masks.rename(staging / "replaced-masks")
-        (staging / "masks").rename(workspace.masks)
+            rename_path(workspace.masks, staging / "replaced-masks")
+        rename_path(staging / "masks", workspace.masks)
         if workspace.images.exists():
-            workspace.images.rename(staging / "replaced")
-        (staging / "images").rename(workspace.images)
+            rename_path(workspace.images, staging / "replaced")
+        rename_path(staging / "images", workspace.images)
         (staging / "capture.json").replace(workspace.capture_json)
     except OSError as error:
         _undo(staging, workspace)
@@ -165,17 +165,17 @@ def _exchange(staging: Path, workspace: Workspace) -> None:
 def _undo(staging: Path, workspace: Workspace) -> None:
     with suppress(OSError):  # `settle` tries again
         if not (staging / "images").exists():
-            workspace.images.rename(staging / "images")
+            rename_path(workspace.images, staging / "images")
         if (staging / "replaced").exists():
-            (staging / "replaced").rename(workspace.images)
+            rename_path(staging / "replaced", workspace.images)
         _undo_masks(staging, workspace)
 
 
 def _undo_masks(staging: Path, workspace: Workspace) -> None:
     if not (staging / "masks").exists() and workspace.masks.exists():
-        workspace.masks.rename(staging / "masks")
+        rename_path(workspace.masks, staging / "masks")
     if (staging / "replaced-masks").exists():
-        (staging / "replaced-masks").rename(workspace.masks)
+        rename_path(staging / "replaced-masks", workspace.masks)
 
 
 def _without_empty_masks(workspace: Workspace) -> None:
@@ -188,7 +188,7 @@ def _finish_or_undo(staging: Path, workspace: Workspace) -> bool:
     described, replaced = staging / "capture.json", staging / "replaced"
     if replaced.exists() and not workspace.images.exists():
         described.unlink(missing_ok=True)
-        replaced.rename(workspace.images)
+        rename_path(replaced, workspace.images)
         _undo_masks(staging, workspace)
     elif (staging / "images").exists():
         _undo_masks(staging, workspace)

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from ..scene.unfinished import clear_stale, own_prefix
-from .files import write_error
+from .files import rename_path, write_error
 from .journal import JOB_NAME, LOCK_NAME, LOG_NAME, is_locked
 
 MOVING = ".moving-"  # how the folder begins, beside the target, while it is filled
@@ -45,7 +45,7 @@ def move_workspace(source: Path, target: Path, report: Reporter) -> None:
         raise In2nError("folder_exists", f"{target} is there already.", "Move or remove that folder first.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(source, target)
+        rename_path(source, target)
     except OSError as error:
         if not _other_disk(source, target):
             raise write_error(target, error) from error
@@ -63,7 +63,7 @@ def _move_by_copying(source: Path, target: Path, report: Reporter) -> None:
     copy = Path(tempfile.mkdtemp(prefix=own_prefix(MOVING), dir=target.parent))
     try:
         copy_files(source, [f for f in sorted(source.rglob("*")) if f.is_file()], copy, report, f"Moving {source.name}")
-        os.rename(copy, target)
+        rename_path(copy, target)
     except OSError as error:
         raise write_error(target, error) from error
     finally:
@@ -91,7 +91,7 @@ def _remove(source: Path) -> None:
     with suppress(OSError):  # its folder may not be written to
         trash = Path(tempfile.mkdtemp(prefix=own_prefix(MOVED), dir=source.parent))
         try:
-            os.rename(source, trash / source.name)
+            rename_path(source, trash / source.name)
         finally:
             shutil.rmtree(trash, ignore_errors=True)
     shutil.rmtree(source, ignore_errors=True)

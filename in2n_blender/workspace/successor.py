@@ -11,13 +11,12 @@ A kill at any time leaves one of both whole, and the earlier one on disk.
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
 from ..scene.unfinished import TEMPORARY
-from .files import write_error
+from .files import rename_path, write_error
 from .layout import Workspace
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -55,15 +54,15 @@ class Successor:
         try:
             if not self._keep and aside.exists():  # what lies there was done; what it was replaced by never was
                 shutil.rmtree(_spoilt(aside), ignore_errors=True)
-                os.rename(self._final, _spoilt(aside))
+                rename_path(self._final, _spoilt(aside))
                 shutil.rmtree(_spoilt(aside), ignore_errors=True)
             else:
                 aside.parent.mkdir(parents=True, exist_ok=True)
-                os.rename(self._final, aside)
-            os.rename(self.folder, self._final)
+                rename_path(self._final, aside)
+            rename_path(self.folder, self._final)
         except OSError as error:
             if aside.exists() and not self._final.exists():
-                os.rename(aside, self._final)
+                rename_path(aside, self._final)
             raise write_error(self._final, error) from error
         self.folder = self._final
 
@@ -94,7 +93,7 @@ def settle(workspace: Workspace, final: Path) -> None:
     making = making_folder(workspace, final)
     if not final.exists() and (making / CHECKPOINT).is_file():
         try:
-            os.rename(making, final)
+            rename_path(making, final)
         except OSError as error:
             raise write_error(final, error) from error
     for unfinished in final.rglob(f"{TEMPORARY}*"):

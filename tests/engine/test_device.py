@@ -77,7 +77,9 @@ def test_a_gpu_whose_memory_is_used_up_is_still_one(cuda):
 def test_where_warp_does_not_compute_the_scene_is_the_cpus(cuda):
     cuda["warp"], said = RuntimeError("Warp was not built with CUDA support.\n"), []
     assert scene_device("auto", said.append) == scene_device("cuda") == torch.device("cpu")
-    assert "(Warp was not built with CUDA support)" in said[0] and said[0].startswith("The scene is computed on the CPU")
+    assert "(Warp was not built with CUDA support)" in said[0] and said[0].startswith(
+        "The scene is computed on the CPU"
+    )
     assert pick_device("auto") == torch.device("cuda"), "the 2D model needs no Warp"
 
 

@@ -240,9 +240,12 @@ def test_a_path_that_windows_does_not_take_is_said_where_installing_failed(home,
 
 
 @pytest.mark.parametrize(
-    "cuda, there, said", [("None", "False", "processors alone"), ("12.8", "False", "update the driver"), ("12.8", "True", "")]
+    "cuda, there, said",
+    [("None", "False", "processors alone"), ("12.8", "False", "update the driver"), ("12.8", "True", "")],
 )
-def test_a_gpu_that_torch_has_no_use_for_is_said_after_installing(home, pins, wheelhouse, monkeypatch, cuda, there, said):
+def test_a_gpu_that_torch_has_no_use_for_is_said_after_installing(
+    home, pins, wheelhouse, monkeypatch, cuda, there, said
+):
     make_wheel(
         wheelhouse,
         "torch",

@@ -115,3 +115,27 @@ def test_one_that_stays_open_is_an_error_in_the_end(tmp_path, monkeypatch):
         files.write_json(tmp_path / "a.json", {"a": 1})
     assert raised.value.code == "cannot_write" and list(tmp_path.iterdir()) == []
     assert len(tried) == pytest.approx(files.REPLACE_PATIENCE / files.REPLACE_PAUSE, abs=3)
+
+
+def test_a_folder_of_which_something_is_open_is_renamed_a_moment_later(tmp_path, monkeypatch):
+    """And a file that a scanner has in its memory is one of those that Windows refuses for a moment."""
+    real, refusals = os.rename, [PermissionError(errno.EACCES, "in use"), OSError(errno.EINVAL, "mapped")]
+    refusals[1].winerror = files.USER_MAPPED_FILE
+
+    def rename(source, target):
+        if refusals:
+            raise refusals.pop(0)
+        real(source, target)
+
+    (tmp_path / "a").mkdir()
+    monkeypatch.setattr(files, "REPLACE_PAUSE", 0)
+    monkeypatch.setattr(files.os, "rename", rename)
+    with pytest.raises(PermissionError):
+        files.rename_path(tmp_path / "a", tmp_path / "b")
+    monkeypatch.setattr(files, "WINDOWS", True)
+    refusals.append(PermissionError(errno.EACCES, "in use"))
+    files.rename_path(tmp_path / "a", tmp_path / "b")
+    assert not refusals and (tmp_path / "b").is_dir()
+    refusals.append(OSError(errno.ENOSPC, "full"))
+    with pytest.raises(OSError, match="full"):
+        files.rename_path(tmp_path / "b", tmp_path / "a")

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from in2n_blender.scene.errors import In2nError
-from in2n_blender.workspace import successor
+from in2n_blender.workspace import files
 from in2n_blender.workspace.layout import Workspace
 from in2n_blender.workspace.successor import Successor, settle
 
@@ -88,7 +88,7 @@ def test_a_rename_that_fails_leaves_the_earlier_in_its_place(workspace, monkeypa
             raise PermissionError(13, "in use")
         rename(source, target)
 
-    monkeypatch.setattr(successor.os, "rename", failing_rename)
+    monkeypatch.setattr(files.os, "rename", failing_rename)
     with pytest.raises(In2nError) as raised:
         place.saved()
     assert raised.value.code == "cannot_write" and saved(workspace.reconstruction) == "old"
