@@ -37,6 +37,7 @@ class InstructPix2Pix(NetworkEditor):
     """An InstructPix2Pix checkpoint. Its original's latent is the posterior's mode, unscaled."""
 
     autoencoder_class: type = AutoencoderKL
+    branches_together = True
 
     def _encode_text(self, phrase: str):
         """(2, tokens, width): the instruction, and nothing."""
@@ -64,9 +65,10 @@ class InstructPix2Pix(NetworkEditor):
     def _predict(self, latent: torch.Tensor, now: torch.Tensor, branches: list) -> Sequence[torch.Tensor]:
         """The network's prediction for every branch (condition, prompt), each of latent's shape, in float32.
 
-        All in one batch, except on a CPU, where that gains nothing and a cancelled job would stop later.
+        All in one batch, except where memory has ended, and on a CPU, where that gains nothing and a cancelled job
+        would stop later.
         """
-        if self.device.type == "cpu" and len(branches) > 1:
+        if not self.branches_together and len(branches) > 1:
             return [self._predict(latent, now, [branch])[0] for branch in branches]
         conditions = torch.cat([condition for condition, _ in branches])
         inputs = torch.cat([latent.repeat(len(branches), 1, 1, 1), conditions], dim=1).to(self.dtype)
@@ -98,6 +100,8 @@ class InstructPix2Pix(NetworkEditor):
             if self.unet.config.out_channels != channels:
                 raise UnfitFiles("its unet and its vae do not fit together")
         latent_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        if self.device.type == "cpu":
+            self.branches_together = False
         self.multiple = latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         self.working_side = min(self.working_side, self._trained_side(latent_factor))
 

@@ -57,6 +57,10 @@ class LatentEditor(Editor):
     def _decode_to_size(self, latent: torch.Tensor, condition, size: tuple[int, int]) -> torch.Tensor:
         """The images (batch, 3, *size) of clean latents; condition: as `_condition` made it."""
 
+    def _checked_numbers(self, values: torch.Tensor, part: str) -> torch.Tensor:
+        """The values that a part computed, or an exception of an editor's own where they are no numbers."""
+        return values
+
     def _condition(self, original: OriginalLatent, guidance: tuple[float | None, float | None]):
         """What the network is conditioned on, once an edit: the originals' latents, and more where there is more."""
         return original.latent.to(self.device)
@@ -168,8 +172,9 @@ class LatentEditor(Editor):
         steps = min(len(self.schedule.timesteps(level, steps)) for level in levels)
         times = torch.from_numpy(np.stack([self.schedule.timesteps(level, steps) for level in levels]))
         latent = self.schedule.add_noise(clean, noise, levels, times[:, 0].tolist())
-        latent = self._denoise(latent, condition, times, guidance)
-        return self._decode_to_size(latent, condition, size).clamp(0, 1).to(render.device)
+        latent = self._checked_numbers(self._denoise(latent, condition, times, guidance), "network")
+        edited = self._checked_numbers(self._decode_to_size(latent, condition, size), "autoencoder")
+        return edited.clamp(0, 1).to(render.device)
 
     def _denoise(self, latent, condition, times, guidance) -> torch.Tensor:
         """Step by step over times (batch, steps) from latent, (batch, channels, height, width)."""

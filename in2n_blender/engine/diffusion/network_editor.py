@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from .weights import load_network, load_text_encoder
 from .working_size import WorkingSize
 
 Result = TypeVar("Result")
+AUTOENCODER, NETWORK = "autoencoder", "network"
 
 # Of an image at the size that the networks see, at the peak of an edit: decoding, in half precision.
 BYTES_A_PIXEL = 10_000
@@ -54,6 +55,14 @@ class Condition:
     latent: torch.Tensor
 
 
+class Overflow(ArithmeticError):
+    """In half precision a part computed what is no number, or an infinite one: its range was left."""
+
+    def __init__(self, part: str):
+        super().__init__(f"the {part} left the range of half precision")
+        self.part = part
+
+
 class NetworkEditor(LatentEditor):
     """A checkpoint in the diffusers layout.
 
@@ -68,11 +77,13 @@ class NetworkEditor(LatentEditor):
         working_side: images are enlarged until their shorter side has so many pixels.
         most_pixels: larger images are reduced to about so many pixels; None: they are not.
         keeps_photos: whether it has use for photos of any size beside their latents.
+        branches_together: whether the branches of guidance are evaluated in one batch.
     """
 
     autoencoder_class: type
     half = torch.float16
     keeps_photos = False
+    branches_together = False
     multiple: int
     working_side: int
     most_pixels: int | None
@@ -103,7 +114,7 @@ class NetworkEditor(LatentEditor):
         self.placement = Placement(device, plan or plan_for(model, device))
         self.dtype = self._dtype()
         self.working_side, self.most_pixels = model.working_side, model.most_pixels
-        self._text, self._encoders = None, []
+        self._text, self._phrase, self._encoders = None, "", []
         self._within_memory(self._load_networks)
 
     def _dtype(self) -> torch.dtype:
@@ -130,8 +141,8 @@ class NetworkEditor(LatentEditor):
         """The images (batch, 3, height, width) in [0, 1], unclipped, of latents as the network has them."""
 
     def prepare(self, instruction: str) -> None:
-        phrase = self.model.check_instruction(instruction)
-        self._within_memory(lambda: self._prepare(phrase))
+        self._phrase = self.model.check_instruction(instruction)
+        self._within_memory(lambda: self._prepare(self._phrase))
 
     def _prepare(self, phrase: str) -> None:
         with reading("text_encoder", self._unfit):
@@ -147,7 +158,7 @@ class NetworkEditor(LatentEditor):
                 generator.set_state(state)
             return super(NetworkEditor, self).edit(render, original, generators=generators, **more)
 
-        return self._within_memory(attempt, len(render))
+        return self._within_range(attempt, len(render))
 
     def views_at_once(self, size: tuple[int, int]) -> int:
         """On a CUDA device as many as half of the memory that is free holds.
@@ -164,13 +175,14 @@ class NetworkEditor(LatentEditor):
         return images_that_fit(free // 2, self._working_size(size).padded)
 
     def encode_original(self, image: torch.Tensor) -> OriginalLatent:
-        return self._within_memory(lambda: self._encode_original(image), len(image))
+        return self._within_range(lambda: self._encode_original(image), len(image))
 
     @torch.no_grad()
     def _encode_original(self, image: torch.Tensor) -> OriginalLatent:
         size = tuple(image.shape[-2:])
         photo = to_bytes(image) if self.keeps_photos or self._working_size(size).reduces(size) else None
-        return OriginalLatent(self._condition_latent(self._posterior(image).mode().float()), size, photo)
+        latent = self._checked_numbers(self._posterior(image).mode().float(), AUTOENCODER)
+        return OriginalLatent(self._condition_latent(latent), size, photo)
 
     def _condition_latent(self, latent: torch.Tensor) -> torch.Tensor:
         """What the network wants of an original's latent."""
@@ -217,6 +229,38 @@ class NetworkEditor(LatentEditor):
         self._encoders.append(self.placement.put(encoder))
         return encoder
 
+    def _checked_numbers(self, values: torch.Tensor, part: str) -> torch.Tensor:
+        parts = {AUTOENCODER: self.vae.dtype, NETWORK: self.dtype}
+        if parts[part] != torch.float32 and not values.isfinite().all():
+            raise Overflow(part)
+        return values
+
+    def _within_range(self, attempt: Callable[[], Result], images: int = 1) -> Result:
+        """As `_within_memory`; a part that left the range of half precision does it again, and all that follows, in
+        single: some GPUs compute half precision wrongly, and some autoencoders were not made for it."""
+        while True:
+            try:
+                return self._within_memory(attempt, images)
+            except Overflow as error:
+                part = error.part
+            self._log(
+                f"{self.model.label}: the {part}'s numbers left the range of half precision, and it goes on in single."
+            )
+            if part == AUTOENCODER:
+                self.vae.to(torch.float32)
+            else:
+                self._widen()
+
+    def _widen(self) -> None:
+        """Load everything anew in single precision, and read the instruction again."""
+        self.model = replace(self.model, half_precision=False)
+        self._drop_networks()
+        free_memory(self.device)
+        self.placement, self._encoders = Placement(self.device, plan_for(self.model, self.device)), []
+        self.dtype = self._dtype()
+        self._within_memory(self._load_networks)
+        self._within_memory(lambda: self._prepare(self._phrase))
+
     def _within_memory(self, attempt: Callable[[], Result], images: int = 1) -> Result:
         """What an attempt gives, by the next smaller plan whenever memory ends; several images are the caller's to
         divide."""
@@ -225,9 +269,15 @@ class NetworkEditor(LatentEditor):
                 return attempt()
             except Exception as error:
                 plan = smaller(self.placement.plan) if images == 1 else None
-                if plan is None or not is_out_of_memory(error):
+                apart = images == 1 and self.branches_together
+                if not is_out_of_memory(error) or (plan is None and not apart):
                     raise
-            self._use(plan)  # outside of the handler, which keeps the failed attempt's tensors alive
+            if apart:  # outside of the handler, which keeps the failed attempt's tensors alive
+                self.branches_together = False
+                free_memory(self.device)
+                self._log("Memory ended: from now on the branches of guidance are evaluated one by one.")
+            else:
+                self._use(plan)
 
     def _use(self, plan: Plan) -> None:
         """Load everything anew by another plan; what was encoded stays."""
