@@ -345,7 +345,8 @@ def as_user_error(error: Exception) -> In2nError | None:
         return In2nError(
             "out_of_memory",
             "There was not enough memory for this.",
-            "Close other programs, choose a smaller preset, or set the device to cpu. What was saved is kept.",
+            "Close other programs or choose a smaller preset; or set the device to cpu, where it goes on from what was "
+            "saved.",
         )
     if (isinstance(error, OSError) and error.errno in FULL) or "no space left on device" in text:
         return In2nError(

@@ -69,9 +69,7 @@ def test_every_memory_plan_in_half_precision(tmp_path, monkeypatch, family, plan
 
 def half_editor(tmp_path, monkeypatch, family):
     """In half precision, as on a GPU, for as long as it may be; and what it says in the log."""
-    monkeypatch.setattr(
-        NetworkEditor, "_dtype", lambda self: self.half if self.model.half_precision else torch.float32
-    )
+    monkeypatch.setattr(NetworkEditor, "_dtype", lambda self: self.half if self.model.half_precision else torch.float32)
     editor, said = load_editor(str(FOLDERS[family](tmp_path)), "cpu"), []
     editor.model = replace(editor.model, half_precision=True)
     editor.dtype = editor._dtype()

@@ -9,6 +9,7 @@ import torch
 from ...link.requests import Edit
 from ...scene.reporting import Reporter
 from ...workspace.files import write_json
+from ...workspace.hashes import checkpoint_state
 from ...workspace.layout import KEY_VIEW, REGION_FILE, Workspace
 from ...workspace.successor import Successor, settle
 from ..device import describe_device, pick_device, scene_device
@@ -17,7 +18,7 @@ from ..nerf.checkpoint import limited_to, model_weights, settle_state
 from ..nerf.dataset import training_rays
 from ..nerf.reconstruction import load_capture_and_images
 from ..nerf.scene import LocalScene, Scene, build_model, scene_of
-from ..nerf.settings import NerfSettings, settings_for
+from ..nerf.settings import NerfSettings, kinds_for, settings_for
 from ..nerf.training import Trainer
 from ..pictures import save_srgb
 from .agreement import Agreement
@@ -64,7 +65,8 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     editor.model.check_scales(request.guidance_text, request.guidance_image)
     editor.prepare(request.instruction)
     capture, images = load_capture_and_images(workspace, reconstruction[1].get("light"))
-    settings = _settings(NerfSettings.from_json(reconstruction[1]["settings"]), request, device)
+    begun = None if request.restart else checkpoint_state(workspace.edit(request.name))
+    settings = _settings(NerfSettings.from_json(reconstruction[1]["settings"]), request, device, begun or {})
     schedule = _schedule(method, settings, request, len(images))
     key_picture = read_key_picture(request.key_view, capture) if request.key_view is not None else None
     chosen = region_record(region), key_picture and key_picture.to_json()
@@ -132,10 +134,16 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     return state
 
 
-def _settings(reconstructed: NerfSettings, request: Edit, device: torch.device) -> NerfSettings:
-    own = settings_for(request.preset, device.type)
-    settings = replace(reconstructed, **{name: getattr(own, name) for name in OF_THE_EDIT})
-    return settings if request.perceptual == "auto" else replace(settings, perceptual=request.perceptual)
+def _settings(reconstructed: NerfSettings, request: Edit, device: torch.device, begun: dict) -> NerfSettings:
+    """The preset's, of the kind of device on which the edit was begun where there is one."""
+    possible = []
+    for kind in kinds_for(device.type):
+        own = settings_for(request.preset, kind)
+        settings = replace(reconstructed, **{name: getattr(own, name) for name in OF_THE_EDIT})
+        if request.perceptual != "auto":
+            settings = replace(settings, perceptual=request.perceptual)
+        possible.append(settings)
+    return next((settings for settings in possible if settings.to_json() == begun.get("settings")), possible[0])
 
 
 def _schedule(method: type[DatasetUpdate], settings: NerfSettings, request: Edit, views: int) -> Schedule:

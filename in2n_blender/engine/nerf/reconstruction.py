@@ -29,7 +29,7 @@ from ..pictures import save_srgb
 from .checkpoint import Saver, diverged, read_checkpoint, save_checkpoint, settle_state, weights_hash
 from .dataset import SceneTransform, training_rays
 from .scene import Scene, build_model
-from .settings import NerfSettings, settings_for, with_options
+from .settings import NerfSettings, kinds_for, settings_for, with_options
 from .sightings import find_sightings
 from .training import Trainer
 from .unevenness import importance_of, measured_light
@@ -91,23 +91,10 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
     workspace, device = Workspace(request.workspace), scene_device(request.device, report.log)
     capture = load_capture(workspace)
     _check_parallax(capture)
-    settings = with_options(
-        settings_for(request.preset, device.type),
-        request.appearance,
-        request.refine_cameras,
-        len(capture.training_views),
-    )
-    if request.steps:
-        settings = replace(settings, steps=request.steps)
     settle(workspace, workspace.reconstruction)
-    wanted = Provenance(
-        "reconstruction",
-        {"nerf": settings.to_json(), "seed": request.seed},
-        {PHOTOS: photos_hash(workspace)},
-    )
-    last_versions = {"settings": settings.to_json(), "seed": request.seed, "capture": capture_fingerprint(capture)}
     found = None if request.restart else read_checkpoint(workspace.reconstruction)
-    if found and (reason := _why_not(found[1], wanted, last_versions)):
+    settings, wanted, last_versions, reason = _wanted(request, workspace, capture, device, found)
+    if found and reason:
         report.log(f"{reason} The reconstruction starts anew; the earlier one is kept in the folder “earlier”.")
         found = None
     if found and found[1]["done"]:
@@ -129,6 +116,38 @@ def reconstruct(request: Reconstruct, report: Reporter) -> dict:
     successor = Successor(workspace, workspace.reconstruction, anew=found is None, keep=not request.restart)
     _train(trainer, scene, workspace, successor, state, report)
     return state
+
+
+def _wanted(
+    request: Reconstruct,
+    workspace: Workspace,
+    capture: PinholeCapture,
+    device: torch.device,
+    found: tuple[dict, dict] | None,
+) -> tuple[NerfSettings, Provenance, dict, str | None]:
+    """The settings of a request, what it makes, in two ways, and why a checkpoint is not of it: None where it is.
+
+    What was begun on another kind of device, such as a GPU whose memory ended, has that one's sizes and goes on with
+    them. Only what a CPU has made to the end is made anew, and larger, where there is a GPU now.
+    """
+    kinds = kinds_for(device.type)
+    if not found or (device.type == "cuda" and found[1]["done"]):
+        kinds = kinds[:1]
+    inputs = {PHOTOS: photos_hash(workspace)}
+    for kind in kinds:
+        settings = with_options(
+            settings_for(request.preset, kind), request.appearance, request.refine_cameras, len(capture.training_views)
+        )
+        if request.steps:
+            settings = replace(settings, steps=request.steps)
+        wanted = Provenance("reconstruction", {"nerf": settings.to_json(), "seed": request.seed}, inputs)
+        last_versions = {"settings": settings.to_json(), "seed": request.seed, "capture": capture_fingerprint(capture)}
+        reason = _why_not(found[1], wanted, last_versions) if found else None
+        if kind == kinds[0]:
+            of_this_kind = settings, wanted, last_versions, reason
+        if reason is None:
+            return settings, wanted, last_versions, None
+    return of_this_kind
 
 
 def _check_parallax(capture: PinholeCapture) -> None:

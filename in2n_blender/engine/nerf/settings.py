@@ -197,6 +197,18 @@ def with_options(settings: NerfSettings, appearance: bool, refine_cameras: bool,
     )
 
 
+def kinds_for(device_type: str) -> tuple[str, ...]:
+    """The kinds of devices whose sizes a result may have that is gone on with on a device.
+
+    Args:
+        device_type: torch's name of it.
+
+    Returns:
+        The device's own kind first.
+    """
+    return ("cuda", "cpu") if device_type == "cuda" else ("cpu", "cuda")
+
+
 def settings_for(preset: str, device_type: str) -> NerfSettings:
     """The settings of a preset on a kind of device.
 

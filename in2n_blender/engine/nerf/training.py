@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -58,7 +59,7 @@ class Trainer:
         self.model, self.dataset, self.settings = model.to(dataset.device), dataset, model.settings
         dataset.refinement = model.refinement
         self.loss, self.learning_rate, self.total_steps, self.step_count = loss, learning_rate, total_steps, 0
-        self.generator = torch.Generator(dataset.device).manual_seed(seed)
+        self.seed, self.generator = seed, torch.Generator(dataset.device).manual_seed(seed)
         self.rays, self.retreats, self._good, self._log = self.settings.rays, 0, None, log
         grids = [p for n, p in model.named_parameters() if n.endswith("table")]
         mlps = [p for n, p in model.named_parameters() if not n.endswith("table") and n not in PER_VIEW]
@@ -283,10 +284,16 @@ class Trainer:
             "total_steps": self.total_steps,
             **({"retreats": self.retreats} if self.retreats else {}),
             **({"rays": self.rays} if self.rays != self.settings.rays else {}),
+            **({"random": self._kind} if self._kind != "cpu" else {}),
         }
 
+    @property
+    def _kind(self) -> str:
+        """Of the device, and so of the random state."""
+        return self.dataset.device.type
+
     def restore(self, tensors: dict[str, torch.Tensor], numbers: dict) -> None:
-        """Go on from what `state` returned, on the same kind of device.
+        """Go on from what `state` returned; on another kind of device with other random numbers.
 
         Args:
             tensors: As `read_checkpoint` returns them; others than the trainer's are ignored.
@@ -302,7 +309,10 @@ class Trainer:
         moments = [self._moments(tensors, index, p) for index, p in enumerate(self._parameters())]
         random_state, before = tensors.get("generator"), self.generator.get_state()
         try:
-            self.generator.set_state(torch.empty(0) if random_state is None else random_state)
+            if random_state is not None and numbers.get("random", "cpu") != self._kind:
+                self.generator.manual_seed(_seed_after(self.seed, int(numbers["step"])))
+            else:
+                self.generator.set_state(torch.empty(0) if random_state is None else random_state)
         except (RuntimeError, TypeError):
             self.generator.set_state(before)
             raise bad_checkpoint("The checkpoint holds no random state for this kind of device.") from None
@@ -329,3 +339,8 @@ class Trainer:
 
     def _parameters(self):
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def _seed_after(seed: int, step: int) -> int:
+    """The seed of what is left of a training after a step."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
