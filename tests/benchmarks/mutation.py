@@ -1,13 +1,18 @@
 """How many small faults the tests notice: `python -m tests.benchmarks.mutation --out DIR [FILE ...]`.
 
-cosmic-ray, in a virtual environment of its own in DIR/tool, makes every mutant of the method's files (of all in TESTS,
-or of those named, such as `editing/schedule.py`). For each the tests that belong to its file are run until one fails,
-in a fork of a process that has imported the heavy libraries already; nothing is written to the checkout. What is known
-of a mutant is kept in DIR/results.jsonl, so that a run which was stopped goes on: the killed stay killed while their
-file is the same, the survivors are run again once one of their tests has changed. With --sample N no more than N of a
-file's mutants are run, drawn by their hashes: a larger N goes on from a smaller one.
+cosmic-ray, in a virtual environment of its own in DIR/tool, makes every mutant of the method's files (of all in FILES,
+or of those named, such as `editing/schedule.py`). First every test of their rooms is run once, and the lines that it
+reaches are kept in DIR/reach.json (see `reach`). For a mutant those tests are run which reach its statement, the
+quickest first and of no more than --seconds together, until one fails: in a fork of a process that has imported the
+heavy libraries already, and nothing is written to the checkout. A mutant that no test reaches has survived. The tests
+that noticed mutants of a file are run on the file as it is, too.
 
-Prints the killed and the survived of every file, and writes the survivors' diffs to DIR/survivors.diff. Needs fork
+What is known of a mutant is kept in DIR/results.jsonl, so that a run which was stopped goes on: the killed stay killed
+while their file is the same, the survivors are run again once one of their tests has changed. With --sample N no more
+than N of a file's mutants are run, drawn by their hashes: a larger N goes on from a smaller one.
+
+Prints the killed, the survived and the equivalent (`equivalent_mutants`) of every file, and of all the share that is
+killed, with its interval of 95% where mutants were drawn; writes the survivors' diffs to DIR/survivors.diff. Needs fork
 (Linux), the engine's environment with pytest, and pip. Exit status 1 below BAR.
 """
 
@@ -16,6 +21,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import functools
 import importlib
 import importlib.machinery
 import json
@@ -28,11 +34,13 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from in2n_blender.workspace.hashes import hash_of
+from tests.benchmarks.equivalent_mutants import EQUIVALENT
+from tests.benchmarks.reach import Recorder, lines_to_reach
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "in2n_blender" / "engine"
@@ -41,55 +49,29 @@ BAR = 0.9
 KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
 # A mutant that takes so many times as long as the file itself hangs: of the clock, and of a core.
 SLOWER, BUSIER = 5, 2
-LEAST_SECONDS = 30
+LEAST_SECONDS, LONGEST = 30, 1800
 HEAVY = ("torch", "torchvision", "diffusers", "transformers", "lpips", "nerfacc", "warp", "skimage", "PIL", "pytest")
 
-_LOOP = ("test_method", "test_dataset_update", "test_baselines", "test_provenance")
-_NETWORKS = ("test_editor_input", "test_instruct_pix2pix", "test_model_folders", "test_miniature")
-_TRAINING = ("test_loss_terms", "test_training", "test_nerf", "test_appearance_and_refinement", "test_checkpoint")
-_RAYS = ("test_sampling_and_losses", "test_training", "test_loss_terms", "test_nerf", "test_kernels")
-# Files of the engine, and the tests that belong to each; the quickest first, for the first failure ends it.
-TESTS = {
-    "editing/schedule.py": ("test_schedule", "test_baselines::test_schedules", "test_method"),
-    "editing/dataset_update.py": (*_LOOP, "test_regions"),
-    "editing/baselines.py": _LOOP,
-    "editing/lineage.py": (*_LOOP, "test_segments"),
-    "editing/agreement.py": ("test_agreement", "test_key_view"),
-    "editing/carrying.py": ("test_carrying", "test_agreement"),
-    "editing/carrying_plan.py": ("test_carrying", "test_agreement"),
-    "editing/key_picture.py": ("test_key_view",),
-    "editing/regions.py": ("test_regions",),
-    "editing/segments.py": ("test_segments",),
-    "editing/methods.py": (*_LOOP, "test_segments", "test_key_view", "test_regions"),
-    "editing/preview.py": ("test_preview",),
-    "diffusion/editor.py": (*_NETWORKS, "test_method"),
-    "diffusion/instruct_pix2pix.py": _NETWORKS,
-    "diffusion/latent_editor.py": _NETWORKS,
-    "diffusion/exact.py": ("test_exact",),
-    "diffusion/picture_answers.py": ("test_picture_answers",),
-    "diffusion/schedules.py": _NETWORKS,
-    "diffusion/working_size.py": _NETWORKS,
-    "diffusion/loading.py": _NETWORKS,
-    "diffusion/reading.py": _NETWORKS,
-    "diffusion/weights.py": _NETWORKS,
-    "nerf/training.py": _TRAINING,
-    "nerf/losses.py": _RAYS,
-    "nerf/sampling.py": _RAYS,
-    "nerf/compositing.py": _RAYS,
-    "nerf/ray_marching.py": _RAYS,
-    "nerf/regions.py": ("test_regions",),
-    "nerf/rendering.py": (*_RAYS, "test_appearance_and_refinement"),
-    "nerf/dataset.py": ("test_ray_dataset", *_RAYS, "test_appearance_and_refinement"),
-    "nerf/reconstruction.py": (*_TRAINING, "test_provenance"),
+# The method's files: all that edits and all 2D models; of the field, how it is trained and sampled.
+FILES = {
+    "editing": "agreement baselines batches carrying carrying_plan dataset_update key_picture lineage methods preview "
+    "regions schedule segments",
+    "diffusion": "editor edm_schedule exact fewer_bits flow_editor flow_schedule flux2_klein flux_kontext "
+    "instruct_pix2pix latent_editor loading longcat_image_edit network_editor photo_detail photo_reading_editor "
+    "picture_answers placement qwen_image_edit reading schedules sdxl_instruct_pix2pix weights working_size",
+    "nerf": "camera_refinement compositing dataset losses ray_marching reconstruction regions rendering sampling "
+    "sightings training unevenness",
 }
-
-# Mutants that do the same as the file: (file, the line as they have it): why.
-EQUIVALENT = {
-    ("editing/schedule.py", 'if self.noise >= "uniform":'): "of the two kinds “uniform” is the last in the alphabet",
-    (
-        "editing/schedule.py",
-        "return edit < self.edits and step / self.edit_rate >= edit",
-    ): "a whole number is reached by a quotient when it is reached by its whole part",
+FILES = [f"{room}/{name}.py" for room, names in FILES.items() for name in names.split()]
+# The tests that belong to a room.
+TESTS = {
+    "editing": "agreement baselines batches carrying dataset_update key_view masks method models_in_edits preview "
+    "provenance regions schedule segments",
+    "diffusion": "devices_of_tensors editor_input exact flow_schedule flux2_klein flux_kontext half_precision "
+    "instruct_pix2pix longcat_image_edit memory_plans method miniature model_folders picture_answers preview "
+    "qwen_image_edit schedule sdxl_instruct_pix2pix working_size",
+    "nerf": "appearance_and_refinement checkpoint kernels loss_terms masks metrics nerf provenance ray_dataset regions "
+    "sampling_and_losses sightings training unevenness",
 }
 
 # Run by the tool's Python: all mutants of a file as JSON.
@@ -131,12 +113,11 @@ class Mutant:
         lines = (text.splitlines(keepends=True) for text in (original, self.source))
         return "".join(difflib.unified_diff(*lines, f"a/{self.file}", f"b/{self.file}", n=1))
 
-    def listed(self) -> str:
-        """The diff, and why it cannot be noticed where that is known."""
-        diff = self.diff()
-        added = [line[1:].strip() for line in diff.splitlines() if line[:1] == "+" and line[:3] != "+++"]
-        reasons = [EQUIVALENT[self.file, line] for line in added if (self.file, line) in EQUIVALENT]
-        return diff + "".join(f"equivalent: {reason}\n" for reason in reasons)
+    @property
+    def reason(self) -> str | None:
+        """Why it cannot be noticed, where that is known."""
+        added = [line[1:].strip() for line in self.diff().splitlines() if line[:1] == "+" and line[:3] != "+++"]
+        return next((EQUIVALENT[self.file][line] for line in added if line in EQUIVALENT.get(self.file, {})), None)
 
 
 def tool_python(folder: Path) -> Path:
@@ -179,49 +160,104 @@ def _evaluated(source: str) -> str:
     return ast.dump(tree)
 
 
+class Reach:
+    """What each test reaches, kept in a file: a test is recorded again where it or a file that it reaches changed."""
+
+    def __init__(self, path: Path, runner: Runner):
+        self._path, self._runner = path, runner
+        self._known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+    def record(self, tests: list[str]) -> None:
+        """Run what is not known yet of files of tests. Exits where one of them fails."""
+        for test in tests:
+            known = self._known.get(test)
+            if known and known["own"] == _test_hash(test) and known["reached"] == _hashes(known["reached"]):
+                continue
+            print(f"which lines {test} reaches", flush=True)
+            recorded = self._runner.recorded(test)
+            reached = {file for entry in recorded.values() for file in entry["lines"]}
+            self._known[test] = {"own": _test_hash(test), "reached": _hashes(reached), "tests": recorded}
+            self._path.write_text(json.dumps(self._known), "utf-8")
+
+    def tests(self, mutant: Mutant, seconds: float) -> list[tuple[str, float]]:
+        """The ids and seconds of the tests that reach a mutant, the quickest first, for no more than `seconds`."""
+        wanted = lines_to_reach((ENGINE / mutant.file).read_text("utf-8"), mutant.source)
+        found = []
+        for test in tests_of(mutant.file):
+            for name, entry in self._known[test]["tests"].items():
+                lines = entry["lines"].get(mutant.file)
+                if lines and (wanted is None or not wanted.isdisjoint(lines)):
+                    found.append((name, entry["seconds"]))
+        found.sort(key=lambda of: (of[1], of[0]))
+        spent, chosen = 0.0, []
+        for name, cost in found:
+            spent += cost
+            if chosen and spent > seconds:
+                break
+            chosen.append((name, cost))
+        return chosen
+
+
 class Runner:
-    """Runs the tests of mutants in forks of this process."""
+    """Runs tests in forks of this process."""
 
     def __init__(self, jobs: int):
         self.jobs, self.folder = jobs, Path(tempfile.mkdtemp(prefix="mutation"))
-        self.limit, self.cpu_limit = 1800.0, 1800
         for name in HEAVY:
             importlib.import_module(name)
         sys.modules["torch"].set_num_threads(1)
         if any(name.startswith("in2n_blender.engine") for name in sys.modules):
             raise SystemExit("The engine is imported already: its mutants would not be.")
 
-    def measure(self, file: str) -> None:
-        """Let the limits be those of the tests of a file as it is. Exits where they fail."""
-        self.limit, self.cpu_limit = 1800.0, 1800
-        started, used = time.monotonic(), _cpu_seconds()
-        original = Mutant(file, "none", (ENGINE / file).read_text("utf-8"))
-        for _, outcome in self.run([original]):
-            if outcome != SURVIVED:
-                raise SystemExit(f"The tests of {file} fail without a mutant:\n{self.log(original).read_text('utf-8')}")
-        self.limit = LEAST_SECONDS + SLOWER * (time.monotonic() - started)
-        self.cpu_limit = round(LEAST_SECONDS + BUSIER * (_cpu_seconds() - used))
+    def recorded(self, test: str) -> dict:
+        """What each test of a file reaches of FILES, by its id."""
+        answer = self.folder / "reach.json"
 
-    def run(self, mutants: list[Mutant]):
-        """Yields (mutant, outcome) as they end, of so many at once as there are jobs, each within the limits."""
+        def record() -> int:
+            recorder = Recorder({str(ENGINE / file) for file in FILES})
+            recorder.start()
+            code = self._pytest([test], [recorder])
+            recorder.stop()
+            for entry in recorder.tests.values():
+                entry["lines"] = {Path(file).relative_to(ENGINE).as_posix(): n for file, n in entry["lines"].items()}
+            answer.write_text(json.dumps(recorder.tests), "utf-8")
+            return code
+
+        log = self.folder / "reach.log"
+        if os.waitpid(self._fork(record, log, LONGEST), 0)[1]:
+            raise SystemExit(f"Tests fail without a mutant:\n{log.read_text('utf-8')}")
+        return json.loads(answer.read_text("utf-8"))
+
+    def control(self, tests: list[str]) -> None:
+        """Exits where tests fail without a mutant, in this order and in one process."""
+        log = self.folder / "control.log"
+        if os.waitpid(self._fork(lambda: self._pytest(tests), log, LONGEST), 0)[1]:
+            raise SystemExit(f"Tests fail without a mutant:\n{log.read_text('utf-8')}")
+
+    def run(self, mutants: list[tuple[Mutant, list[tuple[str, float]]]]):
+        """Yields (mutant, outcome, the test that noticed it) as they end, of so many at once as there are jobs."""
         waiting, running = list(reversed(mutants)), {}
         try:
             while waiting or running:
                 while waiting and len(running) < self.jobs:
-                    mutant = waiting.pop()
-                    running[self._fork(mutant)] = (mutant, time.monotonic())
+                    mutant, tests = waiting.pop()
+                    if not tests:
+                        yield mutant, SURVIVED, None
+                        continue
+                    seconds = sum(cost for _, cost in tests)
+                    process = self._fork(lambda m=mutant, t=tests: self._mutated(m, t), self._log(mutant), seconds)
+                    running[process] = (mutant, time.monotonic() + LEAST_SECONDS + SLOWER * seconds)
                 done, status = os.waitpid(-1, os.WNOHANG)
                 if done in running:
-                    mutant, started = running.pop(done)
-                    late = time.monotonic() - started > self.limit
-                    late = late or os.WIFSIGNALED(status)
-                    yield mutant, SURVIVED if status == 0 else TIMEOUT if late else KILLED
-                    shutil.rmtree(self._own(mutant), ignore_errors=True)
+                    mutant, limit = running.pop(done)
+                    late = time.monotonic() > limit or os.WIFSIGNALED(status)
+                    yield mutant, SURVIVED if status == 0 else TIMEOUT if late else KILLED, self._noticed_by(mutant)
+                    shutil.rmtree(self.folder / mutant.key, ignore_errors=True)
                     continue
-                for process, (_, started) in running.items():
-                    if time.monotonic() - started > self.limit:
+                for process, (_, limit) in running.items():
+                    if time.monotonic() > limit:
                         os.killpg(process, signal.SIGKILL)
-                time.sleep(0.05)
+                time.sleep(0.02)
         finally:
             for process in running:
                 os.killpg(process, signal.SIGKILL)
@@ -229,13 +265,28 @@ class Runner:
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def log(self, mutant: Mutant) -> Path:
+    def _log(self, mutant: Mutant) -> Path:
         return self.folder / f"{mutant.key}.log"
 
-    def _own(self, mutant: Mutant) -> Path:
-        return self.folder / mutant.key
+    def _noticed_by(self, mutant: Mutant) -> str | None:
+        lines = self._log(mutant).read_text("utf-8", "replace").splitlines() if self._log(mutant).is_file() else []
+        failed = [line.split(" ", 1)[1].split(" - ")[0] for line in lines if line.startswith("FAILED tests")]
+        return failed[0] if failed else None
 
-    def _fork(self, mutant: Mutant) -> int:
+    def _mutated(self, mutant: Mutant, tests: list[tuple[str, float]]) -> int:
+        _replace_source(ENGINE / mutant.file, mutant.source)
+        return self._pytest([name for name, _ in tests])
+
+    def _pytest(self, tests: list[str], plugins: Sequence[object] = ()) -> int:
+        base = self.folder / str(os.getpid())
+        options = ["-q", "-x", "-p", "no:cacheprovider", "--basetemp", str(base), "--rootdir", str(ROOT)]
+        try:
+            return int(sys.modules["pytest"].main([*options, *tests], plugins=list(plugins)))
+        finally:
+            shutil.rmtree(base, ignore_errors=True)
+
+    def _fork(self, work: Callable[[], int], log: Path, seconds: float) -> int:
+        """The id of a process that does some work, of which its exit status is the result."""
         sys.stdout.flush()
         process = os.fork()
         if process:
@@ -243,25 +294,16 @@ class Runner:
         code = 70
         try:
             os.setpgid(0, 0)
-            resource.setrlimit(resource.RLIMIT_CPU, (self.cpu_limit, self.cpu_limit))
-            log = os.open(self.log(mutant), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-            os.dup2(log, 1), os.dup2(log, 2)
-            _replace_source(ENGINE / mutant.file, mutant.source)
-            options = ["-q", "-x", "-p", "no:cacheprovider", "--basetemp", str(self._own(mutant))]
-            for test in tests_of(mutant.file):  # one by one: the next one's imports are for the survivors alone
-                code = sys.modules["pytest"].main([*options, test])
-                if code:
-                    break
+            limit = round(LEAST_SECONDS + BUSIER * seconds)
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+            opened = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+            os.dup2(opened, 1), os.dup2(opened, 2)
+            code = work()
         except BaseException:
             traceback.print_exc()
         finally:
-            os._exit(int(code))
-
-
-def _cpu_seconds() -> float:
-    """Of this process's children that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(code)
 
 
 def _replace_source(path: Path, source: str) -> None:
@@ -277,8 +319,25 @@ def _replace_source(path: Path, source: str) -> None:
 
 
 def tests_of(file: str) -> list[str]:
-    parts = [name.partition("::") for name in TESTS[file]]
-    return [f"tests/engine/{test}.py{separator}{function}" for test, separator, function in parts]
+    return [f"tests/engine/test_{name}.py" for name in TESTS[file.partition("/")[0]].split()]
+
+
+def _hashes(files: Iterable[str]) -> dict[str, str]:
+    """Of files of the engine, of what they are now."""
+    return {file: hash_of([(ENGINE / file).read_text("utf-8")]) for file in sorted(files) if (ENGINE / file).is_file()}
+
+
+@functools.cache
+def _test_hash(test: str) -> str:
+    """Changes with a file of tests and the helpers beside it."""
+    helpers = [path for path in (ROOT / "tests" / "engine").glob("*.py") if not path.name.startswith("test_")]
+    return hash_of([path.read_text("utf-8") for path in sorted([ROOT / test, *helpers])])
+
+
+def tests_hash(tests: list[tuple[str, float]]) -> str:
+    """Changes with the tests that were chosen for a mutant."""
+    names = sorted(name for name, _ in tests)
+    return hash_of([names, sorted({_test_hash(name.partition("::")[0]) for name in names})])
 
 
 class Results:
@@ -292,35 +351,65 @@ class Results:
             entry = json.loads(line)
             self.known[entry["key"]] = entry
 
-    def outcome(self, mutant: Mutant) -> str | None:
-        """None where it has to be run."""
+    def outcome(self, mutant: Mutant, tests: str | None = None) -> str | None:
+        """None where it is not known; or, with a hash of tests, where it has to be run again."""
         entry = self.known.get(mutant.key)
-        if entry is None or (entry["outcome"] == SURVIVED and entry["tests"] != tests_hash(mutant.file)):
+        if entry is None or (tests and entry["outcome"] == SURVIVED and entry["tests"] != tests):
             return None
         return entry["outcome"]
 
-    def add(self, mutant: Mutant, outcome: str) -> None:
+    def add(self, mutant: Mutant, outcome: str, noticed_by: str | None, tests: str) -> None:
         entry = {"key": mutant.key, "file": mutant.file, "operator": mutant.operator, "outcome": outcome}
-        self.known[mutant.key] = entry | {"tests": tests_hash(mutant.file)}
+        self.known[mutant.key] = entry | {"noticed_by": noticed_by, "tests": tests}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(self.known[mutant.key]) + "\n")
 
 
-def tests_hash(file: str) -> str:
-    """Changes with the tests of a file and the helpers beside them."""
-    own = {ROOT / test.partition("::")[0] for test in tests_of(file)}
-    helpers = {path for path in (ROOT / "tests" / "engine").glob("*.py") if not path.name.startswith("test_")}
-    return hash_of([path.read_text("utf-8") for path in sorted(own | helpers)])
+@dataclass(frozen=True)
+class Count:
+    """How it went with the mutants of a file: in all, and of those that were run."""
+
+    mutants: int
+    killed: int
+    survived: int
+    equivalent: int
+
+    @property
+    def run(self) -> int:
+        return self.killed + self.survived + self.equivalent
+
+    def line(self, name: str) -> str:
+        share = self.killed / max(1, self.killed + self.survived)
+        numbers = f"{self.mutants:6} {self.run:5} {self.killed:6} {self.survived:8} {self.equivalent:10}"
+        return f"{name:34} {numbers} {share:6.1%}"
+
+
+def share_killed(counts: Iterable[Count]) -> tuple[float, float]:
+    """The share of all mutants, but the equivalent ones, that is killed, and half its interval of 95%.
+
+    Each file counts by its number of mutants, and those of a file that were not run as those that were. The interval is
+    that of a stratified sample, with one more killed and one more survived in each file.
+    """
+    share, variance, whole = 0.0, 0.0, sum(count.mutants for count in counts if count.run)
+    for count in counts:
+        if not (drawn := count.killed + count.survived):
+            continue
+        weight, left_out = count.mutants / whole, 1 - count.run / count.mutants
+        likely = (count.killed + 1) / (drawn + 2)
+        share += weight * count.killed / drawn
+        variance += weight**2 * left_out * likely * (1 - likely) / drawn
+    return share, 1.96 * variance**0.5
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", metavar="FILE", help=f"of {', '.join(TESTS)} (default: all)")
+    parser.add_argument("files", nargs="*", metavar="FILE", help=f"of {', '.join(FILES)} (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="where the tool and the results are kept")
     parser.add_argument("--sample", type=int, metavar="N", help="mutants of a file, at most (default: all)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of tests for a mutant, at most (default: 60)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants at once (default: one for each core)")
     given = parser.parse_args()
-    if unknown := set(given.files) - set(TESTS):
+    if unknown := set(given.files) - set(FILES):
         parser.error(f"no tests are named for {', '.join(sorted(unknown))}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its forks end with it
@@ -328,30 +417,49 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     python, results = tool_python(given.out / "tool"), Results(given.out / "results.jsonl")
     runner, counts, survivors = Runner(given.jobs), {}, []
+    reach = Reach(given.out / "reach.json", runner)
     try:
-        for file in given.files or TESTS:
+        for file in given.files or FILES:
+            reach.record(tests_of(file))
             mutants = sorted(mutants_of(file, python), key=lambda mutant: mutant.key)
             of, mutants = len(mutants), mutants[: given.sample]
-            to_run = [mutant for mutant in mutants if results.outcome(mutant) is None]
-            print(f"{file}: {len(mutants)} of {of} mutants, {len(to_run)} to run", flush=True)
-            if to_run:
-                runner.measure(file)
-                for number, (mutant, outcome) in enumerate(runner.run(to_run), 1):
-                    results.add(mutant, outcome)
-                    print(f"  {number} of {len(to_run)}: {outcome} {mutant.operator}", flush=True)
-            counts[file] = Counter(results.outcome(mutant) for mutant in mutants)
-            survivors += [mutant for mutant in mutants if results.outcome(mutant) == SURVIVED]
-            (given.out / "survivors.diff").write_text("\n".join(mutant.listed() for mutant in survivors), "utf-8")
+            run_again(file, mutants, reach, runner, results, given.seconds)
+            outcomes = [SURVIVED if results.outcome(mutant) == SURVIVED else KILLED for mutant in mutants]
+            left = [mutant for mutant, outcome in zip(mutants, outcomes, strict=True) if outcome == SURVIVED]
+            equivalent = sum(mutant.reason is not None for mutant in left)
+            counts[file] = Count(of, outcomes.count(KILLED), len(left) - equivalent, equivalent)
+            survivors += left
+            listed = [
+                mutant.diff() + (f"equivalent: {mutant.reason}\n" if mutant.reason else "") for mutant in survivors
+            ]
+            (given.out / "survivors.diff").write_text("\n".join(listed), "utf-8")
     finally:
         runner.close()
-    print("\n".join(mutant.listed() for mutant in survivors))
+    print("\n".join(listed))
+    print(f"{'':34} {'in all':>6} {'run':>5} {'killed':>6} {'survived':>8} {'equivalent':>10} {'share':>6}")
     for file, count in counts.items():
-        noticed = count[KILLED] + count[TIMEOUT]
-        print(f"{file:32} {noticed:5} killed {count[SURVIVED]:5} survived  {noticed / max(1, count.total()):6.1%}")
-    total = sum(counts.values(), Counter())
-    share = 1 - total[SURVIVED] / max(1, total.total())
-    print(f"{'all':32} {total.total() - total[SURVIVED]:5} killed {total[SURVIVED]:5} survived  {share:6.1%}")
+        print(count.line(file))
+    together = [sum(getattr(count, field.name) for count in counts.values()) for field in fields(Count)]
+    print(Count(*together).line("all"))
+    share, half = share_killed(counts.values())
+    print(f"of all mutants of these files, not equivalent, killed: {share:.1%} ± {half:.1%}")
     return 0 if share >= BAR else 1
+
+
+def run_again(file: str, mutants: list[Mutant], reach: Reach, runner: Runner, results: Results, seconds: float) -> None:
+    """Run those of a file's mutants that are not known, or have survived other tests than there are now."""
+    tests = {mutant.key: reach.tests(mutant, seconds) for mutant in mutants}
+    to_run = [mutant for mutant in mutants if results.outcome(mutant, tests_hash(tests[mutant.key])) is None]
+    print(f"{file}: {len(mutants)} mutants, {len(to_run)} to run", flush=True)
+    noticing, ended = [], []
+    for mutant, outcome, by in runner.run([(mutant, tests[mutant.key]) for mutant in to_run]):
+        ended.append((mutant, outcome, by))
+        noticing += [by] if by and by not in noticing else []
+        print(f"  {len(ended)} of {len(to_run)}: {outcome} {mutant.operator} {by or ''}", flush=True)
+    if noticing:
+        runner.control(noticing)
+    for mutant, outcome, by in ended:
+        results.add(mutant, outcome, by, tests_hash(tests[mutant.key]))
 
 
 if __name__ == "__main__":
