@@ -19,50 +19,32 @@ killed, with its interval of 95% where mutants were drawn; writes the survivors'
 from __future__ import annotations
 
 import argparse
-import ast
-import difflib
 import functools
-import importlib
-import importlib.machinery
 import json
 import os
-import resource
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
-import time
-import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from in2n_blender.workspace.hashes import hash_of
-from tests.benchmarks.equivalent_mutants import EQUIVALENT
-from tests.benchmarks.reach import Recorder, lines_to_reach
+from tests.benchmarks.mutants import ENGINE, KILLED, ROOT, SURVIVED, Mutant, Runner, mutants_of, tool_python
+from tests.benchmarks.reach import lines_to_reach
 
-ROOT = Path(__file__).resolve().parents[2]
-ENGINE = ROOT / "in2n_blender" / "engine"
-TOOL = "cosmic-ray==8.7.0"
 BAR = 0.9
-KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
-# A mutant that takes so many times as long as the file itself hangs: of the clock, and of a core.
-SLOWER, BUSIER = 5, 2
-LEAST_SECONDS, LONGEST = 30, 1800
-HEAVY = ("torch", "torchvision", "diffusers", "transformers", "lpips", "nerfacc", "warp", "skimage", "PIL", "pytest")
-
 # The method's files: all that edits and all 2D models; of the field, how it is trained and sampled.
-FILES = {
+METHOD = {
     "editing": "agreement baselines batches carrying carrying_plan dataset_update key_picture lineage methods preview "
     "regions schedule segments",
     "diffusion": "editor edm_schedule exact fewer_bits flow_editor flow_schedule flux2_klein flux_kontext "
     "instruct_pix2pix latent_editor loading longcat_image_edit network_editor photo_detail photo_reading_editor "
-    "picture_answers placement qwen_image_edit reading schedules sdxl_instruct_pix2pix weights working_size",
+    "miniature/autoencoder miniature/editor miniature/operations picture_answers placement qwen_image_edit reading "
+    "schedules sdxl_instruct_pix2pix weights working_size",
     "nerf": "camera_refinement compositing dataset losses ray_marching reconstruction regions rendering sampling "
     "sightings training unevenness",
 }
-FILES = [f"{room}/{name}.py" for room, names in FILES.items() for name in names.split()]
+FILES = [f"{room}/{name}.py" for room, names in METHOD.items() for name in names.split()]
 # The tests that belong to a room.
 TESTS = {
     "editing": "agreement baselines batches carrying dataset_update key_view masks method models_in_edits preview "
@@ -73,91 +55,6 @@ TESTS = {
     "nerf": "appearance_and_refinement checkpoint kernels loss_terms masks metrics nerf provenance ray_dataset regions "
     "sampling_and_losses sightings training unevenness",
 }
-
-# Run by the tool's Python: all mutants of a file as JSON.
-LIST_MUTANTS = """
-import itertools, json, sys
-from cosmic_ray.mutating import mutate_code
-from cosmic_ray.plugins import get_operator, operator_names
-
-source = open(sys.argv[1], encoding="utf-8").read()
-mutants = []
-for name in operator_names():
-    try:
-        operator = get_operator(name)()
-    except TypeError:  # it is for variables that would have to be named
-        continue
-    for occurrence in itertools.count():
-        mutant = mutate_code(source, operator, occurrence)
-        if mutant is None:
-            break
-        mutants.append({"operator": name.split("/")[-1], "source": mutant})
-json.dump(mutants, sys.stdout)
-"""
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A file of the engine with one small fault."""
-
-    file: str
-    operator: str
-    source: str
-
-    @property
-    def key(self) -> str:
-        return hash_of([self.file, self.source])
-
-    def diff(self) -> str:
-        original = (ENGINE / self.file).read_text("utf-8")
-        lines = (text.splitlines(keepends=True) for text in (original, self.source))
-        return "".join(difflib.unified_diff(*lines, f"a/{self.file}", f"b/{self.file}", n=1))
-
-    @property
-    def reason(self) -> str | None:
-        """Why it cannot be noticed, where that is known."""
-        added = [line[1:].strip() for line in self.diff().splitlines() if line[:1] == "+" and line[:3] != "+++"]
-        return next((EQUIVALENT[self.file][line] for line in added if line in EQUIVALENT.get(self.file, {})), None)
-
-
-def tool_python(folder: Path) -> Path:
-    """The Python that has cosmic-ray, installed first where it is not there."""
-    python = folder / "bin" / "python"
-    if not (folder / "installed").is_file():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", TOOL], check=True)
-        (folder / "installed").touch()
-    return python
-
-
-def mutants_of(file: str, python: Path) -> list[Mutant]:
-    """Every mutant that does something else: annotations and docstrings are not evaluated."""
-    command = [str(python), "-c", LIST_MUTANTS, str(ENGINE / file)]
-    listed = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    seen = {_evaluated((ENGINE / file).read_text("utf-8"))}
-    found = []
-    for mutant in listed:
-        evaluated = _evaluated(mutant["source"])
-        if evaluated not in seen:
-            seen.add(evaluated)
-            found.append(Mutant(file, mutant["operator"], mutant["source"]))
-    return found
-
-
-def _evaluated(source: str) -> str:
-    """What a file does when it runs, in a form that can be compared."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return source
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.returns = None
-        if isinstance(node, ast.arg):
-            node.annotation = None
-        if isinstance(node, ast.AnnAssign):
-            node.annotation = ast.Name("object")
-    return ast.dump(tree)
 
 
 class Reach:
@@ -174,7 +71,7 @@ class Reach:
             if known and known["own"] == _test_hash(test) and known["reached"] == _hashes(known["reached"]):
                 continue
             print(f"which lines {test} reaches", flush=True)
-            recorded = self._runner.recorded(test)
+            recorded = self._runner.recorded(test, FILES)
             reached = {file for entry in recorded.values() for file in entry["lines"]}
             self._known[test] = {"own": _test_hash(test), "reached": _hashes(reached), "tests": recorded}
             self._path.write_text(json.dumps(self._known), "utf-8")
@@ -198,126 +95,6 @@ class Reach:
         return chosen
 
 
-class Runner:
-    """Runs tests in forks of this process."""
-
-    def __init__(self, jobs: int):
-        self.jobs, self.folder = jobs, Path(tempfile.mkdtemp(prefix="mutation"))
-        for name in HEAVY:
-            importlib.import_module(name)
-        sys.modules["torch"].set_num_threads(1)
-        if any(name.startswith("in2n_blender.engine") for name in sys.modules):
-            raise SystemExit("The engine is imported already: its mutants would not be.")
-
-    def recorded(self, test: str) -> dict:
-        """What each test of a file reaches of FILES, by its id."""
-        answer = self.folder / "reach.json"
-
-        def record() -> int:
-            recorder = Recorder({str(ENGINE / file) for file in FILES})
-            recorder.start()
-            code = self._pytest([test], [recorder])
-            recorder.stop()
-            for entry in recorder.tests.values():
-                entry["lines"] = {Path(file).relative_to(ENGINE).as_posix(): n for file, n in entry["lines"].items()}
-            answer.write_text(json.dumps(recorder.tests), "utf-8")
-            return code
-
-        log = self.folder / "reach.log"
-        if os.waitpid(self._fork(record, log, LONGEST), 0)[1]:
-            raise SystemExit(f"Tests fail without a mutant:\n{log.read_text('utf-8')}")
-        return json.loads(answer.read_text("utf-8"))
-
-    def control(self, tests: list[str]) -> None:
-        """Exits where tests fail without a mutant, in this order and in one process."""
-        log = self.folder / "control.log"
-        if os.waitpid(self._fork(lambda: self._pytest(tests), log, LONGEST), 0)[1]:
-            raise SystemExit(f"Tests fail without a mutant:\n{log.read_text('utf-8')}")
-
-    def run(self, mutants: list[tuple[Mutant, list[tuple[str, float]]]]):
-        """Yields (mutant, outcome, the test that noticed it) as they end, of so many at once as there are jobs."""
-        waiting, running = list(reversed(mutants)), {}
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.jobs:
-                    mutant, tests = waiting.pop()
-                    if not tests:
-                        yield mutant, SURVIVED, None
-                        continue
-                    seconds = sum(cost for _, cost in tests)
-                    process = self._fork(lambda m=mutant, t=tests: self._mutated(m, t), self._log(mutant), seconds)
-                    running[process] = (mutant, time.monotonic() + LEAST_SECONDS + SLOWER * seconds)
-                done, status = os.waitpid(-1, os.WNOHANG)
-                if done in running:
-                    mutant, limit = running.pop(done)
-                    late = time.monotonic() > limit or os.WIFSIGNALED(status)
-                    yield mutant, SURVIVED if status == 0 else TIMEOUT if late else KILLED, self._noticed_by(mutant)
-                    shutil.rmtree(self.folder / mutant.key, ignore_errors=True)
-                    continue
-                for process, (_, limit) in running.items():
-                    if time.monotonic() > limit:
-                        os.killpg(process, signal.SIGKILL)
-                time.sleep(0.02)
-        finally:
-            for process in running:
-                os.killpg(process, signal.SIGKILL)
-
-    def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _log(self, mutant: Mutant) -> Path:
-        return self.folder / f"{mutant.key}.log"
-
-    def _noticed_by(self, mutant: Mutant) -> str | None:
-        lines = self._log(mutant).read_text("utf-8", "replace").splitlines() if self._log(mutant).is_file() else []
-        failed = [line.split(" ", 1)[1].split(" - ")[0] for line in lines if line.startswith("FAILED tests")]
-        return failed[0] if failed else None
-
-    def _mutated(self, mutant: Mutant, tests: list[tuple[str, float]]) -> int:
-        _replace_source(ENGINE / mutant.file, mutant.source)
-        return self._pytest([name for name, _ in tests])
-
-    def _pytest(self, tests: list[str], plugins: Sequence[object] = ()) -> int:
-        base = self.folder / str(os.getpid())
-        options = ["-q", "-x", "-p", "no:cacheprovider", "--basetemp", str(base), "--rootdir", str(ROOT)]
-        try:
-            return int(sys.modules["pytest"].main([*options, *tests], plugins=list(plugins)))
-        finally:
-            shutil.rmtree(base, ignore_errors=True)
-
-    def _fork(self, work: Callable[[], int], log: Path, seconds: float) -> int:
-        """The id of a process that does some work, of which its exit status is the result."""
-        sys.stdout.flush()
-        process = os.fork()
-        if process:
-            return process
-        code = 70
-        try:
-            os.setpgid(0, 0)
-            limit = round(LEAST_SECONDS + BUSIER * seconds)
-            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
-            opened = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-            os.dup2(opened, 1), os.dup2(opened, 2)
-            code = work()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush(), sys.stderr.flush()
-            os._exit(code)
-
-
-def _replace_source(path: Path, source: str) -> None:
-    """Let an import of the file get this source."""
-    get_code = importlib.machinery.SourceFileLoader.get_code
-
-    def replaced(loader, name):
-        if Path(loader.path) == path:
-            return compile(source, str(path), "exec", dont_inherit=True)
-        return get_code(loader, name)
-
-    importlib.machinery.SourceFileLoader.get_code = replaced
-
-
 def tests_of(file: str) -> list[str]:
     return [f"tests/engine/test_{name}.py" for name in TESTS[file.partition("/")[0]].split()]
 
@@ -329,9 +106,9 @@ def _hashes(files: Iterable[str]) -> dict[str, str]:
 
 @functools.cache
 def _test_hash(test: str) -> str:
-    """Changes with a file of tests and the helpers beside it."""
+    """Changes with a file of tests, the helpers beside it, and FILES."""
     helpers = [path for path in (ROOT / "tests" / "engine").glob("*.py") if not path.name.startswith("test_")]
-    return hash_of([path.read_text("utf-8") for path in sorted([ROOT / test, *helpers])])
+    return hash_of([FILES, *(path.read_text("utf-8") for path in sorted([ROOT / test, *helpers]))])
 
 
 def tests_hash(tests: list[tuple[str, float]]) -> str:
