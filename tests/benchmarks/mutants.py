@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import importlib
 import importlib.machinery
@@ -16,7 +15,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,25 +34,61 @@ LEAST_SECONDS, LONGEST = 30, 1800
 HEAVY = ("torch", "torchvision", "diffusers", "transformers", "lpips", "nerfacc", "warp", "skimage", "PIL", "pytest")
 
 
-# Run by the tool's Python: all mutants of a file as JSON.
+# Run by the tool's Python: the first N mutants of a file, in an order by chance that is always the same, as JSON. None
+# of those that do the same as the file, for annotations and docstrings are not evaluated, nor of those that no Python
+# can read.
 LIST_MUTANTS = """
-import itertools, json, sys
+import ast, hashlib, json, sys
+from cosmic_ray.ast import Visitor, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
-source = open(sys.argv[1], encoding="utf-8").read()
-mutants = []
+source, most = open(sys.argv[1], encoding="utf-8").read(), int(sys.argv[2])
+operators = {}
 for name in operator_names():
     try:
-        operator = get_operator(name)()
+        operators[name] = get_operator(name)()
     except TypeError:  # it is for variables that would have to be named
-        continue
-    for occurrence in itertools.count():
-        mutant = mutate_code(source, operator, occurrence)
-        if mutant is None:
-            break
+        pass
+
+class Counter(Visitor):
+    found = dict.fromkeys(operators, 0)
+
+    def visit(self, node):
+        for name, operator in operators.items():
+            self.found[name] += sum(1 for _ in operator.mutation_positions(node))
+        return node
+
+def evaluated(source):
+    try:
+        tree = ast.parse(source)
+        compile(source, "mutant", "exec", dont_inherit=True)
+    except SyntaxError:
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Name("object")
+    return ast.dump(tree)
+
+Counter().walk(get_ast(source))
+places = [(name, number) for name, count in Counter.found.items() for number in range(count)]
+places.sort(key=lambda place: hashlib.sha256(repr(place).encode()).digest())
+seen, mutants, tried = {None, evaluated(source)}, [], 0
+for name, number in places:
+    if len(mutants) == most:
+        break
+    tried += 1
+    mutant = mutate_code(source, operators[name], number)
+    does = evaluated(mutant)
+    if does not in seen:
+        seen.add(does)
         mutants.append({"operator": name.split("/")[-1], "source": mutant})
-json.dump(mutants, sys.stdout)
+in_all = round(len(places) * len(mutants) / max(tried, 1))
+json.dump({"in_all": in_all, "mutants": mutants}, sys.stdout)
 """
 
 
@@ -90,34 +126,16 @@ def tool_python(folder: Path) -> Path:
     return python
 
 
-def mutants_of(file: str, python: Path) -> list[Mutant]:
-    """Every mutant that does something else: annotations and docstrings are not evaluated."""
-    command = [str(python), "-c", LIST_MUTANTS, str(ENGINE / file)]
-    listed = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    seen = {_evaluated((ENGINE / file).read_text("utf-8"))}
-    found = []
-    for mutant in listed:
-        evaluated = _evaluated(mutant["source"])
-        if evaluated not in seen:
-            seen.add(evaluated)
-            found.append(Mutant(file, mutant["operator"], mutant["source"]))
-    return found
-
-
-def _evaluated(source: str) -> str:
-    """What a file does when it runs, in a form that can be compared."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return source
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.returns = None
-        if isinstance(node, ast.arg):
-            node.annotation = None
-        if isinstance(node, ast.AnnAssign):
-            node.annotation = ast.Name("object")
-    return ast.dump(tree)
+def mutants_of(file: str, folder: Path, most: int = sys.maxsize) -> tuple[list[Mutant], int]:
+    """Mutants of a file, as many as `most`, and about how many there are in all; kept in the tool's folder."""
+    source = (ENGINE / file).read_text("utf-8")
+    kept = folder / "mutants" / f"{hash_of([source, LIST_MUTANTS, most])}.json"
+    if not kept.is_file():
+        command = [str(tool_python(folder)), "-c", LIST_MUTANTS, str(ENGINE / file), str(most)]
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout, "utf-8")
+    found = json.loads(kept.read_text("utf-8"))
+    return [Mutant(file, mutant["operator"], mutant["source"]) for mutant in found["mutants"]], found["in_all"]
 
 
 class Runner:
@@ -125,14 +143,20 @@ class Runner:
 
     def __init__(self, jobs: int):
         self.jobs, self.folder = jobs, Path(tempfile.mkdtemp(prefix="mutation"))
-        for name in HEAVY:
-            importlib.import_module(name)
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        self.prepare(HEAVY)
         sys.modules["torch"].set_num_threads(1)
         if any(name.startswith("in2n_blender.engine") for name in sys.modules):
             raise SystemExit("The engine is imported already: its mutants would not be.")
 
-    def recorded(self, test: str, files: Sequence[str]) -> dict:
-        """What each test of a file reaches of some of the engine's files, by its id."""
+    def prepare(self, modules: Iterable[str]) -> None:
+        """Import what the forks would import one by one."""
+        for name in modules:
+            with suppress(ImportError):
+                importlib.import_module(name)
+
+    def recorded(self, test: str, files: Sequence[str]) -> tuple[dict, list[str]]:
+        """What each test of a file reaches of some of the engine's files, by its id; the packages that they import."""
         answer = self.folder / "reach.json"
 
         def record() -> int:
@@ -142,7 +166,9 @@ class Runner:
             recorder.stop()
             for entry in recorder.tests.values():
                 entry["lines"] = {Path(file).relative_to(ENGINE).as_posix(): n for file, n in entry["lines"].items()}
-            answer.write_text(json.dumps(recorder.tests), "utf-8")
+            places = ((name, getattr(module, "__file__", None) or "") for name, module in list(sys.modules.items()))
+            packages = [name for name, place in places if f"{os.sep}site-packages{os.sep}" in place]
+            answer.write_text(json.dumps([recorder.tests, packages]), "utf-8")
             return code
 
         log = self.folder / "reach.log"

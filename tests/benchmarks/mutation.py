@@ -9,7 +9,7 @@ that noticed mutants of a file are run on the file as it is, too.
 
 What is known of a mutant is kept in DIR/results.jsonl, so that a run which was stopped goes on: the killed stay killed
 while their file is the same, the survivors are run again once one of their tests has changed. With --sample N no more
-than N of a file's mutants are run, drawn by their hashes: a larger N goes on from a smaller one.
+than N of a file's mutants are run, drawn by chance, the same ones each time: a larger N goes on from a smaller one.
 
 Prints the killed, the survived and the equivalent (`equivalent_mutants`) of every file, and of all the share that is
 killed, with its interval of 95% where mutants were drawn; writes the survivors' diffs to DIR/survivors.diff. Needs fork
@@ -29,7 +29,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from in2n_blender.workspace.hashes import hash_of
-from tests.benchmarks.mutants import ENGINE, KILLED, ROOT, SURVIVED, Mutant, Runner, mutants_of, tool_python
+from tests.benchmarks.mutants import ENGINE, KILLED, ROOT, SURVIVED, Mutant, Runner, mutants_of
 from tests.benchmarks.reach import lines_to_reach
 
 BAR = 0.9
@@ -50,8 +50,8 @@ TESTS = {
     "editing": "agreement baselines batches carrying dataset_update key_view masks method models_in_edits preview "
     "provenance regions schedule segments",
     "diffusion": "devices_of_tensors editor_input exact flow_schedule flux2_klein flux_kontext half_precision "
-    "instruct_pix2pix longcat_image_edit memory_plans method miniature model_folders picture_answers preview "
-    "qwen_image_edit schedule sdxl_instruct_pix2pix working_size",
+    "instruct_pix2pix longcat_image_edit memory_plans miniature model_folders picture_answers qwen_image_edit "
+    "sdxl_instruct_pix2pix working_size",
     "nerf": "appearance_and_refinement checkpoint kernels loss_terms masks metrics nerf provenance ray_dataset regions "
     "sampling_and_losses sightings training unevenness",
 }
@@ -71,10 +71,12 @@ class Reach:
             if known and known["own"] == _test_hash(test) and known["reached"] == _hashes(known["reached"]):
                 continue
             print(f"which lines {test} reaches", flush=True)
-            recorded = self._runner.recorded(test, FILES)
-            reached = {file for entry in recorded.values() for file in entry["lines"]}
-            self._known[test] = {"own": _test_hash(test), "reached": _hashes(reached), "tests": recorded}
+            recorded, packages = self._runner.recorded(test, FILES)
+            reached = _hashes({file for entry in recorded.values() for file in entry["lines"]})
+            entry = {"own": _test_hash(test), "reached": reached, "tests": recorded, "packages": packages}
+            self._known[test] = entry
             self._path.write_text(json.dumps(self._known), "utf-8")
+        self._runner.prepare(dict.fromkeys(name for test in tests for name in self._known[test]["packages"]))
 
     def tests(self, mutant: Mutant, seconds: float) -> list[tuple[str, float]]:
         """The ids and seconds of the tests that reach a mutant, the quickest first, for no more than `seconds`."""
@@ -144,7 +146,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Count:
-    """How it went with the mutants of a file: in all, and of those that were run."""
+    """How it went with the mutants of a file: of all, about how many where some were drawn; of those that were run."""
 
     mutants: int
     killed: int
@@ -192,19 +194,18 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its forks end with it
     os.chdir(ROOT)
     given.out.mkdir(parents=True, exist_ok=True)
-    python, results = tool_python(given.out / "tool"), Results(given.out / "results.jsonl")
+    tool, results = given.out / "tool", Results(given.out / "results.jsonl")
     runner, counts, survivors = Runner(given.jobs), {}, []
     reach = Reach(given.out / "reach.json", runner)
     try:
         for file in given.files or FILES:
             reach.record(tests_of(file))
-            mutants = sorted(mutants_of(file, python), key=lambda mutant: mutant.key)
-            of, mutants = len(mutants), mutants[: given.sample]
+            mutants, in_all = mutants_of(file, tool, given.sample or sys.maxsize)
             run_again(file, mutants, reach, runner, results, given.seconds)
             outcomes = [SURVIVED if results.outcome(mutant) == SURVIVED else KILLED for mutant in mutants]
             left = [mutant for mutant, outcome in zip(mutants, outcomes, strict=True) if outcome == SURVIVED]
             equivalent = sum(mutant.reason is not None for mutant in left)
-            counts[file] = Count(of, outcomes.count(KILLED), len(left) - equivalent, equivalent)
+            counts[file] = Count(in_all, outcomes.count(KILLED), len(left) - equivalent, equivalent)
             survivors += left
             listed = [
                 mutant.diff() + (f"equivalent: {mutant.reason}\n" if mutant.reason else "") for mutant in survivors
