@@ -3,7 +3,7 @@
 cosmic-ray, in a virtual environment of its own in DIR/tool, makes every mutant of the method's files (of all in FILES,
 or of those named, such as `editing/schedule.py`). First every test of their rooms is run once, and the lines that it
 reaches are kept in DIR/reach.json (see `reach`). For a mutant those tests are run which reach its statement, the
-quickest first and of no more than --seconds together, until one fails: in a fork of a process that has imported the
+quickest first and of no more than --seconds of a core together, until one fails: in a fork of a process that has imported the
 heavy libraries already, and nothing is written to the checkout. A mutant that no test reaches has survived. The tests
 that noticed mutants of a file are run on the file as it is, too.
 
@@ -185,7 +185,7 @@ def main() -> int:
     parser.add_argument("files", nargs="*", metavar="FILE", help=f"of {', '.join(FILES)} (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="where the tool and the results are kept")
     parser.add_argument("--sample", type=int, metavar="N", help="mutants of a file, at most (default: all)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of tests for a mutant, at most (default: 60)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of a core, of tests for a mutant (default: 30)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants at once (default: one for each core)")
     given = parser.parse_args()
     if unknown := set(given.files) - set(FILES):

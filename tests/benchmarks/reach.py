@@ -16,7 +16,7 @@ class Recorder:
     """A plugin for pytest that notes the lines of some files which each test runs, with what its fixtures run for it.
 
     Attributes:
-        tests: for each test's id its "seconds" and its "lines", a list of numbers for each file that it reaches.
+        tests: for each test's id its "seconds" of a core and its "lines", a list of numbers for each file that it reaches.
     """
 
     def __init__(self, files: set[str]):
@@ -33,9 +33,9 @@ class Recorder:
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item):
-        started, before, self._lines = time.monotonic(), sum(self._spent.values()), set()
+        started, before, self._lines = time.process_time(), sum(self._spent.values()), set()
         yield
-        seconds = time.monotonic() - started - (sum(self._spent.values()) - before)
+        seconds = time.process_time() - started - (sum(self._spent.values()) - before)
         lines = self._lines.union(*(self._fixtures[name] for name in item.fixturenames))
         by_file = defaultdict(list)
         for file, line in sorted(lines):
@@ -49,11 +49,11 @@ class Recorder:
         if fixturedef.scope == "function":
             yield
             return
-        outer, started, before = self._lines, time.monotonic(), sum(self._spent.values())
+        outer, started, before = self._lines, time.process_time(), sum(self._spent.values())
         self._lines = set()
         yield
         self._fixtures[fixturedef.argname] |= self._lines
-        self._spent[fixturedef.argname] += time.monotonic() - started - (sum(self._spent.values()) - before)
+        self._spent[fixturedef.argname] += time.process_time() - started - (sum(self._spent.values()) - before)
         self._lines = outer | self._lines
 
     def _called(self, frame, event, argument):
