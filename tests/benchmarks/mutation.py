@@ -1,10 +1,10 @@
 """How many small faults the tests notice: `python -m tests.benchmarks.mutation --out DIR [FILE ...]`.
 
-cosmic-ray, in a virtual environment of its own in DIR/tool, makes every mutant of the method's files (of all in FILES,
-or of those named, such as `editing/schedule.py`). First every test of their rooms is run once, and the lines that it
+cosmic-ray, in a virtual environment of its own in DIR/tool, makes mutants of the method's files (of all in FILES, or
+of those named, such as `editing/schedule.py`). First every test of their rooms is run once, and the lines that it
 reaches are kept in DIR/reach.json (see `reach`). For a mutant those tests are run which reach its statement, the
-quickest first and of no more than --seconds of a core together, until one fails: in a fork of a process that has imported the
-heavy libraries already, and nothing is written to the checkout. A mutant that no test reaches has survived. The tests
+quickest first and for no more than --seconds of a core, until one fails: in a fork of a process that has imported the
+heavy libraries already, and nothing is changed in the checkout. A mutant that no test reaches has survived. The tests
 that noticed mutants of a file are run on the file as it is, too.
 
 What is known of a mutant is kept in DIR/results.jsonl, so that a run which was stopped goes on: the killed stay killed

@@ -16,7 +16,7 @@ class Recorder:
     """A plugin for pytest that notes the lines of some files which each test runs, with what its fixtures run for it.
 
     Attributes:
-        tests: for each test's id its "seconds" of a core and its "lines", a list of numbers for each file that it reaches.
+        tests: for each test's id its "seconds" of a core and its "lines": their numbers for each file that it reaches.
     """
 
     def __init__(self, files: set[str]):
