@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
-import importlib.machinery
 import json
 import os
 import resource
@@ -16,13 +16,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 
 from in2n_blender.workspace.hashes import hash_of
 from tests.benchmarks.equivalent_mutants import EQUIVALENT
 from tests.benchmarks.reach import Recorder
+from tests.benchmarks.replacing import functions_of, replace_functions, replace_source
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "in2n_blender" / "engine"
@@ -146,14 +148,23 @@ class Runner:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         self.prepare(HEAVY)
         sys.modules["torch"].set_num_threads(1)
-        if any(name.startswith("in2n_blender.engine") for name in sys.modules):
-            raise SystemExit("The engine is imported already: its mutants would not be.")
+        self._functions: dict[tuple, list[FunctionType]] = {}
 
     def prepare(self, modules: Iterable[str]) -> None:
         """Import what the forks would import one by one."""
         for name in modules:
             with suppress(ImportError):
                 importlib.import_module(name)
+
+    def collect(self, tests: list[str]) -> None:
+        """Import files of tests, and with them the engine: most mutants then need no import of their own."""
+        log = self.folder / "collected.log"
+        with open(log, "w", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+            failed = self._pytest(["--collect-only", *tests])
+        if failed:
+            raise SystemExit(log.read_text("utf-8"))
+        self._functions = functions_of(ENGINE)
+        gc.freeze()
 
     def recorded(self, test: str, files: Sequence[str]) -> tuple[dict, list[str]]:
         """What each test of a file reaches of some of the engine's files, by its id; the packages that they import."""
@@ -222,7 +233,11 @@ class Runner:
         return failed[0] if failed else None
 
     def _mutated(self, mutant: Mutant, tests: list[tuple[str, float]]) -> int:
-        _replace_source(ENGINE / mutant.file, mutant.source)
+        path = ENGINE / mutant.file
+        if not replace_functions(path, mutant.source, self._functions):
+            for name in [name for name in sys.modules if name.startswith(("in2n_blender.engine", "tests."))]:
+                del sys.modules[name]
+            replace_source(path, mutant.source)
         return self._pytest([name for name, _ in tests])
 
     def _pytest(self, tests: list[str], plugins: Sequence[object] = ()) -> int:
@@ -252,15 +267,3 @@ class Runner:
         finally:
             sys.stdout.flush(), sys.stderr.flush()
             os._exit(code)
-
-
-def _replace_source(path: Path, source: str) -> None:
-    """Let an import of the file get this source."""
-    get_code = importlib.machinery.SourceFileLoader.get_code
-
-    def replaced(loader, name):
-        if Path(loader.path) == path:
-            return compile(source, str(path), "exec", dont_inherit=True)
-        return get_code(loader, name)
-
-    importlib.machinery.SourceFileLoader.get_code = replaced

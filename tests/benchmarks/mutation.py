@@ -3,9 +3,9 @@
 cosmic-ray, in a virtual environment of its own in DIR/tool, makes mutants of the method's files (of all in FILES, or
 of those named, such as `editing/schedule.py`). First every test of their rooms is run once, and the lines that it
 reaches are kept in DIR/reach.json (see `reach`). For a mutant those tests are run which reach its statement, the
-quickest first and for no more than --seconds of a core, until one fails: in a fork of a process that has imported the
-heavy libraries already, and nothing is changed in the checkout. A mutant that no test reaches has survived. The tests
-that noticed mutants of a file are run on the file as it is, too.
+quickest first and for no more than --seconds of a core, until one fails: in a fork of a process that has imported
+engine and tests already; nothing is changed in the checkout. A mutant that no test reaches has survived. The tests that
+noticed mutants of a file are run on the file as it is, too.
 
 What is known of a mutant is kept in DIR/results.jsonl, so that a run which was stopped goes on: the killed stay killed
 while their file is the same, the survivors are run again once one of their tests has changed. With --sample N no more
@@ -50,7 +50,7 @@ TESTS = {
     "editing": "agreement baselines batches carrying dataset_update key_view masks method models_in_edits preview "
     "provenance regions schedule segments",
     "diffusion": "devices_of_tensors editor_input exact flow_schedule flux2_klein flux_kontext half_precision "
-    "instruct_pix2pix longcat_image_edit memory_plans miniature model_folders picture_answers qwen_image_edit "
+    "instruct_pix2pix longcat_image_edit memory_plans model_folders picture_answers qwen_image_edit "
     "sdxl_instruct_pix2pix working_size",
     "nerf": "appearance_and_refinement checkpoint kernels loss_terms masks metrics nerf provenance ray_dataset regions "
     "sampling_and_losses sightings training unevenness",
@@ -195,11 +195,14 @@ def main() -> int:
     os.chdir(ROOT)
     given.out.mkdir(parents=True, exist_ok=True)
     tool, results = given.out / "tool", Results(given.out / "results.jsonl")
-    runner, counts, survivors = Runner(given.jobs), {}, []
+    runner, tests, counts, survivors = Runner(given.jobs), [], {}, []
     reach = Reach(given.out / "reach.json", runner)
     try:
         for file in given.files or FILES:
-            reach.record(tests_of(file))
+            if tests_of(file) != tests:
+                tests = tests_of(file)
+                reach.record(tests)
+                runner.collect(tests)
             mutants, in_all = mutants_of(file, tool, given.sample or sys.maxsize)
             run_again(file, mutants, reach, runner, results, given.seconds)
             outcomes = [SURVIVED if results.outcome(mutant) == SURVIVED else KILLED for mutant in mutants]

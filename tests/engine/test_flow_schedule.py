@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from in2n_blender.engine.diffusion.flow_schedule import FlowSettings
+from in2n_blender.engine.diffusion.flow_schedule import FlowSchedule, FlowSettings
 from in2n_blender.engine.diffusion.reading import UnfitFiles
 
 CONFIGS = {
@@ -66,22 +66,53 @@ def test_steps_are_eulers_and_with_the_true_velocity_end_at_the_clean_latent(sch
     assert schedule.noise_share(0.5) == pytest.approx(0.5)
 
 
+NO_FLOW, NO_NUMBER, NO_SHIFT = "not one of flow matching", "shift is no number", "shift is no shift"
+
+
 @pytest.mark.parametrize(
-    "stated",
+    ("stated", "reason"),
     [
-        {"_class_name": "EulerDiscreteScheduler"},
-        [],
-        {"use_karras_sigmas": True},
-        {"stochastic_sampling": True},
-        {"shift": 0},
-        {"shift": "x"},
-        {"shift_terminal": 2},
+        ({"_class_name": "EulerDiscreteScheduler"}, NO_FLOW),
+        ([], NO_FLOW),
+        ({"use_karras_sigmas": True}, "wants use_karras_sigmas"),
+        ({"stochastic_sampling": True}, "wants stochastic_sampling"),
+        ({"shift": 0}, NO_SHIFT),
+        ({"shift": -1.0}, NO_SHIFT),
+        ({"base_shift": "x"}, NO_NUMBER),
+        ({"max_shift": None}, NO_NUMBER),
+        ({"max_shift": float("inf")}, NO_NUMBER),
+        ({"shift_terminal": 1}, NO_SHIFT),
+        ({"shift_terminal": -0.1}, NO_SHIFT),
     ],
     ids=str,
 )
-def test_schedulers_of_another_kind_are_refused(tmp_path, stated):
+def test_schedulers_of_another_kind_are_refused(tmp_path, stated, reason):
     known = {"_class_name": FlowMatchEulerDiscreteScheduler.__name__}
     text = json.dumps({**known, **stated} if isinstance(stated, dict) else stated)
     (tmp_path / "scheduler_config.json").write_text(text)
-    with pytest.raises((UnfitFiles, ValueError, TypeError, AttributeError)):
+    with pytest.raises(UnfitFiles, match=reason):
         FlowSettings.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("terminal", [None, 0, 0.99])
+def test_a_terminal_may_be_anything_below_pure_noise(tmp_path, terminal):
+    settings = settings_of(FlowMatchEulerDiscreteScheduler(shift_terminal=terminal), tmp_path)
+    assert settings.terminal == terminal
+
+
+def test_what_is_known_of_the_image_says_how_much_mu_counts():
+    """By each of three ways of shifting: not at all, as its exponential, as it is."""
+    lengths = ((256, 4096), (0.5, 1.15))
+    shift = lambda dynamic: FlowSettings(3.0, dynamic, None, lengths).schedule(0.7).shift
+    assert [shift(None), shift("exponential"), shift("linear")] == pytest.approx([3.0, np.exp(0.7), 0.7])
+
+
+def test_the_last_sigma_is_stretched_to_the_terminals_share_of_the_level():
+    schedule = FlowSchedule(3.0, terminal=0.1)
+    for level in (1.0, 0.4):
+        sigmas, free = schedule.timesteps(level, 5), FlowSchedule(3.0).timesteps(level, 5)
+        assert sigmas[-1] == pytest.approx(0.1 * level)
+        # Each keeps its place between the first and the last.
+        place = lambda values: (values - values[-1]) / (values[0] - values[-1])
+        np.testing.assert_allclose(place(sigmas), place(free), atol=1e-12)
+    assert schedule.timesteps(0.4, 1).tolist() == [0.4]
