@@ -1,8 +1,11 @@
 """Sampling and losses against their formulas."""
 
+import numpy as np
 import pytest
 import torch
 
+from in2n_blender.engine.nerf import sampling
+from in2n_blender.engine.nerf.constants import FAR
 from in2n_blender.engine.nerf.losses import (
     PerceptualLoss,
     distortion_loss,
@@ -14,7 +17,9 @@ from in2n_blender.engine.nerf.sampling import (
     contract,
     distance_to_spacing,
     resample,
+    spacing_range,
     spacing_to_distance,
+    to_unit_cube,
     uniform_bins,
 )
 
@@ -26,9 +31,57 @@ def test_contraction_keeps_the_unit_cube_and_bounds_the_rest():
     assert contract(torch.randn(1000, 3) * 1e4).abs().max() <= 2
 
 
+def test_beyond_the_cube_a_position_keeps_its_direction_and_comes_nearer_by_its_largest_coordinate():
+    far = torch.tensor([[2.0, -8.0, 4.0], [-1.0, 0.5, -1.25]])
+    assert torch.allclose(contract(far), torch.stack([far[0] * (2 - 1 / 8) / 8, far[1] * (2 - 1 / 1.25) / 1.25]))
+    corners = torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 0.5], [0.0, 4.0, 0.0]])
+    assert to_unit_cube(corners).tolist() == [[0.5, 0.5, 0.5], [0.75, 0.25, 0.625], [0.5, 0.9375, 0.5]]
+
+
+def test_half_of_the_spacing_is_the_first_unit_of_distance_and_the_rest_goes_by_disparity():
+    distance = torch.tensor([0.5, 1.0, 2.0, 10.0])
+    assert distance_to_spacing(distance).tolist() == pytest.approx([0.25, 0.5, 0.75, 0.95])
+    assert spacing_range(0.5) == pytest.approx((0.25, 1 - 0.5 / FAR))
+
+
 def test_spacing_is_invertible():
     distance = torch.tensor([0.0, 0.3, 1.0, 5.0, 500.0])
     assert torch.allclose(spacing_to_distance(distance_to_spacing(distance)), distance, rtol=1e-3)
+
+
+def test_even_bins_are_shifted_ray_by_ray_by_up_to_half_a_bin():
+    even = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+    assert torch.equal(uniform_bins(3, 4, "cpu"), even.expand(3, -1))
+    jittered = uniform_bins(1000, 4, "cpu", torch.Generator().manual_seed(0))
+    shift = jittered[:, 2:3] - 0.5
+    assert torch.allclose(jittered, (even + shift).clamp(0, 1), atol=1e-6)
+    assert -0.125 <= shift.min() < -0.12 and 0.12 < shift.max() <= 0.125 and shift.mean().abs() < 0.01
+
+
+@pytest.mark.parametrize("padding", [0.0, 0.3])
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernel", "torch"])
+def test_resampling_inverts_the_cumulative_weight(monkeypatch, kernels, padding):
+    """Against numpy's interpolation: new bins lie in the middle of equal parts of the whole weight."""
+    if not kernels:
+        monkeypatch.setattr(sampling, "available", lambda device: False)
+    generator = torch.Generator().manual_seed(0)
+    bins = torch.rand(5, 9, generator=generator).sort(-1).values
+    weights = torch.rand(5, 8, generator=generator) + 0.1
+    for row, found in enumerate(resample(bins, weights, 6, padding=padding)):
+        padded = weights[row].double() + padding / 8
+        cumulative = np.concatenate([[0], np.cumsum(padded / padded.sum())])
+        expected = np.interp((np.arange(7) + 0.5) / 7, cumulative, bins[row].double())
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernel", "torch"])
+def test_a_jittered_bin_lies_anywhere_in_its_part_of_the_weight_and_a_ray_without_weight_is_even(monkeypatch, kernels):
+    if not kernels:
+        monkeypatch.setattr(sampling, "available", lambda device: False)
+    found = resample(uniform_bins(1000, 3, "cpu"), torch.zeros(1000, 3), 4, torch.Generator().manual_seed(0))
+    shift = found[:, :1] * 5
+    assert torch.allclose(found, (torch.arange(5) + shift) / 5, atol=1e-4)
+    assert 0 <= shift.min() < 0.01 and 0.99 < shift.max() <= 1 and (shift.mean() - 0.5).abs() < 0.03
 
 
 def test_resampling_goes_where_the_weight_is():
