@@ -51,6 +51,16 @@ def without_engine(work: Work) -> Work:
     return work
 
 
+def local_command(python: str, worker: str) -> list[str]:
+    """The command of a worker on this machine.
+
+    Args:
+        python: The interpreter of the engine's environment.
+        worker: The worker's program.
+    """
+    return [python, "-I", "-X", "utf8", worker]
+
+
 class Client:
     """One queue of jobs and the worker process that they need. Methods may be called from any thread.
 
@@ -58,15 +68,22 @@ class Client:
         python: The interpreter of the engine's environment, for jobs that name no other.
         log: The file that takes what the worker writes to stderr.
         worker: The worker's program, for tests.
+        command: Says how a worker is started, by the interpreter's name and the worker's program.
     """
 
-    def __init__(self, python: Path | str | None, log: Path | str, worker: Path | str = WORKER):
+    def __init__(
+        self,
+        python: Path | str | None,
+        log: Path | str,
+        worker: Path | str = WORKER,
+        command: Callable[[str, str], list[str]] = local_command,
+    ):
         self.state = events.State()
         self.python = str(python) if python else ""
         self.info: dict = {}
         self.log = Path(log)
         self.variables: dict[str, str] = {}  # environment variables of the next worker, besides this process's own
-        self._worker = str(worker)
+        self._worker, self._command = str(worker), command
         self._ids = itertools.count(HELLO_ID + 1)
         self._lock = threading.RLock()
         self._told: list = []
@@ -300,7 +317,7 @@ class Client:
 
     def _start(self, python: str) -> None:
         try:
-            self._process = _Process([python, "-I", "-X", "utf8", self._worker], self.log, self.variables)
+            self._process = _Process(self._command(python, self._worker), self.log, self.variables)
         except (OSError, ValueError) as error:
             self._happen(events.NotStarted(getattr(error, "strerror", None) or str(error)))
 
