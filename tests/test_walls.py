@@ -26,9 +26,10 @@ ROOMS = {
     "environment": ("link", "workspace", "scene"),
     "models": ("environment", "link.requests", "link.request_fields", "workspace", "scene"),
     "engine": ("models", "link.requests", "link.request_fields", "link.messages", "link.process", "workspace", "scene"),
-    "cli": ("models", "environment", "link", "workspace", "scene"),
+    "remote": ("environment", "link", "workspace", "scene"),
+    "cli": ("remote", "models", "environment", "link", "workspace", "scene"),
     # `blender --command in2n` is the command line
-    "blender": ("cli", "models", "environment", "link", "workspace", "scene"),
+    "blender": ("cli", "remote", "models", "environment", "link", "workspace", "scene"),
     "testbed": ("engine", "blender.compat", "models", "link", "workspace", "scene"),
 }
 # Inside a room, the folders and files of a storey may import those of the storeys below it. Files of one folder may

@@ -17,9 +17,10 @@ import bpy
 
 from .. import environment
 from ..link.client import Client
+from ..remote.machines import worker_command
 from ..scene.errors import In2nError
 from ..workspace.files import write_json
-from . import settings
+from . import machines, settings
 
 IDLE_CHECK_SECONDS = 20.0
 DEVICES_FILE = "devices.json"  # in the home folder: what the engine found when it was last asked
@@ -88,6 +89,15 @@ def required_python() -> Path:
     return python
 
 
+def is_at_hand(scene) -> bool:
+    """Whether a scene's jobs have an engine: that of this computer, or the machine's that it names.
+
+    Args:
+        scene: Whose settings count.
+    """
+    return machines.chosen(scene) is not None or engine_python() is not None
+
+
 def future_python() -> Path:
     """The Python that runs the engine, or will when it has been installed.
 
@@ -102,7 +112,7 @@ def client() -> Client:
     global _client
     log = settings.home_folder() / LOG_FILE
     if _client is None:
-        _client = Client(None, log)
+        _client = Client(None, log, command=worker_command)
     _client.log = log
     variables = {} if settings.online_access() else {"IN2N_OFFLINE": "1"}
     if variables != _client.variables:

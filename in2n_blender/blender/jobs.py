@@ -18,10 +18,11 @@ import bpy
 
 from ..link import events
 from ..link.request_fields import Request
+from ..link.requests import FindDevices
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress
 from ..workspace import journal
-from . import engine, settings, underway, workspaces
+from . import engine, machines, settings, underway, workspaces
 from .scene_state import active_capture
 from .shown_job import ProgressPrinter, ShownJob
 
@@ -105,14 +106,12 @@ def submit(
         The job's id.
 
     Raises:
-        In2nError: "busy" in background mode while another job is waited for; "no_engine"; what `Request.check` raises.
+        In2nError: "busy" in background mode while another job is waited for; "no_engine"; "offline" where the job is
+            another machine's and Blender may not use the network; what `Request.check` raises.
     """
     if busy() and not in_window():
         raise In2nError("busy", f"“{current().label}” is still running.", "Wait for it to end or cancel it.")
-    requests = [step for step in steps if isinstance(step, Request)]
-    python = ""
-    if requests:  # a step before them may be what makes the engine
-        python = engine.required_python() if isinstance(steps[0], Request) else engine.future_python()
+    python = _engine_for(context.scene, steps)
     if not busy():
         context.scene.in2n.note_read()
     capture = active_capture(context.scene)
@@ -136,6 +135,20 @@ def submit(
     if in_window() and not bpy.app.timers.is_registered(_tick):
         bpy.app.timers.register(_tick, first_interval=TICK_SECONDS, persistent=True)
     return id
+
+
+def _engine_for(scene, steps: list) -> str:
+    """What does a job's requests: another machine where the scene names one, else the engine of this computer."""
+    requests = [step for step in steps if isinstance(step, Request)]
+    if not requests:
+        return ""
+    machine = machines.chosen(scene)
+    if len(requests) < len(steps):  # a step before them may be what makes the engine
+        return str(engine.future_python())
+    if machine is None or any(isinstance(request, FindDevices) for request in requests):
+        return str(engine.required_python())
+    machines.require_leave()
+    return machine.address
 
 
 def _log_name(steps: list) -> str:

@@ -6,14 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import bpy
-from bpy.props import BoolProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, CollectionProperty, IntProperty, StringProperty
 
 from .. import environment
 from ..models.catalogue import MINIATURE, ON_THE_HUB
 from ..models.hub import hub_cache
 from ..models.model import Model
 from ..scene.errors import In2nError
-from . import engine, jobs, links, live, model_memory, settings, storage
+from . import engine, jobs, links, live, machines, model_memory, settings, storage
 from .panels.job import draw_standing
 
 CONDITIONS = {
@@ -57,6 +57,11 @@ class In2nPreferences(bpy.types.AddonPreferences):
         subtype="DIR_PATH",
         update=_places_changed,
     )
+    machines: CollectionProperty(
+        type=machines.In2nMachine,
+        name="Other Machines",
+        description="Machines that are reached by ssh, on which the engine may run",
+    )
     live_picture: BoolProperty(
         name="Live Picture",
         description="Show the picture of the job at work in the corner of the 3D Viewport",
@@ -83,6 +88,7 @@ class In2nPreferences(bpy.types.AddonPreferences):
             draw_standing(self.layout, context, (jobs.current().label,))
         self._draw_engine(self.layout.box(), storage.known())
         self._draw_models(self.layout.box(), storage.known())
+        self._draw_machines(self.layout.box())
         self._draw_memory(self.layout.box())
         self._draw_scratch(self.layout.box(), storage.known())
         self.layout.prop(self, "live_picture")
@@ -156,6 +162,23 @@ class In2nPreferences(bpy.types.AddonPreferences):
                 _draw_offered(box, model)
         _place(box, hub_cache(), "Downloads")
         box.prop(self, "models")
+
+    def _draw_machines(self, box) -> None:
+        row = box.row()
+        row.label(text="Other Machines", icon="NETWORK_DRIVE")
+        row.operator("in2n.add_machine", text="", icon="ADD")
+        if not self.machines:
+            box.label(text="The engine can run on a machine that you reach by ssh: list it here.")
+        for index, machine in enumerate(self.machines):
+            inner = box.box().column()
+            row = inner.row(align=True)
+            row.use_property_split = False
+            row.prop(machine, "name", text="")
+            row.operator("in2n.check_machine", icon="VIEWZOOM").index = index
+            row.operator("in2n.install_on_machine", text="Install Engine", icon="IMPORT").index = index
+            row.operator("in2n.remove_machine", text="", icon="TRASH").index = index
+            inner.prop(machine, "host", placeholder="user@host")
+            inner.prop(machine, "folder")
 
     def _draw_memory(self, box) -> None:
         box.label(text="Memory", icon="MEMORY")

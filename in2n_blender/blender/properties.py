@@ -18,7 +18,7 @@ from bpy.props import (
 from ..link.requests import Edit, ExportDataset, ExtractMesh, ImportCapture, MakeSplats, Reconstruct
 from ..models.catalogue import INSTRUCT_PIX2PIX
 from ..scene.errors import In2nError
-from . import compare, edit_list, instructions, jobs, plates, render_settings, workspaces
+from . import compare, edit_list, instructions, jobs, machines, plates, render_settings, workspaces
 from .jobs import busy
 from .request_properties import MODEL_ITEMS, from_request
 
@@ -234,6 +234,9 @@ class In2nScene(bpy.types.PropertyGroup):
         name="Path", description="A capture's folder, or the file that lists its cameras", subtype="FILE_PATH"
     )
     preset: from_request(Reconstruct, "preset")
+    computer: EnumProperty(
+        name="Computer", description="Where the engine runs: the preferences list other machines", items=machines.items
+    )
     device: from_request(Reconstruct, "device")
     seed: from_request(Edit, "seed")
     editing_method: from_request(Edit, "editing_method")

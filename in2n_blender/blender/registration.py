@@ -12,6 +12,7 @@ from . import (
     jobs,
     links,
     live,
+    machines,
     panels,
     paths,
     photos,
@@ -49,11 +50,15 @@ from .operators import (
     workspace,
 )
 from .operators import (
+    machines as machine_operators,
+)
+from .operators import (
     photos as import_photos,
 )
 
 # Property groups come before the classes that hold them.
 CLASSES = (
+    *machines.CLASSES,
     *properties.CLASSES,
     *preview_cells.CLASSES,
     *preferences_page.CLASSES,
@@ -66,6 +71,7 @@ CLASSES = (
     *explaining.CLASSES,
     *resume.CLASSES,
     *installation.CLASSES,
+    *machine_operators.CLASSES,
     *reconstruct.CLASSES,
     *placement.CLASSES,
     *presets.CLASSES,

@@ -25,6 +25,7 @@ from ..link.requests import (
     ReportCapture,
     Testbed,
 )
+from ..remote.machines import chosen_machine, worker_command
 from ..scene.errors import In2nError
 from ..workspace.hashes import file_hash
 from ..workspace.layout import ORIGINAL, Workspace
@@ -352,8 +353,9 @@ def engine_for(interruption, groups=("engine",)):
         In2nError: As `engine_python`; the function raises what `Client.run` raises.
         Cancelled: When the user asked to stop.
     """
-    python = engine_python(interruption, groups)
-    with Client(python, environment.home_folder() / "worker.log") as client:
+    machine = chosen_machine()
+    python = machine.address if machine else engine_python(interruption, groups)
+    with Client(python, environment.home_folder() / "worker.log", command=worker_command) as client:
 
         def run(request: Request) -> dict:
             printer = ProgressPrinter()

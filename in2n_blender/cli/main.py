@@ -27,6 +27,7 @@ from ..link.requests import (
     ReportCapture,
     Testbed,
 )
+from ..remote.machines import FOLDER, MACHINE_VARIABLE
 from ..scene.errors import Cancelled, In2nError, as_typed
 from ..workspace.files import OF_THE_DISK
 from . import commands, extension, models, setup
@@ -80,6 +81,8 @@ def _choose_folders(known: argparse.Namespace) -> None:
     for name, variable in (("home", "IN2N_HOME"), ("wheelhouse", "IN2N_WHEELHOUSE")):
         if getattr(known, name) is not None:
             os.environ[variable] = str(setup.given_path(getattr(known, name)))
+    if getattr(known, "machine", None) is not None:
+        os.environ[MACHINE_VARIABLE] = known.machine
 
 
 def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
@@ -121,8 +124,24 @@ def _command(group, name: str, function, help: str, description: str = "", **res
     return parser
 
 
+def _add_machine(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument(
+        "--machine",
+        metavar="HOST[:FOLDER]",
+        help="let the engine run on another machine, which is reached by ssh with your own keys; the workspace stays "
+        f"here and is kept in step with a copy in FOLDER there (default: ${MACHINE_VARIABLE}, or this machine; "
+        f"FOLDER: {FOLDER})",
+    )
+    return parser
+
+
+def _engine_command(*given, **rest) -> argparse.ArgumentParser:
+    """A command whose jobs may be done on another machine."""
+    return _add_machine(_command(*given, **rest))
+
+
 def _add_run(group) -> None:
-    run = _command(
+    run = _engine_command(
         group,
         "run",
         run_capture,
@@ -140,16 +159,16 @@ def _add_run(group) -> None:
 
 
 def _add_parts(group) -> None:
-    imported = _command(
+    imported = _engine_command(
         group, "import", commands.import_capture, "read a capture into a workspace: undistort, rotate, scale"
     )
     add_request(imported, ImportCapture, flags={"workspace": ("--out",)})
-    report = _command(
+    report = _engine_command(
         group, "report", commands.report_capture, "say what would improve a capture, and write capture-report.html"
     )
     add_request(report, ReportCapture)
 
-    reconstruct = _command(
+    reconstruct = _engine_command(
         group,
         "reconstruct",
         commands.reconstruct_workspace,
@@ -157,10 +176,12 @@ def _add_parts(group) -> None:
     )
     add_request(reconstruct, Reconstruct)
 
-    edit = _command(group, "edit", commands.edit_workspace, "edit a workspace's reconstruction by an instruction")
+    edit = _engine_command(
+        group, "edit", commands.edit_workspace, "edit a workspace's reconstruction by an instruction"
+    )
     add_request(edit, Edit, optional=("name",))
 
-    preview = _command(
+    preview = _engine_command(
         group,
         "preview",
         commands.preview_edit,
@@ -168,19 +189,21 @@ def _add_parts(group) -> None:
     )
     add_request(preview, PreviewGrid)
 
-    render = _command(group, "render", commands.render_workspace, "render frames (PNG, EXR) along a camera path")
+    render = _engine_command(group, "render", commands.render_workspace, "render frames (PNG, EXR) along a camera path")
     add_request(render, RenderPath, optional=("camera_path",))
     add_request(render, PathThroughViews, ("frames",))
 
-    mesh = _command(group, "mesh", commands.mesh_workspace, "extract a mesh (PLY: vertex colours, GLB: a texture)")
+    mesh = _engine_command(
+        group, "mesh", commands.mesh_workspace, "extract a mesh (PLY: vertex colours, GLB: a texture)"
+    )
     add_request(mesh, ExtractMesh)
 
-    splats = _command(
+    splats = _engine_command(
         group, "splats", commands.splats_workspace, "make Gaussian splats (PLY, SPZ) of the reconstruction or an edit"
     )
     add_request(splats, MakeSplats)
 
-    export = _command(
+    export = _engine_command(
         group,
         "export",
         commands.export_workspace,
@@ -188,7 +211,7 @@ def _add_parts(group) -> None:
     )
     add_request(export, ExportDataset)
 
-    evaluate = _command(
+    evaluate = _engine_command(
         group,
         "evaluate",
         commands.evaluate_workspace,
@@ -251,6 +274,7 @@ def _add_install(group) -> None:
     install.add_argument(
         "--groups", nargs="+", choices=environment.GROUPS, default=["engine"], help="what to install (default: engine)"
     )
+    _add_machine(install)
     what = install.add_mutually_exclusive_group()
     what.add_argument("--verify", action="store_true", help="import every package and say what does not work")
     what.add_argument("--repair", action="store_true", help="install again what does not work")

@@ -11,6 +11,8 @@ from .. import environment
 from ..link.process import clean_environment
 from ..link.requests import Edit
 from ..models import catalogue
+from ..remote import installing
+from ..remote.machines import Machine, chosen_machine
 from ..scene.errors import In2nError, as_typed
 from ..scene.reporting import Reporter
 from ..workspace.layout import absolute, bad_path
@@ -332,6 +334,8 @@ def install_environment(args, interruption) -> int:
     printer = ProgressPrinter()
     report = Reporter(printer, lambda: interruption.asked)
     groups = tuple(args.groups)
+    if (machine := chosen_machine()) is not None:
+        return _install_there(args, machine, report, printer)
     try:
         if args.remove:
             environment.remove(report=report)
@@ -350,6 +354,23 @@ def install_environment(args, interruption) -> int:
         return 2 if failing else 0
     print(f"Ready: {python}")
     return 0
+
+
+def _install_there(args, machine: Machine, report: Reporter, printer: ProgressPrinter) -> int:
+    if args.remove or args.repair or tuple(args.groups) != ("engine",):
+        raise In2nError(
+            "not_there",
+            f"On “{machine.name}” the engine can only be installed and looked at from here.",
+            "For all else run `install` on that machine itself.",
+        )
+    try:
+        if not args.verify:
+            installing.install(machine, report)
+        found = installing.condition(machine, report)
+    finally:
+        printer.close()
+    print(installing.spoken_condition(machine, found))
+    return 0 if found == environment.READY else 2
 
 
 def build_extension(args, interruption) -> None:

@@ -135,7 +135,9 @@ class Exchange:
         Raises:
             In2nError, LinkLost, Cancelled.
         """
-        self._pull(Path(file).relative_to(self._root).as_posix(), "", report)
+        path, known = Path(file).relative_to(self._root).as_posix(), self._recall()
+        known[path] = self._pull(path, "", report)
+        self._remember(known)
 
     def _into_step(self, report: Reporter, sent: Callable[[str], bool], after_job: bool) -> None:
         name = self._connection.machine.name
@@ -165,7 +167,7 @@ class Exchange:
                 if here[path] == there[path]:
                     known[path] = [here[path][1], there[path][1]]
         finally:
-            write_json(self._memory, {"files": known}, durable=False)
+            self._remember(known)
 
     def _there(self, report: Reporter) -> Tree:
         files = self._connection.call("tree", tree=self._tree, check=report.check)["files"]
@@ -177,6 +179,9 @@ class Exchange:
             return {path: marks for path, marks in files.items() if isinstance(marks, list) and len(marks) == 2}
         except Exception:  # never in step with this machine, or a file of another version
             return {}
+
+    def _remember(self, known: dict[str, list[str]]) -> None:
+        write_json(self._memory, {"files": known}, durable=False)
 
     def _push(self, path: str, known: tuple[int, str], report: Reporter) -> str:
         """Send a file; returns its hash there."""

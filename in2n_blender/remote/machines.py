@@ -20,6 +20,7 @@ from ..scene.errors import In2nError
 
 FOLDER = "~/in2n_blender"
 SCHEME = "ssh:"
+MACHINE_VARIABLE = "IN2N_MACHINE"  # names the machine that the command line's jobs are done on, as `from_text` reads it
 CONNECT_SECONDS, SILENT_SECONDS, SILENCES = 10, 5, 3  # after how long a link counts as lost
 
 # user@host, a name of the user's ssh configuration, an address of version 6, or ssh://user@host:port; never an option
@@ -114,6 +115,16 @@ def worker_command(engine: str, worker: str) -> list[str]:
     if machine_of(engine) is None:
         return local_command(engine, worker)
     return [base_python(), "-I", "-X", "utf8", str(Path(__file__).with_name("relay.py")), engine]
+
+
+def chosen_machine() -> Machine | None:
+    """The machine that the command line's jobs are done on; None: this one.
+
+    Raises:
+        In2nError: "bad_machine".
+    """
+    named = os.environ.get(MACHINE_VARIABLE, "")
+    return from_text(named) if named else None
 
 
 def ssh_command(machine: Machine, program: str, *arguments: str) -> list[str]:

@@ -78,8 +78,8 @@ def said(page) -> str:
         part.label.side_effect = part.operator.side_effect = note
         part.box.return_value = part.row.return_value = part.split.return_value = part.column.return_value = layout
     kind = preferences_page.In2nPreferences
-    drawn = types.SimpleNamespace(layout=layout, home=page.home)
-    for name in ("_draw_engine", "_draw_installed", "_draw_models", "_draw_memory", "_draw_scratch"):
+    drawn = types.SimpleNamespace(layout=layout, home=page.home, machines=())
+    for name in ("_draw_engine", "_draw_installed", "_draw_models", "_draw_machines", "_draw_memory", "_draw_scratch"):
         setattr(drawn, name, types.MethodType(getattr(kind, name), drawn))
     kind.draw(drawn, bpy.context)
     return "\n".join(texts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bpy
+
 from .. import engine, jobs, underway, workspaces
 from ..scene_state import active_capture
 
@@ -31,8 +33,8 @@ def poll_capture(cls, context) -> bool:
 
 
 def poll_engine(cls) -> bool:
-    """Part of every poll: the engine is installed."""
-    if engine.engine_python() is None:
+    """Part of every poll: the engine is installed, here or on the machine that the scene names."""
+    if not engine.is_at_hand(bpy.context.scene):
         cls.poll_message_set("Install the engine first: Preferences > Add-ons > IN2N")
         return False
     return True

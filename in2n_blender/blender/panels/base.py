@@ -34,18 +34,19 @@ class Panel:
         return bool(reason)
 
 
-def what_is_missing(context, reconstruction: bool) -> str:
+def what_is_missing(context, reconstruction: bool, here: bool = False) -> str:
     """The step that has to be taken first, or "".
 
     Args:
         context: Blender's.
         reconstruction: Whether a reconstruction is needed, beside a capture and the engine.
+        here: Whether it has to be the engine of this computer.
     """
     if active_capture(context.scene) is None:
         return "Import a capture first."
     if workspaces.is_missing(context.scene):
         return "The workspace is missing: see Capture."
-    if engine.engine_python() is None:
+    if engine.engine_python() is None and (here or not engine.is_at_hand(context.scene)):
         return "Install the engine first."
     folder = workspaces.workspace_of(context.scene)
     step = workspaces.reconstruction_step(folder) if reconstruction else ""

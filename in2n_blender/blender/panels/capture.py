@@ -8,7 +8,7 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import Workspace
-from .. import advice, engine, jobs, workspaces
+from .. import advice, engine, jobs, machines, workspaces
 from ..scene_state import active_capture
 from .base import Panel, draw_photo_chooser, draw_way_back
 from .drawing import big, fields, wrapped
@@ -26,8 +26,10 @@ class IN2N_PT_capture(Panel, bpy.types.Panel):
     def draw(self, context):
         layout = self.layout
         capture = active_capture(context.scene)
-        if engine.engine_python() is None and not jobs.works_on_the_engine():
+        if not engine.is_at_hand(context.scene) and not jobs.works_on_the_engine():
             self._draw_no_engine(context)
+        if machines.listed() and capture is None:
+            fields(layout).prop(context.scene.in2n, "computer")
         if capture is None:
             big(layout, "in2n.import_capture", text="Import Capture…", icon="IMPORT")
             layout.operator("in2n.import_photos", text="Import Photos or Video…", icon="CAMERA_DATA")

@@ -7,7 +7,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from ...workspace.layout import Workspace
 from ...workspace.provenance import outdated
-from .. import photo_sizes, pictures, workspaces
+from .. import machines, photo_sizes, pictures, workspaces
 from ..scene_state import active_capture
 from .base import Panel, draw_outdated, is_reconstructed
 from .drawing import big, fields, wrapped
@@ -31,6 +31,8 @@ class IN2N_PT_reconstruct(Panel, bpy.types.Panel):
         column.prop(settings, "preset")
         wrapped(layout, photo_sizes.said(context.scene), context)
         column = fields(layout)
+        if machines.listed():
+            column.prop(settings, "computer")
         column.prop(settings, "device")
         column.prop(settings, "show_when_done")
         self._draw_corrections(layout, context)

@@ -34,7 +34,7 @@ class IN2N_PT_render(_EnginePanel, bpy.types.Panel):
         if source is not None:
             wrapped(layout, iface("As the scene “{name}” says.").format(name=source.name), context, "INFO")
             return
-        missing = what_is_missing(context, True)
+        missing = what_is_missing(context, True, here=True)
         if missing:
             wrapped(layout, iface(missing), context, "ERROR")
         settings = scene.in2n.render
