@@ -159,6 +159,15 @@ def compositor_math() -> str:
     return "CompositorNodeMath" if bpy.app.version < (5, 0, 0) else "ShaderNodeMath"
 
 
+def has_denoiser() -> bool:
+    """Whether Blender was built with OpenImageDenoise; some Linux distributions leave it out."""
+    try:
+        import _cycles
+    except ImportError:
+        return False
+    return bool(getattr(_cycles, "with_openimagedenoise", False))
+
+
 def set_denoise_hdr(node, is_hdr: bool) -> None:
     """Tell the compositor's Denoise node whether values beyond 1 are to be expected. From 5.0 on it is an input.
 

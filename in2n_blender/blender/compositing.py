@@ -10,8 +10,8 @@ before its output does the rest, and what the artist made there stays as it is:
 
 The shadow layer, under Cycles and with an extracted mesh, is a view layer in which that mesh catches what the CG casts
 and the CG itself is not seen. A mesh of a capture is rough and mostly in its own shade, where few samples make grain of
-what the CG casts, so this layer is denoised. Everything made here carries a marker, so that it is taken apart without a
-trace.
+what the CG casts, so this layer has some more of them and is denoised. Everything made here carries a marker, so that
+it is taken apart without a trace.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ HIDDEN = "in2n_hidden_by_composite"  # of the capture's meshes that are not rend
 GROUP = "IN2N Composite"
 SHADOW = "IN2N Shadow"
 LOOSE = "IN2N CG"  # a collection of the objects that lie in none, for only in a collection are they hidden from a layer
+# Rays a pixel of the shadow layer, at least: with a denoiser, and where Blender was built without one.
+LEAST_SAMPLES, LEAST_UNDENOISED = 64, 128
 CATCHER_GREY = (0.5, 0.5, 0.5, 1.0)
 
 
@@ -150,7 +152,12 @@ def follow(scene) -> None:
         if not mesh.hide_render:
             mesh.hide_render, mesh[HIDDEN] = True, True
     if SHADOW in scene.view_layers:
-        _hide_cg(scene, scene.view_layers[SHADOW])
+        layer = scene.view_layers[SHADOW]
+        _hide_cg(scene, layer)
+        least = LEAST_SAMPLES if compat.has_denoiser() else LEAST_UNDENOISED
+        samples = 0 if scene.cycles.samples >= least else least  # 0: as many as the scene has
+        if layer.samples != samples:
+            layer.samples = samples
 
 
 # --- scenes and objects

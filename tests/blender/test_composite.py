@@ -203,22 +203,31 @@ def test_what_lies_only_in_a_collection_of_ours_is_kept(stage, ground):
     assert stage.collection.objects.get("cube") == cube
 
 
-def test_few_samples_make_no_grain_of_what_the_cg_casts(stage, ground, tmp_path):
+def test_few_samples_make_no_grain_of_what_the_cg_casts(stage, ground, tmp_path, monkeypatch):
     """A wide sun, of whose shadow four rays a pixel see a fifth each."""
     bpy.data.objects["sun"].data.angle = 2.5
     pictures = {}
-    for samples in (4, 256):
+    for least, samples in ((1, 4), (64, 4), (1, 1024)):
+        monkeypatch.setattr(compositing, "LEAST_SAMPLES", least)
         stage.cycles.samples = samples
         bpy.ops.in2n.composite()
-        pictures[samples] = render(stage, tmp_path)[..., :3]
-        if samples == 4:
-            (group,) = [g for g in bpy.data.node_groups if g.get(compositing.MARK)]
-            (denoise,) = [n for n in group.nodes if n.bl_idname == "CompositorNodeDenoise"]
+        (denoise,) = [n for g in bpy.data.node_groups for n in g.nodes if n.bl_idname == "CompositorNodeDenoise"]
+        if least == 1:
             denoise.mute = True
-            pictures["grainy"] = render(stage, tmp_path)[..., :3]
+        pictures[least, samples] = render(stage, tmp_path)[..., :3]
         bpy.ops.in2n.remove_composite()
-    error = lambda picture: np.sqrt(np.mean((picture - pictures[256]) ** 2))
-    assert error(pictures[4]) < 0.8 * error(pictures["grainy"])
+    error = lambda key: np.sqrt(np.mean((pictures[key] - pictures[1, 1024]) ** 2))
+    assert error((64, 4)) < 0.4 * error((1, 4))
+
+
+def test_a_scene_with_more_samples_keeps_them(stage, ground):
+    bpy.ops.in2n.composite()
+    layer = stage.view_layers[compositing.SHADOW]
+    assert layer.samples == compositing.LEAST_SAMPLES
+    stage.cycles.samples = 500
+    bpy.context.view_layer.update()
+    compositing.follow(stage)
+    assert layer.samples == 0, "as many as the scene has"
 
 
 def test_why_it_cannot_be_set_up_is_said(stage, imported):
