@@ -69,7 +69,7 @@ def trained_long(capture, tmp_path_factory):
 
 
 def is_step(event) -> bool:
-    return isinstance(event, Progress) and event.unit == "steps" and event.done > 0
+    return isinstance(event, Progress) and event.unit == "step" and event.done > 0
 
 
 def test_a_whole_job_there_is_as_one_here(client, machine, capture, local, tmp_path):
@@ -83,7 +83,7 @@ def test_a_whole_job_there_is_as_one_here(client, machine, capture, local, tmp_p
     assert [name for name in local if found[name] != local[name]] == []
     pictures = [event for event in told if isinstance(event, Artifact)]
     assert pictures and all(Path(event.path).is_relative_to(tmp_path / "ws") for event in pictures)
-    assert any(isinstance(event, Progress) and event.unit == "steps" for event in told)
+    assert any(isinstance(event, Progress) and event.unit == "step" for event in told)
 
 
 def test_what_is_there_is_not_sent_again(client, capture, tmp_path):
