@@ -91,13 +91,13 @@ def from_text(text: str) -> Machine:
     """The machine that a command line names: HOST or HOST:FOLDER.
 
     Args:
-        text: The folder begins behind the last ":" that "/" or "~" follows.
+        text: The folder begins behind a ":" that "/" or "~" follows.
 
     Raises:
         In2nError: "bad_machine".
     """
     host, folder = text, FOLDER
-    found = re.fullmatch(r"(.*[^:/]):([/~].*)", text)
+    found = re.fullmatch(r"((?:ssh://)?[^/~]+):(?!//)([/~].*)", text)
     if found:
         host, folder = found.groups()
     machine = Machine(host, host, folder)

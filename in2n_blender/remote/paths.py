@@ -97,7 +97,9 @@ def _in_json(data: bytes, pairs: list[tuple[str, str]], inner: Callable[[str], s
 
         def changed(found: re.Match, new=new) -> bytes:
             rest = json.loads(b'"' + found[1] + b'"')
-            return json.dumps(new + inner(rest)).encode() if not rest or rest[0] in "/\\" else found[0]
+            if rest and rest[0] not in "/\\":
+                return found[0]
+            return json.dumps(new + (inner(rest) if rest else "")).encode()
 
         data = re.sub(re.escape(begin) + rb'((?:[^"\\]|\\.)*)"', changed, data)
     return data

@@ -2,6 +2,7 @@
 lost loses nothing."""
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from in2n_blender.link.client import Client
 from in2n_blender.link.requests import Edit, ImportCapture, PathThroughViews, PreviewGrid, Reconstruct, RenderPath
-from in2n_blender.remote.machines import worker_command
+from in2n_blender.remote.machines import Machine, worker_command
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Artifact, Progress
 from tests.faults.kills import contents
@@ -88,7 +89,7 @@ def test_a_whole_job_there_is_as_one_here(client, machine, capture, local, tmp_p
 
 def test_what_is_there_is_not_sent_again(client, capture, tmp_path):
     first, again = [], []
-    requests = orders(tmp_path / "ws", capture)[:2]
+    requests = orders(tmp_path / "ws", shutil.copytree(capture, tmp_path / "new"))[:2]
     for request in requests:
         client.run(request, first.append)
     client.run(requests[1], again.append)
@@ -175,8 +176,6 @@ def _sockets(machine):
 
 
 def test_a_machine_that_is_not_there_is_named(server, home, tmp_path, monkeypatch):
-    from in2n_blender.remote.machines import Machine
-
     for host, code in (("nobody.invalid", "no_machine"), ("stranger", "no_key")):
         machine = Machine("Elsewhere", host, str(tmp_path / "there"))
         with Client(machine.address, home / "worker.log", command=worker_command) as client:
