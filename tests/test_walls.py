@@ -63,6 +63,7 @@ LATE = {
 # distribution -> the name it imports as, where the two differ
 IMPORT_NAMES = {
     "warp-lang": "warp",
+    "mini-racer": "py_mini_racer",
     "scikit-image": "skimage",
     "pillow": "PIL",
     "openexr": "OpenEXR",

@@ -4,13 +4,12 @@ have a worker run is read by our own command line."""
 import json
 from pathlib import Path
 
+import py_mini_racer as mini_racer
 import pytest
 
 from in2n_blender.cli.main import build_parser
 from in2n_blender.link.requests import Edit, Reconstruct
 from in2n_blender.scene.presets import PRESETS
-
-mini_racer = pytest.importorskip("py_mini_racer")
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "in2n_blender" / "data" / "flamenco"
 # What Flamenco Manager gives its scripts: docs "Job Types".
