@@ -22,4 +22,4 @@ def capture(tmp_path):
 def engine(home, monkeypatch):
     """Jobs go to the fake worker."""
     monkeypatch.setenv("IN2N_ENGINE_PYTHON", sys.executable)
-    monkeypatch.setattr(commands, "Client", lambda python, log: client.Client(python, log, FAKE))
+    monkeypatch.setattr(commands, "Client", lambda python, log, command: client.Client(python, log, FAKE, command))

@@ -155,7 +155,7 @@ def test_ctrl_c_cancels_and_ends_the_worker(home, capture, tmp_path):
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom in2n_blender.cli import commands\nfrom "
         "in2n_blender.cli import main as cli\nfrom in2n_blender.link import client\n"
-        f"commands.Client = lambda python, log: client.Client(python, log, {str(FAKE)!r})\n"
+        f"commands.Client = lambda python, log, command: client.Client(python, log, {str(FAKE)!r}, command)\n"
         f"sys.exit(cli.main(['run', {str(capture)!r}, '--out', {str(tmp_path / 'out')!r}, '--instruction', 'wait', "
         "'--editor', 'any/model']))"
     )
