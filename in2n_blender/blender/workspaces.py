@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -68,7 +69,8 @@ def remember(capture, folder: Path) -> None:
 
 
 def resolve(capture) -> Path | None:
-    """The workspace of a capture; a copy beside the .blend wins over where the folder was at first.
+    """The workspace of a capture; a copy beside the .blend wins over where the folder was at first, and one of its name
+    in $IN2N_WORKSPACE_ROOT over both: a farm's machines may have the share under another root.
 
     Args:
         capture: The capture's Empty.
@@ -80,6 +82,10 @@ def resolve(capture) -> Path | None:
     if not stored:
         return None
     beside = Path(bpy.path.abspath(stored))
+    if root := os.environ.get("IN2N_WORKSPACE_ROOT"):
+        elsewhere = Path(root).expanduser().absolute() / Path(capture.in2n.workspace_absolute or beside).name
+        if elsewhere.is_dir():
+            return elsewhere
     if stored.startswith("//") and (not bpy.data.filepath or not beside.exists()):
         return Path(capture.in2n.workspace_absolute)
     return beside

@@ -87,6 +87,17 @@ def test_a_missing_workspace_is_named_and_located(made, imported, scene, recordi
     assert [edit.name for edit in scene.in2n.edits] == ["snow"] and "missing" not in panel("edit").text
 
 
+def test_a_farm_has_the_workspace_under_another_root(made, imported, scene, tmp_path, monkeypatch):
+    root = tmp_path / "mnt" / "share"
+    monkeypatch.setenv("IN2N_WORKSPACE_ROOT", str(root))
+    assert workspaces.resolve(imported) == made.root, "where there is none, it is where it was"
+    shutil.copytree(made.root, root / made.root.name)
+    assert workspaces.resolve(imported) == root / made.root.name
+    shutil.rmtree(made.root)
+    moment()
+    assert not workspaces.is_missing(scene)
+
+
 def test_the_folder_above_a_workspace_will_do(made, imported, scene, tmp_path):
     elsewhere = tmp_path / "archive" / "garden.in2n"
     elsewhere.parent.mkdir()
