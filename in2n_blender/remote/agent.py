@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -35,6 +36,7 @@ SESSION = re.compile(r"[0-9a-f]{8,40}")
 VARIABLES = ("IN2N_OFFLINE", "HF_HUB_OFFLINE", "IN2N_ALLOW_DOWNLOAD")  # that are carried over
 IDLE_SECONDS = 600.0
 START_SECONDS = 20.0
+UNUSED_SECONDS = 30 * 86_400.0
 
 
 class Agent:
@@ -68,6 +70,7 @@ class Agent:
     # -- what is asked for
 
     def _hello(self, fields: dict, body: bytes) -> dict:
+        self._clear_programs()
         return {"folder": str(self._folder), "engine": self._condition()}
 
     def _tree(self, fields: dict, body: bytes) -> dict:
@@ -149,6 +152,15 @@ class Agent:
     }
 
     # -- how
+
+    def _clear_programs(self) -> None:
+        """Versions of this package that nobody has used for long."""
+        ours = KEEPER.parents[2]
+        with suppress(OSError):
+            os.utime(ours)
+            for program in (self._folder / "programs").iterdir():
+                if program != ours and time.time() - program.stat().st_mtime > UNUSED_SECONDS:
+                    shutil.rmtree(program, ignore_errors=True)
 
     def _root(self, fields: dict) -> Path:
         if not TREES.fullmatch(fields["tree"]):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
 from ..workspace.files import read_json, write_json
 from ..workspace.hashes import file_hash, hash_of_bytes
@@ -177,7 +178,7 @@ class Exchange:
         try:
             files = read_json(self._memory)["files"]
             return {path: marks for path, marks in files.items() if isinstance(marks, list) and len(marks) == 2}
-        except Exception:  # never in step with this machine, or a file of another version
+        except (In2nError, OSError, KeyError, TypeError, AttributeError):  # never in step with this machine, or damaged
             return {}
 
     def _remember(self, known: dict[str, list[str]]) -> None:
@@ -338,7 +339,7 @@ class Input:
 
 
 def fetch_output(connection: Connection, root: Path, tree: str, places: Places, report: Reporter) -> None:
-    """Fetch all that a job wrote outside of its workspace.
+    """Fetch all that a job wrote outside of its workspace; there it goes.
 
     Args:
         connection: The link.
@@ -355,6 +356,7 @@ def fetch_output(connection: Connection, root: Path, tree: str, places: Places, 
     for path, (_, mark) in there.items():
         where = moving.of(f"Fetching from {connection.machine.name}")
         fetch_file(connection, root, tree, path, mark, places, where)
+    connection.call("remove", tree=tree, paths=list(there), check=report.check)
 
 
 def _one(root: Path, name: str) -> Tree:

@@ -27,6 +27,7 @@ if __name__ == "__main__" and not __package__:
 
 import json
 import os
+import platform
 import queue
 import secrets
 import threading
@@ -41,7 +42,7 @@ from ..link.process import lines_of
 from ..scene.errors import Cancelled, In2nError
 from ..scene.names import is_plain
 from ..scene.reporting import Artifact, Progress, Reporter
-from ..workspace.files import MACHINE, disk_error_in, write_error
+from ..workspace.files import disk_error_in, write_error
 from ..workspace.hashes import hash_of
 from .agent import VARIABLES
 from .connection import Connection, LinkLost
@@ -53,6 +54,7 @@ JOB_FAILED = -32000
 AGAIN_SECONDS = (1, 2, 4, 8, 15)  # between two tries to link again
 FETCH_SECONDS = 1.0  # that what a cancelled job has made gets to come here
 WAIT_SECONDS = 0.2
+SEEN = ("image", "frame", "cameras")  # what is looked at while a job works; a checkpoint would hold its news up
 WHOLE = (".zip", ".r3d", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")  # captures that are one file
 
 
@@ -208,10 +210,15 @@ class Relay:
         if tries == 0:
             errand.report.log(f"The link to {self.machine.name} was lost{goes_on}.")
         until = time.monotonic() + AGAIN_SECONDS[min(tries, len(AGAIN_SECONDS) - 1)]
-        while time.monotonic() < until:
-            errand.report.progress(last.done, last.total, last.unit, f"No link to {self.machine.name}{goes_on}")
-            self.last = last
-            time.sleep(WAIT_SECONDS)
+        try:
+            while time.monotonic() < until:
+                errand.report.progress(last.done, last.total, last.unit, f"No link to {self.machine.name}{goes_on}")
+                self.last = last
+                time.sleep(WAIT_SECONDS)
+        except Cancelled:
+            if errand.asked:
+                errand.report.log(f"{self.machine.name} could not be told: it stops when it is reached again.")
+            raise
 
     def _close(self) -> None:
         if self.connection is not None:
@@ -221,9 +228,14 @@ class Relay:
     def _let_go(self) -> None:
         """The client has gone: so does the worker there, unless it works on for whoever links to it next."""
         if self.connection is not None and self.worker is not None and self.worker.connection is self.connection:
-            with suppress(LinkLost, In2nError):
-                self.connection.call("say", b'{"in2n": "end"}\n')
+            self.end_worker()
         self._close()
+
+    def end_worker(self) -> None:
+        """Let the worker there end, which works on nothing."""
+        with suppress(LinkLost, In2nError):
+            self.connection.call("say", b'{"in2n": "end"}\n')
+        self.worker = None
 
 
 @dataclass
@@ -344,10 +356,13 @@ class _Errand:
         """Be linked to the workspace's worker, started where there is none; returns the job that it has, or {}."""
         session = _key(Path(self.job.params.get("workspace") or "none"))
         worker = relay.worker
-        if worker is not None and worker.session == session and worker.connection is relay.connection:
-            self._pass_over(relay)
-            if relay.worker is not None:
-                return {}
+        if worker is not None and worker.connection is relay.connection:
+            if worker.session != session:  # a machine's memory is not for two
+                relay.end_worker()
+            else:
+                self._pass_over(relay)
+                if relay.worker is not None:
+                    return {}
         self.report.progress(0, 0, "", f"Starting the engine on {relay.machine.name}")
         greeting = self._call(relay, session)
         relay.worker = _Worker(session, greeting["mark"], greeting["lines"], relay.connection, greeting["call"])
@@ -427,7 +442,8 @@ class _Errand:
         if not isinstance(params, dict) or params.get("id") != self.job.number:
             return
         params = {**self._places.here(params), "id": self.job.id}
-        if message.get("method") == "artifact" and self._exchange is not None:
+        is_seen = message.get("method") == "artifact" and params.get("kind") in SEEN
+        if is_seen and self._exchange is not None:
             with suppress(In2nError, ValueError):  # written anew meanwhile, or not in the workspace: fetched at the end
                 self._exchange.fetch_file(str(params.get("path", "")), Reporter())
         if message.get("method") == "progress":
@@ -478,7 +494,7 @@ def _answers(message: dict | None, number: int) -> bool:
 
 def _key(path: Path) -> str:
     """What a folder of this machine is called on others."""
-    return hash_of([MACHINE, str(path)])[:20]
+    return hash_of([platform.node(), str(Path.home()), str(path)])[:20]
 
 
 def main(address: str) -> int:

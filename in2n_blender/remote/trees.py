@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from ..scene.errors import In2nError
-from ..workspace.files import TEMPORARY, read_json, write_json
+from ..scene.unfinished import TEMPORARY
+from ..workspace.files import read_json, write_json
 from ..workspace.hashes import file_hash, hash_of_bytes
 
 ARRIVING = ".arriving"  # a folder of files that are not whole yet, by their hashes

@@ -167,6 +167,13 @@ def test_what_the_job_says_is_wrong_is_said_here(client, tmp_path):
     assert error.value.code == "no_capture" and str(tmp_path / "empty") in error.value.message
 
 
+def test_another_workspace_has_a_worker_of_its_own_and_the_first_one_ends(client, machine, capture, tmp_path):
+    for name in ("one", "two"):
+        client.run(orders(tmp_path / name, capture)[0])
+    until(lambda: len(list(_sockets(machine))) == 1)
+    assert all((tmp_path / name / "capture.json").is_file() for name in ("one", "two"))
+
+
 def test_an_engine_that_nobody_uses_ends(machine, server):
     until(lambda: not any(_sockets(machine)))
 
