@@ -25,7 +25,16 @@ ROOMS = {
     "link": ("workspace", "scene"),
     "environment": ("link", "workspace", "scene"),
     "models": ("environment", "link.requests", "link.request_fields", "workspace", "scene"),
-    "engine": ("models", "link.requests", "link.request_fields", "link.messages", "link.process", "workspace", "scene"),
+    "engine": (
+        "models",
+        "link.requests",
+        "link.request_fields",
+        "link.messages",
+        "link.process",
+        "link.lifelines",
+        "workspace",
+        "scene",
+    ),
     "remote": ("environment", "link", "workspace", "scene"),
     "cli": ("remote", "models", "environment", "link", "workspace", "scene"),
     # `blender --command in2n` is the command line

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ..link.lifelines import guarded
 from ..link.process import Lines, clean_environment, spawn
 from ..scene.reporting import Reporter
 
@@ -67,8 +71,10 @@ class Work:
             Cancelled: Within a second of being cancelled; the program is ended then.
         """
         lines: list[str] = []
+        if shutil.which(command[0]) is None:
+            return Outcome(1, [f"{command[0]}: {os.strerror(errno.ENOENT)}"])
         try:
-            process = spawn(command, env=clean_environment())
+            process = spawn(guarded(command), env=clean_environment(), stdin=True)
         except OSError as error:
             return Outcome(1, [str(error)])
         output = Lines(process)
@@ -83,4 +89,5 @@ class Work:
                 process.wait(10)  # its output has ended, so it is about to end too
         finally:
             output.stop()
+            process.stdin.close()
         return Outcome(process.wait(), lines)

@@ -50,6 +50,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from ..link.lifelines import end_after_input
 from ..link.messages import PROTOCOL
 from ..link.process import lines_of
 from ..link.request_fields import Request
@@ -60,7 +61,8 @@ from ..workspace.files import FULL, OF_THE_DISK, must_stay, open_own
 from .heap import trim_heap
 
 PROGRESS_INTERVAL = 0.1  # seconds
-HARD_EXIT_AFTER = 3.0  # seconds from the end of stdin
+HARD_EXIT_AFTER = 2.5  # seconds from the end of stdin
+KILLED_AFTER = 3.0  # and where this process does not get to it: a call may keep Python's lock
 LONGEST_LINE = 64 * 2**20  # bytes; nothing that is asked for is near it
 MOST_WAITING = 10_000  # lines that are said before anybody has read them; then the job waits
 LOG_NAME = "engine.log"  # in the workspace
@@ -423,7 +425,9 @@ def main() -> int:
     """Keep stdout for the protocol: whatever prints, from Python or from a library, goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other side decides what Ctrl-C means
     outgoing = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace", newline="\n")
-    incoming = lines_of(os.fdopen(os.dup(0), "rb"), LONGEST_LINE)
+    reading = os.dup(0)
+    end_after_input(KILLED_AFTER, reading)
+    incoming = lines_of(os.fdopen(reading, "rb"), LONGEST_LINE)
     os.dup2(2, 1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..link.lifelines import guarded
 from ..link.process import Lines, clean_environment, spawn
 from ..scene.errors import In2nError
 from ..scene.reporting import Reporter
@@ -19,20 +20,6 @@ from .failures import install_error
 from .home import base_python
 from .planning import TORCH_PAIR, Plan
 
-# Runs a program until it ends, or until the process that started this one does, however that ended: its stdin is a pipe
-# into which nothing is written. Then all that was started goes with it.
-_GUARD = """
-import os, signal, subprocess, sys, threading
-child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-def end_together():
-    os.read(0, 1)
-    if os.name == "nt":
-        subprocess.run(["taskkill", "/T", "/F", "/PID", str(os.getpid())], capture_output=True)
-    else:
-        os.killpg(0, signal.SIGKILL)
-threading.Thread(target=end_together, daemon=True).start()
-os._exit(child.wait() & 255)
-"""
 SCRATCH = ".scratch-"
 CANCEL_GRACE = 0.5  # seconds that a cancelled installer gets to end by itself; both uv and pip go on from their caches
 
@@ -130,7 +117,7 @@ class Command:
     def _start(self, command: list[str], env: dict[str, str]) -> subprocess.Popen:
         if shutil.which(command[0]) is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
-        return spawn([base_python(), "-I", "-S", "-c", _GUARD, *command], env=env, cwd=self.home, stdin=True)
+        return spawn(guarded(command, base_python()), env=env, cwd=self.home, stdin=True)
 
 
 class Installer:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from .lifelines import tie
+
 WINDOWS = sys.platform == "win32"
 LOG_LIMIT = 5 * 2**20  # bytes
 LONGEST_LINE = 16 * 2**20  # bytes of a line that are kept; nothing that a program here says is near it
@@ -34,7 +36,7 @@ def clean_environment(env: dict | None = None) -> dict[str, str]:
 
 
 def spawn(
-    command: list[str], env: dict | None = None, cwd=None, stdin: bool = False, merge: bool = True
+    command: list[str], env: dict | None = None, cwd=None, stdin: bool = False, merge: bool = True, errors=None
 ) -> subprocess.Popen:
     """Start a process in a group of its own, without a window; its output is a pipe of bytes.
 
@@ -46,6 +48,7 @@ def spawn(
         cwd: The folder that it starts in; None: this process's.
         stdin: Whether its input is a pipe, else it is empty.
         merge: Whether stderr goes into the same pipe as stdout, else it has one of its own.
+        errors: An open file that stderr goes to instead.
 
     Raises:
         OSError: When the program cannot be started.
@@ -55,15 +58,17 @@ def spawn(
         if WINDOWS
         else {"start_new_session": True}
     )
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command,
         env=env,
         cwd=cwd,
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if merge else subprocess.PIPE,
+        stderr=errors or (subprocess.STDOUT if merge else subprocess.PIPE),
         **flags,
     )
+    tie(process)
+    return process
 
 
 def end(process: subprocess.Popen, grace: float = 1.0) -> None:
@@ -81,7 +86,8 @@ def end(process: subprocess.Popen, grace: float = 1.0) -> None:
             pass
     if process.poll() is None:
         _signal(process, hard=True)
-        process.wait(5)
+        with suppress(subprocess.TimeoutExpired):  # it waits for a disk that does not answer: it ends when that does
+            process.wait(5)
 
 
 def _signal(process: subprocess.Popen, hard: bool) -> None:

@@ -20,7 +20,15 @@ from in2n_blender.scene.unfinished import TEMPORARY
 from in2n_blender.workspace import moving
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.ball import reconstructed_ball, ring
-from tests.engine.test_killed import MEASURED, Jobs, edit_of, longest_unsaved, painted_ball, reconstruction_of
+from tests.engine.test_killed import (
+    MEASURED,
+    Jobs,
+    NotKilled,
+    edit_of,
+    longest_unsaved,
+    painted_ball,
+    reconstruction_of,
+)
 from tests.engine.textured_room import cameras, sharp_picture, textures
 from tests.scene.captures import write_transforms
 
@@ -133,14 +141,22 @@ class Killer:
         for number in range(count):
             moment = min(int(part * (number + draw.random())), len(self.points[job]) - 1)
             place = self.folder / "again"
-            shutil.rmtree(place, ignore_errors=True)
-            shutil.copytree(self.before[job], place)
             method, params = self._orders(place / "ws")[job]
-            self.jobs.run(method, params, moment)
+            while not self._killed(job, place, method, params, moment):
+                moment -= 1  # threads say how far they are now and then, so that the way is not always as long
             self.jobs.run(method, params)
             found = contents(place)
             left = [path for path in found if any(part.startswith(UNFINISHED) for part in Path(path).parts)]
             yield Kill(job, moment, found == self.whole[job], len(left), lost)
+
+    def _killed(self, job: str, place: Path, method: str, params: dict, moment: int) -> bool:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(self.before[job], place)
+        try:
+            self.jobs.run(method, params, moment)
+        except NotKilled:
+            return False
+        return True
 
 
 def photos_of_a_room(folder: Path, count: int = 8) -> Path:

@@ -163,6 +163,37 @@ def test_a_job_that_says_more_than_anybody_reads_waits_and_stays_small(tmp_path)
     assert process.wait(30) is not None
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there the system ends it with who started it, see test_lifelines.py")
+def test_the_end_of_input_ends_a_worker_that_holds_pythons_lock_for_good(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, str(FAKE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    request = Edit(workspace=str(tmp_path), name="e", instruction="hold")
+    process.stdin.write(json.dumps({"id": 1, "method": "edit", "params": request.to_params()}).encode() + b"\n")
+    process.stdin.flush()
+    assert "holding" in process.stdout.readline().decode()
+    started = psutil.Process(process.pid).children()
+    assert len(started) == 1, "the process that looks on"
+    process.stdin.close()
+    assert process.wait(30) == -9
+    assert psutil.wait_procs(started, timeout=10)[1] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_who_looks_on_goes_with_a_worker_that_is_killed(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, str(FAKE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    process.stdin.write(b'{"id": 5, "method": "hello"}\n')
+    process.stdin.flush()
+    assert process.stdout.readline()
+    started = psutil.Process(process.pid).children()
+    process.kill()
+    assert process.stdout.read() == b"", "nobody else has its output open"
+    process.wait()
+    assert started and psutil.wait_procs(started, timeout=10)[1] == []
+
+
 SEEDS = st.integers(0, 2**32)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -46,6 +47,10 @@ def edit(request, report):
     if what == "hang":  # never asks whether it was cancelled
         report.progress(0, 1, "", "hanging")
         time.sleep(600)
+    if what == "hold":  # Python's lock, as a library does that is being loaded: no other thread gets its turn
+        report.progress(0, 1, "", "holding")
+        time.sleep(1.0)  # in which that is written
+        re.match(r"(a+)+$", "a" * 60 + "b")
     if what == "wait":
         while True:
             report.progress(0, 1, "", "waiting")

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...link.process import PACKAGE_PARENT, blender_command
+from ...link.lifelines import guarded
+from ...link.process import PACKAGE_PARENT, blender_command, end, spawn
 from ...link.requests import Testbed
 from ...models.exact import ExactSettings, is_exact
 from ...scene.errors import In2nError
@@ -95,19 +96,18 @@ def render_scene(
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "render.log", "ab") as log:
         try:
-            process = subprocess.Popen(
-                command, cwd=PACKAGE_PARENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
-            )
+            process = spawn(guarded(command), cwd=PACKAGE_PARENT, stdin=True, errors=log)
         except OSError as error:
             raise _no_blender(request, str(error)) from error
         try:
             for done, total in _progress_lines(process, report):
                 report.progress(done, total, "image", "Rendering the scene")
         except BaseException:
-            process.terminate()
+            end(process)
             raise
         finally:
             process.wait()
+            process.stdin.close()
     if process.returncode:
         raise _no_blender(request, f"see {folder / 'render.log'}")
 
@@ -126,7 +126,7 @@ def _progress_lines(process: subprocess.Popen, report: Reporter):
 
     def read() -> None:
         for line in process.stdout:
-            lines.put(line)
+            lines.put(line.decode("utf-8", "replace"))
         lines.put(None)
 
     threading.Thread(target=read, name="rendering", daemon=True).start()
