@@ -102,8 +102,9 @@ def kills(out: Path, count: int) -> list[Bar]:
         killer = Killer(folder)
         try:
             for job, share in wanted.items():
-                missing = max(0, share - len(kept[job]))
-                kept.add(job, map(asdict, killer.kills(job, missing, seed=len(kept[job]))))
+                if len(kept[job]) < share:
+                    missing = killer.kills(job, share - len(kept[job]), seed=len(kept[job]))
+                    kept.add(job, map(asdict, missing))
         finally:
             killer.close()
         shutil.rmtree(folder, ignore_errors=True)
