@@ -24,7 +24,7 @@ from in2n_blender.link.requests import (
 )
 from in2n_blender.scene.errors import In2nError
 
-NO_SURFACE = ""  # after so few steps there may be none
+NO_SURFACE = "empty_mesh"  # after so few steps there may be none
 SETTLING = 0.3  # seconds: what a job has freed is given back behind its answer
 
 
