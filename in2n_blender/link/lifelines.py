@@ -73,7 +73,7 @@ def _look_on(process: int, descriptor: int, life: int, patience: float) -> None:
             signal.signal(number, signal.SIG_IGN)  # they go to the whole group; it ends with the other one
         _close_all_but(descriptor, life)
         looking = select.poll()
-        looking.register(descriptor, 0)
+        looking.register(descriptor, getattr(select, "POLLRDHUP", 0))  # that of a socket, as sshd may have made it
         looking.register(life, 0)
         while not (ended := {number for number, _ in looking.poll(LOOKED_EVERY * 1000)}):
             if os.getppid() != process:
