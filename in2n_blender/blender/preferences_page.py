@@ -87,8 +87,8 @@ class In2nPreferences(bpy.types.AddonPreferences):
         if jobs.running():
             draw_standing(self.layout, context, (jobs.current().label,))
         self._draw_engine(self.layout.box(), storage.known())
-        self._draw_models(self.layout.box(), storage.known())
         self._draw_machines(self.layout.box())
+        self._draw_models(self.layout.box(), storage.known())
         self._draw_memory(self.layout.box())
         self._draw_scratch(self.layout.box(), storage.known())
         self.layout.prop(self, "live_picture")

@@ -91,7 +91,7 @@ class Relay:
         self.connection: Connection | None = None
         self.folder = ""  # there, of all that is ours
         self.worker: _Worker | None = None
-        self.last = Progress(0, 0, "", "")
+        self.last = Progress(0, 0, "", "")  # that the worker told
         self._incoming, self._outgoing = incoming, outgoing
         self._writing = threading.Lock()
         self._jobs: queue.Queue[Job | None] = queue.Queue()
@@ -163,7 +163,6 @@ class Relay:
     def _reporter(self, job: Job) -> Reporter:
         def emit(event: object) -> None:
             if isinstance(event, Progress):
-                self.last = event
                 told = {key: getattr(event, key) for key in ("done", "total", "unit", "message", "seconds_left")}
                 self.send({"method": "progress", "params": {"id": job.id, **told}})
             elif isinstance(event, Artifact):
@@ -178,7 +177,7 @@ class Relay:
 
     def _do(self, job: Job) -> dict:
         """Have a job done there, however often the link is lost."""
-        errand, tries = _Errand(job, self._reporter(job)), 0
+        errand, tries, self.last = _Errand(job, self._reporter(job)), 0, Progress(0, 0, "", "")
         while True:
             try:
                 self._link(errand)
@@ -198,7 +197,8 @@ class Relay:
 
     def _link(self, errand: _Errand) -> None:
         if self.connection is None:
-            errand.report.progress(0, 0, "", f"Reaching {self.machine.name}")
+            if not errand.asked:
+                errand.report.progress(0, 0, "", f"Reaching {self.machine.name}")
             connection = Connection(self.machine, errand.report.check)
             self.folder = connection.call("hello", check=errand.report.check)["folder"]
             self.connection = connection
@@ -213,7 +213,6 @@ class Relay:
         try:
             while time.monotonic() < until:
                 errand.report.progress(last.done, last.total, last.unit, f"No link to {self.machine.name}{goes_on}")
-                self.last = last
                 time.sleep(WAIT_SECONDS)
         except Cancelled:
             if errand.asked:
