@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from farm import Farm
 from PIL import Image
 from window import SUITES, Unavailable, Window, find_or_make
 
@@ -29,6 +31,11 @@ def window(request):
         return find_or_make(request.param, Path(folder) if folder else None)
     except Unavailable as reason:
         pytest.skip(f"no window here: {reason}")
+
+
+needs_engine = pytest.mark.skipif(
+    not os.environ.get("IN2N_GUI_ENGINE"), reason="IN2N_GUI_ENGINE names no Python of an engine's environment"
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +82,22 @@ def portrait(capture: Path, made: Path) -> None:
         cut.save(file)
 
 
-@pytest.mark.skipif(
-    not os.environ.get("IN2N_GUI_ENGINE"), reason="IN2N_GUI_ENGINE names no Python of an engine's environment"
-)
+@needs_engine
+def test_frames_on_a_farm(window, out):
+    """The extension in a read-only repository of the system, no network, no preferences, a workspace that is read-only
+    and lies under another root: two ranges side by side, and a frame that cannot be is no success."""
+    farm = Farm(window, Path(os.environ["IN2N_GUI_ENGINE"]))
+    try:
+        with ThreadPoolExecutor() as machines:
+            codes = list(machines.map(farm.render, [(1, 2), (3, 4)]))
+        assert codes == [0, 0] and farm.frames() == [1, 2, 3, 4]
+        farm.lose_the_workspace()
+        assert farm.render((5, 5)) != 0 and farm.frames() == [1, 2, 3, 4]
+    finally:
+        farm.close()
+
+
+@needs_engine
 def test_the_demo_with_the_real_engine(window, extension, out):
     """The bundled capture from import to frames and mesh, every button pressed in the window, the engine computing
     beside it."""

@@ -98,6 +98,15 @@ def test_a_range_is_in_blenders_words():
     assert asked == ["1..3", "4,5,9"]
 
 
+def test_an_extension_of_the_system_is_named():
+    (task, *_) = compile_job("in2n_frames.js", **{**FRAMES, "addon": "bl_ext.system.in2n_blender"})["tasks"]
+    before = task["commands"][0]["parameters"]["argsBefore"]
+    assert before[before.index("--addons") + 1] == "bl_ext.system.in2n_blender"
+    (command,) = edit_job(addon="bl_ext.system.in2n_blender")["tasks"][0]["commands"]
+    arguments = command["parameters"]["args"]
+    assert arguments.index("--addons") < arguments.index("--command")
+
+
 def test_a_video_is_refused():
     with pytest.raises(mini_racer.JSEvalException, match="FFMPEG"):
         compile_job("in2n_frames.js", **{**FRAMES, "format": "FFMPEG"})

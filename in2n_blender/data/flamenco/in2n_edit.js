@@ -21,6 +21,8 @@ const JOB_TYPE = {
         { key: "seed", type: "int32", default: 0, propargs: { min: 0 }, description: "The same seed, the same edit" },
         { key: "camera_path", type: "string", subtype: "file_path", default: "",
           description: "Camera path file; empty: a path through the photos" },
+        { key: "addon", type: "string", default: "", visible: "submission",
+          description: "The extension's module where workers do not enable it, such as bl_ext.system.in2n_blender" },
         { key: "blendfile", type: "string", required: true, visible: "hidden" },
     ],
 };
@@ -35,12 +37,12 @@ function compileJob(job) {
     }
     settings.name = settings.name || nameOf(settings.instruction);
     const steps = [
-        step("reconstruct", [settings.workspace, "--preset", settings.preset]),
-        step("edit", [
+        step(settings, "reconstruct", [settings.workspace, "--preset", settings.preset]),
+        step(settings, "edit", [
             settings.workspace, "--name", settings.name, "--instruction", settings.instruction,
             "--model", settings.model, "--preset", settings.preset, "--seed", `${settings.seed}`,
         ]),
-        step("render", [
+        step(settings, "render", [
             settings.workspace, "--edit", settings.name,
             ...(settings.camera_path ? ["--path", settings.camera_path] : []),
         ]),
@@ -54,11 +56,14 @@ function compileJob(job) {
 }
 
 // One command of the engine's, from inside a Blender without a window.
-function step(command, rest) {
+function step(settings, command, rest) {
     const task = author.Task(command, "blender");
     task.addCommand(author.Command("exec", {
         exe: "{blender}",
-        args: ["--background", "--offline-mode", "--command", "in2n", command, ...rest],
+        args: [
+            "--background", "--offline-mode", ...(settings.addon ? ["--addons", settings.addon] : []),
+            "--command", "in2n", command, ...rest,
+        ],
     }));
     return task;
 }

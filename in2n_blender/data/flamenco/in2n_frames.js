@@ -22,6 +22,8 @@ const JOB_TYPE = {
           eval: "str(Path(abspath(settings.render_output_root), last_n_dir_parts(settings.add_path_components), " +
                 "jobname, '{timestamp}', '######'))",
           description: "Where the frames go" },
+        { key: "addon", type: "string", default: "", visible: "submission",
+          description: "The extension's module where workers do not enable it, such as bl_ext.system.in2n_blender" },
         { key: "blendfile", type: "string", required: true, visible: "web", description: "The file to render" },
         { key: "format", type: "string", required: true, eval: "C.scene.render.image_settings.file_format",
           visible: "web" },
@@ -56,7 +58,10 @@ function frameTasks(settings) {
             exe: "{blender}",
             exeArgs: "{blenderArgs}",
             // A script that fails fails the task; the network is not asked.
-            argsBefore: ["--offline-mode", "--python-exit-code", "1"],
+            argsBefore: [
+                "--offline-mode", "--python-exit-code", "1",
+                ...(settings.addon ? ["--addons", settings.addon] : []),
+            ],
             blendfile: settings.blendfile,
             args: [
                 "--render-output", settings.render_output_path,
