@@ -43,6 +43,23 @@ def test_the_plan_is_chosen_by_free_memory(monkeypatch):
     assert placement.plan_for(catalogue.KLEIN, CPU) == memory.FULL
 
 
+def test_free_is_what_the_driver_says_and_what_torch_holds_without_use(monkeypatch):
+    held = {"mem_get_info": (300 * 2**20, 10**12), "memory_reserved": 200 * 2**20, "memory_allocated": 50 * 2**20}
+    for name, value in held.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert placement.free_mb(torch.device("cuda")) == 450
+
+
+def test_a_gpu_edits_as_many_views_at_once_as_half_of_its_free_memory_holds(folder, monkeypatch):
+    editor = klein(folder)
+    assert editor.views_at_once(SIZE) == 1
+    padded = editor._working_size(SIZE).padded
+    free = 2 * 3 * network_editor.BYTES_A_PIXEL * padded[0] * padded[1]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
+    editor.device = torch.device("cuda")
+    assert editor.views_at_once(SIZE) == 3
+
+
 def test_offloaded_the_edit_is_the_same_and_one_network_at_a_time_is_on_the_device(folder, monkeypatch):
     at_work, moves, to = [], [], nn.Module.to
 
