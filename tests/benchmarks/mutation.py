@@ -78,11 +78,12 @@ class Reach:
             self._path.write_text(json.dumps(self._known), "utf-8")
         self._runner.prepare(dict.fromkeys(name for test in tests for name in self._known[test]["packages"]))
 
-    def tests(self, mutant: Mutant, seconds: float) -> list[tuple[str, float]]:
-        """The ids and seconds of the tests that reach a mutant, the quickest first, for no more than `seconds`."""
+    def tests(self, mutant: Mutant, tests: list[str], seconds: float) -> list[tuple[str, float]]:
+        """The ids and seconds of the tests in files that reach a mutant, the quickest first, for no more than
+        `seconds`."""
         wanted = lines_to_reach((ENGINE / mutant.file).read_text("utf-8"), mutant.source)
         found = []
-        for test in tests_of(mutant.file):
+        for test in tests:
             for name, entry in self._known[test]["tests"].items():
                 lines = entry["lines"].get(mutant.file)
                 if lines and (wanted is None or not wanted.isdisjoint(lines)):
@@ -97,8 +98,9 @@ class Reach:
         return chosen
 
 
-def tests_of(file: str) -> list[str]:
-    return [f"tests/engine/test_{name}.py" for name in TESTS[file.partition("/")[0]].split()]
+def tests_of(file: str, only: str | None = None) -> list[str]:
+    names = TESTS[file.partition("/")[0]].split()
+    return [f"tests/engine/test_{name}.py" for name in names if only is None or name in only.split(",")]
 
 
 def _hashes(files: Iterable[str]) -> dict[str, str]:
@@ -185,6 +187,7 @@ def main() -> int:
     parser.add_argument("files", nargs="*", metavar="FILE", help=f"of {', '.join(FILES)} (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="where the tool and the results are kept")
     parser.add_argument("--sample", type=int, metavar="N", help="mutants of a file, at most (default: all)")
+    parser.add_argument("--tests", metavar="NAMES", help="with commas, such as schedule,method (default: the room's)")
     parser.add_argument("--seconds", type=float, default=30.0, help="of a core, of tests for a mutant (default: 30)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants at once (default: one for each core)")
     given = parser.parse_args()
@@ -195,16 +198,19 @@ def main() -> int:
     os.chdir(ROOT)
     given.out.mkdir(parents=True, exist_ok=True)
     tool, results = given.out / "tool", Results(given.out / "results.jsonl")
-    runner, tests, counts, survivors = Runner(given.jobs), [], {}, []
+    runner, counts = Runner(given.jobs), {}
+    tests, noticing, survivors = [], [], []
     reach = Reach(given.out / "reach.json", runner)
     try:
         for file in given.files or FILES:
-            if tests_of(file) != tests:
-                tests = tests_of(file)
+            if (of_room := tests_of(file, given.tests)) != tests:
+                runner.control(noticing)
+                tests, noticing = of_room, []
                 reach.record(tests)
                 runner.collect(tests)
             mutants, in_all = mutants_of(file, tool, given.sample or sys.maxsize)
-            run_again(file, mutants, reach, runner, results, given.seconds)
+            chosen = {mutant.key: reach.tests(mutant, tests, given.seconds) for mutant in mutants}
+            noticing += [by for by in run_again(file, mutants, chosen, runner, results) if by not in noticing]
             outcomes = [SURVIVED if results.outcome(mutant) == SURVIVED else KILLED for mutant in mutants]
             left = [mutant for mutant, outcome in zip(mutants, outcomes, strict=True) if outcome == SURVIVED]
             equivalent = sum(mutant.reason is not None for mutant in left)
@@ -214,6 +220,7 @@ def main() -> int:
                 mutant.diff() + (f"equivalent: {mutant.reason}\n" if mutant.reason else "") for mutant in survivors
             ]
             (given.out / "survivors.diff").write_text("\n".join(listed), "utf-8")
+        runner.control(noticing)
     finally:
         runner.close()
     print("\n".join(listed))
@@ -227,20 +234,27 @@ def main() -> int:
     return 0 if share >= BAR else 1
 
 
-def run_again(file: str, mutants: list[Mutant], reach: Reach, runner: Runner, results: Results, seconds: float) -> None:
-    """Run those of a file's mutants that are not known, or have survived other tests than there are now."""
-    tests = {mutant.key: reach.tests(mutant, seconds) for mutant in mutants}
+def run_again(file: str, mutants: list[Mutant], tests: dict[str, list], runner: Runner, results: Results) -> list[str]:
+    """Run those of a file's mutants that are not known, or have survived other tests than there are now.
+
+    Args:
+        file: of FILES.
+        mutants: some of its.
+        tests: for each mutant's key the ids and seconds of its tests.
+        runner: that has collected the tests.
+        results: to which theirs are added.
+
+    Returns:
+        The tests that noticed some.
+    """
     to_run = [mutant for mutant in mutants if results.outcome(mutant, tests_hash(tests[mutant.key])) is None]
     print(f"{file}: {len(mutants)} mutants, {len(to_run)} to run", flush=True)
-    noticing, ended = [], []
-    for mutant, outcome, by in runner.run([(mutant, tests[mutant.key]) for mutant in to_run]):
-        ended.append((mutant, outcome, by))
-        noticing += [by] if by and by not in noticing else []
-        print(f"  {len(ended)} of {len(to_run)}: {outcome} {mutant.operator} {by or ''}", flush=True)
-    if noticing:
-        runner.control(noticing)
-    for mutant, outcome, by in ended:
+    noticing: dict[str, None] = {}
+    for number, (mutant, outcome, by) in enumerate(runner.run([(one, tests[one.key]) for one in to_run]), 1):
         results.add(mutant, outcome, by, tests_hash(tests[mutant.key]))
+        noticing.update({by: None} if by else {})
+        print(f"  {number} of {len(to_run)}: {outcome} {mutant.operator} {by or ''}", flush=True)
+    return list(noticing)
 
 
 if __name__ == "__main__":
