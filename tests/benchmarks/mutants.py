@@ -78,7 +78,7 @@ def evaluated(source):
 
 Counter().walk(get_ast(source))
 places = [(name, number) for name, count in Counter.found.items() for number in range(count)]
-places.sort(key=lambda place: hashlib.sha256(repr(place).encode()).digest())
+places.sort(key=lambda place: hashlib.sha256(repr((*place, source)).encode()).digest())
 seen, mutants, tried = {None, evaluated(source)}, [], 0
 for name, number in places:
     if len(mutants) == most:

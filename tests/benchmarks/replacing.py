@@ -27,7 +27,7 @@ def functions_of(folder: Path) -> dict[Place, list[FunctionType]]:
     """All functions of the imported files under a folder, by file, qualified name and first line."""
     found: dict[Place, list[FunctionType]] = {}
     for thing in gc.get_objects():
-        if isinstance(thing, FunctionType) and thing.__code__.co_filename.startswith(str(folder)):
+        if type(thing) is FunctionType and thing.__code__.co_filename.startswith(str(folder)):
             found.setdefault(_place(thing.__code__), []).append(thing)
     return found
 
