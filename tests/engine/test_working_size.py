@@ -10,7 +10,13 @@ from PIL import Image
 
 from in2n_blender.engine.diffusion.editor import noise_generator
 from in2n_blender.engine.diffusion.loading import load_editor
-from in2n_blender.engine.diffusion.photo_detail import resized, with_photo_detail
+from in2n_blender.engine.diffusion.photo_detail import (
+    LEAST_CONTRAST,
+    RADIUS,
+    colour_slopes,
+    resized,
+    with_photo_detail,
+)
 from in2n_blender.engine.diffusion.working_size import WorkingSize
 from in2n_blender.models import catalogue
 from tests.engine.small_models import small_klein_folder
@@ -66,6 +72,61 @@ def test_a_new_thing_gets_nothing_of_the_photo(photo):
     ].abs().mean() + 1e-3
     beside = (slice(None), slice(None), slice(0, 190), slice(None))
     assert psnr(ours[beside], photo[beside]) > 38
+
+
+def slopes_by_hand(photo, edited):
+    """(3, 3, height, width) window by window: a ridge regression, and how far it explains the edit's variance."""
+    height, width = photo.shape[-2:]
+    near = lambda place, size: slice(max(place - RADIUS, 0), min(place + RADIUS, size - 1) + 1)
+    windows = [[(..., near(row, height), near(column, width)) for column in range(width)] for row in range(height)]
+    slopes, trust = np.zeros((3, 3, height, width)), np.zeros((3, height, width))
+    for row in range(height):
+        for column in range(width):
+            inputs, outputs = (image[windows[row][column]].reshape(3, -1) for image in (photo, edited))
+            inputs, outputs = (values - values.mean(1, keepdims=True) for values in (inputs, outputs))
+            count = inputs.shape[1]
+            shared = outputs @ inputs.T / count
+            found = shared @ np.linalg.inv(inputs @ inputs.T / count + LEAST_CONTRAST * np.eye(3))
+            explained = (found * shared).sum(1) / ((outputs**2).mean(1) + LEAST_CONTRAST)
+            slopes[:, :, row, column] = found
+            trust[:, row, column] = np.clip((explained - 0.3) / (0.8 - 0.3), 0, 1)
+    means = np.stack([[trust[window].mean((1, 2)) for window in line] for line in windows])
+    return slopes * means.transpose(2, 0, 1)[:, None]
+
+
+def test_an_edits_colours_follow_the_photos_by_a_regression_in_every_window():
+    """One colour is the photo's, one is in part, one is another picture."""
+    photo, noise = np.random.default_rng(0).uniform(0.2, 0.8, (2, 3, 13, 16))
+    mix = np.array([[0.5, 0.2, 0.0], [0.3, -0.3, 0.1], [0.0, 0.0, 0.0]])
+    share = np.array([0.0, 0.25, 0.5])
+    edited = np.einsum("eo,ohw->ehw", mix, photo) + share[:, None, None] * noise
+    found = colour_slopes(torch.from_numpy(photo)[None], torch.from_numpy(edited)[None])[0]
+    np.testing.assert_allclose(found, slopes_by_hand(photo, edited), atol=1e-9)
+    trusted = found.numpy()[:, :, 4:-4, 4:-4].mean((2, 3))
+    assert np.allclose(trusted[0], mix[0], atol=0.01) and np.abs(trusted[2]).max() < 0.02
+
+
+def test_pictures_of_the_size_that_is_wanted_stay_as_they_are():
+    image = torch.tensor([-0.5, 0.0, 1.0, 1.5]).expand(1, 3, 4, 4)
+    assert resized(image, (4, 4)) is image
+    larger = resized(image, (4, 9))
+    assert larger.min() == 0 and larger.max() == 1
+    wider = resized(image, (4, 9), clamp=False)
+    assert wider.min() < -0.4 and wider.max() > 1.4 and torch.equal(wider.clamp(0, 1), larger)
+
+
+def test_images_enter_padded_by_reflection_and_leave_as_they_were():
+    image = torch.arange(20.0).view(1, 1, 4, 5).expand(1, 3, 4, 5) / 19
+    size = WorkingSize.of((4, 5), 4, 8)
+    entered = size.enter(image)
+    assert (size.height, size.width, size.padded) == (4, 5, (8, 8)) and entered.shape == (1, 3, 8, 8)
+    assert torch.equal(entered[..., :4, :], torch.cat([image, image[..., 4:].expand(1, 3, 4, 3)], -1)), (
+        "too small for it"
+    )
+    assert torch.equal(entered[..., 4:, :], entered[..., 3:4, :].expand(1, 3, 4, 8))
+    roomy = WorkingSize.of((6, 7), 6, 8).enter(torch.rand(1, 3, 6, 7, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(roomy[..., 6:, :], roomy[..., [4, 3], :]) and torch.equal(roomy[..., 7], roomy[..., 5])
+    assert torch.equal(size.leave(entered, (4, 5)), image)
 
 
 @pytest.mark.parametrize(
