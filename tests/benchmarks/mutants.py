@@ -15,14 +15,14 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
 
 from in2n_blender.workspace.hashes import hash_of
-from tests.benchmarks.equivalent_mutants import EQUIVALENT
+from tests.benchmarks.equivalent_mutants import EQUIVALENT, WITHOUT
 from tests.benchmarks.reach import Recorder
 from tests.benchmarks.replacing import functions_of, replace_functions, replace_source
 
@@ -114,7 +114,11 @@ class Mutant:
     @property
     def reason(self) -> str | None:
         """Why it cannot be noticed, where that is known."""
-        added = [line[1:].strip() for line in self.diff().splitlines() if line[:1] == "+" and line[:3] != "+++"]
+        diff = self.diff().splitlines()[2:]
+        added = [line[1:].strip() for line in diff if line[:1] == "+"]
+        removed = [line[1:].strip() for line in diff if line[:1] == "-"]
+        if not added:
+            return next((WITHOUT[line] for line in removed if line in WITHOUT), None)
         return next((EQUIVALENT[self.file][line] for line in added if line in EQUIVALENT.get(self.file, {})), None)
 
 
@@ -146,15 +150,10 @@ class Runner:
     def __init__(self, jobs: int):
         self.jobs, self.folder = jobs, Path(tempfile.mkdtemp(prefix="mutation"))
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-        self.prepare(HEAVY)
+        for name in HEAVY:
+            importlib.import_module(name)
         sys.modules["torch"].set_num_threads(1)
         self._functions: dict[tuple, list[FunctionType]] = {}
-
-    def prepare(self, modules: Iterable[str]) -> None:
-        """Import what the forks would import one by one."""
-        for name in modules:
-            with suppress(ImportError):
-                importlib.import_module(name)
 
     def collect(self, tests: list[str]) -> None:
         """Import files of tests, and with them the engine: most mutants then need no import of their own."""
@@ -166,8 +165,8 @@ class Runner:
         self._functions = functions_of(ENGINE)
         gc.freeze()
 
-    def recorded(self, test: str, files: Sequence[str]) -> tuple[dict, list[str]]:
-        """What each test of a file reaches of some of the engine's files, by its id; the packages that they import."""
+    def recorded(self, test: str, files: Sequence[str]) -> dict:
+        """What each test of a file reaches of some of the engine's files, by its id."""
         answer = self.folder / "reach.json"
 
         def record() -> int:
@@ -177,9 +176,7 @@ class Runner:
             recorder.stop()
             for entry in recorder.tests.values():
                 entry["lines"] = {Path(file).relative_to(ENGINE).as_posix(): n for file, n in entry["lines"].items()}
-            places = ((name, getattr(module, "__file__", None) or "") for name, module in list(sys.modules.items()))
-            packages = [name for name, place in places if f"{os.sep}site-packages{os.sep}" in place]
-            answer.write_text(json.dumps([recorder.tests, packages]), "utf-8")
+            answer.write_text(json.dumps(recorder.tests), "utf-8")
             return code
 
         log = self.folder / "reach.log"
@@ -208,6 +205,8 @@ class Runner:
                     seconds = sum(cost for _, cost in tests)
                     process = self._fork(lambda m=mutant, t=tests: self._mutated(m, t), self._log(mutant), seconds)
                     running[process] = (mutant, time.monotonic() + LEAST_SECONDS + SLOWER * seconds)
+                if not running:
+                    break
                 done, status = os.waitpid(-1, os.WNOHANG)
                 if done in running:
                     mutant, limit = running.pop(done)

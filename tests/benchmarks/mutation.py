@@ -47,13 +47,13 @@ METHOD = {
 FILES = [f"{room}/{name}.py" for room, names in METHOD.items() for name in names.split()]
 # The tests that belong to a room.
 TESTS = {
-    "editing": "agreement baselines batches carrying dataset_update key_view masks method models_in_edits preview "
-    "provenance regions schedule segments",
+    "editing": "agreement baselines batches carrying dataset_update interfaces key_view masks method models_in_edits "
+    "preview provenance regions schedule segments",
     "diffusion": "devices_of_tensors editor_input exact flow_schedule flux2_klein flux_kontext half_precision "
-    "instruct_pix2pix longcat_image_edit memory_plans model_folders picture_answers qwen_image_edit "
+    "instruct_pix2pix interfaces longcat_image_edit memory_plans model_folders picture_answers qwen_image_edit "
     "sdxl_instruct_pix2pix working_size",
-    "nerf": "appearance_and_refinement checkpoint kernels loss_terms masks metrics nerf provenance ray_dataset regions "
-    "sampling_and_losses sightings training unevenness",
+    "nerf": "appearance_and_refinement checkpoint interfaces kernels loss_terms masks metrics nerf provenance "
+    "ray_dataset regions sampling_and_losses sightings training unevenness",
 }
 
 
@@ -71,12 +71,11 @@ class Reach:
             if known and known["own"] == _test_hash(test) and known["reached"] == _hashes(known["reached"]):
                 continue
             print(f"which lines {test} reaches", flush=True)
-            recorded, packages = self._runner.recorded(test, FILES)
+            recorded = self._runner.recorded(test, FILES)
             reached = _hashes({file for entry in recorded.values() for file in entry["lines"]})
-            entry = {"own": _test_hash(test), "reached": reached, "tests": recorded, "packages": packages}
+            entry = {"own": _test_hash(test), "reached": reached, "tests": recorded}
             self._known[test] = entry
             self._path.write_text(json.dumps(self._known), "utf-8")
-        self._runner.prepare(dict.fromkeys(name for test in tests for name in self._known[test]["packages"]))
 
     def tests(self, mutant: Mutant, tests: list[str], seconds: float) -> list[tuple[str, float]]:
         """The ids and seconds of the tests in files that reach a mutant, the quickest first, for no more than
@@ -86,7 +85,8 @@ class Reach:
         for test in tests:
             for name, entry in self._known[test]["tests"].items():
                 lines = entry["lines"].get(mutant.file)
-                if lines and (wanted is None or not wanted.isdisjoint(lines)):
+                reaches = lines and (wanted is None or not wanted.isdisjoint(lines))
+                if reaches or (wanted is None and f"[{mutant.file}]" in name):  # it is about the file as a whole
                     found.append((name, entry["seconds"]))
         found.sort(key=lambda of: (of[1], of[0]))
         spent, chosen = 0.0, []
@@ -206,8 +206,8 @@ def main() -> int:
             if (of_room := tests_of(file, given.tests)) != tests:
                 runner.control(noticing)
                 tests, noticing = of_room, []
-                reach.record(tests)
                 runner.collect(tests)
+                reach.record(tests)
             mutants, in_all = mutants_of(file, tool, given.sample or sys.maxsize)
             chosen = {mutant.key: reach.tests(mutant, tests, given.seconds) for mutant in mutants}
             noticing += [by for by in run_again(file, mutants, chosen, runner, results) if by not in noticing]

@@ -73,7 +73,7 @@ def lines_to_reach(source: str, mutant: str) -> set[int] | None:
 
     Returns:
         The lines of the statement that is changed; of the whole function where its head is; None for what runs as the
-        file is imported.
+        file is imported, and for functions that do nothing.
     """
     changed = _changed_lines(source, mutant)
     statements = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
@@ -83,6 +83,8 @@ def lines_to_reach(source: str, mutant: str) -> set[int] | None:
         return None
     inner = max(around, key=_first)
     if min(changed) < inner.body[0].lineno:
+        if all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in inner.body):
+            return None
         return set(range(inner.body[0].lineno, inner.end_lineno + 1))
     lines = set()
     for node in statements:

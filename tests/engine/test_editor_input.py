@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -117,3 +118,10 @@ def test_without_a_choice_the_models_own_guidance_counts(tmp_path):
         scale = own.abs().max()
         for other in ({"guidance_text": 4.0}, {"guidance_image": 0.0}, {"guidance_text": 0.0}):
             assert (result(**other) - own).abs().max() > 1e-3 * scale
+
+
+def test_the_noise_of_an_edit_stays_the_same_from_version_to_version():
+    """An edit that was begun goes on with it: what its generators are seeded with is numpy's, halved into 63 bits."""
+    for place in ((0, 0, 0), (3, 5, 2), (2**40, 1, 0)):
+        (state,) = np.random.SeedSequence(place).generate_state(1, np.uint64)
+        assert noise_generator(*place).initial_seed() == int(state) // 2
