@@ -43,8 +43,8 @@ def has_no_body(function) -> bool:
 def test_a_method_without_a_body_is_one_that_a_subclass_must_bring(path):
     """Who forgets one in a new family of models hears of it when the editor is made."""
     for name, made in classes_of(path).items():
-        if not inspect.isabstract(made):
-            assert not getattr(made, "__abstractmethods__", None), name
+        if getattr(made, "_is_protocol", False):
+            continue
         for method, value in vars(made).items():
             function = value.fget if isinstance(value, property) else value
             own = inspect.isfunction(function) and function.__code__.co_filename == str(path)
