@@ -19,8 +19,8 @@ HOST = "gpu-box"
 
 def missing() -> str:
     """Why no server can run here; "" where one can."""
-    if sys.platform == "win32":
-        return "a server of this kind does not run on Windows"
+    if not sys.platform.startswith("linux"):
+        return "how its links are found and cut is written for Linux"
     needed = [program for program in (SERVER, "ssh", "ssh-keygen") if shutil.which(program) is None]
     return f"{', '.join(needed)} not found" if needed else ""
 
