@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from in2n_blender.engine.nerf import sampling
+from in2n_blender.engine.nerf import losses, sampling
 from in2n_blender.engine.nerf.constants import FAR
 from in2n_blender.engine.nerf.losses import (
     PerceptualLoss,
@@ -117,6 +117,17 @@ def test_interlevel_loss_is_zero_only_for_a_bounding_proposal():
     loss = interlevel_loss(bins, weights, bins, proposal + 0.0)
     loss.backward()
     assert loss > 0 and (proposal.grad <= 0).all() and proposal.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernel", "torch"])
+def test_beyond_its_last_edge_a_proposal_bounds_nothing(monkeypatch, kernels):
+    """Jitter shifts the edges of one ray's proposals and samples apart. 0.7 before 0.6, and 0.3 before nothing."""
+    if not kernels:
+        monkeypatch.setattr(losses, "available", lambda device: False)
+    proposal_bins, proposal_weights = torch.tensor([[0.0, 0.5, 0.8, 0.9]]), torch.tensor([[0.2, 0.3, 0.1]])
+    bins, weights = torch.tensor([[0.1, 0.95, 1.0]]), torch.tensor([[0.7, 0.3]])
+    interlevel = losses.ray_losses(bins, weights, proposal_bins, proposal_weights)[0]
+    assert float(interlevel) == pytest.approx(0.1**2 / 0.7 + 0.3, rel=1e-4)
 
 
 def test_perceptual_loss_falls_back_as_the_setting_says(monkeypatch, tmp_path):
