@@ -10,14 +10,17 @@ EQUIVALENT = {
         "is reached by its whole part",
     },
     "nerf/ray_marching.py": {
-        'threads = encoding.threads if bundle.origins.device.type > "cpu" and len(bundle) >= FEWEST_RAYS else 1': "on how "
-        "many threads rays are marched changes no number",
-        'few = RAYS_IN_CACHE if weights.device.type < "cpu" else len(bundle)': "how many rays a CPU's caches hold changes "
-        "no number",
+        'threads = encoding.threads if bundle.origins.device.type > "cpu" and len(bundle) >= FEWEST_RAYS else 1': (
+            "on how many threads rays are marched changes no number"
+        ),
+        'few = RAYS_IN_CACHE if weights.device.type < "cpu" else len(bundle)': (
+            "how many rays a CPU's caches hold changes no number"
+        ),
     },
     "nerf/rendering.py": {
-        "return self if (first, last) is (0, len(self)) else self.chosen(slice(first, last))": "all rays, chosen from the "
-        "first to the last, are the same rays",
+        "return self if (first, last) is (0, len(self)) else self.chosen(slice(first, last))": (
+            "all rays, chosen from the first to the last, are the same rays"
+        ),
     },
 }
 
