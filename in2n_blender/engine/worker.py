@@ -59,6 +59,7 @@ from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress, Reporter
 from ..workspace.files import FULL, OF_THE_DISK, must_stay, open_own
 from .heap import trim_heap
+from .stalls import tell_of_stalls
 
 PROGRESS_INTERVAL = 0.1  # seconds
 HARD_EXIT_AFTER = 2.5  # seconds from the end of stdin
@@ -123,6 +124,7 @@ class Worker:
         writing = threading.Thread(target=self._write_answers, name="stdout", daemon=True)
         writing.start()
         threading.Thread(target=self._read, name="stdin", daemon=True).start()
+        tell_of_stalls(self._tell_job, self._ended)
         while (job := self._accepted.get()) is not None:
             self._run(job)
         self._answers.put(None)
@@ -224,6 +226,10 @@ class Worker:
         return _error_text(job.id, JOB_FAILED, f"{type(error).__name__}: {error}", "bug", hint, trace)
 
     # -- writing
+
+    def _tell_job(self, text: str) -> None:
+        if job := self._job:
+            self.notify("log", {"id": job.id, "text": text})
 
     def notify(self, method: str, params: dict) -> None:
         """Send a notification to the client, after all that was sent before it.

@@ -27,6 +27,7 @@ from .transitions import transition
 WORKER = Path(__file__).resolve().parents[1] / "engine" / "worker.py"
 POLL_SECONDS = 0.03
 STOP_PATIENCE = 4.0  # seconds that a worker gets to end by itself
+LONGEST_LOOK = 2.0  # seconds from one look to the next that count: in a longer time the computer slept
 SILENCE_PATIENCE = 5.0  # seconds that a worker which has closed its output gets to be gone
 MOST_MESSAGES = 2000  # of the worker that one poll takes in: a window must not wait for one that never stops talking
 THREAD_PATIENCE = 1.5  # seconds that work in a thread gets to notice that it was cancelled
@@ -86,6 +87,7 @@ class Client:
         self._worker, self._command = str(worker), command
         self._ids = itertools.count(HELLO_ID + 1)
         self._lock = threading.RLock()
+        self._clock = _AwakeClock()
         self._told: list = []
         self._events: deque = deque()
         self._handling = False
@@ -156,7 +158,7 @@ class Client:
         Args:
             job: The id that `submit` returned; None: all jobs.
         """
-        self._happen(events.Cancel(job, time.monotonic()))
+        self._happen(events.Cancel(job, self._clock()))
 
     def release(self) -> None:
         """End the worker, and free its memory, if no job uses it."""
@@ -183,7 +185,7 @@ class Client:
         Args:
             patience: Seconds that the worker gets to end by itself.
         """
-        self._happen(events.Stop(time.monotonic()))
+        self._happen(events.Stop(self._clock()))
         deadline = time.monotonic() + patience
         while self._process and time.monotonic() < deadline:
             with self._lock:
@@ -353,7 +355,21 @@ class Client:
             if process.code is not None:
                 self._process = None
                 self._happen(events.Exited(process.code, process.last_line()))
-        self._happen(events.Tick(time.monotonic()))
+        self._happen(events.Tick(self._clock()))
+
+
+class _AwakeClock:
+    """Seconds in which somebody looked: while a computer sleeps its worker sleeps, too, and has not failed to answer.
+    On some systems the clock goes on in the meantime."""
+
+    def __init__(self):
+        self._last, self._seconds = time.monotonic(), 0.0
+
+    def __call__(self) -> float:
+        now = time.monotonic()
+        self._seconds += min(now - self._last, LONGEST_LOOK)
+        self._last = now
+        return self._seconds
 
 
 class _Process:

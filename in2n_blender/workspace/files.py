@@ -17,6 +17,7 @@ from pathlib import Path
 from ..scene.errors import Cancelled, In2nError
 from ..scene.text import text_of
 from ..scene.unfinished import TEMPORARY, clear_stale, own_prefix
+from .patience import on_the_disk
 
 WINDOWS = sys.platform == "win32"
 UMASK = os.umask(0)
@@ -92,17 +93,19 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
     _refuse_gone(path)
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _clear_now_and_then(path.parent)
-        handle, temporary = tempfile.mkstemp(prefix=own_prefix(TEMPORARY), suffix=path.suffix, dir=path.parent)
-        os.close(handle)
+        with on_the_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _clear_now_and_then(path.parent)
+            handle, temporary = tempfile.mkstemp(prefix=own_prefix(TEMPORARY), suffix=path.suffix, dir=path.parent)
+            os.close(handle)
         yield Path(temporary)
-        os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's files are for their owner alone
-        if durable:
-            _sync(temporary)
-        _patiently(os.replace, temporary, path)
-        if durable and not WINDOWS:
-            _sync(path.parent)
+        with on_the_disk(path):
+            os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's files are for their owner alone
+            if durable:
+                _sync(temporary)
+            _patiently(os.replace, temporary, path)
+            if durable and not WINDOWS:
+                _sync(path.parent)
     except Exception as error:
         _refuse_gone(path)
         said = disk_error_in(error)

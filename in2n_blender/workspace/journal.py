@@ -19,11 +19,13 @@ from ..scene.reporting import Progress
 from .files import open_own, read_json, write_error, write_json
 from .layout import refuse_links_out
 from .locks import is_said, keep, try_lock, unlock
+from .patience import Patient
 
 JOB_NAME, LOCK_NAME = "job.json", "job.lock"
 LOG_NAME = "engine.log"  # the engine writes its tracebacks to the same file
 LOG_LIMIT = 2 * 2**20  # bytes; a longer log is begun anew
 NOTE_SECONDS = 3.0  # between two writings of how far a job is
+CLOSING_PATIENCE = 2.0  # seconds that a disk gets before somebody is told that a job has ended
 LOGGED_SECONDS = 20.0  # between two lines about the same stage
 MOST_UNITS = 2**53  # of a job, so that a float holds them
 RUNNING, CANCELLED, FAILED = "running", "cancelled", "failed"
@@ -126,6 +128,7 @@ class Journal:
         if requests is not None:
             listed = [{"method": method, "params": params} for method, params in requests]
             self._record = {"label": label, "requests": listed, "state": RUNNING, "why": "", "done": 0, "total": 0}
+        self._disk = Patient()
         self._say(f"--- {label}")
         self._write()
 
@@ -158,7 +161,8 @@ class Journal:
         try:
             self._end(error)
         finally:
-            unlock(self._lock)
+            self._disk.do(lambda: unlock(self._lock), CLOSING_PATIENCE, needed=True)
+            self._disk.end()
         refused = isinstance(error, In2nError) and self._record is None
         if refused and self._unused:  # it may be a folder of the user's that a job refused to work in
             self._vanish()
@@ -175,8 +179,7 @@ class Journal:
         if error is None:
             self._say(f"{self._label}: done")
             if self._record is not None:
-                with suppress(OSError):
-                    self._file.unlink(missing_ok=True)
+                self._disk.do(lambda: self._file.unlink(missing_ok=True), needed=True)
             return
         cancelled = isinstance(error, Cancelled)
         why = (
@@ -192,19 +195,27 @@ class Journal:
             self._say(getattr(error, "traceback", "") or "".join(traceback.format_exception(error)).rstrip())
         if self._record is not None:
             self._record.update(state=CANCELLED if cancelled else FAILED, why=why)
-            self._write()
+            self._write(needed=True)
 
-    def _write(self) -> None:
+    def _write(self, needed: bool = False) -> None:
+        record = self._record and dict(self._record)
+        self._disk.do(lambda: self._write_now(record), needed=needed)
+
+    def _write_now(self, record: dict | None) -> None:
         keep(self._lock)
-        if self._record is not None and self._file.parent.is_dir():  # it may have been moved
+        if record is not None and self._file.parent.is_dir():  # it may have been moved
             with suppress(In2nError, OSError, ValueError):  # the disk may be full; the job itself will say so
-                write_json(self._file, self._record, durable=False)
+                write_json(self._file, record, durable=False)
 
     def _say(self, text: str) -> None:
+        said = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._disk.do(lambda: self._say_now(f"{said} {text}"))
+
+    def _say_now(self, line: str) -> None:
         with suppress(OSError):
             begin_anew = self._log.exists() and self._log.stat().st_size > LOG_LIMIT
             with open_own(self._log, "w" if begin_anew else "a") as log:
-                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+                log.write(line + "\n")
 
 
 def _take_lock(root: Path):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from in2n_blender.scene.errors import In2nError
 from tests.faults.mutations import mutated_text
-from tests.faults.readers import READERS
+from tests.faults.readers import READERS, engine_readers
 
 MOST_SECONDS = 2.0  # of the process's own time, on a machine that does other things
 # reader -> what changes its file to what once was no In2nError
@@ -29,6 +29,11 @@ DAMAGED = {
     "model description": [lambda data: data.replace(b"64", b"1" + b"0" * 400, 1)],
     "inria": [lambda data: data.replace(b"64", b"1" + b"0" * 400, 1)],
     "capture.json": [lambda data: re.sub(rb'"offset": \[[^\]]*\]', b'"offset": []', data)],
+    "points": [
+        lambda data: data.replace(b"vertex 20", b"vertex " + b"9" * 25, 1),
+    ],
+    "region mesh": [lambda data: data.replace(b"element face 6", b"element other 999999999999", 1)],
+    "archive": [lambda data: re.sub(rb"(transforms\.json).", b"\\1\xff", data, count=1, flags=re.DOTALL)],
     "job.json": [
         lambda data: data.replace(b": 3", b": Infinity"),
         lambda data: data.replace(b": 1", b": 1" + b"0" * 400),
@@ -72,6 +77,15 @@ def test_what_is_whole_is_read(reader, whole):
 def test_whatever_is_damaged_is_one_sentence(reader, whole, seed):
     file, data = whole[reader.name]
     read_damaged(reader, file, mutated_text(data, random.Random(seed)))
+
+
+def test_a_video_of_an_unknown_codec_is_one_sentence(tmp_path):
+    reader = next(reader for reader in engine_readers() if reader.name == "video")
+    file = reader.write(tmp_path)
+    data = file.read_bytes()
+    damaged = data.replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC")
+    assert damaged != data
+    read_damaged(reader, file, damaged)
 
 
 @pytest.mark.parametrize("name, damage", [(name, damage) for name, damages in DAMAGED.items() for damage in damages])
