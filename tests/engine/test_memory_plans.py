@@ -60,6 +60,15 @@ def test_a_gpu_edits_as_many_views_at_once_as_half_of_its_free_memory_holds(fold
     assert editor.views_at_once(SIZE) == 3
 
 
+def test_every_layer_of_a_network_asks_whether_the_job_was_cancelled(folder):
+    editor, asked = klein(folder), []
+    network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Linear(2, 2)))
+    editor._ask_in(network)
+    editor._report = Reporter(cancelled=lambda: bool(asked.append(network)))
+    network(torch.ones(1, 2))
+    assert len(asked) == 3
+
+
 def test_offloaded_the_edit_is_the_same_and_one_network_at_a_time_is_on_the_device(folder, monkeypatch):
     at_work, moves, to = [], [], nn.Module.to
 
