@@ -1,6 +1,7 @@
 """What InstructPix2Pix's network is given, evaluation by evaluation, and what guidance becomes without a choice."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,3 +126,11 @@ def test_the_noise_of_an_edit_stays_the_same_from_version_to_version():
     for place in ((0, 0, 0), (3, 5, 2), (2**40, 1, 0)):
         (state,) = np.random.SeedSequence(place).generate_state(1, np.uint64)
         assert noise_generator(*place).initial_seed() == int(state) // 2
+
+
+@pytest.mark.parametrize("trained, side", [(24, 48), ((30, 20), 40), (None, 128)])
+def test_images_are_enlarged_to_what_the_network_was_trained_on_at_most(tmp_path, trained, side):
+    made = load_editor(str(small_editor_folder(tmp_path)), "cpu")
+    assert made.working_side == made.unet.config.sample_size * 2, "a pixel of its latent is two of the photo"
+    made.unet = SimpleNamespace(config=SimpleNamespace(sample_size=trained))
+    assert made._trained_side(2) == side
