@@ -9,6 +9,9 @@ EQUIVALENT = {
         "return edit < self.edits and step / self.edit_rate >= edit": "a whole number is reached by a quotient when it "
         "is reached by its whole part",
     },
+    "diffusion/flow_editor.py": {
+        "return shape[+2] // PATCH, shape[-1] // PATCH": "of four sides the third is the last but one",
+    },
     "nerf/ray_marching.py": {
         'threads = encoding.threads if bundle.origins.device.type > "cpu" and len(bundle) >= FEWEST_RAYS else 1': (
             "on how many threads rays are marched changes no number"
