@@ -9,6 +9,7 @@ import torch
 
 from in2n_blender.engine.diffusion.editor import noise_generator
 from in2n_blender.engine.diffusion.loading import load_editor
+from tests.engine.recording_editor import RecordingEditor
 from tests.engine.small_editor import small_editor_folder
 from tests.engine.test_instruct_pix2pix import picture
 
@@ -134,3 +135,7 @@ def test_images_are_enlarged_to_what_the_network_was_trained_on_at_most(tmp_path
     assert made.working_side == made.unet.config.sample_size * 2, "a pixel of its latent is two of the photo"
     made.unet = SimpleNamespace(config=SimpleNamespace(sample_size=trained))
     assert made._trained_side(2) == side
+
+
+def test_an_editor_takes_one_view_at_a_time_unless_it_says_more():
+    assert RecordingEditor().views_at_once((8, 8)) == 1
