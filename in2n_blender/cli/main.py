@@ -255,6 +255,15 @@ def _add_test(group) -> None:
         default="sid",
         help="Debian's: sid (Blender 5.2), trixie (Blender 4.3) or both with a comma (default: %(default)s)",
     )
+    test.add_argument(
+        "--gpu",
+        action="store_true",
+        help="show what a GPU does: its tests, speeds and memory, in under nine minutes; what else is on the line goes "
+        "to tests/benchmarks/gpu.py (--capture, --parts, --device cpu --tiny)",
+    )
+    test.add_argument(
+        "--gpu-out", metavar="DIR", default="gpu", help="where --gpu puts result.json and table.md (default: ./gpu)"
+    )
     test.set_defaults(passes_on=True)
 
 

@@ -211,7 +211,8 @@ def run_tests(args, interruption) -> int:
     """`test`: pytest, those of Blender in a process of their own.
 
     Args:
-        args: The parsed line; `extra` is pytest's own, `gui` asks for the tests that need a window.
+        args: The parsed line; `extra` is pytest's own, `gui` asks for the tests that need a window, `gpu` for
+            what a GPU shows.
         interruption: Says whether the user asked to stop.
 
     Returns:
@@ -225,6 +226,8 @@ def run_tests(args, interruption) -> int:
     tests = PACKAGE.parent / "tests"
     if args.gui:
         return _test_window(args, interruption, tests / "gui")
+    if args.gpu:
+        return _test_gpu(args, interruption, tests / "benchmarks" / "gpu.py")
     python = engine_python(interruption, environment.GROUPS)
     codes = []
     for paths, rest in split_test_paths(args.extra, tests):
@@ -244,6 +247,15 @@ def _test_window(args, interruption, tests: Path) -> int:
     code = _program(python, interruption, ["-m", "pytest", str(tests), *args.extra], cwd=PACKAGE.parent)
     if out.is_dir():
         print(f"Screenshots: {out}")
+    return code
+
+
+def _test_gpu(args, interruption, script: Path) -> int:
+    """What a GPU does; where there is none that is said, and nothing has failed."""
+    python = engine_python(interruption, ("engine", "test"))
+    out = made_folder(args.gpu_out)
+    code = _program(python, interruption, [str(script), "--out", str(out), *args.extra], cwd=PACKAGE.parent)
+    print(f"Results: {out / 'result.json'}")
     return code
 
 
