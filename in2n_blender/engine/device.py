@@ -133,6 +133,28 @@ def free_memory(device: torch.device | str) -> None:
         torch.cuda.empty_cache()
 
 
+def free_bytes(device: torch.device) -> int:
+    """What is free on a CUDA device: what the driver says, and what torch holds without use.
+
+    Args:
+        device: A CUDA device.
+
+    Returns:
+        Bytes.
+    """
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices in bfloat16 faster than in float32: NVIDIA's GPUs since Ampere.
+
+    Args:
+        device: One that is there.
+    """
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def describe_device(device: torch.device) -> str:
     """A name for reports.
 

@@ -85,7 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
         elif part.name == "capture" and not args.capture:
             result["parts"][part.name] = {"skipped": "no capture was given (--capture FOLDER)"}
         else:
-            result["parts"][part.name] = run_part(part, min(part.seconds, left), args, out)
+            most = left if args.tiny else min(part.seconds, left)  # any machine may be slow
+            result["parts"][part.name] = run_part(part, most, args, out)
         tell(result, out, time.monotonic() - began)
         if reason := result["parts"].get("machine", {}).get("no_gpu"):
             result["skipped"] = reason

@@ -224,18 +224,21 @@ def _other_presets(m: Measuring, workspace: Workspace) -> dict:
 
 
 def _variants(m: Measuring, workspace: Workspace, settings: NerfSettings) -> dict:
-    """What rays cost in other numbers at once, and products of matrices in TF32."""
+    """What rays cost in other numbers at once, and with the colour MLP in other precisions."""
     found, before = {}, torch.backends.cuda.matmul.allow_tf32
     try:
-        for name, rays, tf32 in (
-            ("TF32", settings.rays, True),
-            ("twice the rays", 2 * settings.rays, before),
-            ("four times the rays", 4 * settings.rays, before),
+        for name, rays, tf32, narrow in (
+            ("float32", settings.rays, False, False),
+            ("TF32", settings.rays, True, False),
+            ("bfloat16", settings.rays, before, True),
+            ("bfloat16, twice the rays", 2 * settings.rays, before, True),
+            ("bfloat16, four times the rays", 4 * settings.rays, before, True),
         ):
             if m.left < 10:
                 break
             torch.backends.cuda.matmul.allow_tf32 = tf32
             trainer, _, _ = _begun(workspace, replace(settings, rays=rays), m.device)
+            trainer.model.field.narrow = narrow
             for _ in range(5):
                 trainer.step()
             found[name] = {"rays_a_second": round(rays / seconds_of(m.device, trainer.step, 20))}

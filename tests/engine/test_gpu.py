@@ -214,7 +214,7 @@ def ball_trainer(settings, loss="mse", log=print, steps=600):
 def test_steps_of_every_preset_loss_and_option(preset, loss, options):
     settings = GPU[preset] if ON_GPU else replace(TINY, perceptual="lpips")
     trainer = ball_trainer(with_options(settings, *options, views=3), loss)
-    losses = [trainer.step() for _ in range(3)]
+    losses = [trainer.step().item() for _ in range(3)]
     assert all(0 < value < 10 for value in losses) and trainer.step_count == 3
     assert all(torch.isfinite(parameter).all() for parameter in trainer.model.parameters())
 
@@ -222,14 +222,14 @@ def test_steps_of_every_preset_loss_and_option(preset, loss, options):
 def test_training_learns_and_goes_on_from_what_it_saved():
     settings = replace(GPU["draft"], rays=1024, log2_table=15) if ON_GPU else TINY
     trainer = ball_trainer(settings)
-    losses = [trainer.step() for _ in range(200 if ON_GPU else 40)]
+    losses = [trainer.step().item() for _ in range(200 if ON_GPU else 40)]
     assert sum(losses[-10:]) < (0.3 if ON_GPU else 0.8) * sum(losses[:10])
     tensors, numbers_ = trainer.state()
     assert all(tensor.device.type == "cpu" for tensor in tensors.values())
     other = ball_trainer(settings)
     other.restore(tensors, numbers_)
     assert other.step_count == trainer.step_count
-    ours, theirs = trainer.step(), other.step()
+    ours, theirs = trainer.step().item(), other.step().item()
     assert ours == pytest.approx(theirs, rel=1e-3), "the same pixels; sums in any order on a GPU"
 
 

@@ -9,7 +9,8 @@ from in2n_blender.engine.nerf.compositing import ray_weights, ray_weights_torch
 from in2n_blender.engine.nerf.dataset import SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.encoding import GridEncoding, GridLayout, encode_torch
 from in2n_blender.engine.nerf.kernels.compositing import compositing_kernels
-from in2n_blender.engine.nerf.kernels.encoding import encoding_kernels
+from in2n_blender.engine.nerf.kernels.encoding import RUN, encoding_kernels
+from in2n_blender.engine.nerf.kernels.launch import launch_all, numbers, vec3s
 from in2n_blender.engine.nerf.kernels.losses import loss_kernel
 from in2n_blender.engine.nerf.kernels.marching import march_kernels
 from in2n_blender.engine.nerf.kernels.sampling import sampling_kernels
@@ -194,3 +195,54 @@ def test_nerfacc_never_loads_its_cuda_backend():
     import sys
 
     assert "nerfacc.cuda._backend" not in sys.modules
+
+
+def on_rays(rays=40, samples=23):
+    """Points along rays, so that some that follow each other are in one cell; not a multiple of a run."""
+    starts, directions = torch.rand(rays, 1, 3), torch.nn.functional.normalize(torch.randn(rays, 1, 3), dim=-1)
+    along = torch.linspace(0, 0.7, samples)[None, :, None]
+    return (starts + along * directions).clamp(0, 1).view(-1, 3)
+
+
+@pytest.mark.parametrize("features", [1, 4])
+@pytest.mark.parametrize("count", [1, RUN, 40 * 23])
+def test_the_kernels_for_gpus_read_and_add_the_same(monkeypatch, features, count):
+    layout = GridLayout.growing(4, 8, 64, 12)
+    encoding = GridEncoding(layout, features, initial_range=1.0, threads=1)
+    positions = on_rays()[:count].contiguous()
+    weight, found = torch.randn(count, encoding.width), []
+    for as_on_a_gpu in (False, True):
+        monkeypatch.setattr(encoding_module, "runs_by_level", lambda device, given=as_on_a_gpu: given)
+        encoded = encoding(positions)
+        found.append((encoded, *torch.autograd.grad((encoded * weight).sum(), encoding.table)))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-5) and found[1][1].abs().sum() > 0
+
+
+def test_along_rays_most_additions_to_the_table_are_saved():
+    """What a run adds to a cell it adds once: counted as the kernel goes."""
+    positions, saved = on_rays(rays=200, samples=48), []
+    for resolution in (16, 64):
+        cells = (positions * (resolution - 1)).long().clamp(max=resolution - 2)
+        changes = (cells[1:] != cells[:-1]).any(1)
+        changes[RUN - 1 :: RUN] = True  # a run ends
+        saved.append(1 - (1 + int(changes.sum())) / len(positions))
+    assert saved[0] > 0.5 and saved[1] > 0
+
+
+def test_memory_that_is_only_described_gives_the_same(monkeypatch):
+    """As on a GPU, where wrapping tensors takes longer than launching."""
+    origins, directions, bins = jittered_rays()
+    expected = place_samples(origins, directions, bins, 0.07)
+    points, starts, ends = torch.empty(600, 20, 3), torch.empty(600, 20), torch.empty(600, 20)
+    given = [
+        (origins, vec3s),
+        (directions, vec3s),
+        (bins, numbers),
+        (points, vec3s),
+        (starts, numbers),
+        (ends, numbers),
+    ]
+    inputs = [hand(tensor.contiguous(), True) for tensor, hand in given] + list(sampling.spacing_range(0.07))
+    launch_all(sampling_kernels()[0], [(600, inputs)], torch.device("cpu"))
+    assert torch.equal(points.view(-1, 3), expected.points) and torch.equal(starts, expected.starts)

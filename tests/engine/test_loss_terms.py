@@ -109,7 +109,7 @@ def test_a_step_descends_the_colours_and_the_penalties(monkeypatch, loss):
     trainer = trainer_of(WEIGHTED, loss, plain(0.4))
     monkeypatch.setattr(trainer.model, "forward", rays_of(0.7, weight=0.5))
     totals = descended(trainer, monkeypatch)
-    photometric = trainer.step()
+    photometric = trainer.step().item()
     assert photometric == pytest.approx(0.09 if loss == "mse" else 0.3, abs=1e-5)
     assert totals == [pytest.approx(photometric + 2 / 3 + 3 * 0.5, abs=1e-5)]
 
@@ -132,7 +132,7 @@ def test_lpips_is_added_with_a_weight_of_1_and_only_while_editing(monkeypatch):
     trainer = trainer_of(settings, "l1", plain(0.4, LARGE), LARGE, lpips)
     monkeypatch.setattr(trainer.model, "forward", rays_of(0.7))
     totals = descended(trainer, monkeypatch)
-    assert trainer.step() == pytest.approx(0.3, abs=1e-5) and totals == [pytest.approx(0.3 + 5.3, abs=1e-5)]
+    assert trainer.step().item() == pytest.approx(0.3, abs=1e-5) and totals == [pytest.approx(0.3 + 5.3, abs=1e-5)]
     ((rendered, target),) = seen
     assert rendered.shape == target.shape == (2, 3, PATCH_SIDE, PATCH_SIDE)
     assert torch.allclose(rendered, torch.tensor(0.7)) and torch.allclose(target, torch.tensor(0.4), atol=1e-6)
@@ -211,7 +211,7 @@ def test_behind_photos_without_alpha_lies_the_last_colour(monkeypatch):
     trainer = trainer_of(images=plain(0.6))
     monkeypatch.setattr(trainer.model, "forward", rays_of(0.2, alpha=0.5, last_color=0.8))
     descended(trainer, monkeypatch)
-    assert trainer.step() == pytest.approx(0.0, abs=1e-6)
+    assert trainer.step().item() == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("loss, opaque_costs", [("mse", 1 / 3), ("l1", 1 / 2)])
@@ -224,11 +224,11 @@ def test_behind_photos_with_alpha_lies_another_random_colour_at_every_pixel(monk
     monkeypatch.setattr(trainer.model, "forward", rays_of(0.0, alpha=0.0, last_color=0.6))
     assert trainer.step() == 0.0
     monkeypatch.setattr(trainer.model, "forward", rays_of(0.0, alpha=1.0))
-    assert trainer.step() == pytest.approx(opaque_costs, abs=0.015)
+    assert trainer.step().item() == pytest.approx(opaque_costs, abs=0.015)
     half = trainer_of(settings, loss, plain(0.8, alpha=102 / 255))
     descended(half, monkeypatch)
     monkeypatch.setattr(half.model, "forward", rays_of(0.4 * 0.8, alpha=0.4))
-    assert half.step() == pytest.approx(0.0, abs=1e-5)
+    assert half.step().item() == pytest.approx(0.0, abs=1e-5)
 
 
 def test_a_patch_is_a_square_of_neighbouring_pixels_of_one_view(monkeypatch):

@@ -195,7 +195,7 @@ def test_chunks_fit_the_memory_they_may_take(monkeypatch):
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert all(rays_a_chunk(settings, cpu) == 16384 for settings in CPU.values())
     assert rays_a_chunk(GPU["full"], cuda, memory_mb=10) == 10 * 2**20 // bytes_a_ray(GPU["full"]) < 4096
-    assert rays_a_chunk(GPU["draft"], cuda, memory_mb=1e6) == 65536
+    assert rays_a_chunk(GPU["draft"], cuda, memory_mb=1e6) == 2**17
     assert rays_a_chunk(GPU["full"], cpu, memory_mb=0) == 1
     monkeypatch.setenv("IN2N_RENDER_MEMORY_MB", "20")
     assert rays_a_chunk(CPU["full"], cpu) == 20 * 2**20 // bytes_a_ray(CPU["full"])

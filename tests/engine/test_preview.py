@@ -43,13 +43,13 @@ def editor(tmp_path_factory):
 
 @pytest.fixture
 def workspace(tmp_path):
-    """Three photos without a reconstruction; the second is larger than a preview and has alpha, the first is held
+    """Three photos without a reconstruction; the second is larger than those of drafts and has alpha, the first is held
     out."""
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     views = []
     for index, camera in enumerate(ring(3)):
-        size = (600, 400) if index == 1 else (24, 16)
+        size = (300, 200) if index == 1 else (24, 16)
         k = camera.intrinsics.scaled_to(*size)
         pixels = rng.integers(0, 255, (size[1], size[0], 4 if index == 1 else 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
@@ -131,10 +131,11 @@ def test_a_picture_is_the_editors_own_edit_of_the_photo(workspace, editor, tmp_p
     assert (pixels(f"{again['folder']}/text-5_image-1.5.png") == made).all() and len(again["pictures"]) == 1
 
 
-def test_large_photos_are_made_small_and_alpha_is_over_white(workspace, editor):
+def test_the_photo_is_as_large_as_the_edit_sees_it_and_alpha_is_over_white(workspace, editor):
+    """At another size a network makes something else of the same scales."""
     result = preview(request_for(workspace, editor, view="photo 1", grid=False), Reporter())
-    assert result["image_size"] == [240, 160] and len(result["pictures"]) == 1
-    assert pixels(f"{result['folder']}/photo.png").shape == (160, 240, 3)
+    assert result["image_size"] == [300, 200] and len(result["pictures"]) == 1
+    assert pixels(f"{result['folder']}/photo.png").shape == (200, 300, 3)
     assert pixels(f"{result['folder']}/photo.png").mean() > 160, "random colours are lighter over white"
 
 

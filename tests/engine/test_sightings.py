@@ -172,7 +172,7 @@ def test_the_loss_counts_by_its_factor_which_falls(photographed, monkeypatch, po
     monkeypatch.setattr(trainer, "descend", lambda loss: totals.append(float(loss.detach())))
     monkeypatch.setattr(trainer, "regularisers", lambda rendered: 0.0)
     monkeypatch.setattr("in2n_blender.engine.nerf.training.sighting_loss", lambda *given: torch.tensor(3.0))
-    photometric = trainer.step()
+    photometric = trainer.step().item()
     assert totals[0] == pytest.approx(photometric + 3 * factor, abs=1e-6)
 
 

@@ -10,6 +10,7 @@ from in2n_blender.engine.nerf import rendering
 from in2n_blender.engine.nerf.compositing import ray_weights
 from in2n_blender.engine.nerf.constants import FAR
 from in2n_blender.engine.nerf.dataset import SceneTransform, camera_bundle
+from in2n_blender.engine.nerf.field import RadianceField
 from in2n_blender.engine.nerf.reconstruction import near_plane, start
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.sampling import place_samples, resample, uniform_bins
@@ -307,3 +308,24 @@ def test_a_models_colour_is_the_weighted_sum_of_its_samples():
     assert torch.allclose(rendered.color, (weights[..., None] * color).sum(1), atol=1e-5)
     assert torch.allclose(rendered.alpha, weights.sum(1), atol=1e-5) and 0.1 < rendered.alpha.mean() <= 1
     assert torch.equal(rendered.last_color, color[:, -1])
+
+
+def test_training_in_bfloat16_is_nearly_that_in_float32_and_renders_in_float32():
+    """As GPUs compute the colour MLP; its weights, their gradients and what is rendered stay wide."""
+    torch.manual_seed(0)
+    field = RadianceField(replace(TINY, levels=6, features=4, hidden=32, hidden_layers=2))
+    points, directions = torch.rand(64 * 8, 3), torch.nn.functional.normalize(torch.randn(64, 3), dim=-1)
+    with torch.no_grad():
+        field.encoding.table.normal_(0, 0.5)
+    found = []
+    for field.narrow in (False, True):
+        density, color = field(points, directions)
+        loss = (color * torch.linspace(0.1, 1, color.numel()).view_as(color)).sum()
+        found.append((density, color, *torch.autograd.grad(loss, [field.encoding.table, *field.color.parameters()])))
+        assert all(tensor.dtype == torch.float32 for tensor in found[-1])
+    wide, narrow = found
+    assert torch.equal(wide[0], narrow[0]) and 0 < (wide[1] - narrow[1]).abs().max() < 0.02
+    for a, b in zip(wide[2:], narrow[2:]):
+        assert torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
+    with torch.no_grad():
+        assert torch.equal(field(points, directions)[1], wide[1]), "what is only looked at is not narrow"

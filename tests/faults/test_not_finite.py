@@ -12,7 +12,7 @@ from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.scene import load_scene
-from in2n_blender.engine.nerf.training import GOOD_EVERY, MOST_RETREATS, Trainer
+from in2n_blender.engine.nerf.training import ASKED_EVERY, GOOD_EVERY, MOST_RETREATS, Trainer
 from in2n_blender.link.requests import Reconstruct
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.reporting import Reporter
@@ -96,6 +96,48 @@ def test_what_was_gone_back_from_is_still_known_when_work_is_gone_on_with(monkey
     assert other.retreats == 1
     assert trainer.step() == other.step()
     assert trainer.optimizer.param_groups[0]["lr"] == other.optimizer.param_groups[0]["lr"]
+
+
+def once(step):
+    """Whether this is the first time of a step."""
+    seen = []
+    return lambda now: now == step and not seen and not seen.append(now)
+
+
+def test_on_a_gpu_a_bad_step_changes_nothing_and_is_gone_back_from_at_the_next_look(monkeypatch):
+    """Nobody waits there for a step's numbers."""
+    said = []
+    trainer = tiny_trainer(said)
+    trainer.waits_for_no_step = True
+    spoil(trainer, monkeypatch, once(5))
+    for _ in range(5):
+        trainer.step()
+    before = {name: value.clone() for name, value in trainer._tensors().items()}
+    trainer.step()
+    after = trainer._tensors()
+    assert all(torch.equal(after[name], value) for name, value in before.items() if name != "generator")
+    while trainer.step_count < ASKED_EVERY - 1:
+        trainer.step()
+    assert trainer.retreats == 0 and finite(trainer) and not said
+    trainer.step()
+    assert (trainer.step_count, trainer.retreats, len(said)) == (0, 1, 1)
+    good = tiny_trainer()
+    assert all(torch.equal(a, b) for a, b in zip(trainer.model.parameters(), good.model.parameters()))
+
+
+def test_a_save_waits_for_the_steps_before_it(monkeypatch):
+    trainer = tiny_trainer()
+    trainer.waits_for_no_step = True
+    spoil(trainer, monkeypatch, once(3))
+    for _ in range(4):
+        trainer.step()
+    assert trainer.state()[1] == {"step": 0, "total_steps": 600, "retreats": 1}
+    one, other = tiny_trainer(), tiny_trainer()
+    one.waits_for_no_step = True
+    for _ in range(ASKED_EVERY + 2):
+        one.step(), other.step()
+    for ours, theirs in zip(one.state()[0].values(), other.state()[0].values()):
+        assert torch.equal(ours, theirs), "good steps are the same either way"
 
 
 @pytest.fixture(scope="module")

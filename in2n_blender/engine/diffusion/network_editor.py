@@ -13,7 +13,7 @@ import torch
 from ...models.memory import Plan, in_words, smaller
 from ...models.model import Model, unfit
 from ...scene.errors import In2nError
-from ..device import free_memory, is_out_of_memory
+from ..device import free_bytes, free_memory, is_out_of_memory
 from .editor import OriginalLatent
 from .latent_editor import LatentEditor, normal_noise
 from .placement import Placement, plan_for
@@ -171,8 +171,7 @@ class NetworkEditor(LatentEditor):
         """
         if self.device.type != "cuda":
             return 1
-        free, _ = torch.cuda.mem_get_info(self.device)
-        return images_that_fit(free // 2, self._working_size(size).padded)
+        return images_that_fit(free_bytes(self.device) // 2, self._working_size(size).padded)
 
     def encode_original(self, image: torch.Tensor) -> OriginalLatent:
         return self._within_range(lambda: self._encode_original(image), len(image))

@@ -10,6 +10,7 @@ from ...link.requests import AUTOMATIC
 from ...models import memory
 from ...models.memory import Plan
 from ...models.model import Model
+from ..device import free_bytes
 from .fewer_bits import keep_in_fewer_bits
 
 CPU = torch.device("cpu")
@@ -25,9 +26,7 @@ def free_mb(device: torch.device) -> int:
     Returns:
         MB (2^20 bytes).
     """
-    free, _ = torch.cuda.mem_get_info(device)
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return (free + unused) // memory.MEGABYTE
+    return free_bytes(device) // memory.MEGABYTE
 
 
 def plan_for(model: Model, device: torch.device, wanted: str = AUTOMATIC) -> Plan:

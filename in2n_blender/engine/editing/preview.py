@@ -1,9 +1,9 @@
 """A preview of an edit on one original photo, at several guidance scales.
 
 Instruct-NeRF2NeRF's authors tell their users to find the two scales on a single photo with InstructPix2Pix before they
-edit a scene. Here the photo itself takes the place of the render and the noise level is 1, so that every picture shows
-what the editor would make of the photo alone. All pictures start from the same noise: they differ by their guidance
-only.
+edit a scene. Here the photo itself, as large as the edit sees it, takes the place of the render and the noise level is
+1, so that every picture shows what the editor would make of the photo alone. All pictures start from the same noise:
+they differ by their guidance only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from PIL import Image, ImageDraw, ImageFont
 from ...link.requests import PreviewGrid
 from ...scene.capture import PinholeCapture, View
 from ...scene.errors import In2nError
-from ...scene.presets import PRESETS
 from ...scene.reporting import Progress, Reporter
 from ...workspace.files import atomic_path, write_json
 from ...workspace.hashes import hash_of_bytes
@@ -38,7 +37,6 @@ from .lineage import editor_revision
 
 RECORD, PHOTO, SHEET = "preview.json", "photo.png", "sheet.png"
 NOISE_LEVEL = 1.0
-LONGEST_SIDE = PRESETS["draft"].longest_side
 SHEET_CELL = 224
 
 # The scales of a grid as multiples of the editor's own: (text, image).
@@ -96,7 +94,7 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
     workspace, device = Workspace(request.workspace), pick_device(request.device, report.log)
     capture = load_capture(workspace)
     view = find_view(capture, request.view)
-    photo = small_photo(load_images(workspace, capture, (view,))[0])
+    photo = whole_photo(load_images(workspace, capture, (view,))[0])
     editor = load_editor(request.editor, device, report, request.memory_plan)
     editor.prepare(request.instruction)
 
@@ -185,18 +183,16 @@ def find_view(capture: PinholeCapture, name: str | None) -> View:
     return found
 
 
-def small_photo(image: np.ndarray) -> np.ndarray:
-    """A photo over white, at most LONGEST_SIDE pixels long.
+def whole_photo(image: np.ndarray) -> np.ndarray:
+    """A photo over white, as large as the edit sees it: scales that are good at another size would not be there.
 
     Args:
         image: (height, width, 3 or 4) sRGB in [0, 1], alpha not premultiplied.
 
     Returns:
-        (height, width, 3) float32 sRGB in [0, 1], in steps of 8 bits; never enlarged.
+        (height, width, 3) float32 sRGB in [0, 1], in steps of 8 bits.
     """
-    picture = Image.fromarray(to_bytes(opaque(image)))
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    return np.asarray(picture, np.float32) / 255
+    return to_bytes(opaque(image)).astype(np.float32) / 255
 
 
 class _Maker:

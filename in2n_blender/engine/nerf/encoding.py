@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .constants import HASH_PRIMES
-from .kernels.encoding import encoding_kernels
+from .kernels.encoding import RUN, encoding_kernels
 from .kernels.launch import available, launch_all, launch_over_rays, vec3s, vectors, warp
 
 
@@ -91,24 +91,66 @@ def _rows(corner: torch.Tensor, resolution: int, size: int) -> torch.Tensor:
     return mixed & (size - 1)
 
 
+def runs_by_level(device: torch.device) -> bool:
+    """Whether the kernels for GPUs are taken: level after level, and gradients summed along runs of points.
+
+    Args:
+        device: Where the points are.
+    """
+    return device.type == "cuda"
+
+
+def read_by_level(positions: torch.Tensor, table: torch.Tensor, levels, encoded: torch.Tensor) -> None:
+    """Fill in the encodings of points, as a GPU does.
+
+    Args:
+        positions: (points, 3) in [0, 1], contiguous.
+        table: (rows, features), contiguous.
+        levels: A Warp array of (resolution, size, offset).
+        encoded: (points, levels, features), contiguous; filled.
+    """
+    if encoded.numel():
+        inputs = [vec3s(positions, True), vectors(table, True), levels, vectors(encoded, True)]
+        size = (encoded.shape[1], len(positions))
+        launch_all(encoding_kernels(table.shape[1])[3], [(size, inputs)], positions.device, 1)
+
+
+def add_by_runs(positions: torch.Tensor, gradient: torch.Tensor, levels, table_gradient: torch.Tensor) -> None:
+    """Add the gradients of points to those of the table, as a GPU does.
+
+    Args:
+        positions: (points, 3) in [0, 1], contiguous.
+        gradient: (points, levels, features), contiguous.
+        levels: A Warp array of (resolution, size, offset).
+        table_gradient: (rows, features), contiguous; added to.
+    """
+    if gradient.numel():
+        inputs = [vec3s(positions, True), vectors(gradient, True), levels, vectors(table_gradient, True), RUN]
+        size = (gradient.shape[1], -(-len(positions) // RUN))
+        launch_all(encoding_kernels(table_gradient.shape[1])[4], [(size, inputs)], positions.device, 1)
+
+
 class _WarpEncoding(torch.autograd.Function):
     """The Warp kernels as a function that is differentiable in positions and table."""
 
     @staticmethod
     def forward(ctx, positions, table, levels, level_count, threads):
         encoded = torch.empty((positions.shape[0], level_count, table.shape[1]), device=positions.device)
-        kernel = encoding_kernels(table.shape[1])[0]
-        parts = threads if positions.device.type == "cpu" and positions.shape[0] >= 4096 else 1
-        chunks = zip(positions.detach().chunk(parts), encoded.chunk(parts))
-        launch_all(
-            kernel,
-            [
-                ((len(p), level_count), [vec3s(p), vectors(table.detach()), levels, 0, vectors(e)])
-                for p, e in chunks
-                if len(p)
-            ],
-            positions.device,
-        )
+        if runs_by_level(positions.device):
+            read_by_level(positions.detach(), table.detach(), levels, encoded)
+        else:
+            kernel = encoding_kernels(table.shape[1])[0]
+            parts = threads if positions.shape[0] >= 4096 else 1
+            chunks = zip(positions.detach().chunk(parts), encoded.chunk(parts))
+            launch_all(
+                kernel,
+                [
+                    ((len(p), level_count), [vec3s(p), vectors(table.detach()), levels, 0, vectors(e)])
+                    for p, e in chunks
+                    if len(p)
+                ],
+                positions.device,
+            )
         ctx.save_for_backward(positions.detach(), table)
         ctx.levels, ctx.threads = levels, threads
         return encoded.flatten(1)
@@ -128,9 +170,12 @@ class _WarpEncoding(torch.autograd.Function):
     @staticmethod
     def _table_gradient(ctx, positions, table, gradient):
         table_gradient = torch.zeros_like(table)
+        if runs_by_level(positions.device):
+            add_by_runs(positions, gradient, ctx.levels, table_gradient)
+            return table_gradient
         kernel = encoding_kernels(table.shape[1])[1]
         levels = gradient.shape[1]
-        split = positions.device.type == "cpu" and ctx.threads > 1
+        split = ctx.threads > 1
         # Levels never share rows, so splitting by level needs no atomics between threads.
         parts = [(level, 1) for level in reversed(range(levels))] if split else [(0, levels)]
         launch_all(

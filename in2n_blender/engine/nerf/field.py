@@ -72,6 +72,10 @@ class RadianceField(nn.Module):
 
     With settings.appearance, colour also depends on an embedding of the training view, which takes up its exposure and
     white balance (Martin-Brualla et al. 2021, "NeRF in the Wild").
+
+    Attributes:
+        narrow: Whether training computes the MLP in bfloat16, as GPUs do several times faster; its weights and
+            gradients, and all that is rendered, stay in float32.
     """
 
     def __init__(self, settings: NerfSettings):
@@ -86,6 +90,7 @@ class RadianceField(nn.Module):
         for before, after in zip(widths, widths[1:]):
             layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
         self.color = nn.Sequential(*layers, nn.Linear(widths[-1], 3))
+        self.narrow = False
 
     def forward(self, points: torch.Tensor, directions: torch.Tensor, views: torch.Tensor | None = None):
         """Density and colour at the samples of rays.
@@ -99,7 +104,9 @@ class RadianceField(nn.Module):
             Densities (n,) per normalised scene unit and sRGB colours (n, 3) in [0, 1].
         """
         encoded = self.encoding(points)
-        colors = self.colors(encoded.view(len(directions), -1, self.encoding.width), self.along_ray(directions, views))
+        along_ray = self.along_ray(directions, views)
+        with torch.autocast(points.device.type, torch.bfloat16, enabled=self.narrow and torch.is_grad_enabled()):
+            colors = self.colors(encoded.view(len(directions), -1, self.encoding.width), along_ray)
         return _density(encoded.sum(-1)), colors.flatten(0, 1)
 
     def density(self, points: torch.Tensor) -> torch.Tensor:
@@ -140,4 +147,4 @@ class RadianceField(nn.Module):
             (rays, samples, 3) sRGB in [0, 1].
         """
         units = F.linear(encoded, self.color[0].weight[:, : self.encoding.width]).add_(along_ray[:, None])
-        return torch.sigmoid(self.color[1:](units))
+        return torch.sigmoid(self.color[1:](units).float())

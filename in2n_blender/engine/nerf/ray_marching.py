@@ -19,6 +19,8 @@ from .sampling import spacing_range, uniform_bins
 
 # Of so many rays the colour MLP's numbers stay in a CPU's caches.
 RAYS_IN_CACHE = 512
+# And of so many a GPU is fully at work, without memory for all samples' layers at once.
+RAYS_AT_WORK = 2**14
 
 
 @dataclass
@@ -114,7 +116,7 @@ def _colors(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Colours summed along the rays (rays, 3) and the last samples' (rays, 3), by the colour MLP."""
     along_ray = model.field.along_ray(bundle.directions, bundle.views)
-    few = RAYS_IN_CACHE if weights.device.type == "cpu" else len(bundle)
+    few = RAYS_IN_CACHE if weights.device.type == "cpu" else RAYS_AT_WORK
     totals, lasts = [], []
     for first in range(0, len(bundle), few):
         rows = slice(first, first + few)

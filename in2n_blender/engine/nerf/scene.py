@@ -17,7 +17,7 @@ from ...scene.reporting import Reporter
 from ...scene.visibility import FEWEST_POINTS, in_picture
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace
-from ..device import scene_device
+from ..device import free_bytes, scene_device
 from .checkpoint import ground_of, model_weights, read_checkpoint, region_of
 from .dataset import SceneTransform, camera_bundle
 from .kernels.launch import available
@@ -317,7 +317,7 @@ class LocalScene(Scene):
 
 # Rays of a view that are rendered at once at most: more bring no speed.
 MOST_RAYS = {"cpu": 16384}
-MOST_RAYS_GPU = 65536
+MOST_RAYS_GPU = 2**17
 
 
 def rays_a_chunk(settings: NerfSettings, device: torch.device, memory_mb: float | None = None) -> int:
@@ -341,6 +341,8 @@ def rays_a_chunk(settings: NerfSettings, device: torch.device, memory_mb: float 
 def bytes_a_ray(settings: NerfSettings) -> int:
     """What rendering a ray holds at its peak: its samples' positions in a few forms, encodings and layers of the MLP.
 
+    Marched rays hold less: their positions stay in registers, and the MLP takes some of the rays after the others.
+
     Args:
         settings: The model's.
 
@@ -354,7 +356,7 @@ def bytes_a_ray(settings: NerfSettings) -> int:
 
 
 def _usual_memory_mb(device: torch.device) -> float:
-    return torch.cuda.mem_get_info(device)[0] / 2**21 if device.type == "cuda" else 1024
+    return free_bytes(device) / 2**21 if device.type == "cuda" else 1024
 
 
 def build_model(state: dict) -> tuple[NerfModel, SceneTransform]:

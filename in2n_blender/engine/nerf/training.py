@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..device import free_memory, is_out_of_memory
+from ..device import computes_bfloat16, free_memory, is_out_of_memory
 from .checkpoint import bad_checkpoint, diverged, model_weights
 from .dataset import RayDataset
 from .losses import perceptual_loss, ray_losses, sighting_loss
@@ -18,6 +18,7 @@ from .sightings import Sightings
 
 PATCH_SIDE = 32
 LEAST_RAYS = 64  # of a step: where these do not fit into memory, nothing does
+ASKED_EVERY = 16  # steps on a GPU between two looks whether their numbers were finite
 GOOD_EVERY = 250  # steps between two states that training goes back to where its numbers are finite no more
 MOST_RETREATS = 4  # each at half the learning rates of before
 # The last part of an edit's steps: nothing is edited any more and the learning rate falls, so that the noise of its
@@ -61,6 +62,9 @@ class Trainer:
         self.loss, self.learning_rate, self.total_steps, self.step_count = loss, learning_rate, total_steps, 0
         self.seed, self.generator = seed, torch.Generator(dataset.device).manual_seed(seed)
         self.rays, self.retreats, self._good, self._log = self.settings.rays, 0, None, log
+        self._spoilt: torch.Tensor | None = None  # whether a step since the last look was none
+        self.waits_for_no_step = dataset.device.type == "cuda"
+        model.field.narrow = computes_bfloat16(dataset.device)
         grids = [p for n, p in model.named_parameters() if n.endswith("table")]
         mlps = [p for n, p in model.named_parameters() if not n.endswith("table") and n not in PER_VIEW]
         groups = [
@@ -91,11 +95,12 @@ class Trainer:
             parameter.requires_grad_(self.loss == "mse")
         return [{"params": [p], "lr": rates[name] * self.learning_rate} for name, p in found.items() if p.requires_grad]
 
-    def step(self) -> float:
+    def step(self) -> torch.Tensor:
         """Train for one optimiser step.
 
         Returns:
-            The photometric loss: mean squared or mean absolute difference of sRGB colours from 0 to 1.
+            A scalar on the device, which nobody has to wait for: the photometric loss, the mean squared or mean
+            absolute difference of sRGB colours from 0 to 1.
         """
         self._set_learning_rate()
         while True:
@@ -103,7 +108,7 @@ class Trainer:
                 with self.random_state_kept_on_failure():
                     photometric, loss = self._losses()
                     self.descend(loss)
-                return float(photometric.detach())
+                return photometric.detach()
             except Exception as error:
                 if not is_out_of_memory(error) or self.rays < 2 * LEAST_RAYS:
                     raise
@@ -197,7 +202,8 @@ class Trainer:
         """One optimiser step down a loss, counted.
 
         Where the loss or its gradient is not finite, no step is made: all is as it was up to GOOD_EVERY steps ago, and
-        goes on from there at half the learning rates.
+        goes on from there at half the learning rates. On a GPU that is found out some steps later, which nothing but
+        such a state is lost by: to ask at every step would be to wait for every step.
 
         Args:
             loss: A scalar with a gradient in the model's parameters.
@@ -206,20 +212,33 @@ class Trainer:
             In2nError: "diverged" where that happens for more than MOST_RETREATS times.
         """
         if self._good is None or self.step_count % GOOD_EVERY == 0:
-            tensors, numbers = self.state()
-            self._good = {name: value.clone() for name, value in tensors.items()}, numbers
+            self._good = {name: value.detach().clone() for name, value in self._tensors().items()}, self._numbers()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if not self._is_finite(loss):
+        spoilt = ~self._is_finite(loss)
+        if self.waits_for_no_step:
+            self._spoilt = spoilt if self._spoilt is None else self._spoilt | spoilt
+            self.optimizer.found_inf = spoilt.float()  # the fused kernel then leaves everything as it is
+        elif spoilt:
             self._retreat()
             return
         self.optimizer.step()
         self.step_count += 1
+        due = {self.step_count % every for every in (ASKED_EVERY, GOOD_EVERY)} | {self.total_steps - self.step_count}
+        if 0 in due:
+            self._retreat_where_spoilt()
 
-    def _is_finite(self, loss: torch.Tensor) -> bool:
+    def _retreat_where_spoilt(self) -> None:
+        """Wait for the steps that were asked for, and go back where one of them was none."""
+        spoilt, self._spoilt = self._spoilt, None
+        if spoilt is not None and spoilt:
+            self._retreat()
+
+    def _is_finite(self, loss: torch.Tensor) -> torch.Tensor:
+        """A bool on the device."""
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
         norms = torch._foreach_norm(gradients) if gradients else ()
-        return bool(torch.stack([loss.detach(), *norms]).isfinite().all())
+        return torch.stack([loss.detach(), *norms]).isfinite().all()
 
     def _retreat(self) -> None:
         """Go back to the last good state with smaller learning rates. Raises In2nError("diverged")."""
@@ -274,12 +293,20 @@ class Trainer:
         Returns:
             Tensors on the CPU (the model's, the optimiser's moments, the random state), and the numbers of a state.
         """
+        self._retreat_where_spoilt()
+        return {k: v.detach().cpu().contiguous() for k, v in self._tensors().items()}, self._numbers()
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Those of `state`, where they are."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for index, parameter in enumerate(self._parameters()):
             for name, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
-        tensors["generator"] = self.generator.get_state()
-        return {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {
+        return tensors | {"generator": self.generator.get_state()}
+
+    def _numbers(self) -> dict:
+        """Those of `state`."""
+        return {
             "step": self.step_count,
             "total_steps": self.total_steps,
             **({"retreats": self.retreats} if self.retreats else {}),
@@ -321,6 +348,7 @@ class Trainer:
             if found:
                 self.optimizer.state[parameter] = found
         self.step_count, self.retreats, self._good = int(numbers["step"]), int(numbers.get("retreats", 0)), None
+        self._spoilt = None
         self.rays = min(max(1, int(numbers.get("rays", self.settings.rays))), self.settings.rays)
 
     def _moments(self, tensors: dict[str, torch.Tensor], index: int, parameter: nn.Parameter) -> dict:

@@ -177,13 +177,14 @@ def draw(rows: torch.Tensor, view: View) -> Drawn:
     return Drawn(picture, transmittance.abs_(), chosen, view, seen, flat, boxes, begins, tile_begins, splats, unsorted)
 
 
-def integers(values: torch.Tensor):
+def integers(values: torch.Tensor, bare: bool = False):
     """A tensor's memory as a Warp array of integers.
 
     Args:
         values: int32 of any shape, contiguous.
+        bare: As for `vec3s`.
     """
-    return warp().from_torch(values, dtype=warp().int32)
+    return warp().from_torch(values, dtype=warp().int32, return_ctype=bare)
 
 
 def _columns(view: View) -> int:

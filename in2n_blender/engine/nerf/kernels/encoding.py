@@ -5,6 +5,8 @@ from functools import lru_cache
 from ..constants import HASH_PRIMES
 from .launch import warp
 
+RUN = 16  # points that a thread of a GPU adds up before it adds to the table
+
 
 @lru_cache
 def grid_functions():
@@ -107,8 +109,9 @@ def encoding_kernels(features: int):
         features: Numbers in a row of the table.
 
     Returns:
-        Warp kernels: forward and backward (to the table), launched over (points, levels), and backward_positions, which
-        adds up all levels, launched over points.
+        Warp kernels: forward and backward (to the table), launched over (points, levels); backward_positions, which
+        adds up all levels, launched over points; and for GPUs forward_by_level, launched over (levels, points), and
+        backward_runs, launched over (levels, runs of points).
     """
     wp = warp()
     vector = wp.types.vector(length=features, dtype=wp.float32)
@@ -177,5 +180,54 @@ def encoding_kernels(features: int):
                 )
         position_gradient[point] = total
 
+    def forward_by_level(
+        positions: wp.array(dtype=wp.vec3),
+        table: wp.array(dtype=vector),
+        levels: wp.array(dtype=wp.vec3i),
+        encoded: wp.array2d(dtype=vector),
+    ):
+        # Threads side by side read one level's table, at points that lie together on a ray.
+        level, point = wp.tid()
+        encoded[point, level] = interpolate(table, positions[point], levels[level])
+
+    corners = wp.types.matrix(shape=(8, features), dtype=wp.float32)
+
+    def backward_runs(
+        positions: wp.array(dtype=wp.vec3),
+        gradient: wp.array2d(dtype=vector),
+        levels: wp.array(dtype=wp.vec3i),
+        table_gradient: wp.array(dtype=vector),
+        run_length: wp.int32,
+    ):
+        # Points that follow each other on a ray are often in one cell: what they add to it is summed before it is added
+        # to the table, for additions that others may make at the same time are what a step waits for.
+        level, run = wp.tid()
+        resolution, size, offset = levels[level][0], levels[level][1], levels[level][2]
+        sums = corners()
+        cell = wp.vec3i(-1, -1, -1)
+        for k in range(run_length):
+            point = run * run_length + k
+            if point < positions.shape[0]:
+                p = positions[point] * wp.float32(resolution - 1)
+                low = lowest_corner(p, resolution)
+                if low[0] != cell[0] or low[1] != cell[1] or low[2] != cell[2]:
+                    if cell[0] >= 0:
+                        rows = corner_rows(cell, resolution, size, offset)
+                        for corner in range(8):
+                            wp.atomic_add(table_gradient, rows[corner], sums[corner])
+                    sums = corners()
+                    cell = low
+                x, y, z = p[0] - wp.float32(low[0]), p[1] - wp.float32(low[1]), p[2] - wp.float32(low[2])
+                value = gradient[point, level]
+                for corner in range(8):
+                    weight = (
+                        corner_weight(corner // 4, x) * corner_weight(corner // 2 % 2, y) * corner_weight(corner % 2, z)
+                    )
+                    sums[corner] = sums[corner] + weight * value
+        if cell[0] >= 0:
+            rows = corner_rows(cell, resolution, size, offset)
+            for corner in range(8):
+                wp.atomic_add(table_gradient, rows[corner], sums[corner])
+
     unique = wp.kernel(enable_backward=False, module="unique")
-    return unique(forward), unique(backward), unique(backward_positions)
+    return tuple(unique(kernel) for kernel in (forward, backward, backward_positions, forward_by_level, backward_runs))

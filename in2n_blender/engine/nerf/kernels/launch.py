@@ -93,6 +93,10 @@ def launch_over_rays(kernel, tensors: list[tuple], rest: list, threads: int | No
         threads: On a CPU; None: as many as torch uses.
     """
     first = tensors[0][0]
+    if first.device.type == "cuda":  # without the wrapping of arrays, which takes longer than the launch
+        inputs = [hand(tensor, True) for tensor, hand in tensors] + rest
+        launch_all(kernel, [(len(first), inputs)] if len(first) else [], first.device)
+        return
     parts = (threads or torch.get_num_threads()) if first.device.type == "cpu" and len(first) >= FEWEST_RAYS else 1
     pieces = zip(*(tensor.chunk(parts) for tensor, _ in tensors))
     launch_all(
@@ -103,29 +107,33 @@ def launch_over_rays(kernel, tensors: list[tuple], rest: list, threads: int | No
     )
 
 
-def vec3s(values: torch.Tensor):
+def vec3s(values: torch.Tensor, bare: bool = False):
     """A tensor's memory as a Warp array of vec3.
 
     Args:
         values: (..., 3) float32, contiguous.
+        bare: As a description of the memory alone, which is made quickly and keeps no tensor alive.
     """
-    return warp().from_torch(values, dtype=warp().vec3)
+    return warp().from_torch(values, dtype=warp().vec3, return_ctype=bare)
 
 
-def vectors(values: torch.Tensor):
+def vectors(values: torch.Tensor, bare: bool = False):
     """A tensor's memory as a Warp array of vectors.
 
     Args:
         values: (..., k) float32, contiguous; k is the length of a vector.
+        bare: As for `vec3s`.
     """
     wp = warp()
-    return wp.from_torch(values, dtype=wp.types.vector(length=values.shape[-1], dtype=wp.float32))
+    dtype = wp.types.vector(length=values.shape[-1], dtype=wp.float32)
+    return wp.from_torch(values, dtype=dtype, return_ctype=bare)
 
 
-def numbers(values: torch.Tensor):
+def numbers(values: torch.Tensor, bare: bool = False):
     """A tensor's memory as a Warp array of numbers.
 
     Args:
         values: float32 of any shape.
+        bare: As for `vec3s`.
     """
-    return warp().from_torch(values, dtype=warp().float32)
+    return warp().from_torch(values, dtype=warp().float32, return_ctype=bare)
