@@ -59,6 +59,7 @@ from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress, Reporter
 from ..workspace.files import FULL, OF_THE_DISK, must_stay, open_own
 from .heap import trim_heap
+from .kept import KEPT
 from .stalls import tell_of_stalls
 
 PROGRESS_INTERVAL = 0.1  # seconds
@@ -212,6 +213,7 @@ class Worker:
         self._job = None  # before the answer, for the next request may follow at once
         self._write(answer)
         if job.request.locks_workspace:  # a view's picture is asked for again at once, and leaves little
+            KEPT.job_ended()
             give_back_memory()
 
     def _failure(self, job: _Job, error: Exception) -> str:
@@ -439,6 +441,7 @@ def main() -> int:
     os.dup2(nothing, 0)
     os.close(nothing)
     sys.stdout = sys.stderr
+    KEPT.wanted = True
     Worker(incoming, outgoing).serve()
     sys.stderr.flush()
     os._exit(0)  # torch and CUDA threads may hold a normal exit up for seconds

@@ -16,6 +16,8 @@ from ...models.memory import in_words
 from ...models.model import Model, unfit
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
+from ...workspace.hashes import model_revision
+from ..kept import KEPT
 from .editor import Editor
 from .picture_answers import Pictures
 from .reading import UnfitFiles, check_layout, reading, stated_class
@@ -48,7 +50,8 @@ def load_editor(
         memory_plan: one of `requests.MEMORY_PLANS`.
 
     Returns:
-        An editor whose `prepare` was not called yet.
+        An editor whose `prepare` was not called yet, as far as anybody can tell: a worker keeps the one of its last
+        job.
 
     Raises:
         In2nError: "unknown_editor", "editor_missing", "editor_unfit", "no_network", "missing_truth".
@@ -78,10 +81,16 @@ def load_editor(
         editor = next((editor for editor in editors if editor.autoencoder_class.__name__ == autoencoder), None)
         if editor is None:
             raise UnfitFiles(f"its vae is a {autoencoder}")
+    key = (model.id, str(folder), model_revision(folder), str(device), memory_plan) if KEPT.wanted else None
+    if kept := KEPT.take(key):
+        kept.resume(report.log)
+        return kept
     plan = _named(PLAN_FOR)(model, device, memory_plan)
     if device.type == "cuda":
         report.log(f"{in_words(model, plan)}.")
-    return editor(model, folder, device, plan, report.log)
+    loaded = editor(model, folder, device, plan, report.log)
+    KEPT.keep(key, loaded, loaded.rest)
+    return loaded
 
 
 def _named(place: str):

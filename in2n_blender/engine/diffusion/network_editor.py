@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import torch
 
 from ...models.memory import Plan, in_words, smaller
 from ...models.model import Model, unfit
 from ...scene.errors import In2nError
+from ...scene.reporting import Reporter
 from ..device import free_bytes, free_memory, is_out_of_memory
 from .editor import OriginalLatent
 from .latent_editor import LatentEditor, normal_noise
@@ -27,6 +29,7 @@ AUTOENCODER, NETWORK = "autoencoder", "network"
 # Of an image at the size that the networks see, at the peak of an edit: decoding, in half precision.
 BYTES_A_PIXEL = 10_000
 MOST_AT_ONCE = 8
+MOST_KEPT = 0.25  # of the main memory that is free, between two jobs
 
 
 def images_that_fit(memory: int, size: tuple[int, int]) -> int:
@@ -285,6 +288,36 @@ class NetworkEditor(LatentEditor):
         free_memory(self.device)
         self.placement, self._encoders = Placement(self.device, plan), []
         self._load_networks()
+
+    def rest(self) -> bool:
+        """After a job: leave the device to others.
+
+        Returns:
+            Whether the weights are worth the main memory that they take until the next job: a quarter of what is free
+            at most.
+        """
+        self._log, self._report = (lambda text: None), Reporter()
+        networks = self._networks()
+        weights = sum(t.numel() * t.element_size() for n in networks for t in (*n.parameters(), *n.buffers()))
+        if weights > psutil.virtual_memory().available * MOST_KEPT:
+            return False
+        for network in networks:
+            network.to("cpu")
+        return True
+
+    def resume(self, log: Callable[[str], None]) -> None:
+        """Before the next job: back to where the plan wants the networks, and counting from nothing.
+
+        Args:
+            log: as for the constructor.
+        """
+        self._log, self.unet_evaluations = log, 0
+        if not self.placement.plan.offload:
+            self._within_memory(lambda: [network.to(self.device) for network in self._networks()])
+
+    def _networks(self) -> list[torch.nn.Module]:
+        found = [getattr(self, name, None) for name in ("unet", "transformer", "vae")]
+        return [network for network in (*found, *self._encoders) if network is not None]
 
     def _drop_networks(self) -> None:
         """Keep no network."""

@@ -46,6 +46,13 @@ class PhotoReadingEditor(FlowEditor):
             self._reader = self._load_reader()
             self._encoders = []  # it stays where the plan put it
 
+    def rest(self) -> bool:
+        """Without what reads, which is as large as all the rest: the next job has other words."""
+        if self._reader is not None:
+            self.placement.forget([self._reader.text_encoder])
+        self._reader, self._kept = None, {}
+        return super().rest()
+
     def _drop_networks(self) -> None:
         super()._drop_networks()
         self._reader = None
