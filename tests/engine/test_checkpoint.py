@@ -326,10 +326,38 @@ def test_edited_photos_that_do_not_fit_are_refused():
     edited = torch.zeros_like(dataset.colors)
     for wrong in (None, edited[1:], edited[:, :2], edited.float()):
         with pytest.raises(In2nError) as refused:
-            dataset.restore(wrong)
+            dataset.restore({} if wrong is None else {"dataset": wrong})
         assert refused.value.code == "bad_checkpoint" and dataset.colors.float().mean() == 128
-    dataset.restore(edited)
+    pixels = int(dataset.starts[1])
+    for views in ([len(dataset)], [-1], [1, 1], [0, 1], []):
+        wrong = {"dataset": edited[:pixels], "dataset.views": torch.tensor(views, dtype=torch.int64)}
+        with pytest.raises(In2nError):
+            dataset.restore(wrong)
+        assert dataset.colors.float().mean() == 128
+    with pytest.raises(In2nError):
+        dataset.restore({"dataset": edited[:pixels], "dataset.views": torch.tensor([0.5])})
+    dataset.restore({"dataset": edited})
     assert dataset.colors.max() == 0
+
+
+def test_of_an_edit_that_is_not_done_only_edited_photos_are_saved():
+    """All photos of a large capture are a gigabyte, which is written every half minute."""
+    dataset, other = small_trainer(0).dataset, small_trainer(0).dataset
+    assert len(dataset.saved(whole=False)["dataset"]) == 0, "nothing was edited yet"
+    other.restore(dataset.saved(whole=False))
+    assert torch.equal(other.colors, dataset.colors)
+    height, width = dataset.sizes[1]
+    dataset.replace(1, torch.rand(height, width, 3))
+    saved = dataset.saved(whole=False)
+    assert saved["dataset"].shape == (height * width, 3) and saved["dataset.views"].tolist() == [1]
+    other.restore(saved)
+    assert torch.equal(other.colors, dataset.colors) and other.changed == {1}
+    assert list(dataset.saved(whole=True)) == ["dataset"] and len(dataset.saved(whole=True)["dataset"]) == len(
+        dataset.colors
+    )
+    for view, (height, width) in enumerate(dataset.sizes):
+        dataset.replace(view, torch.rand(height, width, 3))
+    assert list(dataset.saved(whole=False)) == ["dataset"]
 
 
 @pytest.mark.parametrize("error", [Cancelled(), In2nError("no_space", "Full.", "Free some."), KeyboardInterrupt()])

@@ -202,3 +202,17 @@ def test_a_dataset_in_the_workspace_follows_its_edit(trained):
         assert (workspace.dataset("silver") / "transforms.json").is_file() and not workspace.dataset("gold").exists()
     finally:
         edits.rename(workspace, "silver", "gold")
+
+
+def test_of_an_edit_that_is_not_done_what_was_not_edited_is_as_photographed(trained, tmp_path):
+    workspace, capture, colors = trained
+    views, pictures = capture.training_views, edited_pictures(capture, colors)
+    tensors, state = read_checkpoint(workspace.edit("gold"))
+    some = torch.from_numpy(pictures[views[1].name].reshape(-1, 3).copy())
+    tensors |= {"dataset": some, "dataset.views": torch.tensor([1])}
+    save_checkpoint(workspace.edit("half"), tensors, {**state, "done": False})
+    export(workspace, tmp_path / "out", "half", format="nerfstudio")
+    for number, view in enumerate(views):
+        made = np.asarray(Image.open(tmp_path / "out" / "images" / f"{view.name}.png"))
+        photo = np.asarray(Image.open(workspace.photo(view.image)))
+        assert np.array_equal(made, pictures[view.name] if number == 1 else photo), view.name

@@ -353,7 +353,7 @@ class DatasetUpdate:
         if self.state["done"]:
             tensors = {k: v for k, v in tensors.items() if k.startswith("model.")}
         # The dataset goes into the checkpoint too: the files in dataset/ may be ahead of the model's last save.
-        tensors["dataset"] = self.trainer.dataset.colors.cpu()
+        tensors.update(self.trainer.dataset.saved(whole=self.state["done"]))
         tensors.update(self.fixed)
         if self.limit and not self.state["done"]:
             tensors.update(self.limit.tensors())

@@ -89,7 +89,8 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
 
     dataset = training_rays(capture, images, device, images.masks())
     if parent:
-        dataset.restore(parent[0].get("dataset"))
+        dataset.restore(parent[0])
+        dataset.changed.clear()
         images = [dataset.image(view).cpu().numpy() for view in range(len(dataset))]
     state = {
         **{k: reconstruction[1][k] for k in ("transform", "near", "has_alpha")},
@@ -113,7 +114,7 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
     successor = Successor(workspace, folder, anew=found is None, keep=False)
     if found:
         trainer.restore(*found)
-        dataset.restore(found[0].get("dataset"))
+        dataset.restore(found[0])
         state.update({key: found[1][key] for key in (*COSTS, *method.progress) if key in found[1]})
     else:
         model.load_state_dict(model_weights(ground))

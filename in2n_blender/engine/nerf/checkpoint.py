@@ -87,8 +87,7 @@ def weights_hash(tensors: dict[str, torch.Tensor]) -> str:
         As `hash_of_bytes` gives it, of names, types, shapes and values.
     """
     chosen = {name: value.contiguous() for name, value in scene_tensors(tensors).items()}
-    if "dataset" in tensors:
-        chosen["dataset"] = tensors["dataset"].contiguous()
+    chosen |= {name: tensors[name].contiguous() for name in ("dataset", "dataset.views") if name in tensors}
     blocks = []
     for name, value in sorted(chosen.items()):
         blocks.append(f"{name} {value.dtype} {tuple(value.shape)}".encode())

@@ -87,6 +87,9 @@ def camera_bundle(camera: Camera, transform: SceneTransform, device) -> tuple[Ra
     return RayBundle(transform.apply(origins).to(device), (directions / length).to(device)), (1 / length[:, 0])
 
 
+DATASET, DATASET_VIEWS = "dataset", "dataset.views"  # names of tensors in an edit's checkpoint
+
+
 class RayDataset:
     """The rays through all pixels of the training views, with their colours, any of which can be replaced.
 
@@ -105,6 +108,7 @@ class RayDataset:
         sizes: (height, width) of every view.
         starts: (views + 1,) the first pixel of every view, and the number of all.
         colors: (pixels, 3 or 4) uint8.
+        changed: The views whose pixels are others than those that it was made of.
         importance: (views,) float32 in (0, 1], how much a view's pixels count while reconstructing; None: all alike.
     """
 
@@ -119,6 +123,7 @@ class RayDataset:
         self._given_cameras, self.transform, self.device = cameras, transform, torch.device(device)
         self.refinement: CameraRefinement | None = None
         self.importance: torch.Tensor | None = None
+        self.changed: set[int] = set()
         self.sizes = [(c.intrinsics.height, c.intrinsics.width) for c in cameras]
         self.starts = np.concatenate([[0], np.cumsum([h * w for h, w in self.sizes])])
         self.colors = torch.empty((int(self.starts[-1]), 3), dtype=torch.uint8, device=device)
@@ -126,6 +131,7 @@ class RayDataset:
             if image.shape[-1] == 4 and not self.has_alpha:
                 self.colors = torch.cat([self.colors, torch.full_like(self.colors[:, :1], 255)], -1)
             self.replace(view, torch.from_numpy(np.ascontiguousarray(image)))
+        self.changed.clear()
         as_tensor = lambda values: torch.tensor(values, dtype=torch.float32, device=device)
         self._lens = as_tensor([[k.fx, k.fy, k.cx, k.cy] for k in (c.intrinsics for c in cameras)])
         self._poses = as_tensor(np.stack([c.camera_to_world for c in cameras]))
@@ -181,19 +187,43 @@ class RayDataset:
         if pixels.shape[0] != rows.shape[0]:
             raise ValueError(f"view {view} has {rows.shape[0]} pixels, the image {pixels.shape[0]}")
         rows[:, : pixels.shape[1]] = pixels
+        self.changed.add(view)
 
-    def restore(self, colors: torch.Tensor | None) -> None:
-        """Replace the pixels of all views by those in a checkpoint of an edit.
+    def saved(self, whole: bool) -> dict[str, torch.Tensor]:
+        """What a checkpoint of an edit holds of the pixels: gigabytes where there are many photos.
 
         Args:
-            colors: As the attribute of that name; None: the checkpoint has none.
+            whole: Whether all views are wanted; else those that were changed, where some were not.
+
+        Returns:
+            "dataset", the pixels on the CPU, and where they are not of all views "dataset.views", which they are of.
+        """
+        if whole or len(self.changed) == len(self):
+            return {DATASET: self.colors.cpu()}
+        views = sorted(self.changed)
+        parts = [self.colors[self.starts[view] : self.starts[view + 1]] for view in views]
+        pixels = torch.cat([self.colors[:0], *parts])
+        return {DATASET: pixels.cpu(), DATASET_VIEWS: torch.tensor(views, dtype=torch.int64)}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Replace the pixels of views by those in a checkpoint of an edit.
+
+        Args:
+            tensors: As `saved` gives them, among others.
 
         Raises:
             In2nError: "bad_checkpoint" where they are missing, not as many, or of another kind.
         """
-        if colors is None or colors.shape != self.colors.shape or colors.dtype != self.colors.dtype:
+        colors, views = tensors.get(DATASET), tensors.get(DATASET_VIEWS)
+        chosen = list(range(len(self))) if views is None else views.tolist()
+        fits = all(type(view) is int and 0 <= view < len(self) for view in chosen) and len(set(chosen)) == len(chosen)
+        counts = [int(self.starts[view + 1] - self.starts[view]) for view in chosen] if fits else []
+        shape = (sum(counts), self.colors.shape[1])
+        if not fits or colors is None or colors.shape != shape or colors.dtype != self.colors.dtype:
             raise bad_checkpoint("The checkpoint's edited photos do not fit the capture.")
-        self.colors.copy_(colors)
+        for view, pixels in zip(chosen, colors.split(counts)):
+            self.colors[self.starts[view] : self.starts[view + 1]] = pixels.to(self.device)
+        self.changed = set(chosen)
 
     def image(self, view: int) -> torch.Tensor:
         """A view as it stands now.

@@ -26,12 +26,15 @@ from ...scene.capture import PinholeCapture, View
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter, seconds_left
 from ...workspace.files import atomic_path, write_error, write_json
-from ...workspace.hashes import scene_hash
+from ...workspace.hashes import checkpoint_state, scene_hash
 from ...workspace.imported import load_capture
 from ...workspace.layout import Workspace, absolute
 from ...workspace.outputs import claim, made_by_us, record, remove_made, unchanged
 from ...workspace.provenance import PHOTOS, SCENE, Provenance, is_done, photos_hash, result_folder
 from ..nerf.checkpoint import bad_checkpoint, read_checkpoint
+from ..nerf.dataset import DATASET_VIEWS
+from ..photos import Photos
+from ..pictures import to_bytes
 from .dataset_files import (
     MODEL_FILES,
     POINTS,
@@ -169,13 +172,23 @@ def _edited(workspace: Workspace, capture: PinholeCapture, edit: str) -> dict[st
             "Run the edit first.",
         )
     sizes = [(v.camera.intrinsics.height, v.camera.intrinsics.width) for v in capture.training_views]
-    starts = np.concatenate([[0], np.cumsum([height * width for height, width in sizes])])
-    if colors.dtype != torch.uint8 or colors.shape not in {(starts[-1], 3), (starts[-1], 4)}:
+    some = found[0].get(DATASET_VIEWS)  # of an edit that is not done
+    chosen = list(range(len(sizes))) if some is None else some.tolist()
+    fits = all(type(view) is int and 0 <= view < len(sizes) for view in chosen)
+    counts = [sizes[view][0] * sizes[view][1] for view in chosen] if fits else []
+    if not fits or colors.dtype != torch.uint8 or colors.shape not in {(sum(counts), 3), (sum(counts), 4)}:
         raise bad_checkpoint("The checkpoint's edited photos do not fit the capture.")
-    return {
-        view.name: colors[first : first + height * width].view(height, width, -1).numpy()
-        for view, first, (height, width) in zip(capture.training_views, starts, sizes)
+    edited = {
+        capture.training_views[view].name: pixels.view(*sizes[view], -1).numpy()
+        for view, pixels in zip(chosen, colors.split(counts))
     }
+    if len(edited) == len(sizes):
+        return edited
+    if parent := found[1].get("parent"):
+        return _edited(workspace, capture, parent) | edited
+    left = tuple(view for view in capture.training_views if view.name not in edited)
+    light = (checkpoint_state(workspace.reconstruction) or {}).get("light")
+    return edited | {view.name: to_bytes(photo) for view, photo in zip(left, Photos(workspace, left, light))}
 
 
 def _names(pictures: list[DatasetPicture], capture: PinholeCapture, form: str) -> list[str]:
