@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from in2n_blender.workspace.files import write_json
+from in2n_blender.workspace.layout import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "in2n_blender" / "data" / "demo_capture"
@@ -249,7 +250,7 @@ def job(m: Measuring) -> None:
     shutil.rmtree(workspace, ignore_errors=True)
     steps = 20 if m.tiny else 2000 if device == "cuda" else 200
     whole = Reconstruct(workspace=workspace, preset="draft", device=device, steps=steps)
-    path = str(Path(workspace) / "paths" / "path.json")
+    path = str(Workspace(workspace).camera_path("path"))
     requests = {
         "devices": FindDevices(),
         "import": ImportCapture(workspace=workspace, source=str(DEMO), preset="draft"),

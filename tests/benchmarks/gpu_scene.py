@@ -182,15 +182,17 @@ def _profile(trainer: Trainer, device: torch.device) -> dict:
         for _ in range(PROFILED):
             trainer.step()
         synchronised(device)
-    calls, on_device = Counter(), Counter()
+    calls, on_device, kernels = Counter(), Counter(), 0
     for event in profiled.events():
         calls[event.name] += 1
         if str(event.device_type).endswith("CUDA"):
-            on_device[event.name] += event.device_time
+            on_device[event.name] += event.time_range.elapsed_us()
+            kernels += not event.name.startswith(("Memcpy", "Memset"))
     a_step = lambda *names: round(sum(n for name, n in calls.items() if any(w in name for w in names)) / PROFILED, 1)
     return {
         "operations": a_step("aten::"),
-        "launches": a_step("cudaLaunchKernel", "cuLaunchKernel"),
+        "launches_of_torch": a_step("cudaLaunchKernel"),
+        "kernels": round(kernels / PROFILED, 1),
         "synchronisations": a_step("cudaStreamSynchronize", "cudaDeviceSynchronize", "aten::_local_scalar_dense"),
         "copies": a_step("cudaMemcpyAsync"),
         "kernels_ms": {name[:90]: round(us / 1000 / PROFILED, 3) for name, us in on_device.most_common(TOP)},

@@ -211,11 +211,10 @@ def perceptual_loss(mode: str, log) -> PerceptualLoss | None:
     with suppress(OSError):  # the download failed
         if lpips_backbone.on_disk_or_downloadable():
             return PerceptualLoss(random_backbone=False)
+    missing = "LPIPS: AlexNet's weights are not on disk and cannot be downloaded"
+    offer = f"{lpips_backbone.how_to_have()}."
     if mode == "lpips-or-random":
-        log(
-            "LPIPS: AlexNet's weights are not on disk and cannot be downloaded; going on with the seeded random "
-            "backbone."
-        )
+        log(f"{missing}; going on with the seeded random backbone. {offer}")
         return PerceptualLoss(random_backbone=True)
-    log("LPIPS: AlexNet's weights are not on disk and cannot be downloaded; going on with L1 alone.")
+    log(f"{missing}; going on with L1 alone. {offer}")
     return None
