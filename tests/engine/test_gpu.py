@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from in2n_blender.engine.editing.baselines import run_method
 from in2n_blender.engine.editing.methods import edit
 from in2n_blender.engine.jobs import import_capture, path_through_views
 from in2n_blender.engine.nerf import settings as nerf_settings
@@ -292,6 +293,18 @@ def test_a_job_is_interrupted_and_goes_on_then_edits_renders_and_meshes(workspac
         Reporter(),
     )
     assert mesh["faces"] > 0 if ON_GPU else mesh
+
+
+def test_score_distillation_takes_its_gradient_through_the_model(workspace):
+    """A view rendered on the device meets its photo, which is in main memory."""
+    if read_checkpoint(workspace / "reconstruction") is None:
+        pytest.skip("there is no reconstruction: the test before failed")
+    instruction = "Make it look like it just snowed"
+    request = Edit(
+        workspace=str(workspace), name="sds", instruction=instruction, preset="draft", device=DEVICE.type, rounds=1
+    )
+    state = run_method("score-distillation", request, Reporter()).state
+    assert state["done"] and state["unet_evaluations"] > 0 and (workspace / "edits" / "sds" / "preview.png").is_file()
 
 
 def test_what_a_gpu_made_a_cpu_renders_alike(workspace):
