@@ -35,14 +35,14 @@ def test_the_next_job_finds_it_as_if_it_were_new(tmp_path, kept, monkeypatch, ma
     folder = str(make(tmp_path / "model"))
     first = load_editor(folder, "cpu")
     first.prepare(INSTRUCTION)
+    first.working_side = 32
     expected = edit(first, picture(1, 1, *SIZE), picture(2, 1, *SIZE), 0.7, steps=1)
     assert first.unet_evaluations > 0
     moved, to = [], nn.Module.to
-    monkeypatch.setattr(
-        nn.Module, "to", lambda self, *where, **more: (moved.append(str(where[0])), to(self, *where))[1]
-    )
-    kept.job_ended()
-    assert kept.model is first and moved and set(moved) == {"cpu"}, "the GPU is left to others"
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Module, "to", lambda self, *where, **more: (moved.append(where), to(self, *where, **more))[1])
+        kept.job_ended()
+    assert kept.model is first and moved and set(moved) == {("cpu",)}, "the GPU is left to others"
     said = []
     again = load_editor(folder, "cpu", Reporter(said.append))
     assert again is first and again.unet_evaluations == 0
