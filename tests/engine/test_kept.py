@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -87,8 +88,13 @@ def test_the_worker_lets_it_rest_after_every_job_that_works_in_a_workspace(monke
     kept, rested = Kept(wanted=True), []
     kept.keep("key", "model", lambda: rested.append(True) or True)
     monkeypatch.setattr(worker_module, "KEPT", kept)
-    lines = [json.dumps({"jsonrpc": "2.0", "id": 1, "method": "devices", "params": {}})]
     out = io.StringIO()
-    Worker(lines, out, {"devices": lambda request, report: {"devices": []}}).serve()
+
+    def lines():
+        yield json.dumps({"jsonrpc": "2.0", "id": 1, "method": "devices", "params": {}})
+        while not out.getvalue():  # the end of what is asked for would cancel it
+            time.sleep(0.01)
+
+    Worker(lines(), out, {"devices": lambda request, report: {"devices": []}}).serve()
     assert json.loads(out.getvalue().splitlines()[0])["result"] == {"devices": []}
     assert rested == [True] and kept.model == "model"
