@@ -74,7 +74,7 @@ def test_a_part_that_takes_too_long_is_ended_and_keeps_what_it_had(tmp_path, mon
     monkeypatch.setattr(gpu, "PARTS", (gpu.Part("machine", 6), gpu.Part("capture", 5)))
     monkeypatch.setattr(gpu, "GRACE", 0.5)
     began = time.monotonic()
-    assert gpu.main(["--out", str(tmp_path), *CPU_TINY]) == 1
+    assert gpu.main(["--out", str(tmp_path), "--device", "cpu"]) == 1
     assert time.monotonic() - began < 60
     found = result(tmp_path)["parts"]
     assert found["machine"]["name"] == "kept" and found["machine"]["failed"].startswith("ended after")
