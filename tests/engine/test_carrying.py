@@ -121,6 +121,11 @@ def test_key_views_cover_the_scene_and_are_edited_again_from_each_other():
     assert not any(edit.again for edit in plan_carrying(views, most_keys=4, again=False))
 
 
+def test_where_one_view_shows_all_there_is_one_key_view():
+    (view,) = ring_of_views(1)
+    assert choose_key_views(Visibility([view] * 4), most=4) == [0]
+
+
 def test_views_that_share_nothing_are_planned_too():
     away = big((3, 0, 0))
     apart = [SeenView(away, torch.full(SIZE[::-1], 5.0)), SeenView(big((-3, 0, 0)), torch.full(SIZE[::-1], 1.0))]
