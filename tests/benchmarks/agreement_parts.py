@@ -33,6 +33,7 @@ VARIANTS = {
     "four, edited again": replace(Parts(), key_views=4, again=True),
     "nothing left out": replace(Parts(), leave_out=False),
     "two rounds": Parts(),
+    "updates not averaged": replace(Parts(), mean=False),
 }
 ROUNDS = {"two rounds": 2}
 

@@ -229,6 +229,35 @@ def test_a_model_that_always_answers_the_same_is_always_asked_from_pure_noise(wo
     assert answers_of(workspace, "steady") == [0] * VIEWS
 
 
+def test_its_updates_are_averaged_with_what_there_was(workspace, monkeypatch):
+    """Of each view: its first answer, and two rounds of an update and of what the scene showed."""
+    kept = {}
+
+    class Shaded(Agreement):
+        def edited(self, asked):
+            return [(self.photo(one.view) * (0.4 + 0.2 * (one.draw % 4))).clamp(0, 1) for one in asked]
+
+        def put(self, view, start, edited):
+            if self.state["carried"] is None:
+                kept[view] = edited
+            super().put(view, start, edited)
+
+        def put_update(self, view, render, edited):
+            times = 1 + self.edit_number // VIEWS
+            mean = (times * kept[view] + edited + render) / (times + 2)
+            kept[view] = mean if self.parts.mean else edited
+            super().put_update(view, render, edited)
+
+    monkeypatch.setattr(agreement, "disagreement", lambda *pictures: 0.0)
+    for mean in (True, False):
+        monkeypatch.setattr(Shaded, "parts", Parts(mean=mean, stop=False))
+        state = methods.edit(request(workspace, f"mean-{mean}", rounds=2), Reporter(), Shaded)
+        assert state["noise_level"] == 1.0 and state["edits_done"] == 3 * VIEWS
+        for view, expected in kept.items():
+            found = as_tensor(Workspace(workspace).edit(f"mean-{mean}") / "dataset" / f"{view}.png").permute(1, 2, 0)
+            assert (found - expected).abs().max() < 2 / 255
+
+
 def test_one_that_only_seemed_to_is_carried_after_all(workspace):
     """Probed it answered the same; the fourth view would be another."""
     fourth = agreement.PROBES + 3

@@ -11,7 +11,8 @@ changed its shape: they render the edited scene as it forms.
 The level from which a view is refined is found, not set: the highest one at which the refined view still agrees, where
 something was carried into it, with what was carried. A model whose answers lie close together needs a lower one. One
 that gives the same answer to one photo several times agrees even from pure noise, and is spared its own edits as a
-start: every edit of an edit repeats its mistakes.
+start: every edit of an edit repeats its mistakes. What its answers to one photo then differ by is noise, so that a
+view's picture is the mean of all of them, and of what the scene, trained on the answers to the other views, shows.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Parts:
         again: Key views are edited again, from all the others of them.
         leave_out: An update that shows something else than the edited scene is left out.
         stop: Rounds end when renders and edits agree.
+        mean: Updates by a model that always answers the same are averaged with what there was.
     """
 
     carry: bool = True
@@ -73,6 +75,7 @@ class Parts:
     again: bool = False
     leave_out: bool = True
     stop: bool = True
+    mean: bool = True
 
 
 @dataclass(frozen=True)
@@ -338,6 +341,9 @@ class Agreement(DatasetUpdate):
     def put_update(self, view: int, render: torch.Tensor, edited: torch.Tensor) -> None:
         """Put an update in its view's place, unless it is another answer than the scene's.
 
+        Of a model that always answers the same, the view's picture becomes the mean of its picture so far, which counts
+        as many times as it was edited, of the update, and of what was edited.
+
         Args:
             view: Of the dataset.
             render: (height, width, 3) what was edited, on the CPU; takes the view's place where the update does not.
@@ -350,7 +356,11 @@ class Agreement(DatasetUpdate):
             shown = Carried(shown.image, counts.cpu())
         difference = disagreement(edited.cpu().permute(2, 0, 1), shown, photo)
         self.state["disagreements"].append(round(difference, 6))
-        if self.parts.leave_out and difference > TOLERANCE and not self.state["noise_level"] == PURE_NOISE:
+        if self.state["noise_level"] == PURE_NOISE:
+            if self.parts.mean:
+                before = 1 + self.edit_number // self.schedule.views
+                edited = (before * self.latest(view) + edited.cpu() + render) / (before + 2)
+        elif self.parts.leave_out and difference > TOLERANCE:
             self.state["left_out"] += 1
             edited = render
         self.put(view, render, edited)
