@@ -1,6 +1,9 @@
 """Memory that ends, on a GPU or in the machine: what is computed at once is halved, and the job goes on."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from in2n_blender.scene.reporting import Reporter
 from tests.engine.ball import TINY, look_at, reconstructed_ball, ring, sphere_image, trained_on
 from tests.faults.test_not_finite import tiny_trainer
 
+ROOT = Path(__file__).resolve().parents[2]
 ENDS = {
     "cuda": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     "numpy": lambda: MemoryError("Unable to allocate 2.00 GiB"),
@@ -24,6 +28,22 @@ ENDS = {
         "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
     ),
 }
+# what jobs leave: blocks in a ring that nobody holds, below small ones that live on
+LEFT = """
+import gc, sys, psutil
+from in2n_blender.engine.worker import give_back_memory
+from in2n_blender.engine.heap import trim_heap
+held = lambda: psutil.Process().memory_info().rss >> 20
+gc.disable()
+before = held()
+ring = [bytearray(b"x" * 60_000) for _ in range(5000)]
+ring.append(ring)
+lives_on = [bytearray(100) for _ in range(100_000)]
+full = held()
+del ring
+trim_heap() if sys.argv[1] == "trimmed" else gc.collect() if sys.argv[1] == "collected" else give_back_memory()
+print(full - before, held() - before)
+"""
 ENDINGS = pytest.mark.parametrize("ending", ENDS.values(), ids=ENDS)
 
 
@@ -31,6 +51,16 @@ ENDINGS = pytest.mark.parametrize("ending", ENDS.values(), ids=ENDS)
 def test_what_the_libraries_say_of_memory_is_known(ending):
     assert is_out_of_memory(ending())
     assert not is_out_of_memory(RuntimeError("shapes do not fit")) and not is_out_of_memory(ValueError("memory"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc keeps what is freed")
+@pytest.mark.parametrize("how, freed", [("trimmed", False), ("collected", False), ("both", True)])
+def test_what_a_job_freed_goes_back_to_the_system(how, freed):
+    """It is in rings, which Python collects late, and then in holes, which glibc keeps: why a worker once grew from job
+    to job."""
+    done = subprocess.run([sys.executable, "-c", LEFT, how], cwd=ROOT, capture_output=True, text=True, check=True)
+    full, after = map(int, done.stdout.split())
+    assert full > 280 and (after < 0.3 * full if freed else after > 0.8 * full), (full, after)
 
 
 @pytest.fixture(scope="module")
