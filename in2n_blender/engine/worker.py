@@ -63,8 +63,8 @@ from .kept import KEPT
 from .stalls import tell_of_stalls
 
 PROGRESS_INTERVAL = 0.1  # seconds
-HARD_EXIT_AFTER = 2.5  # seconds from the end of stdin
-KILLED_AFTER = 3.0  # and where this process does not get to it: a call may keep Python's lock
+HARD_EXIT_AFTER = 2.0  # seconds from the end of stdin
+KILLED_AFTER = 2.2  # and where this process does not get to it: a call may keep Python's lock
 LONGEST_LINE = 64 * 2**20  # bytes; nothing that is asked for is near it
 MOST_WAITING = 10_000  # lines that are said before anybody has read them; then the job waits
 LOG_NAME = "engine.log"  # in the workspace
