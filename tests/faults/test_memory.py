@@ -38,7 +38,7 @@ gc.disable()
 before = held()
 ring = [bytearray(b"x" * 60_000) for _ in range(5000)]
 ring.append(ring)
-lives_on = [bytearray(100) for _ in range(100_000)]
+lives_on = [bytearray(600) for _ in range(2000)]  # larger than what Python itself keeps together
 full = held()
 del ring
 trim_heap() if sys.argv[1] == "trimmed" else gc.collect() if sys.argv[1] == "collected" else give_back_memory()
