@@ -58,6 +58,7 @@ from ..link.requests import from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress, Reporter
 from ..workspace.files import FULL, OF_THE_DISK, must_stay, open_own
+from .alone import alone_in
 from .heap import trim_heap
 from .kept import KEPT
 from .stalls import tell_of_stalls
@@ -203,7 +204,8 @@ class Worker:
         report = Reporter(_Throttle(self, job.id).emit, job.cancelled.is_set)
         try:
             report.check()
-            with must_stay(getattr(job.request, "workspace", "")):
+            workspace = getattr(job.request, "workspace", "")
+            with must_stay(workspace), alone_in(workspace if job.request.locks_workspace else "", report):
                 result = _load(self._jobs[job.request.method])(job.request, report)
             answer = json.dumps({"jsonrpc": "2.0", "id": job.id, "result": result}, default=_plain)
         except Cancelled:
