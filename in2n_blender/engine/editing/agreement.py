@@ -45,6 +45,7 @@ MOST_STEPS = 8
 TOLERANCE = 0.25
 CONVERGED = 0.05
 CLEAR = 0.5  # disagreement of a model that answered the same several times: less is its unsteadiness
+SHOWN = 1  # how often what the scene shows counts in the mean with one answer of a model that always gives the same
 FAILURES = 2  # views that do not agree at a level before a lower one is taken for all
 CELLS = 4  # along the longer side, fewer where they would be smaller than
 SMALLEST_CELL = 32  # pixels a side
@@ -359,7 +360,7 @@ class Agreement(DatasetUpdate):
         if self.state["noise_level"] == PURE_NOISE:
             if self.parts.mean:
                 before = 1 + self.edit_number // self.schedule.views
-                edited = (before * self.latest(view) + edited.cpu() + render) / (before + 2)
+                edited = (before * self.latest(view) + edited.cpu() + SHOWN * render) / (before + 1 + SHOWN)
         elif self.parts.leave_out and difference > TOLERANCE:
             self.state["left_out"] += 1
             edited = render
