@@ -103,7 +103,7 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
             os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's files are for their owner alone
             if durable:
                 _sync(temporary)
-            _patiently(os.replace, temporary, path)
+            _replace(temporary, path)
             if durable and not WINDOWS:
                 _sync(path.parent)
     except Exception as error:
@@ -126,6 +126,10 @@ def _clear_now_and_then(folder: Path) -> None:
     if now - _cleared.get(str(folder), float("-inf")) > LOOKED_EVERY:
         _cleared[str(folder)] = now
         clear_stale(folder, TEMPORARY)
+
+
+def _replace(temporary: str, path: Path) -> None:
+    _patiently(os.replace, temporary, path)
 
 
 def rename_path(source: Path | str, target: Path | str) -> None:

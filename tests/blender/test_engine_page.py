@@ -29,8 +29,23 @@ class cuda:
     def get_device_properties(i):
         import types
         return types.SimpleNamespace(name="Test GPU", total_memory=8 * 2**30)
+    get_device_name = staticmethod(lambda device: "Test GPU")
 class backends:
-    pass
+    class mps:
+        is_available = staticmethod(lambda: False)
+class version:
+    cuda, hip = "13.0", None
+class device:
+    def __init__(self, name):
+        self.type = name.partition(":")[0]
+class Squares:
+    def __mul__(self, other):
+        return self
+    def sum(self):
+        return 14.0
+float32 = "float32"
+def arange(*given, **more):
+    return Squares()
 """
 }
 

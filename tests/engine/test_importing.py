@@ -379,7 +379,7 @@ with imported.staged_import(workspace) as staging:
     shutil.copy(made / "capture.json", staging / "capture.json")
     for name in ("rename", "replace", "unlink", "rmdir"):
         setattr(Path, name, step(getattr(Path, name)))
-    imported.shutil.rmtree = step(shutil.rmtree)
+    imported.rename_path, imported.shutil.rmtree = step(imported.rename_path), step(shutil.rmtree)
 """
 
 

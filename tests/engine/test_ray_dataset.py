@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from in2n_blender.engine.nerf.dataset import SceneTransform, camera_bundle
+from in2n_blender.engine.nerf.dataset import DATASET, SceneTransform, camera_bundle
 from in2n_blender.scene.errors import In2nError
 from tests.engine.ball import dataset_of, look_at, ring, sphere_image
 
@@ -118,12 +118,12 @@ def test_a_checkpoints_photos_are_taken_where_they_fit_alone():
     cameras = ring(2)
     dataset = dataset_of(cameras, [sphere_image(c) for c in cameras])
     colors = torch.randint(256, dataset.colors.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    for unfit in (None, colors[:-1], colors.int()):
+    for unfit in ({}, {DATASET: colors[:-1]}, {DATASET: colors.int()}):
         before = dataset.colors.clone()
         with pytest.raises(In2nError) as caught:
             dataset.restore(unfit)
         assert caught.value.code == "bad_checkpoint" and torch.equal(dataset.colors, before)
-    dataset.restore(colors)
+    dataset.restore({DATASET: colors})
     assert torch.equal(dataset.colors, colors)
 
 

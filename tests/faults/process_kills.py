@@ -170,10 +170,15 @@ class ProcessKiller:
 
     def _done(self, place: Path) -> None:
         if self.what == "worker":
-            with Client(sys.executable, self.folder / "worker.log") as client:
+            with self._client() as client:
                 client.run(request_of(place))
         elif self._start(place).wait(600) != 0:
             raise AssertionError((self.folder / "output.log").read_text()[-2000:])
+
+    def _client(self) -> Client:
+        client = Client(sys.executable, self.folder / "worker.log")
+        client.variables = {"IN2N_THREADS": "1"}  # all the same, for sums depend on it
+        return client
 
     def _kill(self, place: Path, moment: float) -> tuple[int, float]:
         if self.what == "worker":
@@ -182,8 +187,7 @@ class ProcessKiller:
 
     def _kill_worker(self, place: Path, moment: float) -> tuple[int, float]:
         """The worker of a client that goes on, and learns of it."""
-        with Client(sys.executable, self.folder / "worker.log") as client:
-            client.variables = {"IN2N_THREADS": "1"}
+        with self._client() as client:
             timer = threading.Timer(moment, lambda: client.info and psutil.Process(client.info["pid"]).kill())
             timer.start()
             try:
