@@ -230,7 +230,7 @@ def test_a_model_that_always_answers_the_same_is_always_asked_from_pure_noise(wo
 
 
 def test_its_updates_are_averaged_with_what_there_was(workspace, monkeypatch):
-    """Of each view: its first answer, and two rounds of an update and of what the scene showed."""
+    """Of each view: its first answer, and two rounds of an update and, three times, of what the scene showed."""
     kept = {}
 
     class Shaded(Agreement):
@@ -244,7 +244,7 @@ def test_its_updates_are_averaged_with_what_there_was(workspace, monkeypatch):
 
         def put_update(self, view, render, edited):
             times = 1 + self.edit_number // VIEWS
-            mean = (times * kept[view] + edited + render) / (times + 2)
+            mean = (times * kept[view] + edited + 3 * render) / (times + 4)
             kept[view] = mean if self.parts.mean else edited
             super().put_update(view, render, edited)
 
