@@ -61,6 +61,7 @@ class ProcessKill:
         what: Which process: "command line", "worker", "installation" or "Blender".
         moment: Seconds after its start.
         equal: Whether all files are as undisturbed.
+        different: Those that are not, and of checkpoints and JSON which parts.
         left: Files that are not whole.
         orphans: Processes that it had started, and that did not end.
         gone_after: Seconds until those that did were gone.
@@ -69,9 +70,36 @@ class ProcessKill:
     what: str
     moment: float
     equal: bool
+    different: tuple[str, ...]
     left: int
     orphans: int
     gone_after: float
+
+
+def differences(whole: dict, found: dict) -> Iterator[str]:
+    """What of two folders' contents is not the same.
+
+    Args:
+        whole: As `contents` tells it, or a part of that.
+        found: The other one.
+
+    Yields:
+        A file's name, with the names of its parts that differ.
+    """
+    for name in sorted(whole.keys() | found.keys()):
+        one, other = whole.get(name), found.get(name)
+        if one == other:
+            continue
+        parts = []
+        for a, b in zip(*(side if isinstance(side, tuple) else (side,) for side in (one, other))):
+            if isinstance(a, dict) and isinstance(b, dict):
+                parts += [
+                    f"{key} {str(a.get(key))[:60]} -> {str(b.get(key))[:60]}"
+                    for key in a.keys() | b.keys()
+                    if a.get(key) != b.get(key)
+                ]
+        missing = " (missing)" if other is None else " (new)" if one is None else ""
+        yield f"{name}{missing}" + (f": {', '.join(parts)}" if parts else "")
 
 
 def environment_of(folder: Path) -> dict[str, str]:
@@ -144,7 +172,8 @@ class ProcessKiller:
             self._done(self.place)
             found = self._found()
             left = sum(any(part.startswith(UNFINISHED) for part in Path(path).parts) for path in found)
-            yield ProcessKill(self.what, round(moment, 2), found == self.whole, left, orphans, gone_after)
+            different = tuple(differences(self.whole, found))
+            yield ProcessKill(self.what, round(moment, 2), not different, different, left, orphans, gone_after)
 
     def _begin(self) -> Path:
         shutil.rmtree(self.place, ignore_errors=True)
