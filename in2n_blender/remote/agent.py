@@ -237,11 +237,24 @@ def _last_line(log: Path) -> str:
     return lines[-1][:300] if lines else "it said nothing"
 
 
-def _described(error: Exception) -> dict:
+def mendable(error: Exception, place: str = ".") -> In2nError | None:
+    """The In2nError behind what was raised on the way of keeping files in step.
+
+    Args:
+        error: What was raised.
+        place: What could not be written, where the disk does not say.
+
+    Returns:
+        None for a mistake in the program.
+    """
     if not isinstance(error, In2nError) and (said := disk_error_in(error)) is not None:
-        error = write_error(Path(getattr(said, "filename", None) or "."), said)
-    if isinstance(error, In2nError):
-        return {"code": error.code, "message": error.message, "hint": error.hint}
+        error = write_error(Path(said.filename or place), said)
+    return error if isinstance(error, In2nError) else None
+
+
+def _described(error: Exception) -> dict:
+    if (known := mendable(error)) is not None:
+        return {"code": known.code, "message": known.message, "hint": known.hint}
     return {"code": "bug", "message": f"{type(error).__name__}: {error}", "hint": ""}
 
 

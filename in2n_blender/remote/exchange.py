@@ -16,9 +16,8 @@ from . import trees
 from .connection import Connection
 from .frames import PIECE
 from .paths import TOLD, Places
-from .trees import Arrival, Tree
+from .trees import MEMORY, Arrival, Tree
 
-MEMORY = ".machines"  # a folder of the workspace: what each machine was last known to have
 MEGABYTE = 2**20
 MOST_TRANSLATED = 16 * MEGABYTE  # bytes of a file whose paths are put in the other machine's words
 # What is only pushed for jobs that read it; a workspace's results may be larger than all that they are made from.
@@ -144,7 +143,7 @@ class Exchange:
         name = self._connection.machine.name
         report.progress(0, 0, "", f"Comparing with {name}")
         here = trees.tree_of(self._root, self._hashes, report.check)
-        there = self._there(report)
+        there = _tree_there(self._connection, self._tree, report)
         known = self._recall()
         steps = steps_between(here, there, known, after_job)
         push, keep = ([path for path in paths if sent(path)] for paths in (steps.push, steps.keep))
@@ -169,10 +168,6 @@ class Exchange:
                     known[path] = [here[path][1], there[path][1]]
         finally:
             self._remember(known)
-
-    def _there(self, report: Reporter) -> Tree:
-        files = self._connection.call("tree", tree=self._tree, check=report.check)["files"]
-        return {path: (size, mark) for path, (size, mark) in files.items()}
 
     def _recall(self) -> dict[str, list[str]]:
         try:
@@ -327,9 +322,9 @@ class Input:
             In2nError, LinkLost, Cancelled.
         """
         here = _one(self.root, self.only) if self.only else trees.tree_of(self.root, memory, report.check)
-        there = connection.call("tree", tree=self.tree, check=report.check)["files"]
+        there = _tree_there(connection, self.tree, report)
         known = {f"{self.folder}/{path}": (self.root / path, found) for path, found in here.items()}
-        new = [path for path, (_, found) in known.items() if list(found) != list(there.get(path, ()))]
+        new = [path for path, (_, found) in known.items() if found != there.get(path)]
         moving = _Moving(report, sum(known[path][1][0] for path in new))
         for path in new:
             where = moving.of(f"Sending to {connection.machine.name}")
@@ -351,12 +346,17 @@ def fetch_output(connection: Connection, root: Path, tree: str, places: Places, 
     Raises:
         In2nError, LinkLost, Cancelled.
     """
-    there = connection.call("tree", tree=tree, check=report.check)["files"]
+    there = _tree_there(connection, tree, report)
     moving = _Moving(report, sum(size for size, _ in there.values()))
     for path, (_, mark) in there.items():
         where = moving.of(f"Fetching from {connection.machine.name}")
         fetch_file(connection, root, tree, path, mark, places, where)
     connection.call("remove", tree=tree, paths=list(there), check=report.check)
+
+
+def _tree_there(connection: Connection, tree: str, report: Reporter) -> Tree:
+    files = connection.call("tree", tree=tree, check=report.check)["files"]
+    return {path: (size, mark) for path, (size, mark) in files.items()}
 
 
 def _one(root: Path, name: str) -> Tree:

@@ -37,7 +37,7 @@ from ..link.messages import PROTOCOL
 from ..link.process import lines_of
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Artifact, Progress, Reporter
-from ..workspace.files import disk_error_in, write_error
+from .agent import mendable
 from .connection import LinkLost
 from .errand import Errand, Job, Reached
 from .machines import Machine, machine_of
@@ -112,13 +112,9 @@ class Relay:
             return {"result": self._do(job)}
         except Cancelled:
             return _failure("Cancelled.", code="cancelled")
-        except In2nError as error:
-            return _failure(error.message, code=error.code, hint=error.hint)
         except Exception as error:
-            if (said := disk_error_in(error)) is not None:
-                mended = write_error(Path(said.filename or job.params.get("workspace") or "."), said)
-                if isinstance(mended, In2nError):
-                    return _failure(mended.message, code=mended.code, hint=mended.hint)
+            if (known := mendable(error, job.params.get("workspace") or ".")) is not None:
+                return _failure(known.message, code=known.code, hint=known.hint)
             text = "".join(traceback.format_exception(error))
             return _failure(f"{type(error).__name__}: {error}", code="bug", traceback=text)
 

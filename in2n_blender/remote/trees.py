@@ -15,9 +15,11 @@ from ..scene.errors import In2nError
 from ..scene.unfinished import TEMPORARY
 from ..workspace.files import read_json, write_json
 from ..workspace.hashes import file_hash, hash_of_bytes
+from ..workspace.journal import JOB_NAME, LOCK_NAME, LOG_NAME
 
 ARRIVING = ".arriving"  # a folder of files that are not whole yet, by their hashes
-NOT_OURS = {"job.json", "job.lock", "engine.log", ".machines", ARRIVING}  # each side has its own, at a tree's top
+MEMORY = ".machines"  # a folder of the workspace: what each machine was last known to have
+NOT_OURS = {JOB_NAME, LOCK_NAME, LOG_NAME, MEMORY, ARRIVING}  # each side has its own, at a tree's top
 
 Tree = dict[str, tuple[int, str]]  # path, with "/" -> (bytes, hash)
 

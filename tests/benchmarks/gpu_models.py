@@ -33,6 +33,7 @@ from tests.benchmarks.gpu_parts import DEMO, INSTRUCTION, Measuring, free, secon
 from tests.benchmarks.gpu_scene import imported, peak_mb, presets
 from tests.engine.small_editor import small_editor_folder, small_tokenizer
 from tests.engine.small_models import small_klein_folder, small_qwen_tokenizer
+from tests.engine.test_catalogue_sizes import KLEIN, QWEN3_4B
 
 # The checkpoints' own configurations, where they are not the classes' defaults.
 BLOCKS = {
@@ -42,17 +43,6 @@ BLOCKS = {
     "layers_per_block": 2,
 }
 CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-KLEIN = {"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680}
-QWEN3_4B = {
-    "vocab_size": 151936,
-    "hidden_size": 2560,
-    "intermediate_size": 9728,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "tie_word_embeddings": True,
-}
 
 
 class OfRandomWeights:
