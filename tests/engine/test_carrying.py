@@ -4,7 +4,13 @@ import numpy as np
 import torch
 
 from in2n_blender.engine.editing.carrying import Carried, SeenView, carry, visible
-from in2n_blender.engine.editing.carrying_plan import Visibility, choose_key_views, plan_carrying
+from in2n_blender.engine.editing.carrying_plan import (
+    PlannedEdit,
+    Visibility,
+    choose_key_views,
+    independent,
+    plan_carrying,
+)
 from tests.engine.ball import look_at, ring, sphere_image
 
 SIZE = (72, 48)
@@ -124,6 +130,26 @@ def test_key_views_cover_the_scene_and_are_edited_again_from_each_other():
 def test_where_one_view_shows_all_there_is_one_key_view():
     (view,) = ring_of_views(1)
     assert choose_key_views(Visibility([view] * 4), most=4) == [0]
+
+
+def test_a_few_pixels_that_no_view_shows_ask_for_no_further_key_view():
+    """A mask's pixels have no depth, and are seen by nobody."""
+
+    def key_views(hidden_rows):
+        (view,) = ring_of_views(1)
+        view.depth[:hidden_rows] = torch.nan
+        return choose_key_views(Visibility([view] * 4), most=2)
+
+    assert key_views(hidden_rows=1) == [0]
+    assert len(key_views(hidden_rows=SIZE[1] // 2)) == 2
+
+
+def test_what_is_edited_together_is_not_carried_from_each_other():
+    plan = [PlannedEdit(0, ()), PlannedEdit(1, (5,)), PlannedEdit(2, (5, 6)), PlannedEdit(3, (1,)), PlannedEdit(4, ())]
+    assert independent(plan, most=8) == plan[:3], "the fourth is carried from the second"
+    assert independent(plan, most=2) == plan[:2]
+    assert independent(plan, most=8, alone=2) == plan[:2]
+    assert independent([PlannedEdit(0, ()), PlannedEdit(0, (1,))], most=8) == [PlannedEdit(0, ())], "a view once"
 
 
 def test_views_that_share_nothing_are_planned_too():
