@@ -50,8 +50,8 @@ TESTS = {
     "editing": "agreement baselines batches carrying dataset_update interfaces key_view masks method models_in_edits "
     "preview provenance regions schedule segments",
     "diffusion": "devices_of_tensors editor_input exact flow_schedule flux2_klein flux_kontext half_precision "
-    "instruct_pix2pix interfaces longcat_image_edit memory_plans model_folders picture_answers qwen_image_edit "
-    "sdxl_instruct_pix2pix working_size",
+    "instruct_pix2pix interfaces longcat_image_edit memory_plans model_folders operations picture_answers "
+    "qwen_image_edit sdxl_instruct_pix2pix working_size",
     "nerf": "appearance_and_refinement checkpoint interfaces kernels loss_terms masks metrics nerf provenance "
     "ray_dataset regions sampling_and_losses sightings training unevenness",
 }

@@ -1,4 +1,4 @@
-"""The miniature: exact latents, operations, instructions, tokenizer, a few real training steps, resuming, exporting."""
+"""The miniature: instructions, tokenizer, a few real training steps, resuming, exporting."""
 
 import json
 from dataclasses import replace
@@ -11,24 +11,19 @@ from safetensors.torch import load_file
 
 from in2n_blender.engine.diffusion.editor import noise_generator
 from in2n_blender.engine.diffusion.loading import load_editor
-from in2n_blender.engine.diffusion.miniature import autoencoder, operations
+from in2n_blender.engine.diffusion.miniature import operations
 from in2n_blender.models import catalogue
 from in2n_blender.models.model import normalised
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.testbed.miniature import evaluate, instructions, networks, pairs, train, trainer
 from in2n_blender.testbed.miniature.settings import TrainingConfig
 from in2n_blender.testbed.miniature.trainer import Trainer
+from tests.engine.test_operations import pictures
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
-
-
-def pictures(count=2, size=32, seed=0):
-    """Smooth random pictures, (count, 3, size, size)."""
-    coarse = torch.rand(count, 3, size // 8, size // 8, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
 
 
 @pytest.fixture(scope="module")
@@ -53,65 +48,7 @@ def cache(tmp_path_factory):
     return folder
 
 
-# --- latents
-
-
-def test_latents_are_exact_and_normalised(tmp_path):
-    images = pictures(4) * 2 - 1
-    vae = autoencoder.BlockTransformAutoencoder(band_deviations=autoencoder.measure_band_deviations(images))
-    latents = vae.encode(images).latent_dist.mode()
-    assert latents.shape == (4, 48, 8, 8)
-    assert torch.allclose(vae.decode(latents).sample, images, atol=1e-5)
-    assert latents[:, 0].std() == pytest.approx(1.0, abs=1e-3)
-    vae.save_pretrained(tmp_path)
-    again = autoencoder.BlockTransformAutoencoder.from_pretrained(tmp_path)
-    assert torch.equal(again.encode(images).latent_dist.sample(), latents)
-
-
-def test_transform_is_orthonormal_and_a_grey_picture_has_one_band():
-    kernel = autoencoder.block_transform_kernel().reshape(48, 48)
-    assert torch.allclose(kernel @ kernel.T, torch.eye(48), atol=1e-6)
-    latents = autoencoder.BlockTransformAutoencoder().encode(torch.full((1, 3, 4, 4), 0.5)).latent_dist.mode()
-    assert latents[0, 0, 0, 0] == pytest.approx(0.5 * np.sqrt(48), rel=1e-5)
-    assert latents[0, 1:].abs().max() < 1e-6
-
-
-def test_sizes_that_are_no_multiple_of_the_block_are_refused():
-    with pytest.raises(ValueError, match="multiples of 4"):
-        autoencoder.BlockTransformAutoencoder().encode(torch.zeros(1, 3, 30, 32))
-
-
-# --- operations and instructions
-
-
-@pytest.mark.parametrize("name", operations.OPERATIONS)
-def test_operations_keep_shape_and_range_and_do_not_touch_their_input(name):
-    images = pictures(3)
-    before = images.clone()
-    edited = operations.OPERATIONS[name](images)
-    assert edited.shape == images.shape and edited.min() >= 0 and edited.max() <= 1
-    assert torch.equal(images, before)
-    assert ((edited - images) ** 2).mean() > 1e-3
-
-
-def test_operations_do_what_they_say():
-    images = pictures(1)
-    grey = operations.black_and_white(images)
-    assert torch.equal(grey[:, 0], grey[:, 1]) and torch.equal(grey[:, 1], grey[:, 2])
-    assert operations.night(images).mean() < 0.4 * images.mean()
-    red, blue = operations.red_tint(images), operations.blue_tint(images)
-    assert (red[:, 0] >= red[:, 2]).all() and (blue[:, 2] >= blue[:, 0]).all()
-    leaf = torch.tensor([0.2, 0.6, 0.1])[None, :, None, None].expand(1, 3, 8, 8)
-    turned = operations.autumn(leaf)[0, :, 0, 0]
-    assert turned[0] > turned[1] > turned[2]
-    paper = operations.pencil_sketch(torch.full((1, 3, 16, 16), 0.5))
-    assert paper.std(dim=(2, 3)).max() < 1e-6 and paper.mean() > 0.8
-
-
-def test_a_blur_keeps_the_mean_and_a_constant():
-    assert torch.allclose(
-        operations.gaussian_blur(torch.full((1, 1, 9, 9), 0.3), 2.0), torch.full((1, 1, 9, 9), 0.3), atol=1e-6
-    )
+# --- instructions
 
 
 def test_every_instruction_has_a_truth_and_paraphrases_of_its_own():
