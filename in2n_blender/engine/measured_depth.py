@@ -11,6 +11,7 @@ from ..scene.capture import MAXIMUM_POINTS, DepthMap, Frame, PinholeCapture, Vie
 from ..scene.lens import EQUIRECTANGULAR, directions_of
 from ..scene.reporting import Reporter
 from ..scene.visibility import in_picture
+from .depth_files import one_channel
 from .pictures import BROKEN, opened
 
 MOST_PHOTOS = 500  # evenly chosen from more
@@ -113,10 +114,10 @@ def believed_depth(depth: DepthMap) -> np.ndarray:
         OSError, ValueError, SyntaxError and others of `pictures.BROKEN`: A file is broken, or no picture of one
             channel, or the confidence is of another size.
     """
-    values = _one_channel(depth.path) * depth.unit
+    values = one_channel(depth.path, depth.shape) * depth.unit
     values[~np.isfinite(values) | (values < 0)] = 0
     if depth.confidence is not None:
-        sure = _one_channel(depth.confidence)
+        sure = one_channel(depth.confidence, depth.shape)
         if sure.shape != values.shape:
             raise ValueError("depth and confidence are of different sizes")
         values[sure < depth.least_confidence] = 0
@@ -129,10 +130,3 @@ def believed_depth(depth: DepthMap) -> np.ndarray:
         steep[after] |= step
     values[steep] = 0
     return values
-
-
-def _one_channel(path: Path) -> np.ndarray:
-    with opened(path) as picture:
-        if len(picture.getbands()) != 1 or picture.mode == "P":
-            raise ValueError("a picture of one channel is needed")
-        return np.asarray(picture if picture.mode != "1" else picture.convert("L"), np.float64)

@@ -40,16 +40,18 @@ class DepthMap:
     """A picture that says how far away each pixel of a photo is, as a phone's LiDAR measured it.
 
     Attributes:
-        path: A picture of one channel, of the photo's shape but of any size; 0 where nothing was measured.
+        path: A picture of one channel, of the photo's shape but of any size; 0 or NaN where nothing was measured.
         unit: What a value of 1 is in the capture's units, along the camera's axis.
         confidence: A picture of the same size that says how sure each pixel is; None where all are.
         least_confidence: Its value from which on a pixel is believed.
+        shape: (width, height), up to a scale, of files that are bare numbers row by row; None where they say it.
     """
 
     path: Path
     unit: float = 1e-3
     confidence: Path | None = None
     least_confidence: float = 0.0
+    shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

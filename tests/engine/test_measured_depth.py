@@ -1,11 +1,16 @@
 """Depth that came with a capture becomes sparse points."""
 
 import json
+import struct
+import zipfile
 
+import lzfse
 import numpy as np
+import OpenEXR
 import pytest
 from PIL import Image
 
+from in2n_blender.engine.depth_files import MOST_BYTES, one_channel
 from in2n_blender.engine.importing import normalise_capture
 from in2n_blender.engine.measured_depth import STEEPEST, believed_depth
 from in2n_blender.link.requests import ImportCapture
@@ -91,6 +96,47 @@ def stray(folder, recorded):
     return folder
 
 
+def record3d(folder, recorded):
+    """A folder rgb/ with a pose for each photo, y up; its depth is written by whoever calls this."""
+    z_up, poses = np.array([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]), []
+    (folder / "rgb").mkdir(parents=True)
+    for number, (camera, image, _) in enumerate(recorded):
+        pose = np.linalg.inv(z_up) @ camera.camera_to_world
+        w, x, y, z = quaternion(pose[:3, :3])
+        poses.append([x, y, z, w, *pose[:3, 3]])
+        Image.fromarray(image).save(folder / "rgb" / f"{number}.jpg", quality=95)
+    k = [LENS.fx, 0, 0, 0, LENS.fy, 0, LENS.cx, LENS.cy, 1]  # column by column
+    table = {"w": WIDTH, "h": HEIGHT, "K": k, "poses": poses, "dw": DEPTH_SIZE[0], "dh": DEPTH_SIZE[1]}
+    (folder / "metadata").write_text(json.dumps(table))
+    return folder
+
+
+def r3d(folder, recorded):
+    """As the app saves it: rgbd/ with compressed depth in metres and its confidence, all in one archive."""
+    record3d(folder, recorded)
+    (folder / "rgb").rename(folder / "rgbd")
+    for number, (_, _, depth) in enumerate(recorded):
+        wrong, sure = np.where(depth > 0, depth, np.nan).astype("<f4"), np.full(depth.shape, 2, np.uint8)
+        wrong[:, :40], sure[:, :40] = 9.0, 1
+        for kind, values in (("depth", wrong), ("conf", sure)):
+            (folder / "rgbd" / f"{number}.{kind}").write_bytes(lzfse.compress(values.tobytes()))
+    with zipfile.ZipFile(folder.with_suffix(".r3d"), "w") as archive:
+        for file in folder.rglob("*"):
+            archive.write(file, file.relative_to(folder).as_posix())
+    return folder.with_suffix(".r3d")
+
+
+def record3d_exr(folder, recorded):
+    """As the app exports it: rgb/ and depth/ of EXR pictures."""
+    record3d(folder, recorded)
+    (folder / "depth").mkdir()
+    for number, (_, _, depth) in enumerate(recorded):
+        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        values = {"R": np.ascontiguousarray(depth, np.float32), "A": np.ones(depth.shape, np.float32)}
+        OpenEXR.File(header, values).write(str(folder / "depth" / f"{number}.exr"))
+    return folder
+
+
 def imported(source, workspace):
     log = []
     request = ImportCapture(workspace=str(workspace), source=str(source), preset="draft", hold_out_every=0)
@@ -106,6 +152,8 @@ KINDS = {
     "instant-ngp": lambda folder, recorded: transforms(folder, recorded, integer_depth_scale=2e-4),
     "Polycam": polycam,
     "Stray Scanner": stray,
+    "Record3D": r3d,
+    "Record3D, exported": record3d_exr,
 }
 
 
@@ -165,3 +213,38 @@ def test_what_is_not_believed(tmp_path):
     Image.fromarray(sure[:3]).save(tmp_path / "small.png")
     with pytest.raises(ValueError, match="different sizes"):
         believed_depth(DepthMap(tmp_path / "p.png", 1e-3, tmp_path / "small.png", 2))
+
+
+def test_numbers_without_a_header_take_their_shape_from_the_photo(tmp_path):
+    """Old recordings do not say how large depth is."""
+    depth = np.random.default_rng(0).integers(1, 9, (256, 192)).astype("<f4")
+    (tmp_path / "0.depth").write_bytes(lzfse.compress(depth.tobytes()))
+    np.testing.assert_array_equal(one_channel(tmp_path / "0.depth", (720, 960)), depth)
+    for shape in ((100, 100), (16, 9), None):
+        with pytest.raises(ValueError):
+            one_channel(tmp_path / "0.depth", shape)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"no depth",
+        lzfse.compress(np.arange(192 * 256, dtype="<f4").tobytes())[:-300],
+        b"bvx2" + struct.pack("<I3Q", 4, 0, 0, 32),
+        (b"bvx2" + struct.pack("<I3Q", 4, 0xFFFFF << 40, 0, 32)) * 9 + b"bvx$",
+    ],
+    ids=["empty", "text", "cut", "never ends", "a bomb"],
+)
+def test_numbers_that_are_damaged_are_one_sentence(tmp_path, data):
+    (tmp_path / "0.depth").write_bytes(data)
+    with pytest.raises((ValueError, struct.error)) as caught:
+        one_channel(tmp_path / "0.depth", (192, 256))
+    assert str(caught.value)
+
+
+def test_a_bomb_is_told_by_what_its_blocks_could_become(tmp_path):
+    block = b"bvx2" + struct.pack("<I3Q", 4, 10_000 << 40, 0, 32)
+    (tmp_path / "0.depth").write_bytes(block * (MOST_BYTES // 20_000_000) + b"bvx$")
+    with pytest.raises(ValueError, match="too large"):
+        one_channel(tmp_path / "0.depth", (192, 256))

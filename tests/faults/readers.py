@@ -247,6 +247,8 @@ def engine_readers() -> list[Reader]:
         Reader("checkpoint", checkpoint, restore),
         *pictures,
         Reader("depth", _depth, lambda path: believed_depth(DepthMap(path, 1e-3)), BROKEN),
+        Reader("exr depth", _exr_depth, lambda path: believed_depth(DepthMap(path)), BROKEN),
+        Reader("compressed depth", _compressed, lambda path: believed_depth(DepthMap(path, shape=(96, 64))), BROKEN),
         Reader("video", _video, frames),
     ]
 
@@ -255,6 +257,21 @@ def _depth(folder: Path) -> Path:
     depth = np.arange(96, dtype=np.uint16).reshape(8, 12) * 100
     Image.fromarray(depth).save(folder / "a.png")
     return folder / "a.png"
+
+
+def _exr_depth(folder: Path) -> Path:
+    import OpenEXR
+
+    values = {"R": np.arange(96, dtype=np.float32).reshape(8, 12)}
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, values).write(str(folder / "a.exr"))
+    return folder / "a.exr"
+
+
+def _compressed(folder: Path) -> Path:
+    import lzfse
+
+    (folder / "a.depth").write_bytes(lzfse.compress(np.arange(6144, dtype="<f4").tobytes()))
+    return folder / "a.depth"
 
 
 def _video(folder: Path) -> Path:

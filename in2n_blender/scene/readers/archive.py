@@ -31,12 +31,12 @@ BROKEN = (
     *(NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError),
 )
 
-# what readers look at; the rest, such as videos and depth, stays in the archive
+# what readers look at; the rest, such as videos, stays in the archive
 NAMES = ("metadata", "cfg_args")
 KINDS = (
     *EXTENSIONS,
     *(".json", ".xml", ".txt", ".bin", ".csv", ".ply", ".npy", ".nvm", ".out", ".sfm", ".xmp"),
-    *(".exr", ".heic", ".heif"),
+    *(".exr", ".heic", ".heif", ".depth", ".conf"),
 )
 
 

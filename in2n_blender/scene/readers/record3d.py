@@ -1,7 +1,8 @@
 """Record3D's metadata with rgb/ (its EXR + RGBD export, or what is in an .r3d), and Stray Scanner's folders.
 
 Record3D's metadata: K column by column, w, h, and for each frame a pose (qx, qy, qz, qw, x, y, z), camera-to-world with
-OpenGL's axes, y up (record3d.app, nerfstudio's process_data/record3d_utils.py). Stray Scanner's odometry.csv:
+OpenGL's axes, y up (record3d.app, nerfstudio's process_data/record3d_utils.py). Its depth is in metres: floats of dw x
+dh pixels, compressed, in rgbd/N.depth, with ARKit's confidence in N.conf, or depth/N.exr. Stray Scanner's odometry.csv:
 timestamp, frame, x, y, z, qx, qy, qz, qw, camera-to-world with OpenCV's axes; camera_matrix.csv
 (docs.strayrobots.io). Here z is up.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..camera import Intrinsics
-from ..capture import Capture
+from ..capture import Capture, DepthMap
 from ..errors import In2nError
 from ..lens import Lens
 from .checks import photo_size, positive
@@ -28,6 +29,7 @@ METADATA = ("metadata", "metadata.json")
 PHOTOS = ("rgbd", "rgb", "images")
 FRAMES = ("rgb", "images", "frames")
 ODOMETRY, VIDEO = "odometry.csv", "rgb.mp4"
+SUREST = 2  # of ARKit's confidence, which both write as 0, 1 or 2
 
 
 def find(path: Path) -> Path | None:
@@ -82,8 +84,11 @@ def read(path: Path, chosen: dict[int, Path] | None = None) -> Capture:
     photos = list(chosen.values()) if chosen else _photos(path)
     if path.name == ODOMETRY:
         poses, lenses, size = _stray(path)
+        depth_of = lambda number, photo: arkit_depth(path.parent, f"{number:06}", SUREST)
     else:
-        poses, lenses, size = _record3d(path)
+        table = load_json(path)
+        poses, lenses, size = _record3d(table, path)
+        depth_of = lambda number, photo: _depth(path.parent, photo, table)
     notes = ()
     if len(photos) != len(poses) and not chosen:
         notes = (
@@ -104,8 +109,7 @@ def read(path: Path, chosen: dict[int, Path] | None = None) -> Capture:
                 size,
                 lambda w, h, k=lenses[number % len(lenses)]: _lens(w, h, k),
                 mask=masks.find(photo) if photo else None,
-                # Stray Scanner's confidence is 0, 1 or 2.
-                depth=arkit_depth(path.parent, f"{number:06}", 2) if path.name == ODOMETRY else None,
+                depth=depth_of(number, photo) if photo else None,
             )
         )
     return build_capture(path, path.parent, listed, np.zeros((0, 3)), np.zeros((0, 3), np.uint8), notes)
@@ -142,9 +146,21 @@ def _lens(width: int, height: int, k: tuple[float, ...]) -> Lens:
     return Lens("pinhole", Intrinsics(width, height, fx, fy, *k[2:]))
 
 
-def _record3d(path: Path) -> tuple[list, list[tuple[float, ...]], tuple[int, int] | None]:
+def _depth(folder: Path, photo: Path, table: dict) -> DepthMap | None:
+    """What was measured with a photo: compressed floats beside it, or an EXR in depth/."""
+    of_picture = folder / "depth" / f"{photo.stem}.exr"
+    if of_picture.is_file():
+        return DepthMap(of_picture, 1.0)
+    confidence, shape = photo.with_suffix(".conf"), None
+    for width, height in (("dw", "dh"), ("w", "h")):
+        if shape is None and width in table and height in table:
+            shape = photo_size(table[width], table[height], "The depth")
+    confidence = confidence if confidence.is_file() else None
+    return DepthMap(photo.with_suffix(".depth"), 1.0, confidence, SUREST, shape) if shape else None
+
+
+def _record3d(table: dict, path: Path) -> tuple[list, list[tuple[float, ...]], tuple[int, int] | None]:
     """Poses, (fx, fy, cx, cy) of each frame or of all of them, and the photos' size."""
-    table = load_json(path)
     k = numbers(table.get("K"), 9, "K", path.name).reshape(3, 3).T
     if not isinstance(table.get("poses"), list):
         raise bad_file(path, "it has no list of poses")
