@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numpy.polynomial import Polynomial
 
+from . import undistortion
+
 # models that see an angle rather than a tangent: a pinhole view of them needs a limit
 FISHEYES = (
     *("opencv_fisheye", "thin_prism_fisheye", "rad_tan_thin_prism_fisheye", "fisheye624"),
@@ -28,6 +30,7 @@ MOST_PARAMETERS = {
     "division": 1,
     "eucm": 2,
     "inverse_radial": 1,
+    **undistortion.MODELS,
 }
 _STEPS = 2000  # at which the radius of a lens is looked at
 
@@ -241,4 +244,5 @@ _FORMULAS = {
     "division": _division,
     "eucm": _eucm,
     "inverse_radial": _inverse_radial,
+    **{model: (lambda d, x, y, model=model: undistortion.bent(model, d, x, y)) for model in undistortion.MODELS},
 }

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import least_squares
 
 from tests.scene.captures import quaternion, ring, write_colmap, write_png
 
@@ -213,6 +214,31 @@ def meshroom(folder, version=(1, 2, 6)):
 
 def meshroom_of_2019(folder):
     return meshroom(folder, (1, 0, 0))
+
+
+def meshroom_of_lens(folder, version, camera, seen):
+    """The scene with a camera of another kind; seen(x, y) are its pixels of directions at depth 1."""
+    written = meshroom(folder, version)
+    table = json.loads(written.path.read_text())
+    for key in ("distortionType", "distortionParams"):
+        table["intrinsics"][0].pop(key, None)
+    table["intrinsics"][0] |= camera
+    written.path.write_text(json.dumps(table))
+    for name, pose in zip(NAMES, POSES):
+        written.pixels[name[:-4]] = seen(*at_depth_1(*computer_vision(pose)))
+    return written
+
+
+def where_straightened(straighten, x, y):
+    """The pixels that a function moves to pixels x, y: solved one by one."""
+    found = []
+    for wanted in zip(x, y):
+        solved = least_squares(
+            lambda p: np.subtract(straighten(*p), wanted), wanted, xtol=1e-14, ftol=1e-14, gtol=1e-14
+        )
+        assert np.abs(solved.fun).max() < 1e-8
+        found.append(solved.x)
+    return np.array(found)
 
 
 def opensfm(folder):

@@ -2,12 +2,15 @@
 
 A pose is a rotation, world-to-camera with OpenCV's axes, written column by column, and a centre. From version 1.2.1 the
 principal point is relative to the middle of the photo, from 1.2.2 the focal length is in millimetres
-(aliceVision/sfmDataIO/jsonIO.cpp). radialk1, radialk3 and brown are OpenCV's formulas, fisheye4 is its fisheye
-(aliceVision/camera/Distortion*.hpp).
+(aliceVision/sfmDataIO/jsonIO.cpp). radialk1, radialk3 and brown are OpenCV's formulas, fisheye4 is its fisheye, and
+fisheye1 COLMAP's FOV (aliceVision/camera/Distortion*.hpp). What undistortionType names is `scene.undistortion`; where a
+file names both, photos are projected to by the first.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,15 @@ from .poses import from_opencv, pose
 
 # what a camera's distortion is called -> how its parameters become those of `Lens`
 NONE = ("", "none", "pinhole")
-RADIAL = ("radialk1", "radial1", "radialk3", "radial3", "brown", "fisheye4", "fisheye")
+RADIAL = ("radialk1", "radial1", "radialk3", "radial3", "brown", "fisheye4", "fisheye", "fisheye1")
+# what its undistortion is called -> the lens model, and how many coefficients it has
+PLATES = {
+    "3deanamorphic4": ("3de_anamorphic4", 13),
+    "3declassicld": ("3de_classic", 5),
+    "3deradial4": ("3de_radial4", 8),
+    "radialk3": ("radial_undistortion", 3),
+}
+ONE_TYPE = (1, 2, 8)  # before this version a camera's type said all, and of PLATES AliceVision kept the first alone
 
 
 def find(path: Path) -> Path | None:
@@ -140,9 +151,7 @@ def _size(camera: dict, label: str) -> tuple[int, int]:
 
 def _lens(camera: dict, version: tuple[int, ...], width: int, height: int, label: str) -> Lens:
     if version >= (1, 2, 2) or "focalLength" in camera:
-        fx = positive(camera.get("focalLength"), "focalLength", label) * width
-        fx /= positive(camera.get("sensorWidth"), "sensorWidth", label)
-        fy = fx * positive(camera.get("pixelRatio", 1), "pixelRatio", label)
+        fx, fy = _in_pixels(camera, version, width, label)
     else:
         focal = camera.get("pxFocalLength")
         focal = focal if isinstance(focal, list) else [focal, focal]
@@ -151,30 +160,95 @@ def _lens(camera: dict, version: tuple[int, ...], width: int, height: int, label
     if version >= (1, 2, 1):
         cx, cy = cx + width / 2, cy + height / 2
     k = Intrinsics(width, height, fx, fy, float(cx), float(cy))
-    return _bent(camera, k, label)
+    if str(camera.get("type")).lower().startswith("equidistant"):
+        return _equidistant(camera, k, label)
+    lens, plate = _bent(camera, k, label), _plate(camera, version)
+    return _of_plate(plate, camera, version, k, label) if plate and lens.is_pinhole else lens
+
+
+def _in_pixels(camera: dict, version: tuple[int, ...], width: int, label: str) -> tuple[float, float]:
+    """(fx, fy). Of an anamorphic photo the focal length in millimetres was once that across, and is that down."""
+    focal = positive(camera.get("focalLength"), "focalLength", label) * width
+    focal /= positive(camera.get("sensorWidth", 36), "sensorWidth", label)
+    ratio = positive(camera.get("pixelRatio", 1), "pixelRatio", label)
+    if version < (1, 2, 5):
+        return focal, focal / ratio
+    return (focal, focal * ratio) if version < (1, 2, 11) else (focal / ratio, focal)
 
 
 def _bent(camera: dict, k: Intrinsics, label: str) -> Lens:
     kind = str(camera.get("distortionType") or camera.get("type") or "").lower()
-    parameters = camera.get("distortionParams") or []
-    if isinstance(parameters, str):
-        parameters = parameters.split()
-    d = numbers(parameters, len(parameters), "distortionParams", label) if len(parameters) else np.zeros(0)
+    d = _coefficients(camera, "distortionParams", label)
     fisheye = kind.startswith("fisheye4") or (kind == "fisheye" and len(d) == 4)
     if kind in NONE or (not any(d) and not fisheye and "equidistant" not in kind):
         return Lens("pinhole", k)
     if kind not in RADIAL or (kind == "fisheye" and not fisheye):
-        raise In2nError(
-            "unknown_camera_model",
-            f"The camera model “{kind}” of {label} is not known.",
-            f"Let Meshroom export undistorted photos, or use one of {', '.join(RADIAL)}.",
-        )
+        raise _unknown(kind, label)
     d = [*d, 0.0, 0.0, 0.0, 0.0, 0.0]
     if fisheye:
         return Lens("opencv_fisheye", k, tuple(map(float, d[:4])))
+    if kind == "fisheye1":
+        return Lens("fov", k, (float(d[0]),))
     if kind == "brown":  # k1, k2, k3, t1, t2
         return Lens("brown", k, tuple(map(float, (d[0], d[1], d[3], d[4], d[2]))))
     return Lens("brown", k, tuple(map(float, (d[0], d[1], 0, 0, d[2]))))
+
+
+def _equidistant(camera: dict, k: Intrinsics, label: str) -> Lens:
+    """Radii are angles in units of half the angle that the sensor's shorter side sees (Equidistant.cpp), bent by a
+    polynomial that is 1 at 1 (radialk3pt)."""
+    sides = [positive(camera.get(key, usual), key, label) for key, usual in (("sensorWidth", 36), ("sensorHeight", 24))]
+    unit = 2 * k.fx * sides[0] / max(k.width, k.height) / min(sides)
+    kind = str(camera.get("distortionType") or "").lower()
+    d = _coefficients(camera, "distortionParams", label)
+    if any(d) and (len(d) != 3 or kind not in ("radialk3pt", "")) or _plate(camera, ONE_TYPE):
+        raise _unknown(kind or "equidistant", label)
+    d = [*map(float, d), 0.0, 0.0, 0.0][:3]
+    scale = unit / positive(1 + sum(d), "What bends the photo", label)
+    k = replace(k, fx=k.fx * scale, fy=k.fy * scale)
+    return Lens("opencv_fisheye", k, (d[0] * unit**2, d[1] * unit**4, d[2] * unit**6, 0.0))
+
+
+def _coefficients(camera: dict, key: str, label: str) -> np.ndarray:
+    found = camera.get(key) or []
+    found = found.split() if isinstance(found, str) else found
+    return numbers(found, len(found), key, label) if len(found) else np.zeros(0)
+
+
+def _unknown(kind: str, label: str) -> In2nError:
+    return In2nError(
+        "unknown_camera_model",
+        f"The camera model “{kind}” of {label} is not known.",
+        f"Let Meshroom export undistorted photos, or use one of {', '.join((*RADIAL, *PLATES))}.",
+    )
+
+
+def _plate(camera: dict, version: tuple[int, ...]) -> str:
+    """What straightens its photos, as PLATES has it or another name; "" where nothing does."""
+    kind = str(camera.get("undistortionType" if version >= ONE_TYPE else "type") or "").lower()
+    if version < ONE_TYPE and "undistortionType" not in camera:
+        return kind if kind.startswith("3de") else ""
+    return "" if kind in NONE else kind
+
+
+def _of_plate(kind: str, camera: dict, version: tuple[int, ...], k: Intrinsics, label: str) -> Lens:
+    coefficients = _coefficients(camera, "undistortionParams", label)
+    name, count = PLATES.get(kind, ("", -1))
+    if len(coefficients) != count or (version < ONE_TYPE and kind != "3deanamorphic4"):
+        raise _unknown(kind, label)
+    aspect, desqueezed = 1.0, False
+    if version >= (1, 2, 9):
+        aspect = positive(camera.get("pixelAspectRatio", 1), "pixelAspectRatio", label)
+        desqueezed = str(camera.get("isDesqueezed", "false")).lower() in ("1", "true")
+    down = 1.0 if desqueezed else aspect  # a unit of the plate downwards
+    half = math.hypot(k.width, k.height / down) / 2
+    if version >= (1, 2, 7) and "undistortionDiagonal" in camera:
+        half = positive(camera["undistortionDiagonal"], "undistortionDiagonal", label)
+    shift = numbers(camera.get("undistortionOffset", [0, 0]), 2, "undistortionOffset", label)
+    # AliceVision's middle is a whole pixel
+    off = k.cx - k.width // 2 - float(shift[0]), k.cy - k.height // 2 - float(shift[1])
+    units = k.fx / half, off[0] / half, k.fy / (half * down), off[1] / (half * down)
+    return Lens(name, k, (*units, aspect, *map(float, coefficients)))
 
 
 def _points(table: dict) -> tuple[np.ndarray, np.ndarray]:
