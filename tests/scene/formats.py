@@ -233,9 +233,8 @@ def where_straightened(straighten, x, y):
     """The pixels that a function moves to pixels x, y: solved one by one."""
     found = []
     for wanted in zip(x, y):
-        solved = least_squares(
-            lambda p: np.subtract(straighten(*p), wanted), wanted, xtol=1e-14, ftol=1e-14, gtol=1e-14
-        )
+        off = lambda place, wanted=wanted: np.subtract(straighten(*place), wanted)
+        solved = least_squares(off, wanted, xtol=1e-14, ftol=1e-14, gtol=1e-14)
         assert np.abs(solved.fun).max() < 1e-8
         found.append(solved.x)
     return np.array(found)
