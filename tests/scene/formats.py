@@ -123,7 +123,8 @@ def realityscan_table(folder):
         place = ",".join(map(repr, pose[:3, 3].tolist()))
         rows.append(f"{name},{place},{heading!r},{pitch!r},0,{f},{px},{py},{k1},{k2},{k3},0,{t1},{t2}")
         x, y = at_depth_1(*computer_vision(pose))
-        pixels[name[:-4]] = _brown(x, y, k1, k2, k3, t1, t2, f * longer / 36, px * longer, py * longer)
+        # its own export for OpenCV writes k1, k2, t2, t1, k3, k4
+        pixels[name[:-4]] = _brown(x, y, k1, k2, k3, t2, t1, f * longer / 36, px * longer, py * longer)
     (folder / "cameras.csv").write_text("\n".join(rows) + "\n")
     return Written(folder / "cameras.csv", pixels)
 

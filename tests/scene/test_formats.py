@@ -6,6 +6,7 @@ import re
 import struct
 import zipfile
 
+import cv2
 import numpy as np
 import pycolmap
 import pytest
@@ -134,6 +135,38 @@ def test_a_panorama_that_was_cut_for_realityscan_bends_nothing(tmp_path):
     files[0].write_text(files[0].read_text().replace("0 0 0 0 0 0", "-0.2 0 0 0 0 0"))
     capture = read_capture(tmp_path)
     assert len(capture.frames) == len(files) - 1 and "“kbrown3”" in capture.unusable[files[0].stem]
+    files[0].write_text(files[0].read_text().replace("kbrown3", "division"))
+    capture = read_capture(tmp_path)
+    assert len(capture.frames) == len(files) - 1
+    said = "What the lens model “division” of IMG_00.png does cannot be told exactly."
+    assert capture.unusable[files[0].stem] == said
+
+
+@pytest.mark.parametrize("model, k4", [("brown3t2", 0.0), ("brown4t2", 0.003)])
+def test_realityscans_tangential_coefficients_are_the_other_way_round(tmp_path, model, k4):
+    """Its own export for OpenCV writes k1, k2, t2, t1, k3: the oracle is OpenCV, which has no k4 of that kind."""
+    written = WRITERS["realityscan xmp"][0](tmp_path)
+    for file in (tmp_path / "images").glob("*.xmp"):
+        text = file.read_text().replace("brown3", model)
+        file.write_text(text.replace("-0.08 0.02 0.004 0 0 0", f"-0.08 0.02 0.004 {k4} 0.003 -0.002"))
+    for frame in read_capture(tmp_path).frames:
+        local = (POINTS - frame.camera_to_world[:3, 3]) @ frame.camera_to_world[:3, :3] * [1, -1, -1]
+        k = frame.lens.intrinsics
+        matrix = np.array([[k.fx, 0, k.cx], [0, k.fy, k.cy], [0, 0, 1]])
+        coefficients = np.array([-0.08, 0.02, -0.002, 0.003, 0.004])
+        wanted = cv2.projectPoints(local, np.zeros(3), np.zeros(3), matrix, coefficients)[0][:, 0]
+        flat = local[:, :2] / local[:, 2:]
+        wanted += k4 * (flat**2).sum(1, keepdims=True) ** 4 * flat * [k.fx, k.fy]
+        np.testing.assert_allclose(seen(frame, POINTS), wanted, atol=1e-6)
+        assert np.abs(wanted - written.pixels[frame.name]).max() > 0.02
+
+
+def test_a_table_that_may_be_of_the_division_model_says_so(tmp_path):
+    path = WRITERS["realityscan table"][0](tmp_path).path
+    assert not read_capture(tmp_path).notes
+    text = path.read_text().replace(",-0.08,0.02,0.004,0,0.001,-0.002", ",-0.08,0,0,0,0,0")
+    path.write_text(text)
+    assert [note for note in read_capture(tmp_path).notes if "Division" in note]
 
 
 @pytest.mark.parametrize("kind", ["fisheye62", "fisheye624"])

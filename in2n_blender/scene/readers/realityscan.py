@@ -3,7 +3,9 @@
 The table, "Internal/External camera parameters", has the columns #name, x, y, alt, heading, pitch, roll, f, px, py, k1,
 k2, k3, k4, t1, t2; the .xmp holds the same with a rotation matrix, which is world-to-camera with OpenCV's axes, row by
 row. f is in millimetres of a 36 mm film along the longer side of the photo, px and py are parts of that side, and the
-world has z up (RealityCapture's "XMP Camera Math"; nerfstudio's process_data/realitycapture_utils.py for the table).
+world has z up (RealityCapture's "XMP Camera Math"; nerfstudio's process_data/realitycapture_utils.py for the table). t1
+and t2 are OpenCV's p2 and p1: its own OpenCV export writes k1, k2, t2, t1, k3, k4. Whether the division model counts
+radii in focal lengths or in parts of the photo is not told anywhere, so it is refused; a table does not say the model.
 """
 
 from __future__ import annotations
@@ -26,7 +28,16 @@ from .poses import from_world_to_camera, pose
 
 COLUMNS = ("x", "y", "alt", "heading", "pitch", "roll", "f")
 FILM = 36.0  # millimetres
-BROWN = "brown"  # models of another kind count where they bend nothing, as those of cut panoramas do
+DIVISION, BROWN = (
+    "division",
+    "brown",
+)  # models of another kind than the second count where they bend nothing, as those of cut panoramas do
+BENDS = ("k1", "k2", "k3", "k4", "t1", "t2")
+ALIGN_AGAIN = "Set Distortion Model to Brown3 in RealityScan's alignment settings, align once more and export again."
+K1_ALONE = (
+    "The table does not say its lens model. If that is Division, as k1 alone suggests, photos bend too much or too "
+    "little towards their edges: align once more with Brown3."
+)
 _XCR = "{http://www.capturingreality.com/ns/xcr/1.1#}"
 _PHOTOS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
@@ -63,10 +74,10 @@ def read(path: Path) -> Capture:
         In2nError: "missing_file", "bad_capture", "bad_points" and what `build_capture` raises.
     """
     folder = path if path.is_dir() else path.parent
-    listed = _from_xmp(path) if path.is_dir() else _from_table(path)
+    listed, notes = (_from_xmp(path), ()) if path.is_dir() else _from_table(path)
     plys = sorted(folder.glob("*.ply"))
     points = ply.read_points(plys[0]) if len(plys) == 1 else (np.zeros((0, 3)), np.zeros((0, 3), np.uint8))
-    return build_capture(path, folder, listed, *points)
+    return build_capture(path, folder, listed, *points, notes)
 
 
 def _is_table(path: Path) -> bool:
@@ -88,7 +99,7 @@ def _is_xmp(path: Path) -> bool:
         return False
 
 
-def _from_table(path: Path) -> list[ListedPhoto]:
+def _from_table(path: Path) -> tuple[list[ListedPhoto], tuple[str, ...]]:
     head, *rows = load_table(path)
     names = [name.lower().lstrip("#") for name in head]
     search, masks, listed = PhotoSearch(*usual_folders(path.parent)), {}, []
@@ -101,7 +112,18 @@ def _from_table(path: Path) -> list[ListedPhoto]:
         if photo:
             entry["mask"] = masks.setdefault(photo.parent, MaskFinder(photo.parent)).find(photo)
         listed.append(ListedPhoto(**entry))
-    return listed
+    rows = [dict(zip(names, row)) for row in rows]
+    notes = (K1_ALONE,) if rows and all(map(_has_k1_alone, rows)) else ()
+    return listed, notes
+
+
+def _has_k1_alone(row: dict) -> bool:
+    """As the division model has, and no Brown model that was solved for."""
+    try:
+        k1, *others = (float(row.get(key) or 0) for key in BENDS)
+    except ValueError:
+        return False
+    return bool(k1) and not any(others)
 
 
 def _guarded(label: str, photo: Path | None, made) -> dict:
@@ -131,7 +153,7 @@ def _lens(row: dict, width: int, height: int, label: str) -> Lens:
     k = Intrinsics(
         width, height, focal, focal * aspect, width / 2 + value("px") * longer, height / 2 + value("py") * longer
     )
-    bent = tuple(value(key) for key in ("k1", "k2", "t1", "t2", "k3", "k4"))
+    bent = tuple(value(key) for key in ("k1", "k2", "t2", "t1", "k3", "k4"))
     lens = Lens("brown", k, (*bent, finite(row.get("skew") or 0, "The skew", label) * longer / FILM / focal))
     return Lens("pinhole", k) if lens.is_pinhole else lens
 
@@ -167,10 +189,9 @@ def _xmp_pose(file: Path, label: str, values: dict) -> np.ndarray:
     if model != "perspective" and get("DistortionCoeficients"):
         bent = numbers(get("DistortionCoeficients"), 6, "DistortionCoeficients", label)
     if bent.any() and not model.startswith(BROWN):
-        raise In2nError(
-            "unknown_camera_model", f"The camera model “{model}” of {label} is not known.", "Align with a Brown model."
-        )
-    values.update(zip(("k1", "k2", "k3", "k4", "t1", "t2"), bent))
+        known = "cannot be told exactly" if model == DIVISION else "is not known"
+        raise In2nError("unknown_camera_model", f"What the lens model “{model}” of {label} does {known}.", ALIGN_AGAIN)
+    values.update(zip(BENDS, bent))
     values.update(f=get("FocalLength35mm"), px=get("PrincipalPointU"), py=get("PrincipalPointV"))
     values.update(aspect=get("AspectRatio"), skew=get("Skew"))
     rotation = numbers(get("Rotation"), 9, "Rotation", label).reshape(3, 3)
