@@ -14,7 +14,8 @@ from in2n_blender.cli import commands
 from in2n_blender.cli import main as cli
 from in2n_blender.engine.diffusion.editor import noise_generator
 from in2n_blender.engine.diffusion.loading import load_editor
-from in2n_blender.engine.editing.preview import choose_cells, preview
+from in2n_blender.engine.editing.preview import SHEET_CELL, Cell, choose_cells, preview, write_sheet
+from in2n_blender.engine.pictures import BACKGROUND, GAP, LABEL_HEIGHT
 from in2n_blender.link.requests import PreviewGrid
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled, In2nError
@@ -109,7 +110,39 @@ def test_a_grid_is_every_pair_and_says_what_it_is(workspace, editor, tmp_path):
     sheet = Image.open(folder / "sheet.png")
     assert sheet.width > 3 * 200 and sheet.height > 2 * 140
     steps = [e for e in events if isinstance(e, Progress) and e.unit == "step"]
-    assert [e.done for e in steps] == sorted(e.done for e in steps) and steps[-1].total == 8
+    assert [(e.done, e.total) for e in steps] == [(done, 8) for done in range(8)], "two steps of each of four"
+    labels = ["text 2 · image 1", "text 5 · image 1", "text 2 · image 1.5", "text 5 · image 1.5"]
+    messages = [f"Picture {number} of 4: {label}" for number, label in enumerate(labels, 1)]
+    assert [e.message for e in steps] == [message for message in messages for _ in range(2)]
+    assert record["text_scales"] == [2.0, 5.0] and record["image_scales"] == [1.0, 1.5]
+
+
+def place_of(sheet, color):
+    """(left, top, right, bottom) of what has nearly a colour, without its corner, which the label covers."""
+    rows, columns = np.nonzero(np.abs(sheet - color).max(-1) <= 2)
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+@pytest.mark.parametrize("instruction", ["make it night", "make it night " * 12])
+def test_on_a_sheet_the_photo_stands_left_of_a_grid_and_all_is_seen(tmp_path, instruction):
+    """Of three columns and two rows, each picture of one colour; the title is wider than them, or is not."""
+    cells = [Cell(text, image) for image in (1.0, 1.5) for text in (2.0, 5.0, 8.0)]
+    colors = [(40 * number, 250 - 40 * number, 120) for number in range(7)]
+    photo, *pictures = (np.full((16, 24, 3), color, np.uint8) for color in colors)
+    record = {"instruction": instruction, "view": "photo 2"}
+    write_sheet(tmp_path / "sheet.png", photo / np.float32(255), cells, pictures, record)
+    sheet = pixels(tmp_path / "sheet.png")
+    width, height = SHEET_CELL, round(SHEET_CELL * 16 / 24)
+    lefts = [GAP, *(2 * GAP + width + column * (GAP + width) for column in range(3))]
+    tops = [LABEL_HEIGHT, LABEL_HEIGHT + height + GAP]
+    expected = [(lefts[0], tops[0]), *((left, top) for top in tops for left in lefts[1:])]
+    for color, (left, top) in zip(colors, expected, strict=True):
+        assert place_of(sheet, color) == (left, top, left + width, top + height)
+    assert sheet.shape[0] == tops[1] + height + GAP
+    title = np.nonzero((np.abs(sheet[:LABEL_HEIGHT] - BACKGROUND).max(-1) > 40).any(0))[0]
+    assert title.min() >= GAP and sheet.shape[1] - GAP > title.max()
+    right = max(lefts[-1] + width + GAP, title.max() + GAP)
+    assert right <= sheet.shape[1] <= right + GAP + 4, "no wider than it has to be"
 
 
 def test_a_picture_is_the_editors_own_edit_of_the_photo(workspace, editor, tmp_path):
