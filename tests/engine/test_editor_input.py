@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from in2n_blender.engine.diffusion import network_editor, placement
 from in2n_blender.engine.diffusion.editor import noise_generator
+from in2n_blender.engine.diffusion.instruct_pix2pix import InstructPix2Pix
 from in2n_blender.engine.diffusion.loading import load_editor
+from in2n_blender.engine.diffusion.network_editor import BYTES_A_PIXEL, NetworkEditor
+from in2n_blender.models import memory
+from in2n_blender.scene.reporting import Reporter
 from tests.engine.recording_editor import RecordingEditor
 from tests.engine.small_editor import small_editor_folder
 from tests.engine.test_instruct_pix2pix import picture
@@ -139,3 +144,41 @@ def test_images_are_enlarged_to_what_the_network_was_trained_on_at_most(tmp_path
 
 def test_an_editor_takes_one_view_at_a_time_unless_it_says_more():
     assert RecordingEditor().views_at_once((8, 8)) == 1
+
+
+def test_on_a_gpu_as_many_views_are_edited_at_once_as_half_of_its_free_memory_holds(editor, monkeypatch):
+    images = 3.5 * BYTES_A_PIXEL * 32 * 32
+    monkeypatch.setattr(network_editor, "free_bytes", lambda device: int(2 * images))
+    assert editor.views_at_once((32, 32)) == 1, "on a CPU there is nothing to be won"
+    monkeypatch.setattr(editor, "device", torch.device("cuda"))
+    assert editor.views_at_once((32, 32)) == 3
+
+
+@pytest.mark.parametrize("device, said", [("cpu", 0), ("cuda", 1)])
+def test_how_a_model_is_kept_is_said_of_a_gpu_alone(tmp_path, monkeypatch, device, said):
+    made, log = [], []
+    monkeypatch.setattr(InstructPix2Pix, "__init__", lambda self, *given: made.append(given))
+    monkeypatch.setattr(placement, "free_mb", lambda device: 10_000)
+    report = Reporter(lambda event: log.append(event) if isinstance(event, str) else None)
+    load_editor(str(small_editor_folder(tmp_path)), device, report)
+    ((model, _, on, plan, _),) = made
+    assert on == torch.device(device) and log == [f"{memory.in_words(model, plan)}."][:said]
+    assert plan == (memory.choose(model, 10_000) if said else memory.FULL)
+
+
+def test_what_the_autoencoder_makes_of_a_latent_is_a_picture(editor, monkeypatch):
+    """It may overshoot."""
+    decoded = torch.tensor([-0.5, 0.0, 0.25, 1.0, 1.5]).expand(1, 3, 4, 5)
+    monkeypatch.setattr(editor, "_decode_to_size", lambda *given: decoded)
+    edited = editor.edit(picture(1), picture(2), noise_level=0.5, generators=[noise_generator(0, 0, 0)], steps=1)
+    assert torch.equal(edited, decoded.clamp(0, 1))
+
+
+def test_no_weight_is_learnt(tmp_path, monkeypatch):
+    encoders, load = [], NetworkEditor._text_encoder
+    monkeypatch.setattr(NetworkEditor, "_text_encoder", lambda *given: encoders.append(load(*given)) or encoders[-1])
+    editor = load_editor(str(small_editor_folder(tmp_path)), "cpu")
+    editor.prepare(INSTRUCTION)
+    for network in (editor.unet, editor.vae, *encoders):
+        assert not network.training and not any(weight.requires_grad for weight in network.parameters())
+    assert encoders

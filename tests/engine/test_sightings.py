@@ -97,6 +97,16 @@ def test_a_point_is_hidden_by_nearer_ones_beside_it():
     assert hidden(np.zeros(0), np.zeros(0), np.zeros(0), 100, 100).tolist() == []
 
 
+@pytest.mark.parametrize("front", range(4))
+def test_a_point_in_a_corner_of_the_picture_is_hidden_by_a_nearer_one_there_and_by_no_other(front):
+    """Four points in each corner of 16 cells, one corner with a point before its three others."""
+    corner = np.tile(np.arange(4), 4)
+    column, row = 399.9 * (corner % 2), 399.9 * (corner // 2)
+    depth = np.full(16, 2.0)
+    depth[front] = 1.0
+    assert hidden(column, row, depth, 400, 400).tolist() == ((corner == front) & (depth == 2.0)).tolist()
+
+
 def rays(*weights):
     """Rays of four samples between 0, 1, 2, 3 and 4."""
     weights = torch.tensor(weights, dtype=torch.float32, requires_grad=True)
@@ -163,7 +173,8 @@ def test_the_last_pixels_of_a_step_show_points(photographed, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "points, done, factor", [(0.0, 0, 0), (0.1, 0, 0.1), (0.7, 0, 0.7), (0.7, 1, 0.7 * POINTS_DECAY)]
+    "points, done, factor",
+    [(0.0, 0, 0), (0.1, 0, 0.1), (0.7, 0, 0.7), (0.7, 1, 0.7 * POINTS_DECAY), (0.7, 2, 0.7 * POINTS_DECAY)],
 )
 def test_the_loss_counts_by_its_factor_which_falls(photographed, monkeypatch, points, done, factor):
     trainer = trainer_with(photographed, settings=replace(TINY, points=points))

@@ -80,6 +80,15 @@ def test_tables_mlp_appearance_and_cameras_have_learning_rates_of_their_own():
     assert rates_at(editing, 0) == pytest.approx([0.05, 0.01])
 
 
+def test_a_state_says_how_far_it_is_and_else_only_what_is_unusual():
+    """So that checkpoints of before there were GPUs, retreats and ends of memory go on as they did."""
+    trainer = trainer_of(total_steps=7)
+    trainer.step()
+    assert trainer.state()[1] == {"step": 1, "total_steps": 7}
+    trainer.rays, trainer.retreats = TINY.rays // 2, 1
+    assert trainer.state()[1] == {"step": 1, "total_steps": 7, "retreats": 1, "rays": TINY.rays // 2}
+
+
 def test_learning_rates_rise_over_50_steps_and_fall_over_all_while_reconstructing():
     trainer = trainer_of(RATES, learning_rate=2.0)
     for step, factor in (
@@ -139,6 +148,10 @@ def test_annealing_evens_out_what_the_proposal_says():
         even = resample(rendered.proposal_bins, torch.ones_like(rendered.proposal_weights), TINY.samples)
         away.append(float((rendered.bins - even).abs().mean()))
     assert away[0] < 1e-6 < 1e-2 < away[1] < away[2] and torch.equal(model(bundle).bins, rendered.bins)
+    own = lambda samples: model.proposal(samples.points)
+    field = lambda samples: model.field(samples.points, bundle.directions, None)
+    unsaid = rendering.render_rays(bundle, TINY, model.near, own, field)
+    assert torch.equal(unsaid.bins, rendered.bins), "where nothing is said of it all that the proposal says counts"
 
 
 def test_samples_are_jittered_by_the_trainer_and_by_it_alone(monkeypatch):

@@ -86,8 +86,10 @@ def test_light_is_what_was_measured_where_photos_differ(workspace):
 def test_nothing_is_evened_where_exposure_is_not_what_photos_differ_by(workspace, monkeypatch):
     """Surfaces that shine are of another brightness from each side; that is theirs to keep."""
     capture, log = reported(workspace, [0.0, 0.8, -0.8, 0.1]), []
-    monkeypatch.setattr(unevenness, "disagreement", lambda signals, light=None: (LEFT + 0.01) if light else 1.0)
-    assert measured_light(workspace, capture, Reporter(log.append)) == {} and not [e for e in log if isinstance(e, str)]
+    report = Reporter(lambda event: log.append(event) if isinstance(event, str) else None)
+    for left, is_evened in ((LEFT + 0.01, False), (LEFT - 0.01, True)):
+        monkeypatch.setattr(unevenness, "disagreement", lambda signals, light=None, n=left: 2.0 * (n if light else 1))
+        assert bool(measured_light(workspace, capture, report)) == bool(log) == is_evened
 
 
 def test_how_differently_photos_show_the_same_points():
