@@ -47,8 +47,8 @@ METHOD = {
 FILES = [f"{room}/{name}.py" for room, names in METHOD.items() for name in names.split()]
 # The tests that belong to a room.
 TESTS = {
-    "editing": "agreement baselines batches carrying dataset_update interfaces key_view masks method models_in_edits "
-    "preview provenance regions schedule segments",
+    "editing": "agreement baselines batches carrying dataset_update disagreement interfaces key_view masks method "
+    "models_in_edits preview provenance regions schedule segments",
     "diffusion": "devices_of_tensors editor_input exact flow_schedule flux2_klein flux_kontext half_precision "
     "instruct_pix2pix interfaces longcat_image_edit memory_plans model_folders operations picture_answers "
     "qwen_image_edit sdxl_instruct_pix2pix working_size",
