@@ -4,6 +4,14 @@
 """
 
 EQUIVALENT = {
+    "editing/baselines.py": {
+        "if number % self.schedule.edit_rate <= 0:": "what is left of a step's number is never negative",
+    },
+    "editing/batches.py": {
+        "waiting[:1] = [waiting[0][len(numbers) :]] if len(waiting[0]) is not len(numbers) else []": (
+            "no more are taken than wait, and small whole numbers are one object each"
+        ),
+    },
     "editing/schedule.py": {
         'if self.noise >= "uniform":': "of the two kinds “uniform” is the last in the alphabet",
         "return edit < self.edits and step / self.edit_rate >= edit": "a whole number is reached by a quotient when it "
@@ -12,11 +20,30 @@ EQUIVALENT = {
     "diffusion/flow_editor.py": {
         "return shape[+2] // PATCH, shape[-1] // PATCH": "of four sides the third is the last but one",
     },
+    "diffusion/photo_detail.py": {
+        "if tuple(image.shape[2:]) == tuple(size):": "of four sides the last two begin with the third",
+    },
+    "diffusion/weights.py": {
+        "local_files_only=False,": "of a folder on this machine the libraries ask nobody in any case",
+    },
+    "diffusion/working_size.py": {
+        "if min(image_size) * scale < shortest_side or scale <= 1:": "a scale of 1 was returned from before",
+    },
     "nerf/ray_marching.py": {
         'threads = encoding.threads if bundle.origins.device.type > "cpu" and len(bundle) >= FEWEST_RAYS else 1': (
             "on how many threads rays are marched changes no number"
         ),
-        'few = RAYS_IN_CACHE if weights.device.type < "cpu" else len(bundle)': (
+        'threads = encoding.threads if bundle.origins.device.type != "cpu" and len(bundle) >= FEWEST_RAYS else 1': (
+            "on how many threads rays are marched changes no number"
+        ),
+        "if not threads == 1:": "on how many threads rays are marched changes no number",
+        "parts = side_by_side(lambda part: _march(model, part, kernels), bundle.split(-(-len(bundle) << threads)))": (
+            "on how many threads rays are marched changes no number"
+        ),
+        'few = RAYS_IN_CACHE if weights.device.type < "cpu" else RAYS_AT_WORK': (
+            "how many rays a CPU's caches hold changes no number"
+        ),
+        'few = RAYS_IN_CACHE if weights.device.type is "cpu" else RAYS_AT_WORK': (
             "how many rays a CPU's caches hold changes no number"
         ),
     },
