@@ -116,3 +116,12 @@ def test_schedules():
     assert DistillationSchedule(1, 1, 1, 0, "falling").steps == 1, "there is always a step"
     levels = [distillation.noise_level(step) for step in range(200)]
     assert NOISE_LEVELS[0] <= min(levels) < 0.1 and 0.9 < max(levels) <= NOISE_LEVELS[1] and len(set(levels)) == 200
+
+
+def test_a_distilled_view_has_about_as_many_pixels_as_it_may_and_the_same_aspect():
+    camera = ring()[0].scaled_to(300, 200)
+    small = baselines._with_pixels(camera, 600)
+    assert (small.intrinsics.width, small.intrinsics.height) == (30, 20)
+    larger, least = baselines._with_pixels(camera, 10**6), baselines._with_pixels(camera.scaled_to(300, 3), 9)
+    assert (larger.intrinsics.width, larger.intrinsics.height) == (300, 200), "it is never enlarged"
+    assert (least.intrinsics.width, least.intrinsics.height) == (30, 1)

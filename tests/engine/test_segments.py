@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 
-from in2n_blender.engine.editing import methods
+from in2n_blender.engine.editing import methods, segments
 from in2n_blender.engine.editing.agreement import Agreement
 from in2n_blender.engine.editing.methods import edit
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
@@ -95,6 +96,25 @@ def test_a_change_counts_from_the_next_view_on_and_is_recorded(own, editor):
         with pytest.raises(In2nError) as refused:
             edit(other, Reporter())
         assert refused.value.code == "edit_exists", "an edit of one segment is another one"
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["at once", "killed after it was noted"])
+def test_going_back_to_what_it_began_with_is_a_third_segment(own, editor, monkeypatch, is_killed):
+    workspace, _ = own
+    request = request_for(workspace.root, "miniature", "x")
+    interrupt_after(request, 3)
+    interrupt_after(changed(request, **NIGHT, apply_from_here=True), 2)
+    if is_killed:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(segments, "save_checkpoint", mock.Mock(side_effect=KeyboardInterrupt))
+            edit(changed(request, apply_from_here=True), Reporter())
+    state = edit(changed(request, apply_from_here=not is_killed), Reporter())
+    assert [segment["from_edit"] for segment in state["segments"]] == [0, 3, 5]
+    instructions = ["make it night", "make it late", "make it night"]
+    assert [segment["instruction"] for segment in state["segments"]] == instructions
+    assert [c.instruction for c in editor.calls] == [instructions[0]] * 3 + [instructions[1]] * 2 + [
+        instructions[2]
+    ] * 3
 
 
 def test_nothing_changes_where_a_change_is_refused(own, editor):
