@@ -14,16 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from in2n_blender.engine.editing.agreement import Agreement, Parts
-from in2n_blender.engine.editing.methods import edit
-from in2n_blender.engine.evaluation.answers import compare_with_answers
-from in2n_blender.engine.measure import psnr
-from in2n_blender.engine.nerf.scene import load_scene
-from in2n_blender.engine.photos import load_images
-from in2n_blender.link.requests import Edit
-from in2n_blender.scene.reporting import Reporter
 from in2n_blender.workspace.files import read_json, write_json
-from in2n_blender.workspace.imported import load_capture
 from in2n_blender.workspace.layout import Workspace
+
+from .one_answer import edited_and_measured
 
 VARIANTS = {
     "as it is": Parts(),
@@ -52,34 +46,10 @@ def measure(workspace: Workspace, variant: str, editor: str, seed: int, preset: 
     Returns:
         What was measured, and what it cost.
     """
-    name = "".join(c if c.isalnum() or c in ".-" else "-" for c in f"parts {variant} {editor} {seed}")
     method = type("Variant", (Agreement,), {"parts": VARIANTS[variant]})
-    request = Edit(
-        workspace=str(workspace.root),
-        name=name,
-        instruction="paint it",
-        editor=editor,
-        seed=seed,
-        preset=preset,
-        device=device,
-        rounds=ROUNDS.get(variant),
-        restart=True,
-    )
-    state = edit(request, Reporter(), method)
-    capture, scene = load_capture(workspace), load_scene(workspace, name, device)
-    views = capture.held_out_views
-    images = [scene.render(view.camera, Reporter()).rgb_srgb for view in views]
-    found, truths = compare_with_answers(editor, images, load_images(workspace, capture, views))
-    return {
-        "variant": variant,
-        "editor": editor,
-        "seed": seed,
-        "psnr_db": statistics.mean(float(psnr(i, i.new_tensor(truth))) for i, truth in zip(images, truths)),
-        "one_mode_share": found.one_mode_share,
-        "evaluations": state["unet_evaluations"],
-        "noise_level": state["noise_level"],
-        "left_out": state["left_out"],
-    }
+    label = f"parts {variant} {editor} {seed}"
+    state, row = edited_and_measured(workspace, label, method, editor, seed, ROUNDS.get(variant), preset, device)
+    return {"variant": variant, **row, "noise_level": state["noise_level"], "left_out": state["left_out"]}
 
 
 def table(rows: list[dict]) -> str:

@@ -16,19 +16,12 @@ from pathlib import Path
 
 from in2n_blender.engine.editing.agreement import Agreement
 from in2n_blender.engine.editing.dataset_update import Faithful
-from in2n_blender.engine.editing.methods import edit
-from in2n_blender.engine.evaluation.answers import compare_with_answers
 from in2n_blender.engine.evaluation.bars import JUDGED, PUBLISHED, SHARE_OF_PUBLISHED
-from in2n_blender.engine.measure import psnr
-from in2n_blender.engine.nerf.scene import load_scene
-from in2n_blender.engine.photos import load_images
-from in2n_blender.link.requests import Edit
-from in2n_blender.scene.reporting import Reporter
 from in2n_blender.workspace.files import read_json, write_json
-from in2n_blender.workspace.imported import load_capture
 from in2n_blender.workspace.layout import Workspace
 
 from .bars import Bar
+from .one_answer import edited_and_measured
 
 METHODS = {JUDGED: Agreement, PUBLISHED: Faithful}
 
@@ -47,34 +40,9 @@ def measure(workspace: Workspace, method: str, rounds: int | None, editor: str, 
         What was measured, and what it cost.
     """
     label = f"cost {method} {rounds} {editor} {seed}"
-    name = "".join(c if c.isalnum() or c in ".-" else "-" for c in label)
-    request = Edit(
-        workspace=str(workspace.root),
-        name=name,
-        instruction="paint it",
-        editor=editor,
-        seed=seed,
-        preset="draft",
-        rounds=rounds,
-        restart=True,
-    )
-    state = edit(request, Reporter(), METHODS[method])
-    capture, scene = load_capture(workspace), load_scene(workspace, name, "auto")
-    views = capture.held_out_views
-    images = [scene.render(view.camera, Reporter()).rgb_srgb for view in views]
-    found, truths = compare_with_answers(editor, images, load_images(workspace, capture, views))
-    scores = [float(psnr(image, image.new_tensor(truth))) for image, truth in zip(images, truths)]
-    return {
-        "method": method,
-        "rounds": rounds,
-        "editor": editor,
-        "seed": seed,
-        "psnr_db": sum(scores) / len(scores),
-        "one_mode_share": found.one_mode_share,
-        "evaluations": state["unet_evaluations"],
-        "nerf_steps": state["step"],
-        "cpu_seconds": state["cpu_seconds"],
-    }
+    state, row = edited_and_measured(workspace, label, METHODS[method], editor, seed, rounds)
+    cost = {"nerf_steps": state["step"], "cpu_seconds": state["cpu_seconds"]}
+    return {"method": method, "rounds": rounds, **row, **cost}
 
 
 def bars(rows: list[dict]) -> list[Bar]:
