@@ -28,7 +28,7 @@ VIEWS = 10
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """A tiny reconstruction of the painted ball, close enough together that neighbours see the same."""
-    sizes = Intrinsics(48, 32, 60.0, 60.0, 24.0, 16.0)
+    sizes = Intrinsics(96, 64, 120.0, 120.0, 48.0, 32.0)
     cameras = [Camera(sizes, small.camera_to_world) for small in ring(VIEWS)]
     return reconstructed_ball(tmp_path_factory.mktemp("agreement") / "ws", cameras)
 
@@ -82,7 +82,7 @@ def test_what_was_thrown_away_counts(workspace, monkeypatch):
     monkeypatch.setattr(agreement, "TOLERANCE", -1.0)
     monkeypatch.setattr(Agreement, "parts", Parts(key_views=1, leave_out=False))
     state = methods.edit(request(workspace, "strict"), Reporter(), Recorded)
-    assert state["unet_evaluations"] == agreement.MOST_STEPS * len(state["calls"])
+    assert state["unet_evaluations"] == sum(settings["steps"] for _, _, settings in state["calls"])
     assert len(state["calls"]) > 3 * VIEWS and state["carried"] == VIEWS
 
 
@@ -128,6 +128,9 @@ def test_what_reaches_the_editor(workspace):
     levels = [settings["noise_level"][0] for _, _, settings in updates]
     assert levels == sorted(levels, reverse=True) and levels[-1] == pytest.approx(agreement.LOWEST_UPDATE)
     assert levels[0] == pytest.approx(min(state["noise_level"], agreement.HIGHEST_UPDATE))
+    expected = [max(1, round(agreement.MOST_STEPS * settings["noise_level"][0])) for _, _, settings in calls]
+    assert [settings["steps"] for _, _, settings in calls] == expected, "steps as large from every level"
+    assert expected[0] == agreement.MOST_STEPS and expected[-1] == 1
     assert all(s["guidance_text"] == 5.0 and s["guidance_image"] == 2.0 for _, _, s in calls)
     draws = [settings["generators"][0].initial_seed() for _, _, settings in calls]
     assert len(set(draws)) == len(draws), "every edit has noise of its own"

@@ -1,5 +1,7 @@
 """Views edited in one batch: the same edits as one by one, in order, and smaller batches where memory ends."""
 
+from operator import mul
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,10 @@ def test_edits_of_one_size_are_made_together_and_come_back_in_order():
     of = [asked(0), asked(1, (6, 4)), asked(2), asked(3), asked(4), asked(5, (6, 4))]
     edited = Batches(3).run(of, edit)
     assert batches == [[0, 2, 3], [4], [1, 5]]
+    assert all(torch.equal(picture, one.start + 0.01) for one, picture in zip(of, edited))
+    batches.clear()
+    edited = Batches(3).run(of, edit, lambda one: one.view > 2)
+    assert batches == [[0, 2], [1], [3, 4], [5]], "of one kind, too"
     assert all(torch.equal(picture, one.start + 0.01) for one, picture in zip(of, edited))
 
 
@@ -106,16 +112,21 @@ def test_a_view_that_is_to_stay_alone_ends_a_batch():
 
 
 def together(method):
-    """The method with an editor that takes several views at once; `sizes` notes how many it was given."""
+    """The method with an editor that takes several views at once; `sizes` notes how many it was given, and `steps` the
+    denoising steps of each such batch."""
 
     class Together(method):
         sizes: list = []
+        steps: list = []
 
         def _views_at_once(self):
             given = self.editor.edit
 
             def edit(render, original, **more):
                 Together.sizes.append(len(render))
+                Together.steps.append(more["steps"])
+                levels = [self.denoising_steps(level) for level in more["noise_level"]]
+                assert levels == [more["steps"]] * len(render), "what has other numbers of steps is another batch"
                 return given(render, original, **more)
 
             self.editor.edit = edit
@@ -145,7 +156,7 @@ def test_agreement_in_batches_comes_to_one_answer(workspace):
     assert max(method.sizes) == EDITED_TOGETHER and len(set(answers_of(workspace, "agreed together"))) == 1
     assert state["carried"] == VIEWS and len(state["disagreements"]) == state["edits_done"] - VIEWS
     assert state["edits_done"] == VIEWS + VIEWS * (state["converged_rounds"] or 2)
-    assert state["unet_evaluations"] == sum(method.sizes) * 8
+    assert state["unet_evaluations"] == sum(map(mul, method.sizes, method.steps))
 
 
 def test_a_batch_that_is_stopped_half_way_is_gone_on_with(workspace):

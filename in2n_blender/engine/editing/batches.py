@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -45,12 +45,15 @@ class Batches:
     def __init__(self, at_once: int, log: Callable[[str], None] = lambda text: None):
         self.at_once, self._log = max(1, at_once), log
 
-    def run(self, asked: Sequence[AskedEdit], edit: EditAll) -> list[torch.Tensor]:
-        """All edits, those of one size together.
+    def run(
+        self, asked: Sequence[AskedEdit], edit: EditAll, kind: Callable[[AskedEdit], Hashable] = lambda one: None
+    ) -> list[torch.Tensor]:
+        """All edits, those of one size and kind together.
 
         Args:
             asked: In any sizes.
-            edit: A batch of edits of one size.
+            edit: A batch of edits of one size and kind.
+            kind: Of an edit.
 
         Returns:
             (height, width, 3) sRGB each, in the order of `asked`.
@@ -59,7 +62,7 @@ class Batches:
             torch.OutOfMemoryError: One edit alone takes more than there is.
         """
         found: dict[int, torch.Tensor] = {}
-        waiting = list(self._of_one_size(asked))
+        waiting = _alike([(tuple(one.start.shape), kind(one)) for one in asked])
         while waiting:
             numbers = waiting[0][: self.at_once]
             try:
@@ -76,12 +79,6 @@ class Batches:
             found.update(zip(numbers, edited))
             waiting[:1] = [waiting[0][len(numbers) :]] if len(waiting[0]) > len(numbers) else []
         return [found[number] for number in range(len(asked))]
-
-    @staticmethod
-    def _of_one_size(asked: Sequence[AskedEdit]) -> Iterator[list[int]]:
-        sizes = [tuple(edit.start.shape) for edit in asked]
-        for size in dict.fromkeys(sizes):
-            yield [number for number, other in enumerate(sizes) if other == size]
 
 
 def run_together(works: Sequence[Generator[AskedEdit, torch.Tensor, Result]], edit: EditAll) -> list[Result]:
@@ -105,3 +102,8 @@ def run_together(works: Sequence[Generator[AskedEdit, torch.Tensor, Result]], ed
                 results[number] = ended.value
         answers = dict(zip(asked, edit(list(asked.values())))) if asked else {}
     return [results[number] for number in range(len(works))]
+
+
+def _alike(values: Sequence[Hashable]) -> list[list[int]]:
+    """The numbers of equal values together, in the order of their first ones."""
+    return [[number for number, other in enumerate(values) if other == value] for value in dict.fromkeys(values)]

@@ -258,7 +258,7 @@ class DatasetUpdate:
             In2nError: "not_finite".
             Cancelled.
         """
-        return self.batches.run(asked, self._edited_together)
+        return self.batches.run(asked, self._edited_together, lambda one: self.denoising_steps(one.level))
 
     def _edited_together(self, asked: Sequence[AskedEdit]) -> list[torch.Tensor]:
         edited = self.editor.edit(
@@ -266,7 +266,7 @@ class DatasetUpdate:
             join_originals([self.original(one.view) for one in asked]),
             noise_level=[one.level for one in asked],
             generators=[noise_generator(self.schedule.seed, one.view, one.draw) for one in asked],
-            steps=self.denoising_steps(),
+            steps=self.denoising_steps(asked[0].level),
             guidance_text=self.request.guidance_text,
             guidance_image=self.request.guidance_image,
             report=only_checks(self.report),
@@ -276,8 +276,15 @@ class DatasetUpdate:
                 raise not_finite(f"The edit of the photo {self.scene.capture.training_views[one.view].name}")
         return list(edited.permute(0, 2, 3, 1))
 
-    def denoising_steps(self) -> int | None:
-        """Of one edit; None: the editor's own number."""
+    def denoising_steps(self, level: float) -> int | None:
+        """Of one edit.
+
+        Args:
+            level: From which it starts.
+
+        Returns:
+            None: the editor's own number.
+        """
         return DENOISING_STEPS
 
     def put(self, view: int, start: torch.Tensor, edited: torch.Tensor) -> None:
