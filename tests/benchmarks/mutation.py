@@ -172,10 +172,10 @@ def share_killed(counts: Iterable[Count]) -> tuple[float, float]:
     Each file counts by its number of mutants, and those of a file that were not run as those that were. The interval is
     that of a stratified sample, with one more killed and one more survived in each file.
     """
-    share, variance, whole = 0.0, 0.0, sum(count.mutants for count in counts if count.run)
-    for count in counts:
-        if not (drawn := count.killed + count.survived):
-            continue
+    telling = [count for count in counts if count.killed + count.survived]  # of others all that were run do the same
+    share, variance, whole = 0.0, 0.0, sum(count.mutants for count in telling)
+    for count in telling:
+        drawn = count.killed + count.survived
         weight, left_out = count.mutants / whole, 1 - count.run / count.mutants
         likely = (count.killed + 1) / (drawn + 2)
         share += weight * count.killed / drawn
