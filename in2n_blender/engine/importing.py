@@ -88,7 +88,7 @@ def normalise_capture(request: ImportCapture, reporter: Reporter) -> PinholeCapt
             views = tuple(_with_mask(v, staging) for v in capture.views if v.name not in unreadable)
             check_enough(len(views), len(capture.views) + len(capture.missing), request.source, unreadable)
             views = _without_alpha(views, noted.alphas, staging, reporter)
-            capture = replace(capture, views=views, missing=capture.missing + tuple(sorted(unreadable)))
+            capture = replace(capture.with_views(views), missing=capture.missing + tuple(sorted(unreadable)))
             capture = _with_more_points(capture, read, small, staging, reporter)
             write_json(staging / "capture.json", capture.to_json())
             reporter.check()

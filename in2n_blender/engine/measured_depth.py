@@ -10,6 +10,7 @@ import numpy as np
 from ..scene.capture import MAXIMUM_POINTS, DepthMap, Frame, PinholeCapture, View
 from ..scene.lens import EQUIRECTANGULAR, directions_of
 from ..scene.reporting import Reporter
+from ..scene.tracks import Tracks
 from ..scene.visibility import in_picture
 from .depth_files import one_channel
 from .pictures import BROKEN, opened
@@ -57,11 +58,12 @@ def with_measured_points(
     room = MAXIMUM_POINTS - len(capture.points)
     if not views or room < LEAST_A_PHOTO:
         return capture
-    found, unreadable, random = [], [], np.random.default_rng(0)
+    found, seen_in, unreadable, random = [], [], [], np.random.default_rng(0)
     for number, view in enumerate(views):
         report.progress(number, len(views), "photos", "Reading depths")
         try:
             found.append(_points_of(by_name[view.name], view, folder, room // len(views), random))
+            seen_in.append(view.name)
         except BROKEN as error:
             unreadable.append(f"{by_name[view.name].depth.path.name} ({error})")
     if unreadable:
@@ -75,7 +77,19 @@ def with_measured_points(
         capture,
         points=np.concatenate([capture.points, points.astype(np.float32)]),
         point_colors=np.concatenate([capture.point_colors, colors.astype(np.uint8)]),
+        tracks=_tracks(capture, [len(values) for values, _ in found], seen_in),
     )
+
+
+def _tracks(capture: PinholeCapture, counts: list[int], seen_in: list[str]) -> Tracks | None:
+    """Each of the measured points is seen by the photo that it was measured with; None where it is not known which see
+    those that were there before."""
+    if len(capture.points) and capture.tracks is None:
+        return None
+    numbers = {view.name: number for number, view in enumerate(capture.views)}
+    photos = np.repeat([numbers[name] for name in seen_in], counts)
+    measured = Tracks(np.ones(len(photos), np.int64), photos, np.full(len(photos), np.nan, np.float32))
+    return (capture.tracks or Tracks()).followed_by(measured)
 
 
 def _points_of(

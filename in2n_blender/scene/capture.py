@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from .capture_checks import check_texts, check_unique, checked_view, rows_of_thr
 from .errors import In2nError, what_is_wrong
 from .lens import Lens, pinhole_for
 from .text import text_of
+from .tracks import LOST, Tracks
 
 MAXIMUM_POINTS = 50_000
 FAR_AWAY = 100.0  # extents of the capture: from here on float32 would show, at 1e-5 of an extent
@@ -92,6 +93,7 @@ class Capture:
         missing: Names of frames that the files list but whose photo is not there.
         unusable: Name -> why, of frames whose photo is there but broken, or whose pose or lens is none.
         notes: What the user should know of it, a sentence each.
+        tracks: Which frames see which points, by their numbers in `frames`; None where the files do not say.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Capture:
     missing: tuple[str, ...] = ()
     unusable: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    tracks: Tracks | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ class PinholeCapture:
         notes: What the user should know of it, a sentence each.
         offset: (3,) float64 in the capture's own coordinates and units; poses and points are relative to it, so that
             float32 is enough for them (see `map_offset`).
+        tracks: Which views see which points, by their numbers in `views`; None where that is not known.
     """
 
     name: str
@@ -149,6 +153,7 @@ class PinholeCapture:
     missing: tuple[str, ...] = ()
     offset: np.ndarray = field(default_factory=lambda: np.zeros(3))
     notes: tuple[str, ...] = ()
+    tracks: Tracks | None = None
 
     @property
     def training_views(self) -> tuple[View, ...]:
@@ -158,8 +163,23 @@ class PinholeCapture:
     def held_out_views(self) -> tuple[View, ...]:
         return tuple(v for v in self.views if v.held_out)
 
+    def with_views(self, views: tuple[View, ...]) -> PinholeCapture:
+        """The capture with some of its views, by their names.
+
+        Args:
+            views: In any order, and with whatever is new about them.
+
+        Returns:
+            What sees its points is theirs, too.
+        """
+        numbers = {view.name: number for number, view in enumerate(views)}
+        new = np.array([numbers.get(view.name, LOST) for view in self.views], np.int64)
+        return replace(self, views=views, tracks=self.tracks and self.tracks.with_photos(new))
+
     def to_json(self) -> dict:
+        tracks = {"tracks": self.tracks.to_json()} if self.tracks else {}
         return {
+            **tracks,
             "name": self.name,
             "source": self.source,
             "preset": self.preset,
@@ -214,6 +234,7 @@ class PinholeCapture:
                 tuple(data["missing"]),
                 offset[0],
                 tuple(data.get("notes", ())),
+                Tracks.from_json(data["tracks"], len(points), len(views)) if data.get("tracks") else None,
             )
         except (ValueError, TypeError, OverflowError, KeyError) as error:
             reason = what_is_wrong(error)
@@ -295,14 +316,15 @@ def pinhole_capture(capture: Capture, longest_side: int, hold_out_every: int = 8
         )
         for f, out in zip(capture.frames, held_out)
     )
-    points, colors = np.asarray(capture.points, np.float64), capture.point_colors
+    points, colors, tracks = np.asarray(capture.points, np.float64), capture.point_colors, capture.tracks
     if len(points) > MAXIMUM_POINTS:
         chosen = np.sort(np.random.default_rng(0).choice(len(points), MAXIMUM_POINTS, replace=False))
-        points, colors = points[chosen], colors[chosen]
+        points, colors, tracks = points[chosen], colors[chosen], tracks and tracks.of_points(chosen)
     source = Path(capture.source).expanduser().resolve().as_posix()
     missing = capture.missing + tuple(capture.unusable)
     relative = (points - offset).astype(np.float32)
-    return PinholeCapture(capture.name, source, preset, views, relative, colors, missing, offset, capture.notes)
+    about = (missing, offset, capture.notes, tracks)
+    return PinholeCapture(capture.name, source, preset, views, relative, colors, *about)
 
 
 def map_offset(positions: np.ndarray, points: np.ndarray) -> np.ndarray:

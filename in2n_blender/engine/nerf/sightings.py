@@ -50,8 +50,8 @@ class Sightings:
 def find_sightings(capture: PinholeCapture, dataset: RayDataset) -> Sightings | None:
     """The pixels of the training views that show sparse points.
 
-    Files of points seldom say which photos see which. A point counts as seen where no other hides it and the photo has
-    its colour there.
+    Where the capture says which photos see which points, these count, the more the less a point is off where photos
+    show it. Where it does not, a point counts as seen where no other hides it and the photo has its colour there.
 
     Args:
         capture: With its sparse points.
@@ -77,14 +77,32 @@ def _sightings_in(
     """Pixels, distances and weights of what one training view sees."""
     k = view.camera.intrinsics
     numbers, places, depth = in_picture(view.camera, capture.points)
-    seen = ~hidden(*places.T, depth, k.width, k.height)
+    if capture.tracks is None:
+        seen = ~hidden(*places.T, depth, k.width, k.height)
+    else:
+        seen = np.isin(numbers, capture.tracks.seen_by(_number_of(view, capture)))
     numbers, (column, row) = numbers[seen], places[seen].astype(np.int64).T
     pixels = dataset.starts[number] + row * k.width + column
-    weights = _likeness(dataset, pixels, capture.point_colors[numbers] if len(capture.point_colors) else None)
+    if capture.tracks is None:
+        weights = _likeness(dataset, pixels, capture.point_colors[numbers] if len(capture.point_colors) else None)
+    else:
+        weights = _likeness(dataset, pixels, None) * _exactness(capture.tracks.errors)[numbers]
     kept = np.nonzero(weights >= LEAST_WEIGHT)[0]
     kept = kept[:: max(1, len(kept) // MOST_IN_A_VIEW)]
     away = np.asarray(capture.points, np.float64)[numbers[kept]] - view.camera.position
     return pixels[kept], np.linalg.norm(away, axis=1) * dataset.transform.scale, weights[kept]
+
+
+def _number_of(view: View, capture: PinholeCapture) -> int:
+    return next(number for number, one in enumerate(capture.views) if one is view)
+
+
+def _exactness(errors: np.ndarray) -> np.ndarray:
+    """(p,) weights: by how far a point is off where photos show it, against the mean, as Deng et al. weight theirs; 1
+    at most, and where nothing is known of it."""
+    known = np.isfinite(errors)
+    mean = max(float(errors[known].mean()), 1e-6) if known.any() else 1.0
+    return np.where(known, np.minimum(1.0, 2 * np.exp(-((np.where(known, errors, 0.0) / mean) ** 2))), 1.0)
 
 
 def hidden(column: np.ndarray, row: np.ndarray, depth: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pycolmap
 
 from ...scene.errors import Cancelled, In2nError
 from ...scene.reporting import Reporter
+from ...scene.tracks import LOST, Tracks
 from ...workspace.files import write_error
 
 THREADS = min(os.cpu_count() or 1, 8)
@@ -60,6 +62,18 @@ def _said_why(database: Path) -> Iterator[None]:
             f"{database} cannot be used: it is damaged, or its disk or share does not let files be locked.",
             "Remove that file, or choose a workspace folder on a disk of this computer.",
         ) from error
+
+
+def tracks_of(points: Sequence[pycolmap.Point3D], numbers: dict[int, int]) -> Tracks:
+    """Which photos see points of a model.
+
+    Args:
+        points: The model's, whose errors were measured.
+        numbers: The number of each image that counts, by its id.
+    """
+    seen = [[numbers.get(element.image_id, LOST) for element in point.track.elements] for point in points]
+    errors = [point.error if point.error >= 0 else np.nan for point in points]
+    return Tracks.of([[photo for photo in one if photo != LOST] for one in seen], errors)
 
 
 def run_colmap(call: Callable[[object], None], report: Reporter) -> None:

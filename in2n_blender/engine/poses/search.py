@@ -75,6 +75,7 @@ def find_poses(bare: BarePhotos, workspace: Workspace, frames: int, report: Repo
         solution.colors,
         unusable={**prepared.unusable, **solution.lost},
         notes=_notes(solution),
+        tracks=solution.tracks,
     )
 
 

@@ -15,7 +15,8 @@ import pycolmap
 
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
-from .colmap import THREADS, extract_features, match_pairs, opened_database
+from ...scene.tracks import LOST, Tracks
+from .colmap import THREADS, extract_features, match_pairs, opened_database, tracks_of
 from .pairs import choose_pairs
 from .prepared import Prepared, PreparedPhoto
 
@@ -24,6 +25,7 @@ MANY = 10  # photos by one lens, which tell more of its distortion than one numb
 FOCAL_LENGTH = 1.2  # of the longer side, where EXIF says nothing
 LEAST_MATCHES = 15
 LEAST_FEATURES = 100
+LEAST_VIEWS = 3  # that see a point
 HINT = "Take twenty or more sharp photos that overlap by half, walking round the scene, not turning on the spot."
 # For a capture that the usual demands on the first two photos leave without cameras.
 LENIENT = {"init_min_num_inliers": 40, "init_min_tri_angle": 4.0, "abs_pose_min_num_inliers": 15}
@@ -57,6 +59,7 @@ class Solution:
         error: Mean reprojection error in pixels of the prepared pictures.
         lost: Name -> why, of photos whose camera was not found.
         others: How many photos each of the other, smaller models has, which do not join with this one.
+        tracks: Which cameras see which points, by their numbers in `placed`.
     """
 
     placed: tuple[Placed, ...]
@@ -65,6 +68,7 @@ class Solution:
     error: float
     lost: dict[str, str]
     others: tuple[int, ...] = ()
+    tracks: Tracks | None = None
 
 
 Arrival = Callable[[list[Placed], np.ndarray, np.ndarray], None]
@@ -107,9 +111,11 @@ class Solver:
         best, *others = sorted(models, key=lambda model: -model.num_reg_images())
         placed = self._placed(best)
         points, colors = _points(best)
+        best.update_point_3d_errors()
+        tracks = _tracks(best, placed)
         lost = self._lost({one.photo.file for one in placed})
         sizes = tuple(model.num_reg_images() for model in others)
-        return Solution(tuple(placed), points, colors, best.compute_mean_reprojection_error(), lost, sizes)
+        return Solution(tuple(placed), points, colors, best.compute_mean_reprojection_error(), lost, sizes, tracks)
 
     def _find_features(self) -> None:
         """Of a few photos at once, one a thread; those of photos that have some are kept."""
@@ -252,7 +258,14 @@ def _write_camera(database, photo: PreparedPhoto, groups: Counter) -> tuple[int,
 
 def _points(model) -> tuple[np.ndarray, np.ndarray]:
     """Of points that at least three photos see."""
-    kept = [point for point in model.points3D.values() if point.track.length() >= 3]
+    kept = [point for point in model.points3D.values() if point.track.length() >= LEAST_VIEWS]
     if not kept:
         return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
     return np.array([point.xyz for point in kept]), np.array([point.color for point in kept], np.uint8)
+
+
+def _tracks(model, placed: list[Placed]) -> Tracks:
+    """Which of the placed photos see the points of `_points`."""
+    files = {one.photo.file: number for number, one in enumerate(placed)}
+    kept = [point for point in model.points3D.values() if point.track.length() >= LEAST_VIEWS]
+    return tracks_of(kept, {number: files.get(image.name, LOST) for number, image in model.images.items()})

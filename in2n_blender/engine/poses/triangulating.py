@@ -15,15 +15,16 @@ from ...scene.capture import MAXIMUM_POINTS, Frame, PinholeCapture
 from ...scene.lens import directions_of, pinhole_for
 from ...scene.readers.poses import OPENGL_FROM_OPENCV
 from ...scene.reporting import Reporter
+from ...scene.tracks import Tracks
 from ..known_photos import KnownPhoto
-from .colmap import extract_features, match_pairs, opened_database, run_colmap
+from .colmap import extract_features, match_pairs, opened_database, run_colmap, tracks_of
 
 MOST_FEATURES = 3000
 NEIGHBOURS = 10  # photos that each is compared with
 WIDEST_ANGLE = 75.0  # degrees between the directions of photos that are compared
 MOST_ERROR = 2.0  # pixels
 LEAST_VIEWS = 3  # that see a point
-NOTHING = np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
+NOTHING = np.zeros((0, 3)), np.zeros((0, 3), np.uint8), Tracks()
 
 
 def with_points(
@@ -45,22 +46,23 @@ def with_points(
         Cancelled.
     """
     lenses = {frame.name: frame.lens for frame in frames}
-    known = [
-        KnownPhoto(small[view.name], lenses[view.name], view.camera.camera_to_world)
-        for view in capture.training_views
-        if view.name in small and small[view.name].is_file()
-    ]
+    views = [view for view in capture.training_views if view.name in small and small[view.name].is_file()]
+    names = [view.name for view in views]
+    known = [KnownPhoto(small[view.name], lenses[view.name], view.camera.camera_to_world) for view in views]
     if len(known) < 3:
         return capture
-    points, colors = triangulate(known, known[0].picture.parent, reporter)
+    points, colors, tracks = triangulate(known, known[0].picture.parent, reporter)
     if len(points) <= len(capture.points):
         return capture
+    numbers = {view.name: number for number, view in enumerate(capture.views)}
+    tracks = tracks.with_photos(np.array([numbers[name] for name in names], np.int64))
     chosen = np.sort(np.random.default_rng(0).permutation(len(points))[:MAXIMUM_POINTS])
     reporter.log(f"The capture came without points: {len(chosen)} were found in its photos.")
-    return replace(capture, points=points[chosen].astype(np.float32), point_colors=colors[chosen])
+    found = points[chosen].astype(np.float32), colors[chosen], tracks.of_points(chosen)
+    return replace(capture, **dict(zip(("points", "point_colors", "tracks"), found)))
 
 
-def triangulate(photos: Sequence[KnownPhoto], folder: Path, report: Reporter) -> tuple[np.ndarray, np.ndarray]:
+def triangulate(photos: Sequence[KnownPhoto], folder: Path, report: Reporter) -> tuple[np.ndarray, np.ndarray, Tracks]:
     """Points that at least three photos see.
 
     Args:
@@ -69,7 +71,8 @@ def triangulate(photos: Sequence[KnownPhoto], folder: Path, report: Reporter) ->
         report: Told of every photo and pair, and asked whether the job was cancelled.
 
     Returns:
-        (p, 3) float64 in the coordinates of the cameras, and (p, 3) uint8 colours.
+        (p, 3) float64 in the coordinates of the cameras, (p, 3) uint8 colours, and which photos see them, by their
+        numbers in `photos`.
 
     Raises:
         In2nError: As `opened_database`.
@@ -104,7 +107,8 @@ def triangulate(photos: Sequence[KnownPhoto], folder: Path, report: Reporter) ->
     kept = [p for p in found[0].points3D.values() if p.track.length() >= LEAST_VIEWS and p.error <= MOST_ERROR]
     if not kept:
         return NOTHING
-    return np.array([p.xyz for p in kept]), np.array([p.color for p in kept], np.uint8)
+    tracks = tracks_of(kept, {image: number for number, image in images.items()})
+    return np.array([p.xyz for p in kept]), np.array([p.color for p in kept], np.uint8), tracks
 
 
 def _small_pinhole(photo: KnownPhoto) -> Intrinsics:

@@ -15,6 +15,7 @@ from ..camera import Intrinsics
 from ..capture import Capture
 from ..errors import In2nError
 from ..lens import Lens
+from ..tracks import Tracks
 from .contents import bad_file, read_text
 from .finding import PhotoSearch, in_their_code_page, photos_in, usual_folders
 from .listing import ListedPhoto, build_capture, natural_order
@@ -68,7 +69,8 @@ def read(path: Path) -> Capture:
             entry["mask"] = masks.setdefault(photo.parent, MaskFinder(photo.parent)).find(photo)
         listed.append(ListedPhoto(**entry))
     project = path.parent.parent if path.parent.name == "bundle" else path.parent
-    return build_capture(path, project, listed, *_points(words, 2 + 15 * cameras, points, path))
+    points, colors, tracks = _points(words, 2 + 15 * cameras, points, path)
+    return build_capture(path, project, listed, points, colors, tracks=tracks)
 
 
 def _is_bundlers(path: Path) -> bool:
@@ -124,15 +126,19 @@ def _lens(f: float, k1: float, k2: float, width: int, height: int) -> Lens:
     return Lens("brown", k, (k1, k2)) if k1 or k2 else Lens("pinhole", k)
 
 
-def _points(words: list[str], at: int, count: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    places, colors = [], []
+def _points(words: list[str], at: int, count: int, path: Path) -> tuple[np.ndarray, np.ndarray, Tracks]:
+    """And of each, which cameras see it: behind its colour their number, then four words of each."""
+    places, colors, seen = [], [], []
     try:
         for _ in range(count):
             places.append([float(w) for w in words[at : at + 3]])
             colors.append([float(w) for w in words[at + 3 : at + 6]])
-            at += 7 + 4 * int(words[at + 6])
+            end = at + 7 + 4 * int(words[at + 6])
+            seen.append([int(word) for word in words[at + 7 : end : 4]])
+            at = end
         places, colors = np.array(places, np.float64).reshape(-1, 3), np.array(colors, np.float64).reshape(-1, 3)
-    except (IndexError, ValueError):
+        tracks = Tracks.of(seen)
+    except (IndexError, ValueError, OverflowError):
         raise bad_file(path, "it does not hold as many points as it says") from None
     good = np.isfinite(places).all(1) & np.isfinite(colors).all(1)
-    return places[good], np.clip(colors[good], 0, 255).astype(np.uint8)
+    return places[good], np.clip(colors[good], 0, 255).astype(np.uint8), tracks.of_points(good)

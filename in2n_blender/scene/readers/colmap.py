@@ -6,6 +6,7 @@ corner of the upper-left pixel, as ours.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from ..camera import Intrinsics
 from ..capture import Capture
 from ..lens import EQUIRECTANGULAR, Lens
+from ..tracks import LOST, Tracks
 from .checks import finite, positive
 from .colmap_files import (
     ListedCamera,
@@ -89,7 +91,7 @@ def read(model: Path) -> Capture:
     images = read_images(_file(model, "images"))
     folder, notes = photo_folder(model, _photos(images, cameras))
     names = in_their_code_page([image.name for image in images], lambda name: folder.find(name) is not None)
-    masks, held_out, listed = MaskFinder(folder.folder), _held_out(model), []
+    masks, held_out, listed, numbers = MaskFinder(folder.folder), _held_out(model), [], {}
     for image, name in zip(images, map(normal, names), strict=True):
         camera = cameras.get(image.camera)
         missing, photo = f"{name} is by camera {image.camera}, which is not listed", folder.find(name)
@@ -103,9 +105,43 @@ def read(model: Path) -> Capture:
             problem=None if camera else bad_model(_file(model, "images"), missing),
             mask=masks.find(photo) if photo else None,
         )
-        listed += faces(entry) if camera and camera.model.lens == EQUIRECTANGULAR else [entry]
+        panorama = camera and camera.model.lens == EQUIRECTANGULAR
+        if not panorama:  # which of its faces sees a point is not said
+            numbers[image.number] = len(listed)
+        listed += faces(entry) if panorama else [entry]
     project = next((p for p in (model, *model.parents) if p.name not in PARTS and not p.name.isdigit()), model)
-    return build_capture(model, project, listed, *read_points(model), (*notes, *_other_models(model)))
+    points, colors, tracks = read_points(model)
+    notes = (*notes, *_other_models(model))
+    return build_capture(model, project, listed, points, colors, notes, renumbered(tracks, numbers))
+
+
+def names(model: Path) -> dict[int, str]:
+    """The images of a model.
+
+    Args:
+        model: The folder, as `find` returns it.
+
+    Returns:
+        Id -> name.
+
+    Raises:
+        In2nError: "bad_colmap".
+    """
+    return {image.number: image.name for image in read_images(_file(model, "images"))}
+
+
+def renumbered(tracks: Tracks | None, numbers: dict[int, int]) -> Tracks | None:
+    """Tracks by other numbers than the images' ids, which may be any.
+
+    Args:
+        tracks: By the images' ids.
+        numbers: Id -> number, of those that the capture has.
+    """
+    if tracks is None or not len(tracks.photos):
+        return None
+    ids, compact = np.unique(tracks.photos, return_inverse=True)
+    new = np.array([numbers.get(int(number), LOST) for number in ids], np.int64)
+    return replace(tracks, photos=compact.reshape(-1)).with_photos(new)
 
 
 TEST_LIST = "test.txt"
@@ -135,24 +171,25 @@ def _other_models(model: Path) -> list[str]:
     return [f"Other models, which do not hang together with {this}, were not used: {called}."]
 
 
-def read_points(model: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_points(model: Path) -> tuple[np.ndarray, np.ndarray, Tracks | None]:
     """Read the sparse points of a COLMAP model; those with a number that is not finite are left out.
 
     Args:
         model: The folder, as `find` returns it.
 
     Returns:
-        Positions (P, 3) float64 in the model's units, and colours (P, 3) uint8; none if the model has no points3D.
+        Positions (P, 3) float64 in the model's units, colours (P, 3) uint8, and which images see them, by their ids;
+        none if the model has no points3D.
 
     Raises:
         In2nError: "bad_colmap".
     """
     path = _file(model, "points3D")
     if path is None:
-        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
-    points, colors = read_points3d(path)
+        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8), None
+    points, colors, tracks = read_points3d(path)
     usable = np.isfinite(points).all(1)
-    return points[usable], colors[usable]
+    return points[usable], colors[usable], tracks.of_points(usable)
 
 
 def _is_model(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import In2nError
+from ..tracks import LOST, Tracks
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,14 @@ class ListedCamera:
 
 @dataclass(frozen=True)
 class ListedImage:
-    """An image as the model lists it: its camera's id, world-to-camera as quaternion (w, x, y, z) and translation."""
+    """An image as the model lists it: its camera's id, world-to-camera as quaternion (w, x, y, z) and translation; and
+    its own id."""
 
     name: str
     camera: int
     quaternion: tuple[float, ...]
     translation: tuple[float, ...]
+    number: int = LOST
 
 
 def read_cameras(path: Path) -> dict[int, ListedCamera]:
@@ -102,20 +105,21 @@ def read_images(path: Path) -> list[ListedImage]:
     return _parsed(path, _images_binary, _images_text)
 
 
-def read_points3d(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_points3d(path: Path) -> tuple[np.ndarray, np.ndarray, Tracks]:
     """Read points3D.bin or points3D.txt.
 
     Args:
         path: The file; ".bin" is read as binary, anything else as text.
 
     Returns:
-        Positions (P, 3) float64 in the model's units, and colours (P, 3) uint8, sRGB.
+        Positions (P, 3) float64 in the model's units, colours (P, 3) uint8, sRGB, and which images see them, by their
+        ids.
 
     Raises:
         In2nError: "bad_colmap".
     """
-    positions, colors = _parsed(path, _points_binary, _points_text)
-    return np.array(positions, np.float64).reshape(-1, 3), np.array(colors, np.uint8).reshape(-1, 3)
+    positions, colors, tracks = _parsed(path, _points_binary, _points_text)
+    return np.array(positions, np.float64).reshape(-1, 3), np.array(colors, np.uint8).reshape(-1, 3), tracks
 
 
 def _parsed(path: Path, binary: Callable, text: Callable):
@@ -221,7 +225,7 @@ def _images_binary(data: _Bytes) -> list[ListedImage]:
         values = data.take("I7dI")
         name = data.text()
         data.skip(24 * data.take("Q")[0])
-        images.append(ListedImage(name, values[8], values[1:5], values[5:8]))
+        images.append(ListedImage(name, values[8], values[1:5], values[5:8], values[0]))
     return images
 
 
@@ -235,7 +239,7 @@ def _images_text(lines: list[str]) -> list[ListedImage]:
             continue
         words = line.split(maxsplit=9)
         values = [float(w) for w in words[1:8]]
-        images.append(ListedImage(words[9].strip(), int(words[8]), tuple(values[:4]), tuple(values[4:])))
+        images.append(ListedImage(words[9].strip(), int(words[8]), tuple(values[:4]), tuple(values[4:]), int(words[0])))
         line = next(rest, None)
         if line is not None and not _is_image(line):
             line = next(rest, None)
@@ -274,22 +278,40 @@ def count_images(path: Path) -> int:
         return 0
 
 
-def _points_binary(data: _Bytes) -> tuple[list, list]:
+def _points_binary(data: _Bytes) -> tuple[list, list, Tracks]:
     layout = struct.Struct("<Q3d3BdQ")  # id, position, colour, error, length of the track; there may be millions
-    positions, colors = [], []
+    positions, colors, errors, starts, counts = [], [], [], [], []
     for _ in range(data.take("Q")[0]):
         values = layout.unpack_from(data.data, data.at)
         positions.append(values[1:4])
         colors.append(values[4:7])
+        errors.append(values[7])
+        starts.append(data.at + layout.size)
+        counts.append(values[8])
         data.skip(layout.size + 8 * values[8])
-    return positions, colors
+    counts = np.array(counts, np.int64)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    at = np.repeat(np.array(starts, np.int64), counts) + 8 * within  # of the image's id; that of its 2D point follows
+    ids = np.frombuffer(data.data, np.uint8)[at[:, None] + np.arange(4)].copy().view("<u4").ravel()
+    return positions, colors, _tracks(counts, ids, errors)
 
 
-def _points_text(lines: list[str]) -> tuple[list, list]:
-    rows = [line.split(maxsplit=7) for line in lines if line.strip() and not line.startswith("#")]
+def _points_text(lines: list[str]) -> tuple[list, list, Tracks]:
+    rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
     if any(len(row) < 7 for row in rows):
         raise ValueError("a point without its position or colour")
     colors = [[int(w) for w in row[4:7]] for row in rows]
     if not all(0 <= value <= 255 for color in colors for value in color):
         raise ValueError("a point with a colour beyond 0 to 255")
-    return [[float(w) for w in row[1:4]] for row in rows], colors
+    ids = [int(word) for row in rows for word in row[8::2]]
+    errors = [float(row[7]) if len(row) > 7 else np.nan for row in rows]
+    counts = [len(row[8::2]) for row in rows]
+    return [[float(w) for w in row[1:4]] for row in rows], colors, _tracks(counts, ids, errors)
+
+
+def _tracks(counts, ids, errors) -> Tracks:
+    """COLMAP writes an error of -1 where it has measured none."""
+    errors = np.array(errors, np.float64)
+    errors[~(errors >= 0) | ~np.isfinite(errors)] = np.nan
+    with np.errstate(over="ignore"):
+        return Tracks(np.array(counts, np.int64), np.array(ids, np.int64), errors.astype(np.float32))

@@ -15,6 +15,7 @@ from ..lens import Lens, pinhole_for
 from ..names import unique_names
 from ..parallax import in_one_place
 from ..photo_header import ImageHeader, foreign_format, read_image_header
+from ..tracks import LOST, Tracks
 from .checks import check_enough, checked_pose
 from .finding import is_foreign
 from .leave import refuse_outside
@@ -54,6 +55,7 @@ def build_capture(
     points: np.ndarray,
     point_colors: np.ndarray,
     notes: tuple[str, ...] = (),
+    tracks: Tracks | None = None,
 ) -> Capture:
     """Frames in the natural order of their labels (2 before 10), each with a unique name.
 
@@ -66,6 +68,7 @@ def build_capture(
         points: (P, 3) float64 sparse points, in the capture's units.
         point_colors: (P, 3) uint8.
         notes: What the user should know of it, a sentence each.
+        tracks: Which photos see which points, by their numbers in `listed`; None where the files do not say.
 
     Returns:
         The capture; photos that are not there or cannot be used are among its `missing` and `unusable`.
@@ -77,14 +80,16 @@ def build_capture(
     if not listed:
         raise In2nError("no_photos", f"{source} lists no photos.", "Choose the files of a finished capture.")
     refuse_outside(source, folder, [named for entry in listed for named in _named(entry)])
-    listed = sorted(listed, key=lambda p: natural_order(p.label))
+    order = sorted(range(len(listed)), key=lambda i: natural_order(listed[i].label))
+    listed, numbers = [listed[i] for i in order], np.full(len(listed), LOST)
     frames, missing, unusable, errors = [], [], {}, []
-    for name, entry in zip(unique_names([p.label for p in listed]), listed):
+    for number, name, entry in zip(order, unique_names([p.label for p in listed]), listed):
         if entry.photo is None and entry.problem is None:
             missing.append(name)
             continue
         try:
             frames.append(_frame(name, entry))
+            numbers[number] = len(frames) - 1
         except UnusablePhoto as error:
             unusable[name] = str(error)
         except In2nError as error:
@@ -108,9 +113,8 @@ def build_capture(
         notes = (*notes, f"{len(elsewhere)} photos lie elsewhere than the capture, for instance {elsewhere[0]}.")
     if in_one_place(np.array([frame.camera_to_world[:3, 3] for frame in frames]), points):
         notes = (*notes, ONE_PLACE)
-    return Capture(
-        folder.name or "capture", source, tuple(frames), points, point_colors, tuple(missing), unusable, notes
-    )
+    about = (tuple(missing), unusable, notes, tracks and tracks.with_photos(numbers))
+    return Capture(folder.name or "capture", source, tuple(frames), points, point_colors, *about)
 
 
 def _named(entry: ListedPhoto) -> Iterator[tuple[Path, bool]]:

@@ -19,6 +19,7 @@ from ..camera import Intrinsics
 from ..capture import Capture
 from ..errors import In2nError
 from ..lens import Lens
+from ..tracks import Tracks
 from .checks import finite, photo_size, positive
 from .contents import load_json, numbers
 from .finding import PhotoSearch, usual_folders
@@ -97,7 +98,9 @@ def read(path: Path) -> Capture:
                 mask=mask,
             )
         )
-    return build_capture(path, path.parent, listed, *_points(table))
+    views = {str(view.get("viewId")): number for number, view in enumerate(_objects(table, "views"))}
+    points, colors, tracks = _points(table, views)
+    return build_capture(path, path.parent, listed, points, colors, tracks=tracks)
 
 
 def _is_meshrooms(path: Path) -> bool:
@@ -251,8 +254,9 @@ def _of_plate(kind: str, camera: dict, version: tuple[int, ...], k: Intrinsics, 
     return Lens(name, k, (*units, aspect, *map(float, coefficients)))
 
 
-def _points(table: dict) -> tuple[np.ndarray, np.ndarray]:
-    points, colors = [], []
+def _points(table: dict, views: dict[str, int]) -> tuple[np.ndarray, np.ndarray, Tracks | None]:
+    """And which views see them, by their numbers; files without observations do not say."""
+    points, colors, seen = [], [], []
     for landmark in _objects(table, "structure"):
         try:
             place, color = (
@@ -264,4 +268,7 @@ def _points(table: dict) -> tuple[np.ndarray, np.ndarray]:
         if len(place) == 3 and len(color) == 3 and np.isfinite(place).all():
             points.append(place)
             colors.append(color)
-    return np.array(points, np.float64).reshape(-1, 3), np.array(colors, np.uint8).reshape(-1, 3)
+            found = (str(one.get("observationId")) for one in _objects(landmark, "observations"))
+            seen.append([views[one] for one in found if one in views])
+    tracks = Tracks.of(seen) if any(seen) else None
+    return np.array(points, np.float64).reshape(-1, 3), np.array(colors, np.uint8).reshape(-1, 3), tracks

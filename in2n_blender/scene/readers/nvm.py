@@ -15,6 +15,7 @@ from ..camera import Intrinsics
 from ..capture import Capture
 from ..errors import In2nError
 from ..lens import Lens
+from ..tracks import Tracks
 from .checks import positive
 from .contents import bad_file, numbers, read_text
 from .finding import PhotoSearch, in_their_code_page, usual_folders
@@ -67,7 +68,8 @@ def read(path: Path) -> Capture:
         if photo:
             entry["mask"] = masks.setdefault(photo.parent, MaskFinder(photo.parent)).find(photo)
         listed.append(ListedPhoto(**entry))
-    return build_capture(path, path.parent, listed, *_points(lines, 2 + count, path))
+    points, colors, tracks = _points(lines, 2 + count, path)
+    return build_capture(path, path.parent, listed, points, colors, tracks=tracks)
 
 
 def _fixed(line: str, path: Path) -> tuple[float, ...] | None:
@@ -117,13 +119,22 @@ def _lens(focal: float, bend: float, fixed: tuple[float, ...] | None, width: int
     return Lens("inverse_radial", k, (bend,)) if bend else Lens("pinhole", k)
 
 
-def _points(lines: list[str], at: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _points(lines: list[str], at: int, path: Path) -> tuple[np.ndarray, np.ndarray, Tracks | None]:
     if at >= len(lines):
-        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
-    rows = [line.split(maxsplit=6)[:6] for line in lines[at + 1 : at + 1 + _count(lines, at, path)]]
+        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8), None
+    rows = [line.split() for line in lines[at + 1 : at + 1 + _count(lines, at, path)]]
     try:
-        values = np.array(rows, np.float64).reshape(-1, 6)
+        values = np.array([row[:6] for row in rows], np.float64).reshape(-1, 6)
     except ValueError:
         raise bad_file(path, "a point without its place or colour") from None
-    values = values[np.isfinite(values).all(1)]
-    return values[:, :3], np.clip(values[:, 3:], 0, 255).astype(np.uint8)
+    good = np.isfinite(values).all(1)
+    return values[good, :3], np.clip(values[good, 3:], 0, 255).astype(np.uint8), _tracks(rows, good)
+
+
+def _tracks(rows: list[list[str]], good: np.ndarray) -> Tracks | None:
+    """Behind a point's colour: how many photos see it, and of each its number, the feature's, and where it is."""
+    try:
+        tracks = Tracks.of([[int(word) for word in row[7 : 7 + 4 * int(row[6]) : 4]] for row in rows])
+        return tracks.of_points(good)
+    except (ValueError, IndexError, OverflowError):
+        return None

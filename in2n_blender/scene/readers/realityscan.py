@@ -28,10 +28,8 @@ from .poses import from_world_to_camera, pose
 
 COLUMNS = ("x", "y", "alt", "heading", "pitch", "roll", "f")
 FILM = 36.0  # millimetres
-DIVISION, BROWN = (
-    "division",
-    "brown",
-)  # models of another kind than the second count where they bend nothing, as those of cut panoramas do
+# models of another kind than the second count where they bend nothing, as those of cut panoramas do
+DIVISION, BROWN = "division", "brown"
 BENDS = ("k1", "k2", "k3", "k4", "t1", "t2")
 ALIGN_AGAIN = "Set Distortion Model to Brown3 in RealityScan's alignment settings, align once more and export again."
 K1_ALONE = (

@@ -17,6 +17,7 @@ from ..camera import Intrinsics
 from ..capture import Capture, DepthMap, PhotoMask
 from ..errors import In2nError
 from ..lens import Lens
+from ..tracks import LOST, Tracks
 from . import colmap, ply
 from .checks import finite, photo_size, positive
 from .contents import load_json
@@ -26,6 +27,7 @@ from .listing import ListedPhoto, build_capture
 from .masks import MaskFinder
 from .panoramas import faces
 
+SAME = 1e-4  # of the farthest point: how exactly a .ply holds COLMAP's points
 # camera_model -> the lens model of its distortion keys. instant-ngp writes OPENCV, nerfstudio any of them.
 CAMERA_MODELS = {
     name: "brown" for name in ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE")
@@ -66,7 +68,9 @@ def read(path: Path) -> Capture:
     """
     if path.is_file():
         table = _load(path)
-        return build_capture(path, path.parent, _listed(path, table), *_points(path, table))
+        listed = _listed(path, table)
+        points, colors, tracks = _points(path, table, listed)
+        return build_capture(path, path.parent, listed, points, colors, tracks=tracks)
     listed = _listed(path / "transforms_train.json", _load(path / "transforms_train.json"), held_out=False)
     for other in ("transforms_test.json", "transforms_val.json"):
         if (path / other).is_file():
@@ -261,29 +265,65 @@ def _from_angle(
     return 0.5 * extent / math.tan(0.5 * angle)
 
 
-def _points(source: Path, table: dict) -> tuple[np.ndarray, np.ndarray]:
+def _points(source: Path, table: dict, listed: list[ListedPhoto]) -> tuple[np.ndarray, np.ndarray, Tracks | None]:
     folder = source.parent
     named = table.get("ply_file_path")
     if isinstance(named, str) and (folder / normal(named)).is_file():
         refuse_outside(source, folder, [(folder / normal(named), True)])
-        return ply.read_points(folder / normal(named))
+        points, colors = ply.read_points(folder / normal(named))
+        return points, colors, _tracks_of_ply(folder, table, points, listed)
     if "applied_transform" not in table:
-        return _no_points()
+        return *_no_points(), None
     model = colmap.find(folder)
     if not model:
-        return _no_points()
-    try:
-        applied = np.array(table["applied_transform"], np.float64)[:3].reshape(3, 4)
-    except (TypeError, ValueError, OverflowError):
-        applied = np.full((3, 4), np.nan)
-    if not np.isfinite(applied).all():
+        return *_no_points(), None
+    applied = _applied(table)
+    if applied is None:
         raise In2nError(
             "bad_matrix",
             "applied_transform is not a 3 x 4 matrix of numbers.",
             "Export the capture again, or take applied_transform out.",
         )
-    points, colors = colmap.read_points(model)
-    return points @ applied[:, :3].T + applied[:, 3], colors
+    points, colors, tracks = colmap.read_points(model)
+    return points @ applied[:, :3].T + applied[:, 3], colors, _of_photos(tracks, model, listed)
+
+
+def _applied(table: dict) -> np.ndarray | None:
+    try:
+        applied = np.array(table.get("applied_transform", np.eye(4)), np.float64)[:3].reshape(3, 4)
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None
+    return applied if np.isfinite(applied).all() else None
+
+
+def _tracks_of_ply(folder: Path, table: dict, points: np.ndarray, listed: list[ListedPhoto]) -> Tracks | None:
+    """nerfstudio writes COLMAP's points into its .ply in their order, without saying what sees them; the model that it
+    had them from lies beside it."""
+    model, applied = colmap.find(folder), _applied(table)
+    if not model or applied is None or not len(points):
+        return None
+    try:
+        before, _, tracks = colmap.read_points(model)
+        if len(before) != len(points):
+            return None
+        moved = before @ applied[:, :3].T + applied[:, 3]
+        same = np.abs(moved - points).max() <= SAME * max(float(np.abs(points).max()), 1e-12)
+        return _of_photos(tracks, model, listed) if same else None
+    except In2nError:
+        return None
+
+
+def _of_photos(tracks: Tracks | None, model: Path, listed: list[ListedPhoto]) -> Tracks | None:
+    """COLMAP's tracks by the numbers of photos, which go by the same names in both."""
+    by_name: dict[str, int] = {}
+    for number, entry in enumerate(listed):
+        name = entry.label.rsplit("/", 1)[-1]
+        by_name[name] = LOST if name in by_name else number
+    numbers = {
+        number: by_name.get(normal(name).rsplit("/", 1)[-1], LOST) for number, name in colmap.names(model).items()
+    }
+    found = colmap.renumbered(tracks, numbers)
+    return found if found is not None and len(found.photos) else None
 
 
 def _no_points() -> tuple[np.ndarray, np.ndarray]:
