@@ -16,6 +16,7 @@ from in2n_blender.engine.measured_depth import STEEPEST, believed_depth
 from in2n_blender.link.requests import ImportCapture
 from in2n_blender.scene.capture import DepthMap
 from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.scene.visibility import in_picture
 from in2n_blender.workspace.layout import Workspace
 from in2n_blender.workspace.reported import capture_report
 from tests.engine.textured_room import HEIGHT, LENS, SIDE, WIDTH, cameras, sharp_picture, textures, walls_hit
@@ -163,6 +164,10 @@ def test_points_lie_where_depth_says(kind, recorded, tmp_path):
     assert len(found.points) > 5000
     off = off_the_walls(found.points)
     assert np.median(off) < 0.002 and np.percentile(off, 99) < 0.02  # of walls 6 long, in millimetres
+    for number, view in enumerate(found.views):  # whoever measured a point sees it, and nobody else is known to
+        assert set(found.tracks.seen_by(number)) <= set(in_picture(view.camera, found.points)[0])
+    assert (found.tracks.counts == 1).all() and np.isnan(found.tracks.errors).all()
+    assert min(len(found.tracks.seen_by(number)) for number in range(COUNT)) > 300
     said = [event for event in log if isinstance(event, str)]
     assert f"{len(found.points)} points come from the depth that was measured with {COUNT} photos." in said
     assert not any(isinstance(event, Progress) and event.message == "Looking for features" for event in log)

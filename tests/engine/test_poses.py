@@ -17,6 +17,7 @@ from in2n_blender.scene import bare_photos
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.lens import distort
 from in2n_blender.scene.reporting import Artifact, Progress, Reporter
+from in2n_blender.scene.visibility import in_picture
 from in2n_blender.workspace.files import read_json
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.similarity import centre_errors
@@ -194,6 +195,11 @@ def test_import_makes_a_capture_of_photos_without_poses(found, tmp_path):
     capture = normalise_capture(request, Reporter())
     assert len(capture.views) == COUNT and set(capture.missing) == {"plain", "elsewhere", "torn"}
     assert workspace.photo(capture.views[0].image).is_file() and any(view.held_out for view in capture.views)
+    assert len(capture.tracks) == len(capture.points) and capture.tracks.counts.min() >= 3
+    assert np.isfinite(capture.tracks.errors).all()
+    for number, view in enumerate(capture.views):
+        seen = capture.tracks.seen_by(number)
+        assert len(seen) > 20 and set(seen) <= set(in_picture(view.camera, capture.points)[0])
 
 
 @pytest.fixture(scope="module")

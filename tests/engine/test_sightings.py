@@ -12,6 +12,7 @@ from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.sightings import FEW_PHOTOS, FEWEST_POINTS, NEARER, find_sightings, hidden
 from in2n_blender.engine.nerf.training import POINTS_DECAY, Trainer
 from in2n_blender.scene.capture import PinholeCapture, View
+from in2n_blender.scene.tracks import Tracks
 from tests.engine.ball import TINY, dataset_of, look_at, ring, sphere_image
 
 RADIUS = 0.6  # the ball's
@@ -71,6 +72,29 @@ def test_points_without_colours_are_seen_where_nothing_hides_them(photographed):
     capture, dataset = photographed
     found = find_sightings(replace(capture, point_colors=np.zeros((0, 3), np.uint8)), dataset)
     assert len(found) > 1000 and (found.weights == 1).all()
+
+
+def test_where_it_is_known_who_sees_a_point_nobody_else_does(photographed):
+    """Even one that shows it, and whatever its colour; and how far off it is says how much it counts."""
+    capture, dataset = photographed
+    count = len(capture.points)
+    errors = np.where(np.arange(count) % 2, 0.5, 3.0)
+    errors[:10] = np.nan
+    # the first photo sees what faces it; the second, of which that is not known, nothing; the third what is behind, too
+    facing = np.flatnonzero(capture.points @ capture.views[0].camera.position > RADIUS**2 * 1.2).tolist()
+    tracks = Tracks.of([[0, 2] if point in facing else [2] for point in range(count)], errors)
+    green = np.full_like(capture.point_colors, [0, 255, 0])
+    found = find_sightings(replace(capture, tracks=tracks, point_colors=green), dataset)
+    view = torch.searchsorted(torch.tensor(dataset.starts), found.pixels, right=True) - 1
+    assert set(view.tolist()) == {0, 2} and (view == 0).sum() == len(facing)
+    truth = true_distances(dataset, found.pixels)
+    off = ((found.distances - truth) / truth)[(view == 0) & ~truth.isnan()]
+    assert off.abs().max() < 0.05
+    mean = np.nanmean(errors)
+    least, most = 2 * np.exp(-((3.0 / mean) ** 2)), min(1.0, 2 * np.exp(-((0.5 / mean) ** 2)))
+    weights = found.weights[view == 2]
+    assert len(weights) == count and torch.isclose(weights, torch.tensor(least).float()).sum() == (errors == 3.0).sum()
+    assert torch.isclose(weights, torch.tensor(most).float()).sum() >= (errors == 0.5).sum() and most == 1.0
 
 
 def test_few_points_and_points_behind_the_cameras_say_nothing(photographed):

@@ -14,9 +14,11 @@ from in2n_blender.engine.known_photos import LONGEST_SIDE, KnownPhoto, write_sma
 from in2n_blender.engine.poses import triangulating
 from in2n_blender.engine.poses.triangulating import triangulate
 from in2n_blender.link.requests import ImportCapture
+from in2n_blender.scene.capture import PinholeCapture
 from in2n_blender.scene.errors import Cancelled
 from in2n_blender.scene.lens import Lens, directions_of
 from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.scene.visibility import in_picture
 from in2n_blender.workspace.layout import Workspace
 from in2n_blender.workspace.reported import capture_report
 from tests.engine.textured_room import HEIGHT, LENS, SIDE, WIDTH, cameras, sharp_picture, textures
@@ -94,6 +96,17 @@ def test_a_capture_without_points_gets_those_of_its_photos(room):
     assert all(photo.points > 0 and photo.exposure_ev is not None for photo in photos)
     kept = Workspace(workspace)
     assert len(json.loads(kept.capture_json.read_text())["points"]) == len(points)
+
+
+def test_it_is_known_which_photos_see_them(room):
+    workspace, found, _, _ = room
+    tracks = PinholeCapture.load(Workspace(workspace).capture_json).tracks
+    assert len(tracks) == len(found.points) and tracks.counts.min() >= triangulating.LEAST_VIEWS
+    assert np.isfinite(tracks.errors).all() and 0 < np.median(tracks.errors) < tracks.errors.max() <= 2.0
+    for number, view in enumerate(found.views):
+        seen = tracks.seen_by(number)
+        assert view.held_out == (not len(seen))
+        assert set(seen) <= set(in_picture(view.camera, found.points)[0])
 
 
 def test_their_colours_are_the_photos(room):
@@ -181,5 +194,5 @@ def test_two_photos_are_too_few_for_points_that_three_see(tmp_path):
     for number, camera in enumerate(cameras(2)):
         write_small(sharp_picture(camera, walls), tmp_path / f"{number}.jpg")
         photos.append(KnownPhoto(tmp_path / f"{number}.jpg", Lens("pinhole", LENS), camera.camera_to_world))
-    points, colors = triangulate(photos, tmp_path, Reporter())
+    points, colors, tracks = triangulate(photos, tmp_path, Reporter())
     assert points.shape == (0, 3) and colors.shape == (0, 3)
