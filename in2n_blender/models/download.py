@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import os
 import queue
+import stat
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,46 +29,7 @@ EDITOR_FILES = [INDEX_FILE] + [
 ]
 EDITOR_UNWANTED = ["*.fp16.safetensors", "*non_ema*"]
 MEGABYTE = 2**20
-UNFINISHED = ".incomplete"
-STALE_SECONDS = 86_400.0  # half a file that nobody has added to for so long is not gone on with
-
-# Removes what a download left unfinished, once that has ended: its stdin is a pipe that ends with it.
-_CLEANER = """
-import json, os, sys
-blobs, ending, before = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-sys.stdin.buffer.read()
-for name in os.listdir(blobs) if os.path.isdir(blobs) else ():
-    if name.endswith(ending) and name not in before:
-        try: os.unlink(os.path.join(blobs, name))
-        except OSError: pass
-"""
-
-# Its stdin is a pipe that ends when the process that started it does, however that ended: then it stops too, and what
-# nobody would take up again is removed by another process, for its own threads go on opening files until its very end.
-_PROGRAM = """
-import json, os, subprocess, sys, threading
-arguments, blobs, ending, cleaner = json.loads(sys.argv[1]), *sys.argv[2:5]
-names = os.listdir(blobs) if os.path.isdir(blobs) else []
-before = json.dumps([name for name in names if name.endswith(ending)])
-def end_with_parent():
-    sys.stdin.buffer.read()
-    command = [sys.executable, "-I", "-X", "utf8", "-c", cleaner, blobs, ending, before]
-    held = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os._exit(1)
-threading.Thread(target=end_with_parent, daemon=True).start()
-out = os.fdopen(os.dup(1), "w", encoding="utf-8"); os.dup2(2, 1)
-try:
-    from huggingface_hub import HfApi, snapshot_download
-    if not arguments["revision"]:
-        arguments["revision"] = HfApi().model_info(arguments["repo_id"]).sha
-    print(json.dumps({"revision": arguments["revision"]}), file=out, flush=True)
-    files = snapshot_download(**arguments, dry_run=True)
-    print(json.dumps({"total": sum(f.file_size or 0 for f in files)}), file=out, flush=True)
-    print(json.dumps({"folder": snapshot_download(**arguments)}), file=out, flush=True)
-except Exception as error:
-    reason = (str(error).strip().splitlines() or [""])[0]
-    print(json.dumps({"error": type(error).__name__ + (": " + reason if reason else "")}), file=out, flush=True)
-"""
+PROGRAM = Path(__file__).with_name("fetching.py")
 
 
 def download_model(request: DownloadModel, report: Reporter) -> dict:
@@ -97,7 +58,8 @@ def download_model(request: DownloadModel, report: Reporter) -> dict:
 def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]) -> Path:
     """Fetch a hub model into the local cache, all files that are not there yet.
 
-    It runs in a process of its own, because nothing else ends a download within a second.
+    It runs in a process of its own (`fetching`), because nothing else ends a download within a second; what was fetched
+    of a file is gone on with the next time.
 
     Args:
         name: owner/model or owner/model@commit. Without a commit it is that of `catalogue.REVISIONS`, else the one that
@@ -120,18 +82,13 @@ def download(name: str, report: Reporter, wanted: list[str], unwanted: list[str]
             f"The model “{name}” is not downloaded: {hub.why_no_download()}.",
             f"{hub.how_to_allow()}, or choose a folder that holds the model.",
         )
-    blobs = hub.hub_folder(name) / "blobs"
-    _clear_stale(blobs)
-    before = set(blobs.glob(f"*{UNFINISHED}"))
-    process = _start(name, wanted, unwanted, blobs)
+    process = _start(name, wanted, unwanted)
     try:
-        answer = _follow(process, name, blobs, report)
+        answer = _follow(process, name, report)
     finally:
         process.kill()
         process.wait()
         process.stdin.close()
-        for unfinished in set(blobs.glob(f"*{UNFINISHED}")) - before:  # the hub's library does not go on with them
-            unfinished.unlink(missing_ok=True)
     if "folder" not in answer:
         raise _why_not(name, answer.get("error", "the download ended early"))
     report.log(f"“{name}” is there, at revision {answer.get('revision')}.")
@@ -164,19 +121,11 @@ def _why_not(name: str, error: str) -> In2nError:
     return In2nError(
         "no_network",
         f"The model “{name}” could not be downloaded ({error}).",
-        "Check the name, the network and the proxy settings; started again, it fetches the files that are missing.",
+        "Check the name, the network and the proxy settings; started again, it goes on where it stopped.",
     )
 
 
-def _clear_stale(blobs: Path) -> None:
-    """Remove the half files of downloads that were killed together with the process that would have done so."""
-    for unfinished in blobs.glob(f"*{UNFINISHED}"):
-        with suppress(OSError):
-            if time.time() - unfinished.stat().st_mtime > STALE_SECONDS:
-                unfinished.unlink()
-
-
-def _start(name: str, wanted: list[str], unwanted: list[str], blobs: Path) -> subprocess.Popen:
+def _start(name: str, wanted: list[str], unwanted: list[str]) -> subprocess.Popen:
     repository, revision = on_the_hub(name)
     arguments = {
         "repo_id": repository,
@@ -186,21 +135,21 @@ def _start(name: str, wanted: list[str], unwanted: list[str], blobs: Path) -> su
         "ignore_patterns": unwanted,
     }
     return subprocess.Popen(
-        [sys.executable, "-I", "-X", "utf8", "-c", _PROGRAM, json.dumps(arguments), str(blobs), UNFINISHED, _CLEANER],
+        [sys.executable, "-I", "-X", "utf8", str(PROGRAM), json.dumps(arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
     )
 
 
-def _follow(process: subprocess.Popen, name: str, blobs: Path, report: Reporter) -> dict:
+def _follow(process: subprocess.Popen, name: str, report: Reporter) -> dict:
     """Report the progress until the process has ended; returns all that it told. Raises Cancelled."""
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
     answer: dict = {}
     while True:
         total = answer.get("total", 0) // MEGABYTE
-        report.progress(min(_megabytes(blobs), total), total, "MB", f"Downloading {name}")
+        report.progress(min(_megabytes(hub.hub_folder(name)), total), total, "MB", f"Downloading {name}")
         try:
             line = lines.get(timeout=0.3)
         except queue.Empty:
@@ -217,12 +166,12 @@ def _read(pipe, lines: queue.Queue) -> None:
     lines.put(None)
 
 
-def _megabytes(blobs: Path) -> int:
+def _megabytes(folder: Path) -> int:
     """What of the files is here already, half-downloaded ones included."""
     total = 0
-    for blob in blobs.glob("*"):
-        try:
-            total += os.stat(blob).st_size
-        except OSError:
-            pass  # renamed meanwhile
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # renamed meanwhile
+                found = os.lstat(os.path.join(parent, name))
+                total += found.st_size if stat.S_ISREG(found.st_mode) else 0
     return total // MEGABYTE

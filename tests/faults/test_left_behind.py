@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from in2n_blender.models import download, hub
 from in2n_blender.scene import unfinished
-from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.readers.archive import unpacked
 from in2n_blender.scene.reporting import Reporter
 from in2n_blender.workspace import edits, files, moving
@@ -173,30 +171,3 @@ def test_a_folder_is_looked_through_once_for_all_that_a_process_writes(root, mon
     for number in range(5):
         files.write_json(root / f"{number}.json", {})
     assert looked == [root]
-
-
-def test_half_downloads_that_nobody_goes_on_with_are_cleared(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    for variable in hub.OFFLINE:
-        monkeypatch.delenv(variable, raising=False)
-    blobs = hub.hub_folder("owner/model") / "blobs"
-    blobs.mkdir(parents=True)
-    old, new, whole = blobs / "a.incomplete", blobs / "b.incomplete", blobs / "c"
-    for path in (old, new, whole):
-        path.write_bytes(b"data")
-    for path in (old, whole):
-        os.utime(path, (time.time() - 2 * DAY,) * 2)
-    monkeypatch.setattr(
-        download,
-        "_start",
-        lambda *_: subprocess.Popen(
-            [sys.executable, "-c", 'print(\'{"error": "none"}\')'],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ),
-    )
-    with pytest.raises(In2nError) as said:
-        download.download("owner/model", Reporter(), ["*"], [])
-    assert said.value.code == "no_network"
-    assert not old.exists() and new.exists() and whole.exists()

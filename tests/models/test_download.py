@@ -1,17 +1,21 @@
 """Fetching a model from a hub on this machine, made for the test."""
 
+import hashlib
 import http.server
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from in2n_blender.link.requests import DownloadModel
 from in2n_blender.models.download import EDITOR_FILES, EDITOR_UNWANTED, _why_not, download, download_model
+from in2n_blender.models.fetching import UNFINISHED
 from in2n_blender.models.hub import OFFLINE, find_stored
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Progress, Reporter
@@ -30,14 +34,29 @@ FILES = {
 }
 
 
-class Hub(http.server.ThreadingHTTPServer):
-    """As much of the hub as one model needs. slow: seconds between two pieces of a large file."""
+PIECE = 2**21
 
-    slow = 0.0
+
+def etag_of(name):
+    """What the hub gives as the etag of a file: its SHA-256 where it is large, git's SHA-1 where it is small."""
+    data = FILES[name]
+    if name.endswith(".safetensors"):
+        return hashlib.sha256(data).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    """As much of the hub as one model needs.
+
+    slow: seconds between two pieces of a large file. deaf: whole files are sent whatever part was asked for. damaged:
+    of which files the last byte is another one. fetched: of every body that was asked for, the name and first byte.
+    """
+
+    slow, deaf, damaged = 0.0, False, ()
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked = []
+        self.asked, self.fetched = [], []
         self.hung_up = threading.Event()
 
 
@@ -68,16 +87,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if name not in FILES:
             self.send_error(404)
             return
-        self._send(FILES[name], {"ETag": f'"{abs(hash(name)):040d}"', "X-Repo-Commit": COMMIT}, body)
+        data, headers = FILES[name], {"ETag": f'"{etag_of(name)}"', "X-Repo-Commit": COMMIT}
+        if name in self.server.damaged:
+            data = data[:-1] + b"?"
+        first = 0
+        if body:
+            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+            first = int(asked[1]) if asked and not self.server.deaf else 0
+            self.server.fetched.append((name, first))
+        self._send(data, headers, body, first)
 
-    def _send(self, data, headers, body=True):
-        self.send_response(200)
-        for key, value in {**headers, "Content-Length": len(data)}.items():
+    def _send(self, data, headers, body=True, first=0):
+        self.send_response(206 if first else 200)
+        if first:
+            headers = {**headers, "Content-Range": f"bytes {first}-{len(data) - 1}/{len(data)}"}
+        for key, value in {**headers, "Content-Length": len(data) - first}.items():
             self.send_header(key, str(value))
         self.end_headers()
-        for at in range(0, len(data) if body else 0, 2**21):
+        for at in range(first, len(data) if body else 0, PIECE):
             try:
-                self.wfile.write(data[at : at + 2**21])
+                self.wfile.write(data[at : at + PIECE])
                 self.wfile.flush()
             except OSError:
                 self.server.hung_up.set()
@@ -119,30 +148,90 @@ def test_only_what_is_wanted_is_fetched(hub, tmp_path):
     assert (model.name, model.megabytes, model.complete, model.downloaded) == (NAME, 24, True, True)
 
 
-def test_cancelled_it_leaves_what_is_whole_and_goes_on_later(hub, tmp_path):
+def stop_in_the_large_file(hub, tmp_path):
+    """Cancel a download once a part of its large file is on disk; how much of it is."""
     hub.slow = 0.3
     totals, cancelled_at = [], []
-
-    def watch(event):
-        totals.append((event.done, event.total))
+    begun = lambda: [part.stat().st_size for part in unfinished(tmp_path) if part.name == etag_of(LARGE)]
 
     def cancelled():
-        if not cancelled_at and totals and totals[-1][0] >= 1:
+        if not cancelled_at and sum(begun()) > 0:
             cancelled_at.append(time.monotonic())
         return bool(cancelled_at)
 
     with pytest.raises(Cancelled):
-        download(NAME, Reporter(watch, cancelled), EDITOR_FILES, EDITOR_UNWANTED)
-    assert totals[-1][1] == 24 and totals[-1][0] >= 1
-    assert not any(m.complete for m in find_stored())
+        download(NAME, Reporter(lambda e: totals.append((e.done, e.total)), cancelled), EDITOR_FILES, EDITOR_UNWANTED)
+    assert time.monotonic() - cancelled_at[0] < 5
+    assert totals[-1][1] == 24 and not any(model.complete for model in find_stored())
+    hub.slow, hub.fetched = 0.0, []
+    return begun()[0]
 
-    assert not list(tmp_path.rglob("*.incomplete")), "nothing is left that nobody would take up again"
 
-    hub.slow, hub.asked = 0.0, []
+def unfinished(tmp_path):
+    return [path for path in tmp_path.rglob(f"{UNFINISHED}/*") if path.suffix != ".lock"]
+
+
+def stored(tmp_path, name):
+    return (tmp_path / "models--someone--editor" / "snapshots" / COMMIT / name).read_bytes()
+
+
+def test_cancelled_it_goes_on_where_it_stopped(hub, tmp_path):
+    have = stop_in_the_large_file(hub, tmp_path)
+    assert 0 < have < len(FILES[LARGE])
     download(NAME, Reporter(), EDITOR_FILES, EDITOR_UNWANTED)
-    fetched = [path.rpartition(COMMIT)[2] for path in hub.asked if "/resolve/" in path]
-    assert fetched == [f"/{LARGE}"], "what was whole is not fetched again"
-    assert find_stored()[0].complete
+    assert (LARGE, have) in hub.fetched, "the rest of it, from the first byte that was not there"
+    assert {name for name, _ in hub.fetched if name != LARGE}.isdisjoint(
+        {"model_index.json", "text_encoder/model.safetensors"}
+    ), "what was whole is not fetched again"
+    assert stored(tmp_path, LARGE) == FILES[LARGE] and find_stored()[0].complete
+    assert not list(tmp_path.rglob(UNFINISHED)), "and nothing is left over"
+
+
+def test_a_server_that_sends_whole_files_only_is_taken_at_its_word(hub, tmp_path):
+    stop_in_the_large_file(hub, tmp_path)
+    hub.deaf = True
+    download(NAME, Reporter(), EDITOR_FILES, EDITOR_UNWANTED)
+    assert stored(tmp_path, LARGE) == FILES[LARGE]
+
+
+@pytest.mark.parametrize("name", [LARGE, "unet/config.json"])
+def test_what_comes_damaged_is_not_kept(hub, tmp_path, name):
+    hub.damaged = (name,)
+    with pytest.raises(In2nError) as error:
+        download(NAME, Reporter(), EDITOR_FILES, EDITOR_UNWANTED)
+    assert error.value.code == "no_network" and f"{name} came damaged" in error.value.message
+    assert not [part for part in unfinished(tmp_path) if part.name == etag_of(name)]
+    hub.damaged = ()
+    download(NAME, Reporter(), EDITOR_FILES, EDITOR_UNWANTED)
+    assert stored(tmp_path, name) == FILES[name]
+
+
+def test_half_a_file_that_was_spoilt_is_fetched_anew(hub, tmp_path):
+    stop_in_the_large_file(hub, tmp_path)
+    (part,) = [part for part in unfinished(tmp_path) if part.name == etag_of(LARGE)]
+    part.write_bytes(b"?" * 1000)
+    with pytest.raises(In2nError, match="damaged"):
+        download(NAME, Reporter(), EDITOR_FILES, EDITOR_UNWANTED)
+    part.write_bytes(b"u" * (len(FILES[LARGE]) + 1))
+    download(NAME, Reporter(), EDITOR_FILES, EDITOR_UNWANTED)
+    assert stored(tmp_path, LARGE) == FILES[LARGE]
+
+
+def test_two_that_fetch_the_same_model_end_with_one(hub, tmp_path):
+    hub.slow = 0.05
+    with ThreadPoolExecutor(2) as pool:
+        works = [pool.submit(download, NAME, Reporter(), EDITOR_FILES, EDITOR_UNWANTED) for _ in range(2)]
+        folders = {work.result() for work in works}
+    assert len(folders) == 1 and stored(tmp_path, LARGE) == FILES[LARGE]
+    assert [name for name, _ in hub.fetched].count(LARGE) == 1
+
+
+def test_where_there_are_no_links_the_files_themselves_are_there_once(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_DISABLE_SYMLINKS", "1")
+    folder = download(NAME, Reporter(), EDITOR_FILES, EDITOR_UNWANTED)
+    assert not (folder / LARGE).is_symlink() and (folder / LARGE).read_bytes() == FILES[LARGE]
+    everything = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size == len(FILES[LARGE])]
+    assert len(everything) == 1
 
 
 def test_a_model_that_is_not_there(hub):
@@ -164,7 +253,7 @@ def test_offline_nothing_is_asked_even_for_a_model_that_was_asked_for(hub, monke
     assert not hub.asked
 
 
-def test_killed_with_its_parent_it_ends_and_leaves_nothing_unfinished(hub, tmp_path):
+def test_killed_with_its_parent_it_ends_and_is_gone_on_with(hub, tmp_path):
     hub.slow = 0.3
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
@@ -172,12 +261,15 @@ def test_killed_with_its_parent_it_ends_and_leaves_nothing_unfinished(hub, tmp_p
         f"download({NAME!r}, Reporter(), EDITOR_FILES, EDITOR_UNWANTED)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
-    until(lambda: any(LARGE in path for path in hub.asked) and list(tmp_path.rglob("*.incomplete")))
+    large = lambda: [part for part in unfinished(tmp_path) if part.name == etag_of(LARGE) and part.stat().st_size]
+    until(large)
     parent.kill()
     parent.wait()
-    until(lambda: not list(tmp_path.rglob("*.incomplete")))
     until(hub.hung_up.is_set)
-    assert not any(model.complete for model in find_stored())
+    assert large() and not any(model.complete for model in find_stored())
+    hub.slow, hub.fetched = 0.0, []
+    download(NAME, Reporter(), EDITOR_FILES, EDITOR_UNWANTED)
+    assert dict(hub.fetched)[LARGE] > 0 and stored(tmp_path, LARGE) == FILES[LARGE]
 
 
 def until(condition, seconds=30):
