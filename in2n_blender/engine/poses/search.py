@@ -32,7 +32,7 @@ from .prepared import prepare
 from .solving import Placed, Solution, Solver
 from .video import extract_frames, frame_numbers
 
-VERSION = 2  # of the search: what was kept of another one is not gone on with
+VERSION = 3  # of the search: what was kept of another one is not gone on with
 WATCHED_EVERY = 0.5  # seconds, from one writing of cameras.json to the next
 WATCHED_POINTS = 2000
 MANY_LOST = 5  # photos of which each is named in the log

@@ -17,6 +17,7 @@ from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 from ...scene.tracks import LOST, Tracks
 from .colmap import THREADS, extract_features, match_pairs, opened_database, tracks_of
+from .lenses import adjusted
 from .pairs import choose_pairs
 from .prepared import Prepared, PreparedPhoto
 
@@ -109,6 +110,7 @@ class Solver:
         if not models:
             raise In2nError("no_cameras_found", self._why_none(), HINT)
         best, *others = sorted(models, key=lambda model: -model.num_reg_images())
+        best = adjusted(best, self.report)
         placed = self._placed(best)
         points, colors = _points(best)
         best.update_point_3d_errors()
