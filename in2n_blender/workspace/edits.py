@@ -185,7 +185,8 @@ def duplicate(workspace: Workspace, name: str, copy: str, report: Reporter | Non
     settle(workspace)
     _require_free(workspace, copy)
     folder = _existing(workspace, name)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(TEMPORARY))
+    whole = lambda path: not any(part.startswith(TEMPORARY) for part in path.relative_to(folder).parts)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and whole(path))
     clear_stale(workspace.root, COPYING)
     try:
         with tempfile.TemporaryDirectory(

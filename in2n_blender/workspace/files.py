@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import stat
 import sys
 import tempfile
@@ -77,13 +78,15 @@ def _refuse_gone(path: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
+def atomic_path(path: Path | str, durable: bool = True, alone: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path` with the same suffix, and rename it over `path` when all went well.
 
     Args:
         path: The file to write; its folder is made where it is missing.
         durable: Whether the file has to survive a power cut right afterwards: it is then synced to disk before it takes
             the place of the old one.
+        alone: Whether the temporary path lies in a folder of its own: for libraries that themselves write to a file of
+            another name first, such as safetensors. Its name is theirs, and nobody would know it after a kill.
 
     Raises:
         In2nError: "disk_full", "workspace_gone" (see `must_stay`), and "cannot_write" where the place cannot be written
@@ -91,13 +94,17 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     _refuse_gone(path)
-    temporary = None
+    temporary = folder = None
     try:
         with on_the_disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _clear_now_and_then(path.parent)
-            handle, temporary = tempfile.mkstemp(prefix=own_prefix(TEMPORARY), suffix=path.suffix, dir=path.parent)
-            os.close(handle)
+            if alone:
+                folder = tempfile.mkdtemp(prefix=own_prefix(TEMPORARY), dir=path.parent)
+                temporary = os.path.join(folder, path.name)
+            else:
+                handle, temporary = tempfile.mkstemp(prefix=own_prefix(TEMPORARY), suffix=path.suffix, dir=path.parent)
+                os.close(handle)
         yield Path(temporary)
         with on_the_disk(path):
             os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp's files are for their owner alone
@@ -116,6 +123,8 @@ def atomic_path(path: Path | str, durable: bool = True) -> Iterator[Path]:
         if temporary and os.path.exists(temporary):
             with suppress(OSError):
                 os.unlink(temporary)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 _cleared: dict[str, float] = {}  # when this process has looked, folder by folder, for what others left

@@ -96,9 +96,9 @@ def settle(workspace: Workspace, final: Path) -> None:
             rename_path(making, final)
         except OSError as error:
             raise write_error(final, error) from error
-    for unfinished in final.rglob(f"{TEMPORARY}*"):
+    for unfinished in list(final.rglob(f"{TEMPORARY}*")):
         with suppress(OSError):
-            unfinished.unlink()
+            shutil.rmtree(unfinished) if unfinished.is_dir() and not unfinished.is_symlink() else unfinished.unlink()
 
 
 def _spoilt(aside: Path) -> Path:

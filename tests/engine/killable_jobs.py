@@ -7,12 +7,12 @@ It reads one order a line from stdin and answers each with one line:
 
 Each job runs in a process of its own, forked where that is safe (torch is imported once then) and else spawned. A point
 is an event of the job's reporter, a half-written checkpoint, each side of every renaming of a file or folder, and each
-file that is copied or removed with its folder. "move" moves a workspace, as to another disk. The job kills
-its own process there with SIGKILL: nothing is cleaned up or flushed. The journal gets a line for each point: its name,
-how often the job asked by then whether it was cancelled (`cancel_at` counts these), and the seconds on the clock by
-which it decides when to save. That clock is made up: EVENT_SECONDS for every
-report of progress, so that a few steps are minutes of work. An order may have other "event_seconds", and say with
-"converged" at which disagreement rounds end.
+file that is copied or removed with its folder.
+"move" moves a workspace, as to another disk. The job kills its own process there with SIGKILL: nothing is cleaned up or
+flushed. The journal gets a line for each point: its name, how often the job asked by then whether it was cancelled
+(`cancel_at` counts these), and the seconds on the clock by which it decides when to save. That clock is made up:
+EVENT_SECONDS for every report of progress, so that a few steps are minutes of work. An order may have other
+"event_seconds", and say with "converged" at which disagreement rounds end.
 """
 
 import errno
@@ -94,11 +94,12 @@ class Way:
         real(source, target)
 
     def save_file(self, tensors, path, metadata, real=checkpoint.save_file) -> None:
+        """Half a checkpoint lies where the library has it: under a name of its own, beside the one it was given."""
         real(tensors, path, metadata=metadata)
-        whole = Path(path).read_bytes()
-        Path(path).write_bytes(whole[: len(whole) // 2])
+        half = Path(path).with_name(".tmpA1b2C3")
+        half.write_bytes(Path(path).read_bytes()[: Path(path).stat().st_size // 2])
         self.point("half a checkpoint")
-        Path(path).write_bytes(whole)
+        half.unlink()
 
 
 def move(order: SimpleNamespace, report: Reporter) -> None:

@@ -12,8 +12,4 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 @pytest.mark.parametrize("what", ["command line", "worker", "installation"])
 def test_a_process_that_was_killed_leaves_nothing_that_is_not_whole(uv_wheel, tmp_path, what):
     for kill in ProcessKiller(what, tmp_path / "kills").kills(2, seed=0):
-        assert not kill.left and not kill.orphans, kill
-        if what == "worker" and not kill.equal:
-            # Seen in whole runs of the tests on a new machine, and never in a hundred kills by hand: not explained yet.
-            pytest.xfail(f"what differs: {kill.different}")
-        assert kill.equal, kill
+        assert kill.equal and not kill.left and not kill.orphans, kill

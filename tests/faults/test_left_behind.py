@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 from in2n_blender.scene import unfinished
 from in2n_blender.scene.readers.archive import unpacked
 from in2n_blender.scene.reporting import Reporter
-from in2n_blender.workspace import edits, files, moving
+from in2n_blender.workspace import edits, files, moving, successor
 from in2n_blender.workspace.layout import Workspace
 from tests.scene.captures import write_transforms
 
@@ -73,6 +74,31 @@ def test_the_next_save_into_a_folder_clears_half_files(root):
     assert len(hidden(root)) == 1
     files.write_json(root / "b.json", {})
     assert hidden(root) == [] and not (root / "a.bin").exists()
+
+
+# Killed by the system in the middle of a file's bytes, of which it lets no more be written.
+CUT_SHORT = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from in2n_blender.engine.nerf.checkpoint import save_checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+save_checkpoint(Path(sys.argv[1]), {"x": torch.zeros(1 << 16)}, {})
+"""
+
+
+@POSIX
+def test_a_checkpoint_that_was_cut_short_is_cleared_whatever_the_library_called_it(root):
+    """Safetensors writes to a file of a name of its own first, as large as the checkpoint."""
+    edit = Workspace(root).edit("e")
+    done = subprocess.run([sys.executable, "-c", CUT_SHORT, str(edit)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGXFSZ, done.stderr
+    assert len(hidden(edit)) == 1, "the library's own is in it"
+    edits.duplicate(Workspace(root), "e", "f")
+    assert [path.name for path in Workspace(root).edit("f").rglob("*")] == ["edit.json"]
+    successor.settle(Workspace(root), edit)
+    assert [path.name for path in edit.rglob("*")] == ["edit.json"]
 
 
 @POSIX

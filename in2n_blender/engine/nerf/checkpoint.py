@@ -44,7 +44,7 @@ def save_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], state: dict)
         text = json.dumps(state, allow_nan=False)
     except ValueError:
         raise diverged() from None
-    with atomic_path(folder / "checkpoint.safetensors") as temporary:
+    with atomic_path(folder / "checkpoint.safetensors", alone=True) as temporary:
         save_file(tensors, temporary, metadata={"state": text})
     write_json(folder / "state.json", state)
 

@@ -6,7 +6,6 @@ and `weights/`, the diffusers folder of the averaged weights. Started again, it 
 
 import json
 import math
-import os
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from transformers import CLIPTokenizer
 
 from ...engine.diffusion.miniature.autoencoder import measure_band_deviations
 from ...models.catalogue import DESCRIPTION_FILE
-from ...workspace.files import write_json
+from ...workspace.files import atomic_path, write_json
 from . import pairs
 from .instructions import INSTRUCTIONS
 from .networks import Miniature, build_miniature, build_tokenizer
@@ -218,9 +217,8 @@ class Trainer:
         tensors["random"] = self.random.get_state()
         tensors["deviations"] = self.miniature.vae.deviations
         metadata = {"progress": json.dumps(asdict(self.progress)), "config": json.dumps(asdict(self.config))}
-        temporary = folder / "checkpoint.tmp"
-        save_file({name: value.cpu() for name, value in tensors.items()}, temporary, metadata=metadata)
-        os.replace(temporary, folder / "checkpoint.safetensors")
+        with atomic_path(folder / "checkpoint.safetensors", alone=True) as temporary:
+            save_file({name: value.cpu() for name, value in tensors.items()}, temporary, metadata=metadata)
         write_json(folder / "state.json", {"progress": asdict(self.progress), "config": asdict(self.config)})
 
     def restore(self, folder: Path) -> None:
