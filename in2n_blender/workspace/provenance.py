@@ -197,7 +197,7 @@ def _agree(record: dict, state: dict) -> bool:
 
 
 def photos_hash(workspace: Workspace) -> str | None:
-    """The content hash of a workspace's capture: its photos' files, their cameras, split and sparse points.
+    """The content hash of a workspace's capture: its photos' files, their cameras, split, sparse points and tracks.
 
     Photos are read once; .photos.json keeps each one's hash with its size and time. None where there is no capture.
 
@@ -218,7 +218,8 @@ def photos_hash(workspace: Workspace) -> str | None:
         except OSError:
             continue  # whoever loads it says what is wrong
     capture = read_json(workspace.capture_json)
-    cameras = hash_of({key: capture.get(key) for key in ("views", "points")})
+    tracks = {"tracks": capture["tracks"]} if "tracks" in capture else {}  # what has none has the hash that it had
+    cameras = hash_of({key: capture.get(key) for key in ("views", "points")} | tracks)
     result = hash_of([cameras, {name: entry[2] for name, entry in photos.items()}])
     record = {"hash": result, "capture": _size_and_time(workspace.capture_json), "photos": photos}
     if record != before:

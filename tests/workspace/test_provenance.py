@@ -127,6 +127,14 @@ def test_changed_cameras_are_changed_photos_and_another_name_of_the_capture_is_n
     assert photos_hash(workspace) != before
 
 
+def test_who_sees_the_points_is_part_of_a_capture(workspace):
+    before, capture = photos_hash(workspace), json.loads(workspace.capture_json.read_text())
+    write_json(workspace.capture_json, {**capture, "tracks": {"counts": [], "photos": [], "errors": []}})
+    changed = photos_hash(workspace)
+    write_json(workspace.capture_json, capture)
+    assert changed != before == photos_hash(workspace)
+
+
 def test_photos_are_read_once(workspace, monkeypatch):
     before, read, whole = photos_hash(workspace), [], provenance.file_hash
     monkeypatch.setattr(provenance, "file_hash", lambda path: read.append(path.name) or whole(path))
