@@ -20,6 +20,9 @@ EQUIVALENT = {
     "diffusion/flow_editor.py": {
         "return shape[+2] // PATCH, shape[-1] // PATCH": "of four sides the third is the last but one",
     },
+    "diffusion/network_editor.py": {
+        "if part <= AUTOENCODER:": "of the two parts the autoencoder is the first in the alphabet",
+    },
     "diffusion/photo_detail.py": {
         "if tuple(image.shape[2:]) == tuple(size):": "of four sides the last two begin with the third",
     },

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from in2n_blender.engine.diffusion import network_editor, placement
+from in2n_blender.engine.diffusion import placement
 from in2n_blender.engine.diffusion.editor import noise_generator
 from in2n_blender.engine.diffusion.instruct_pix2pix import InstructPix2Pix
 from in2n_blender.engine.diffusion.loading import load_editor
-from in2n_blender.engine.diffusion.network_editor import BYTES_A_PIXEL, NetworkEditor
+from in2n_blender.engine.diffusion.network_editor import NetworkEditor
 from in2n_blender.models import memory
 from in2n_blender.scene.reporting import Reporter
 from tests.engine.recording_editor import RecordingEditor
@@ -146,14 +146,6 @@ def test_an_editor_takes_one_view_at_a_time_unless_it_says_more():
     assert RecordingEditor().views_at_once((8, 8)) == 1
 
 
-def test_on_a_gpu_as_many_views_are_edited_at_once_as_half_of_its_free_memory_holds(editor, monkeypatch):
-    images = 3.5 * BYTES_A_PIXEL * 32 * 32
-    monkeypatch.setattr(network_editor, "free_bytes", lambda device: int(2 * images))
-    assert editor.views_at_once((32, 32)) == 1, "on a CPU there is nothing to be won"
-    monkeypatch.setattr(editor, "device", torch.device("cuda"))
-    assert editor.views_at_once((32, 32)) == 3
-
-
 @pytest.mark.parametrize("device, said", [("cpu", 0), ("cuda", 1)])
 def test_how_a_model_is_kept_is_said_of_a_gpu_alone(tmp_path, monkeypatch, device, said):
     made, log = [], []
@@ -182,3 +174,21 @@ def test_no_weight_is_learnt(tmp_path, monkeypatch):
     for network in (editor.unet, editor.vae, *encoders):
         assert not network.training and not any(weight.requires_grad for weight in network.parameters())
     assert encoders
+
+
+def test_an_editor_keeps_to_the_plan_that_it_is_given(tmp_path):
+    folder = small_editor_folder(tmp_path)
+    model, plan = load_editor(str(folder), "cpu").model, next(plan for plan in memory.PLANS if plan.offload)
+    assert InstructPix2Pix(model, folder, torch.device("cpu"), plan).placement.plan is plan
+    assert InstructPix2Pix(model, folder, torch.device("cpu")).placement.plan is memory.FULL
+
+
+def test_the_network_sees_latents_that_it_can_halve_as_often_as_it_does(editor, evaluations):
+    """Of a photo whose sides are no multiples of anything; its edit has its size."""
+    photo = torch.rand(1, 3, 38, 51, generator=torch.Generator().manual_seed(0))
+    edited = editor.edit(photo, photo, noise_level=0.5, generators=[noise_generator(0, 0, 0)], steps=1)
+    height, width = evaluations[0][0].shape[-2:]
+    halvings = len(editor.unet.config.block_out_channels) - 1
+    assert halvings and height % 2**halvings == 0 and width % 2**halvings == 0
+    assert height * 2 >= 38 > (height - 2) * 2 and width * 2 >= 51 > (width - 2) * 2, "and no larger than that takes"
+    assert edited.shape == photo.shape

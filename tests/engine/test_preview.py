@@ -123,7 +123,7 @@ def place_of(sheet, color):
     return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
-@pytest.mark.parametrize("instruction", ["make it night", "make it night " * 12])
+@pytest.mark.parametrize("instruction", ["make it night", *("make it night " * count for count in (12, 13))])
 def test_on_a_sheet_the_photo_stands_left_of_a_grid_and_all_is_seen(tmp_path, instruction):
     """Of three columns and two rows, each picture of one colour; the title is wider than them, or is not."""
     cells = [Cell(text, image) for image in (1.0, 1.5) for text in (2.0, 5.0, 8.0)]

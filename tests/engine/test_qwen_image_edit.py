@@ -63,6 +63,16 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, monkeypatch,
     torch.testing.assert_close(edited, expected, atol=1e-4, rtol=0)
 
 
+def test_each_tokens_guided_velocity_is_as_long_as_that_of_the_text(editor):
+    """Its direction is that of guidance; tokens that are guided more do not become brighter."""
+    generator = torch.Generator().manual_seed(0)
+    text, nothing = torch.randn(2, 1, 5, 8, generator=generator)
+    text[:, 2] *= 10
+    guided, wanted = editor._combined(text, nothing, 4.0), nothing + 4.0 * (text - nothing)
+    torch.testing.assert_close(guided.norm(dim=-1), text.norm(dim=-1))
+    assert torch.allclose(torch.cosine_similarity(guided, wanted, dim=-1), torch.ones(1, 5))
+
+
 def test_each_photo_is_read_once(editor, monkeypatch):
     read, reader = [], editor._read
     monkeypatch.setattr(editor, "_read", lambda text, photo: (read.append(text), reader(text, photo))[1])
