@@ -19,7 +19,7 @@ from in2n_blender.scene.camera import Camera, Intrinsics
 from in2n_blender.scene.capture import PinholeCapture
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.reporting import Reporter
-from in2n_blender.workspace.files import read_json
+from in2n_blender.workspace.files import read_json, write_json
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.ball import TINY, reconstructed_ball, ring
 
@@ -148,6 +148,16 @@ def test_a_picture_of_no_photo_and_what_is_no_picture_are_refused(workspace, tmp
         (tmp_path / "preview.json").write_text(damaged)
         Image.new("RGB", (96, 64)).save(tmp_path / "6.png")
         assert read_key_picture(str(tmp_path / "6.png"), capture).view.name == "6"
+
+
+def test_which_photo_a_picture_shows_is_said_beside_it_else_by_its_name(workspace, tmp_path):
+    """By a preview of its own pictures, and by an edit of the one that it was made like; by neither of any other."""
+    capture = PinholeCapture.from_json(read_json(workspace / "capture.json"))
+    write_json(tmp_path / "preview.json", {"view": "6", "pictures": [{"file": "text-2.png"}]})
+    write_json(tmp_path / "edit.json", {"key_view": {"view": "5"}})
+    for name, view in (("text-2.png", "6"), ("key_view.png", "5"), ("4.png", "4")):
+        Image.new("RGB", (96, 64)).save(tmp_path / name)
+        assert read_key_picture(str(tmp_path / name), capture).view.name == view
 
 
 def test_other_methods_have_no_key_view():
