@@ -6,8 +6,8 @@ It reads one order a line from stdin and answers each with one line:
         ->   {"killed": bool, "error": text}
 
 Each job runs in a process of its own, forked where that is safe (torch is imported once then) and else spawned. A point
-is an event of the job's reporter, a half-written checkpoint, each side of every renaming of a file or folder, and each
-file that is copied or removed with its folder.
+is an event of the job's reporter, a half-written checkpoint, each side of every renaming of a file or folder, the
+opening of a file to be written, its being synced to the disk, and each file that is copied or removed with its folder.
 "move" moves a workspace, as to another disk. The job kills its own process there with SIGKILL: nothing is cleaned up or
 flushed. The journal gets a line for each point: its name, how often the job asked by then whether it was cancelled
 (`cancel_at` counts these), and the seconds on the clock by which it decides when to save. That clock is made up:
@@ -42,6 +42,7 @@ from in2n_blender.workspace import files, moving
 from tests.engine.ball import TINY, ring, sphere_image, trained_on
 
 EVENT_SECONDS = 4.0
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 THREADS = {"reconstruct": 2}  # else one: two where it costs least, more wait for each other on a busy machine
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # of Windows: TerminateProcess
 
@@ -52,6 +53,7 @@ class Way:
     def __init__(self, order: dict):
         self.journal = open(order["journal"], "a", encoding="utf-8")
         self.kill_at, self.cancel_at = order.get("kill_at"), order.get("cancel_at")
+        self.places = [order["params"][name] for name in ("workspace", "to") if name in order["params"]]
         self.passed, self.asked, self.now = 0, 0, 0.0
         self.event_seconds = order.get("event_seconds", EVENT_SECONDS)
 
@@ -80,6 +82,15 @@ class Way:
             self.point(f"after {Path(target).name}")
 
         return rename
+
+    def audited(self, event: str, given: tuple) -> None:
+        """An audit hook, for good in this process: a point before a file of the job's places is opened for writing."""
+        if event == "open" and isinstance(given[0], str) and isinstance(given[2], int) and given[2] & WRITING:
+            if any(given[0].startswith(place) for place in self.places):
+                self.point(f"write a {Path(given[0]).suffix} file")
+
+    def synced(self, path) -> None:
+        self.point(f"sync a {Path(path).suffix or 'folder'}")
 
     def removing(self, folder, *given, real=shutil.rmtree, **how) -> None:
         """Removes a folder, with a point before each of its files."""
@@ -133,7 +144,8 @@ def run(order: dict) -> None:
     torch.set_num_threads(THREADS.get(order["method"], 1))
     os.replace, os.rename = way.renaming(os.replace), way.renaming(os.rename)
     shutil.rmtree, shutil.copystat = way.removing, way.copied
-    files._sync = lambda path: None  # against power cuts, which a kill is none of
+    sys.addaudithook(way.audited)
+    files._sync = way.synced  # and nothing more: it is against power cuts, which a kill is none of
     checkpoint.save_file = way.save_file
     checkpoint.time = SimpleNamespace(monotonic=lambda: way.now)
     job, request = job_of(order)
