@@ -35,6 +35,7 @@ from . import cameras, compat, jobs
 CAPTURE = Path(__file__).resolve().parents[1] / "data" / "demo_capture"
 INSTRUCTION = DEMO_DEFAULTS["instruction"]
 EDIT, PATH = "edited", "orbit"
+FRAME_SIDE = 320  # pixels
 
 
 @dataclass(frozen=True)
@@ -274,8 +275,23 @@ def import_capture(settings: DemoSettings, blend: Path) -> None:
     if not any(o.in2n.role == "CAPTURE" for o in scene.objects):
         call(bpy.ops.in2n.import_capture, filepath=str(settings.capture))
         photo = next(o for o in scene.objects if o.in2n.role == "CAMERA").in2n
-        cameras.set_resolution(scene, Intrinsics(*photo.image_size, *photo.intrinsics))
+        cameras.set_resolution(scene, frame_lens(Intrinsics(*photo.image_size, *photo.intrinsics), settings.capture))
         save(blend)
+
+
+def frame_lens(trained: Intrinsics, capture: Path) -> Intrinsics:
+    """How large frames are: as the photos are trained on, or as they are where that is more and at most FRAME_SIDE.
+
+    Args:
+        trained: The lens of a photo at the preset's size.
+        capture: The photos.
+
+    Returns:
+        That lens with more pixels, or itself.
+    """
+    photo = read_capture(capture).frames[0].lens.intrinsics
+    larger = min(FRAME_SIDE, max(photo.width, photo.height)) / max(trained.width, trained.height)
+    return trained.scaled_to(round(trained.width * larger), round(trained.height * larger)) if larger > 1 else trained
 
 
 # --- the camera path -------------------------------------------------------------------------------------------------

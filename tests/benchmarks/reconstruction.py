@@ -39,7 +39,7 @@ from in2n_blender.workspace.files import read_json, write_json  # noqa: E402
 
 DRIVERS = HERE / "against_nerfacto"
 DEMO = REPOSITORY / "in2n_blender" / "data" / "demo_capture"
-DEMO_SCENE = "island"  # of the testbed, is the bundled capture
+DEMO_SCENE, DEMO_SIDE = "island", 160  # of the testbed: the bundled capture is this scene in more pixels
 ALL_VIEWS = 1000
 QUICK_SECONDS, QUICK_TRAINING, QUICK_VIEWS = 600, 150, 2
 # Seconds of training after which the held-out views are rendered.
@@ -432,11 +432,13 @@ def benchmark(args, out: Path) -> int:
         print(notes[-1], flush=True)
     bench.nerfstudio, bench.notes = python, notes
 
-    captures = [(path.expanduser().resolve(), side) for path in args.capture for side in args.sizes] or [(DEMO, None)]
+    captures = [(path.expanduser().resolve(), side) for path in args.capture for side in args.sizes] or [
+        (DEMO, DEMO_SIDE)
+    ]
     if args.quick:
         captures = captures[:1]
     elif args.capture:
-        captures.append((DEMO, None))
+        captures.append((DEMO, DEMO_SIDE))
     if args.testbed and not args.quick:
         captures += [
             (file.parent.resolve(), None)

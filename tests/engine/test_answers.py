@@ -20,7 +20,7 @@ from in2n_blender.engine.evaluation.results import (
     tables,
     write_results,
 )
-from in2n_blender.engine.evaluation.scene_rendering import BUNDLED_CAPTURE, scene_folder
+from in2n_blender.engine.evaluation.scene_rendering import scene_folder
 from in2n_blender.engine.evaluation.testbed import run_testbed
 from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.link import requests
@@ -142,8 +142,7 @@ def test_a_case_is_its_row_of_the_same_seed():
     assert case.row_of([row, dataclasses.replace(row, seed=3, psnr_db=1.0)]).psnr_db == 1
 
 
-def test_the_island_needs_no_rendering_without_truths(tmp_path):
-    assert scene_folder("island", request_for(tmp_path, blender_python="no such"), Reporter()) == BUNDLED_CAPTURE
+def test_a_python_without_blender_renders_no_scene(tmp_path):
     for more in ({"scene_size": 48}, {"editor": "miniature"}, {"scenes": ["street"]}):
         request = request_for(tmp_path, blender_python=str(tmp_path / "no-such"), **more)
         with pytest.raises(In2nError) as refused:

@@ -18,8 +18,6 @@ from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
 
 RENDER_MODULE = "in2n_blender.testbed.scenes.testbed"
-BUNDLED_CAPTURE = Path(__file__).resolve().parents[2] / "data" / "demo_capture"
-BUNDLED_SCENE = "island"
 SCENES_FOLDER = Path(__file__).resolve().parents[2] / "testbed" / "scenes"
 
 
@@ -36,8 +34,8 @@ def check_checkout() -> None:
 def scene_folder(scene: str, request: Testbed, report: Reporter) -> Path:
     """The folder of a scene's pictures, rendered as far as the cache lacks them.
 
-    Tints an exact editor computes, so that no edit's truth is rendered for them, and the island's photos are those of
-    the bundled capture. Where its answers are pictures, they are rendered for all views.
+    Tints an exact editor computes, so that no edit's truth is rendered for them. Where its answers are pictures, they
+    are rendered for all views.
 
     Args:
         scene: its name.
@@ -52,8 +50,6 @@ def scene_folder(scene: str, request: Testbed, report: Reporter) -> Path:
         Cancelled.
     """
     truth, edits = _truths(request)
-    if scene == BUNDLED_SCENE and truth == "none" and not _sizes(request):
-        return BUNDLED_CAPTURE
     folder = Path(request.cache) / scene
     render_scene(scene, folder, request, report, truth, edits)
     return folder

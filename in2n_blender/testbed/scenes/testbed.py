@@ -5,10 +5,10 @@
 
 writes DIR/transforms.json (nerfstudio's form, with train and test filenames), DIR/images/*.png and DIR/points.ply; with
 --truth held-out or all also DIR/truth/<edit>/*.png: what the same cameras see of the edited scene, and how far away, in
-DIR/depth/<edit>/*.npy for edits that change a shape and DIR/depth/before/*.npy for the others. The island's photos are
-the bundled demo capture's, unless --render-photos asks to render them anew, as the bundled ones were:
+DIR/depth/<edit>/*.npy for edits that change a shape and DIR/depth/before/*.npy for the others. The island's photos at
+320 pixels a side are the bundled demo capture's, unless --render-photos asks to render them anew, as those were:
 
-    python -m in2n_blender.testbed.scenes.testbed --scene island --render-photos --out DIR
+    python -m in2n_blender.testbed.scenes.testbed --scene island --size 320 --render-photos --out DIR
 
 Files that are there are kept, so that a run that was stopped goes on. Progress is printed as one JSON object a line:
 {"done": pictures, "total": pictures, "picture": "truth/snow/test_000.png"}.
@@ -50,7 +50,8 @@ TRUTHS = ("none", "held-out", "all")
 USUAL_EDITS = ("snow", "sunset")
 BEFORE = "before"
 BUNDLED = Path(__file__).resolve().parents[2] / "data" / "demo_capture"
-BUNDLED_SIZE = 160
+BUNDLED_SIZE = 320
+USUAL_SIZE = 160
 POINTS = 2000
 VERSION = 1  # of the scenes: pictures of another version are not mixed with these
 
@@ -205,13 +206,15 @@ def main(argv: list[str]) -> None:
         choices=EDITS,
         help=f"which edits' truths; several times for several (default: {' and '.join(USUAL_EDITS)})",
     )
-    parser.add_argument("--size", type=int, default=BUNDLED_SIZE, help="pixels a side (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=USUAL_SIZE, help="pixels a side (default: %(default)s)")
     parser.add_argument("--samples", type=int, help="Cycles samples a pixel (default: the scene's own)")
     parser.add_argument(
         "--views", type=int, default=40, help="training views; held-out ones in proportion (default: %(default)s)"
     )
     parser.add_argument("--threads", type=int, default=0, help="0: all (default: %(default)s)")
-    parser.add_argument("--render-photos", action="store_true", help="island: render the photos that are bundled")
+    parser.add_argument(
+        "--render-photos", action="store_true", help="the island at its bundled size: render the photos"
+    )
     given = parser.parse_args(argv)
     bundled = given.scene == ISLAND.name and given.size == BUNDLED_SIZE and not given.render_photos
     settings = Settings(given.scene, given.size, given.samples or SCENES[given.scene].samples, given.views, bundled)
