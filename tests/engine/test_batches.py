@@ -52,8 +52,10 @@ def test_a_batch_that_takes_too_much_memory_is_halved():
             raise torch.OutOfMemoryError("not so many")
         return [one.start for one in asked]
 
-    batches = Batches(8)
+    said = []
+    batches = Batches(8, said.append)
     assert len(batches.run([asked(number) for number in range(7)], edit)) == 7
+    assert ["3 views are" in said[0], "one view is" in said[1], len(said)] == [True, True, 2]
     assert sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1] and batches.at_once == 1
     sizes.clear()
     batches.run([asked(number) for number in range(4)], edit)

@@ -74,7 +74,8 @@ class Batches:
             if edited is None:  # outside of the handler, which keeps the failed batch's tensors alive
                 self.at_once = len(numbers) // 2
                 free_memory("cuda" if torch.cuda.is_available() else "cpu")
-                self._log(f"Memory ended: from now on {self.at_once} views are edited at once.")
+                views = f"{self.at_once} views are" if self.at_once > 1 else "one view is"
+                self._log(f"Memory ended: from now on {views} edited at once.")
                 continue
             found.update(zip(numbers, edited))
             waiting[:1] = [waiting[0][len(numbers) :]] if len(waiting[0]) > len(numbers) else []
