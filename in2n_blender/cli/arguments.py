@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from ..link.request_fields import Request, check_limits, field_type, item_type, setting_of
-from ..link.requests import Edit, ExtractMesh, MakeSplats, PathThroughViews, Reconstruct
+from ..link.requests import Edit, ExtractMesh, ImportCapture, MakeSplats, PathThroughViews, Reconstruct
 from ..scene.errors import In2nError
 
 FLAGS = {  # of fields that are not called --field on the line; one without a dash has no flag
@@ -30,6 +30,12 @@ DEMO_FIELDS = {
     PathThroughViews: ("frames",),
     ExtractMesh: ("resolution",),
     MakeSplats: ("splats",),
+}
+# Of `run`: the requests of its stages, and which of their fields the line does not give.
+RUN_FIELDS = {
+    ImportCapture: ("workspace",),
+    Reconstruct: ("workspace", "preset", "restart"),
+    Edit: ("workspace", "name", "preset", "seed", "device", "restart", "parent", "apply_from_here"),
 }
 KINDS = {int: "a whole number", float: "a number", str: "text"}
 
@@ -91,6 +97,30 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--capture", metavar="CAPTURE", help="another capture than the bundled one")
     for request, names in DEMO_FIELDS.items():
         add_request(parser, request, names, flags=DEMO_FLAGS, defaults=DEMO_DEFAULTS)
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `run`, which a table of runs has as columns.
+
+    Args:
+        parser: Gets the options, and the capture as an argument.
+    """
+    for request, without in RUN_FIELDS.items():
+        add_request(parser, request, without=without)
+    add_request(parser, PathThroughViews, ("frames",))
+    add_request(parser, ExtractMesh, ("resolution",), flags=DEMO_FLAGS)
+
+
+def run_columns() -> dict[str, type]:
+    """What `run` can be told, as columns of a table: the options without their dashes, and what kind each is."""
+    fields = [
+        (request, field.name)
+        for request, without in RUN_FIELDS.items()
+        for field in dataclasses.fields(request)
+        if field.name not in without
+    ] + [(PathThroughViews, "frames"), (ExtractMesh, "resolution")]
+    named = lambda name: [flag.lstrip("-") for flag in _flags(name, DEMO_FLAGS)]
+    return {column: field_type(request, name) for request, name in fields for column in named(name)}
 
 
 def demo_line(arguments: argparse.Namespace) -> list[str]:

@@ -31,7 +31,8 @@ from ..remote.machines import FOLDER, MACHINE_VARIABLE
 from ..scene.errors import Cancelled, In2nError, as_typed
 from ..workspace.files import OF_THE_DISK
 from . import commands, extension, models, setup
-from .arguments import add_demo, add_request
+from .arguments import add_demo, add_request, add_run
+from .batch import run_batch
 from .run import run_capture
 from .terminal import Interruption, printable
 
@@ -94,6 +95,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     for add in (
         _add_demo,
         _add_run,
+        _add_batch,
         _add_parts,
         _add_models,
         _add_test,
@@ -149,13 +151,21 @@ def _add_run(group) -> None:
         "Import, reconstruct, edit, render and mesh a capture. Killed or cancelled, the same command goes on.",
     )
     run.add_argument("--out", required=True, metavar="DIR", help="folder for the results and the workspace")
-    add_request(run, ImportCapture, without=("workspace",))
-    add_request(run, Reconstruct, without=("workspace", "preset", "restart"))
-    add_request(
-        run, Edit, without=("workspace", "name", "preset", "seed", "device", "restart", "parent", "apply_from_here")
+    add_run(run)
+
+
+def _add_batch(group) -> None:
+    batch = _engine_command(
+        group,
+        "batch",
+        run_batch,
+        "run a table of captures, instructions and seeds, a run each line",
+        "Run a table: a CSV file with the options of `run` as columns (capture, instruction, seed, model, …). A cell "
+        "with several values between “|” stands for a line each. What lines share is made once, a line that fails "
+        "does not stop the others, and the same command goes on.",
     )
-    add_request(run, PathThroughViews, ("frames",))
-    add_request(run, ExtractMesh, ("resolution",), flags={"resolution": ("--mesh-resolution",)})
+    batch.add_argument("table", metavar="FILE.csv", help="the table; captures are named as seen from its folder")
+    batch.add_argument("--out", required=True, metavar="DIR", help="folder for the results: a folder a line")
 
 
 def _add_parts(group) -> None:

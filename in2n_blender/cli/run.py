@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..link.request_fields import Request
@@ -23,10 +24,32 @@ from .arguments import request_of
 from .commands import PATH_NAME, edit_files, edit_name, engine_for
 from .setup import check_known, existing, free_folder, made_folder
 
+SHARED = ("import", "reconstruct", "path")
 ARCHIVES = (".zip", ".r3d")  # as scene.readers.archive says, which needs numpy
 
 # What an import that failed may leave in the workspace that it began.
 BEGUN = {"images", "masks", "job.json", "job.lock", "engine.log"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run keeps what it makes.
+
+    Attributes:
+        out: The user's folder for the results.
+        all: The folder of everything that is made, which may lie in the capture's.
+        workspace: Of the capture.
+        shared: The stages of what several runs of the capture share.
+        own: The stages of the run's own; may be the same.
+        path: The camera path's name.
+    """
+
+    out: Path
+    all: Path
+    workspace: Workspace
+    shared: Stages
+    own: Stages
+    path: str = PATH_NAME
 
 
 def run_capture(args, interruption) -> None:
@@ -42,50 +65,84 @@ def run_capture(args, interruption) -> None:
         Cancelled: When the user asked to stop; the same line goes on from there.
     """
     capture, out = existing(args.source), free_folder(args.out)
-    workspace, name = Workspace(out / "workspace"), edit_name(args)
-    chain = _chain(args, capture, workspace, name)
+    workspace = Workspace(out / "workspace")
+    stages_of(args, capture, workspace)
     check_known(args.instruction, args.editor)
     refuse_foreign(out, run_names(args.frames))
     _refuse_other_capture(out, capture)
     with engine_for(interruption) as engine, _nothing_left_if_new(out):
         claim(made_folder(out), run_names(args.frames))
-        stages, called = Stages(out / "run.json"), False
-        for key, (request, made) in chain.items():
-            photos = {"files": files_mark(capture, out)} if key == "import" else {}
-            there = made.exists() and not called  # what follows a stage that was asked for has to be asked for, too
-            called |= _stage(stages, key, request, photos, there, engine)
-        results = {key.split(" ")[0]: result for key, result in stages.results.items() if key != "path"}
-        engine(
-            request_of(
-                Summarise,
-                args,
-                workspace=str(workspace.root),
-                edit=name,
-                camera_path=PATH_NAME,
-                out=str(out),
-                results=results,
-            )
-        )
+        stages = Stages(out / "run.json")
+        run_stages(args, capture, Place(out, out, workspace, stages, stages), engine)
     print(f"Done: {out}/contact_sheet.png, before_after.gif, frames/edited/, mesh.glb, report.json")
 
 
-def _chain(args, capture: Path, workspace: Workspace, name: str) -> dict[str, tuple[Request, Path]]:
-    """Stage -> what is asked for, and what is there when it is done."""
-    place = {"workspace": str(workspace.root)}
-    path = workspace.camera_path(PATH_NAME)
+def run_stages(args, capture: Path, place: Place, engine, again: bool = True) -> None:
+    """Ask for the stages that are not done, and for the summary.
+
+    Args:
+        args: As for `run_capture`.
+        capture: What is imported.
+        place: Where results go; `out` is claimed.
+        engine: request -> result.
+        again: Whether a summary that is there is made again where no stage had to be asked for.
+
+    Raises:
+        In2nError: What the jobs raise.
+        Cancelled.
+    """
+    called, name = False, edit_name(args)
+    for key, (request, made) in stages_of(args, capture, place.workspace, place.path).items():
+        stages, more = (place.shared, {}) if key.split(" ")[0] in SHARED else (place.own, {})
+        if key == "import":
+            more = {"files": files_mark(capture, place.all)}
+        elif stages is not place.shared:
+            more = {"of": place.shared.behind}
+        there = made.exists() and not called  # what follows a stage that was asked for has to be asked for, too
+        called |= _stage(stages, key, request, more, there, engine)
+    if not called and not again and (place.out / "report.json").is_file():
+        return
+    done = {**place.shared.results, **place.own.results}
+    results = {key.split(" ")[0]: result for key, result in done.items() if not key.startswith("path")}
+    folders = {"workspace": str(place.workspace.root), "out": str(place.out)}
+    engine(request_of(Summarise, args, **folders, edit=name, camera_path=place.path, results=results))
+
+
+def stages_of(args, capture: Path, workspace: Workspace, path_name: str = PATH_NAME) -> dict[str, tuple[Request, Path]]:
+    """What each stage asks for.
+
+    Args:
+        args: As for `run_capture`.
+        capture: What is imported.
+        workspace: Of the capture.
+        path_name: The camera path's.
+
+    Returns:
+        Stage -> its request, and what is there when it is done.
+
+    Raises:
+        In2nError: What the requests' checks raise.
+    """
+    place, name = {"workspace": str(workspace.root)}, edit_name(args)
+    path = workspace.camera_path(path_name)
     frames = request_of(RenderPath, args, **place, camera_path=str(path), edit=name)
     checkpoint = "checkpoint.safetensors"
+    seed = {} if getattr(args, "reconstruction_seed", None) is None else {"seed": args.reconstruction_seed}
     return {
         "import": (request_of(ImportCapture, args, **place, source=str(capture)), workspace.capture_json),
-        "reconstruct": (request_of(Reconstruct, args, **place), workspace.reconstruction / checkpoint),
+        "reconstruct": (request_of(Reconstruct, args, **place, **seed), workspace.reconstruction / checkpoint),
         f"edit {name}": (
             request_of(Edit, args, **place, name=name, **edit_files(args)),
             workspace.edit(name) / checkpoint,
         ),
-        "path": (request_of(PathThroughViews, args, **place, name=PATH_NAME), path),
-        f"render {name}": (frames, workspace.renders(name, PATH_NAME)),
+        _path_stage(path_name): (request_of(PathThroughViews, args, **place, name=path_name), path),
+        f"render {name}": (frames, workspace.renders(name, path_name)),
         f"mesh {name}": (request_of(ExtractMesh, args, **place, edit=name), workspace.mesh(name, ".glb")),
     }
+
+
+def _path_stage(name: str) -> str:
+    return "path" if name == PATH_NAME else f"path {name}"
 
 
 def files_mark(capture: Path, out: Path) -> str:

@@ -55,6 +55,11 @@ class Stages:
         """The settings that a stage had when it was last begun; None if it never was."""
         return self._stages[name]["settings"][name] if name in self._stages else None
 
+    @property
+    def behind(self) -> dict:
+        """The settings of the stages that were asked for so far, by name."""
+        return dict(self._behind)
+
     def run(
         self, name: str, settings: dict, work: Callable[[bool], dict], there: Callable[[], bool] = lambda: True
     ) -> bool:

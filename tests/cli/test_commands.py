@@ -353,7 +353,20 @@ def test_no_network(home, capture, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "run", "import", "reconstruct", "edit", "render", "mesh", "splats", "test", "install", "train-miniature"],
+    [
+        "demo",
+        "run",
+        "batch",
+        "import",
+        "reconstruct",
+        "edit",
+        "render",
+        "mesh",
+        "splats",
+        "test",
+        "install",
+        "train-miniature",
+    ],
 )
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as ended:
