@@ -38,7 +38,7 @@ def render(workspace, edit, channel, numbers, path="walk"):
     folder.mkdir(parents=True, exist_ok=True)
     for number in numbers:
         picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
-        picture[..., channel] = 40 * number
+        picture[..., channel] = 40 * number % 256
         Image.fromarray(picture).save(folder / f"{number:04d}.png")
 
 

@@ -245,14 +245,18 @@ def test_a_viewport_becomes_finer_until_it_is_whole(painter, view):
     assert not view.render.awaits, "nothing new, nothing asked"
 
 
-def test_the_newest_view_wins_and_finer_pictures_of_others_are_given_up(painter, view):
-    painter.answers(shot={"paint": True, "waits_when_wider": 20})
+def test_the_newest_view_wins_and_finer_pictures_of_others_are_given_up(painter, view, tmp_path):
+    released = tmp_path / "released"
+    released.touch()
+    painter.answers(shot={"paint": True, "waits_when_wider": 20, "until_released": str(released)})
     view.draw()
     view.until(lambda: view.render.share > 0)
     coarse = view.render.share
     assert coarse < 1 and view.render.awaits, "the finer one is on its way, and takes its time"
+    released.unlink()  # the painter is slower than the hand
     for view.angle in (0.1, 0.2, 0.3):
         view.draw()
+    released.touch()
     view.until(lambda: view.render.share > 0)
     newest = Matrix.Rotation(view.angle, 4, "Z") @ view.scene.camera.matrix_world
     shots = [Shot.from_json(request["shot"]) for request in asked(painter)]
