@@ -28,7 +28,7 @@ from ..workspace.outputs import claim, refuse_foreign, run_names
 from ..workspace.stages import Stages
 from .arguments import add_run, run_columns
 from .commands import PATH_NAME, edit_name, engine_for
-from .run import Place, run_stages, stages_of
+from .run import Chain, Place, run_stages, stages_of
 from .setup import check_known, existing, free_folder, made_folder
 from .terminal import printable
 
@@ -51,6 +51,7 @@ class BatchRun:
         args: As `run` has them parsed.
         capture: What is imported.
         workspace: The name of the workspace that it shares with others.
+        edit: The edit's name there.
     """
 
     name: str
@@ -58,6 +59,7 @@ class BatchRun:
     args: argparse.Namespace
     capture: Path
     workspace: str
+    edit: str
 
 
 def run_batch(args, interruption) -> int:
@@ -101,8 +103,8 @@ def _one(run: BatchRun, row: dict, out: Path, engine) -> None:
     try:
         claim(made_folder(folder), run_names(run.args.frames))
         made_folder(workspace.root.parent)
-        place = Place(folder, out, workspace, shared, Stages(folder / "run.json"), f"{PATH_NAME}-{run.args.frames}")
-        run_stages(run.args, run.capture, place, engine, again=False)
+        place = Place(folder, out, workspace, shared, Stages(folder / "run.json"), _path_name(run.args))
+        run_stages(run.args, run.capture, _chain(run.args, run.capture, workspace), place, engine, again=False)
     except (In2nError, EngineBug) as error:
         reason = error.message if isinstance(error, In2nError) else f"A mistake in the program: {error}"
         row.update(state=FAILED, error=reason)
@@ -115,6 +117,15 @@ def _one(run: BatchRun, row: dict, out: Path, engine) -> None:
     seconds = round(row.get("seconds", 0.0) + time.monotonic() - started, 1)
     row.update(state=DONE, seconds=seconds, psnr_db=report.get("reconstruction", {}).get("psnr_db"))
     row.pop("error", None)
+
+
+def _chain(args: argparse.Namespace, capture: Path, workspace: Workspace) -> Chain:
+    """A seed is that of the edit: the reconstruction is what lines share."""
+    return stages_of(args, capture, workspace, _path_name(args), reconstruction_seed=0)
+
+
+def _path_name(args: argparse.Namespace) -> str:
+    return f"{PATH_NAME}-{args.frames}"
 
 
 def _known(record: Path, runs: list[BatchRun]) -> dict[str, dict]:
@@ -167,13 +178,13 @@ def read_table(table: Path) -> list[BatchRun]:
         In2nError: "bad_table", "missing_file", and what `run` raises for options; each says the line.
     """
     heading, lines = _cells(table)
-    runs: list[BatchRun] = []
-    for number, cells in lines:
+    parser, runs = _LineParser(), []
+    for parser.line, cells in lines:
         choices = [[value.strip() for value in cell.split(SEVERAL)] for cell in cells]
         for values in itertools.product(*choices):
             if len(runs) == MOST_RUNS:
-                raise _bad(number, f"the table has more than {MOST_RUNS:,} runs", "Split it.")
-            runs.append(_run_of(number, dict(zip(heading, values)), table.parent, len(runs) + 1))
+                raise _bad(parser.line, f"the table has more than {MOST_RUNS:,} runs", "Split it.")
+            runs.append(_run_of(parser, dict(zip(heading, values)), table.parent, len(runs) + 1))
     if not runs:
         raise In2nError("bad_table", f"{table} has no line below its heading.", "Add a line for each run.")
     _refuse_twins(runs)
@@ -209,54 +220,51 @@ def _column(cell: str) -> str:
     return re.sub(r"[ _]+", "-", cell.strip().lower().lstrip("-"))
 
 
-def _run_of(line: int, values: dict[str, str], folder: Path, number: int) -> BatchRun:
-    given = {column: value for column, value in values.items() if value}
+def _run_of(parser: _LineParser, values: dict[str, str], folder: Path, number: int) -> BatchRun:
+    line, given = parser.line, {column: value for column, value in values.items() if value}
     name = given.pop(NAME, None)
     try:
-        args = _parsed(line, given, folder)
+        args = parser.parsed(given, folder)
         capture = existing(args.source)
         check_known(args.instruction, args.editor)
-        stages = stages_of(args, capture, Workspace(folder))
-        name = safe_name(name or f"{number:03d}-{edit_name(args)}")
+        stages = _chain(args, capture, Workspace(folder))
+        edit = edit_name(args)
+        name = safe_name(name or f"{number:03d}-{edit}")
     except In2nError as error:
         if error.code == "bad_table":
             raise
         raise In2nError(error.code, f"Line {line}: {error.message}", error.hint) from None
     shared = [repr({**stages[key][0].to_params(), "workspace": ""}) for key in ("import", "reconstruct")]
     mark = hashlib.sha256("\n".join(shared).encode()).hexdigest()[:4]
-    return BatchRun(name, line, args, capture, f"{_folder_name(capture.stem)}-{mark}")
-
-
-def _parsed(line: int, given: dict[str, str], folder: Path) -> argparse.Namespace:
-    """The options of a line as `run` would parse them."""
-    parser = _LineParser(line)
-    add_run(parser)
-    kinds, words = run_columns(), []
-    for column, value in given.items():
-        if column == CAPTURE:
-            words += ["--", str(folder / value)]
-        elif kinds[column] is bool:
-            words[:0] = _switch(line, column, value)
-        else:
-            words[:0] = [f"--{column}={folder / value if column in FILES else value}"]
-    args = parser.parse_args(words)
-    args.reconstruction_seed = 0  # a seed is that of the edit: the reconstruction is what lines share
-    return args
-
-
-def _switch(line: int, column: str, value: str) -> list[str]:
-    if value.lower() not in YES | NO:
-        raise _bad(line, f"{column} is yes or no, not “{value[:80]}”", "Leave it empty for the usual one.")
-    return [f"--{column}"] if value.lower() in YES else []
+    return BatchRun(name, line, args, capture, f"{_folder_name(capture.stem)}-{mark}", edit)
 
 
 class _LineParser(argparse.ArgumentParser):
-    def __init__(self, line: int):
+    """Parses the lines of a table as `run` would its options. line: the one that it is at."""
+
+    def __init__(self):
         super().__init__(prog="", add_help=False, allow_abbrev=False)
-        self._line = line
+        add_run(self)
+        self.line, self._kinds = 0, run_columns()
+
+    def parsed(self, given: dict[str, str], folder: Path) -> argparse.Namespace:
+        words = []
+        for column, value in given.items():
+            if column == CAPTURE:
+                words += ["--", str(folder / value)]
+            elif self._kinds[column] is bool:
+                words[:0] = self._switch(column, value)
+            else:
+                words[:0] = [f"--{column}={folder / value if column in FILES else value}"]
+        return self.parse_args(words)
 
     def error(self, message: str):
-        raise _bad(self._line, message, "See `run --help` for what each option can be.")
+        raise _bad(self.line, message, "See `run --help` for what each option can be.")
+
+    def _switch(self, column: str, value: str) -> list[str]:
+        if value.lower() not in YES | NO:
+            raise _bad(self.line, f"{column} is yes or no, not “{value[:80]}”", "Leave it empty for the usual one.")
+        return [f"--{column}"] if value.lower() in YES else []
 
 
 def _bad(line: int, what: str, hint: str) -> In2nError:
@@ -272,7 +280,7 @@ def _refuse_twins(runs: list[BatchRun]) -> None:
     for run in runs:
         if run.name.lower() in (CAPTURES, RECORD):
             raise _bad(run.line, f"“{run.name}” is taken", "Give it another name.")
-    for what in (lambda run: run.name.lower(), lambda run: (run.workspace, edit_name(run.args), run.args.frames)):
+    for what in (lambda run: run.name.lower(), lambda run: (run.workspace, run.edit, run.args.frames)):
         seen: dict = {}
         for run in runs:
             other = seen.setdefault(what(run), run)

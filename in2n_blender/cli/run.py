@@ -27,6 +27,8 @@ from .setup import check_known, existing, free_folder, made_folder
 SHARED = ("import", "reconstruct", "path")
 ARCHIVES = (".zip", ".r3d")  # as scene.readers.archive says, which needs numpy
 
+Chain = dict[str, tuple[Request, Path]]  # stage -> its request, and what is there when it is done
+
 # What an import that failed may leave in the workspace that it began.
 BEGUN = {"images", "masks", "job.json", "job.lock", "engine.log"}
 
@@ -66,23 +68,24 @@ def run_capture(args, interruption) -> None:
     """
     capture, out = existing(args.source), free_folder(args.out)
     workspace = Workspace(out / "workspace")
-    stages_of(args, capture, workspace)
+    chain = stages_of(args, capture, workspace)
     check_known(args.instruction, args.editor)
     refuse_foreign(out, run_names(args.frames))
     _refuse_other_capture(out, capture)
     with engine_for(interruption) as engine, _nothing_left_if_new(out):
         claim(made_folder(out), run_names(args.frames))
         stages = Stages(out / "run.json")
-        run_stages(args, capture, Place(out, out, workspace, stages, stages), engine)
+        run_stages(args, capture, chain, Place(out, out, workspace, stages, stages), engine)
     print(f"Done: {out}/contact_sheet.png, before_after.gif, frames/edited/, mesh.glb, report.json")
 
 
-def run_stages(args, capture: Path, place: Place, engine, again: bool = True) -> None:
+def run_stages(args, capture: Path, chain: Chain, place: Place, engine, again: bool = True) -> None:
     """Ask for the stages that are not done, and for the summary.
 
     Args:
         args: As for `run_capture`.
         capture: What is imported.
+        chain: As `stages_of` made it for the place.
         place: Where results go; `out` is claimed.
         engine: request -> result.
         again: Whether a summary that is there is made again where no stage had to be asked for.
@@ -92,7 +95,7 @@ def run_stages(args, capture: Path, place: Place, engine, again: bool = True) ->
         Cancelled.
     """
     called, name = False, edit_name(args)
-    for key, (request, made) in stages_of(args, capture, place.workspace, place.path).items():
+    for key, (request, made) in chain.items():
         stages, more = (place.shared, {}) if key.split(" ")[0] in SHARED else (place.own, {})
         if key == "import":
             more = {"files": files_mark(capture, place.all)}
@@ -108,7 +111,9 @@ def run_stages(args, capture: Path, place: Place, engine, again: bool = True) ->
     engine(request_of(Summarise, args, **folders, edit=name, camera_path=place.path, results=results))
 
 
-def stages_of(args, capture: Path, workspace: Workspace, path_name: str = PATH_NAME) -> dict[str, tuple[Request, Path]]:
+def stages_of(
+    args, capture: Path, workspace: Workspace, path_name: str = PATH_NAME, reconstruction_seed: int | None = None
+) -> Chain:
     """What each stage asks for.
 
     Args:
@@ -116,6 +121,7 @@ def stages_of(args, capture: Path, workspace: Workspace, path_name: str = PATH_N
         capture: What is imported.
         workspace: Of the capture.
         path_name: The camera path's.
+        reconstruction_seed: Where the line's seed is that of the edit alone.
 
     Returns:
         Stage -> its request, and what is there when it is done.
@@ -127,7 +133,7 @@ def stages_of(args, capture: Path, workspace: Workspace, path_name: str = PATH_N
     path = workspace.camera_path(path_name)
     frames = request_of(RenderPath, args, **place, camera_path=str(path), edit=name)
     checkpoint = "checkpoint.safetensors"
-    seed = {} if getattr(args, "reconstruction_seed", None) is None else {"seed": args.reconstruction_seed}
+    seed = {} if reconstruction_seed is None else {"seed": reconstruction_seed}
     return {
         "import": (request_of(ImportCapture, args, **place, source=str(capture)), workspace.capture_json),
         "reconstruct": (request_of(Reconstruct, args, **place, **seed), workspace.reconstruction / checkpoint),

@@ -24,7 +24,6 @@ from pathlib import Path
 
 UNFINISHED = "unfinished"  # the folder; what lies there is gone on with
 AT_ONCE = 4  # files
-PIECE = 2**22
 
 
 def fetch(arguments: dict, tell) -> None:
@@ -103,9 +102,7 @@ def is_whole(path: Path, etag: str) -> bool:
     else:
         return True
     with open(path, "rb") as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
-    return digest.hexdigest() == etag
+        return hashlib.file_digest(file, lambda: digest).hexdigest() == etag
 
 
 def _end_with_parent() -> None:

@@ -112,9 +112,10 @@ class Solver:
         best, *others = sorted(models, key=lambda model: -model.num_reg_images())
         best = adjusted(best, self.report)
         placed = self._placed(best)
-        points, colors = _points(best)
         best.update_point_3d_errors()
-        tracks = _tracks(best, placed)
+        kept = _kept(best)
+        points, colors = _places_and_colours(kept)
+        tracks = _tracks(kept, best.images, placed)
         lost = self._lost({one.photo.file for one in placed})
         sizes = tuple(model.num_reg_images() for model in others)
         return Solution(tuple(placed), points, colors, best.compute_mean_reprojection_error(), lost, sizes, tracks)
@@ -182,7 +183,7 @@ class Solver:
             def one_more() -> None:
                 model = manager.get(manager.size() - 1)
                 self._progress(model.num_reg_images(), "photos", "Placing cameras")
-                arrived(self._placed(model), *_points(model))
+                arrived(self._placed(model), *_places_and_colours(_kept(model)))
 
             for event in ("INITIAL_IMAGE_PAIR_REG_CALLBACK", "NEXT_IMAGE_REG_CALLBACK"):
                 pipeline.add_callback(getattr(pycolmap.IncrementalPipelineCallback, event), one_more)
@@ -258,16 +259,18 @@ def _write_camera(database, photo: PreparedPhoto, groups: Counter) -> tuple[int,
     return camera.camera_id, database.write_rig(rig)
 
 
-def _points(model) -> tuple[np.ndarray, np.ndarray]:
-    """Of points that at least three photos see."""
-    kept = [point for point in model.points3D.values() if point.track.length() >= LEAST_VIEWS]
-    if not kept:
+def _kept(model) -> list:
+    """A model's points that at least three photos see."""
+    return [point for point in model.points3D.values() if point.track.length() >= LEAST_VIEWS]
+
+
+def _places_and_colours(points) -> tuple[np.ndarray, np.ndarray]:
+    if not points:
         return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
-    return np.array([point.xyz for point in kept]), np.array([point.color for point in kept], np.uint8)
+    return np.array([point.xyz for point in points]), np.array([point.color for point in points], np.uint8)
 
 
-def _tracks(model, placed: list[Placed]) -> Tracks:
-    """Which of the placed photos see the points of `_points`."""
+def _tracks(points, images, placed: list[Placed]) -> Tracks:
+    """Which of the placed photos see a model's points."""
     files = {one.photo.file: number for number, one in enumerate(placed)}
-    kept = [point for point in model.points3D.values() if point.track.length() >= LEAST_VIEWS]
-    return tracks_of(kept, {number: files.get(image.name, LOST) for number, image in model.images.items()})
+    return tracks_of(points, {number: files.get(image.name, LOST) for number, image in images.items()})

@@ -58,8 +58,8 @@ def with_points(
     tracks = tracks.with_photos(np.array([numbers[name] for name in names], np.int64))
     chosen = np.sort(np.random.default_rng(0).permutation(len(points))[:MAXIMUM_POINTS])
     reporter.log(f"The capture came without points: {len(chosen)} were found in its photos.")
-    found = points[chosen].astype(np.float32), colors[chosen], tracks.of_points(chosen)
-    return replace(capture, **dict(zip(("points", "point_colors", "tracks"), found)))
+    points = points[chosen].astype(np.float32)
+    return replace(capture, points=points, point_colors=colors[chosen], tracks=tracks.of_points(chosen))
 
 
 def triangulate(photos: Sequence[KnownPhoto], folder: Path, report: Reporter) -> tuple[np.ndarray, np.ndarray, Tracks]:
