@@ -84,7 +84,10 @@ for name, number in places:
     if len(mutants) == most:
         break
     tried += 1
-    mutant = mutate_code(source, operators[name], number)
+    try:
+        mutant = mutate_code(source, operators[name], number)
+    except AttributeError:  # it cannot take the name in `except module.Error`
+        continue
     does = evaluated(mutant)
     if does not in seen:
         seen.add(does)

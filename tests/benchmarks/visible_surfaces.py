@@ -1,9 +1,9 @@
-"""What the cameras of a testbed scene see of its surfaces, exactly: points with normals, and depths, by ray casts.
+"""What the cameras of a testbed scene see of its surfaces, exactly: by ray casts into Blender's meshes.
 
     PYTHON-WITH-BPY -m tests.benchmarks.visible_surfaces --scene NAME --size PIXELS --views N --out FILE.npz
 
-FILE holds points and normals (n, 3), of random rays of all views, and depth_<view> (size, size) along the camera's
-axis, 0 where there is the sky.
+FILE holds points and normals (n, 3), of random rays of all views; triangles (t, 3, 3), of the faces that any ray meets;
+and depth_<view> (size, size) along the camera's axis, 0 where there is the sky.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 import bpy  # noqa: F401  (mathutils comes with it)
 import numpy as np
 from mathutils import Vector
+from mathutils.bvhtree import BVHTree
+from mathutils.geometry import tessellate_polygon
 
 from in2n_blender.testbed.scenes.captured_scene import build_scene
-from in2n_blender.testbed.scenes.reshaping import surface_tree
+from in2n_blender.testbed.scenes.reshaping import surfaces
 from in2n_blender.testbed.scenes.testbed import SCENES, choose_shots
 
 RAYS = 15_000  # a view
@@ -31,11 +33,12 @@ def visible_surfaces(name: str, size: int, views: int) -> dict[str, np.ndarray]:
         views: How many training views the testbed has.
 
     Returns:
-        "points", "normals" and "depth_<view>".
+        "points", "normals", "triangles" and "depth_<view>".
     """
     captured = SCENES[name]
-    tree, focal = surface_tree(build_scene(captured)), captured.focal_length(size)
-    random, points, normals, found = np.random.default_rng(0), [], [], {}
+    vertices, faces = surfaces(build_scene(captured))
+    tree, focal = BVHTree.FromPolygons(vertices, faces), captured.focal_length(size)
+    random, points, normals, found, met = np.random.default_rng(0), [], [], {}, set()
     for shot in choose_shots(captured, views):
         origin, turn = shot.camera_to_world.translation, shot.camera_to_world.to_3x3()
         forward = turn @ Vector((0, 0, -1))
@@ -43,16 +46,21 @@ def visible_surfaces(name: str, size: int, views: int) -> dict[str, np.ndarray]:
         depth = np.zeros((size, size), np.float32)
         for row in range(size):
             for column in range(size):
-                hit = tree.ray_cast(origin, ray(column + 0.5, row + 0.5))[0]
+                hit, _, face, _ = tree.ray_cast(origin, ray(column + 0.5, row + 0.5))
                 if hit is not None:
+                    met.add(face)
                     depth[row, column] = (hit - origin).dot(forward)
         found[f"depth_{shot.name}"] = depth
         for x, y in random.random((RAYS, 2)) * size:
-            hit, normal, _, _ = tree.ray_cast(origin, ray(x, y))
+            hit, normal, face, _ = tree.ray_cast(origin, ray(x, y))
             if hit is not None:
+                met.add(face)
                 points.append(tuple(hit))
                 normals.append(tuple(-normal if normal.dot(ray(x, y)) > 0 else normal))
-    return {"points": np.array(points, np.float32), "normals": np.array(normals, np.float32), **found}
+    corners = [[vertices[number] for number in faces[face]] for face in sorted(met)]
+    triangles = [[tuple(face[i]) for i in three] for face in corners for three in tessellate_polygon([face])]
+    surfaces_met = {"points": points, "normals": normals, "triangles": triangles}
+    return {name: np.array(values, np.float32) for name, values in surfaces_met.items()} | found
 
 
 def main() -> None:

@@ -215,14 +215,26 @@ def surface_tree(scene: bpy.types.Scene) -> BVHTree:
         scene: Of meshes without modifiers.
 
     Returns:
-        A tree in scene units.
+        A tree in scene units, of the faces of `surfaces`.
+    """
+    return BVHTree.FromPolygons(*surfaces(scene))
+
+
+def surfaces(scene: bpy.types.Scene) -> tuple[list[Vector], list[list[int]]]:
+    """All surfaces that are rendered.
+
+    Args:
+        scene: Of meshes without modifiers.
+
+    Returns:
+        Vertices in scene units, and the vertices' numbers of each face.
     """
     vertices, faces = [], []
     for thing in _meshes(scene):
         first = len(vertices)
         vertices += [thing.matrix_world @ vertex.co for vertex in thing.data.vertices]
         faces += [[first + index for index in face.vertices] for face in thing.data.polygons]
-    return BVHTree.FromPolygons(vertices, faces)
+    return vertices, faces
 
 
 def _meshes(scene: bpy.types.Scene) -> Iterator[bpy.types.Object]:
