@@ -10,7 +10,7 @@
   regions/<hash>.json             regions that edits were asked for
   paths/<name>.json               camera paths
   renders/<edit>/<path>/0001.exr  0001.png
-  meshes/<edit>.ply|glb|json
+  meshes/<edit>.ply|glb|json|png  a mesh, and a picture of it
   meshes/collision/<edit>.glb     closed, of few faces
   meshes/quick/<edit>.ply|json    what is shown of a scene as soon as it is made
   splats/<edit>.ply|spz|json|png  Gaussian splats, and a picture of them
@@ -151,7 +151,7 @@ class Workspace:
 
         Args:
             edit: The edit's name, or None for the reconstruction.
-            suffix: ".ply", ".glb" or ".json".
+            suffix: ".ply", ".glb", ".json" or ".png".
             quick: Whether it is the one that is made unasked, only to look at.
 
         Raises:

@@ -233,6 +233,14 @@ def test_a_dataset_is_asked_for_and_told(made, scene, recording, tmp_path):
     assert "6 pictures in somewhere" in json.dumps([entry.sentence for entry in scene.in2n.told], ensure_ascii=False)
 
 
+def test_a_row_shows_its_own_picture_and_a_photo_where_there_is_none(made):
+    photo = outputs.find(made, "snow", "MESH").picture
+    assert photo is None or photo.parent != made.root / "meshes"
+    own = made.mesh("snow", ".png")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(own)
+    assert outputs.find(made, "snow", "MESH").picture == own
+
+
 def test_a_mesh_becomes_an_asset_with_its_picture_and_instruction(made, imported, scene):
     Image.fromarray(np.full((64, 64, 3), (200, 30, 30), np.uint8)).save(made.mesh("snow", ".png"))
     assert (

@@ -17,8 +17,9 @@ from ...workspace.layout import ORIGINAL, Workspace
 from ...workspace.provenance import PHOTOS, SCENE, Provenance, is_done, photos_hash, result_folder
 from ..device import describe_device
 from ..nerf.scene import Scene, load_scene
-from ..pictures import png_bytes, to_bytes
+from ..pictures import png_bytes, save_srgb, to_bytes
 from .glb import colored_glb, textured_glb
+from .mesh_picture import picture_of_mesh
 from .meshing import MeshOfScene, MeshSettings, fewer_faces, mesh_of_scene
 from .records import record_of, refuse_foreign
 from .surface import ColoredMesh, Surface
@@ -29,7 +30,8 @@ SURFACE_VERSION = 2  # how the surface is found: 1 was the density's isosurface
 
 def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
     """The surface of an edit or the reconstruction: to meshes/<edit>.ply with vertex colours, to .glb with a texture,
-    and to meshes/collision/<edit>.glb where that is wanted; a quick one to meshes/quick/<edit>.ply alone.
+    and to meshes/collision/<edit>.glb where that is wanted, with a picture of it; a quick one to
+    meshes/quick/<edit>.ply alone.
 
     A mesh of the same scene and settings that is there is not made again.
 
@@ -61,7 +63,8 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
         for path in files.values():
             report.artifact("mesh", path)
         return {**paths, **done, "finished": is_done(workspace, request.edit)}
-    refuse_foreign(record_file, list(files.values()), "extract the mesh again")
+    picture = None if request.quick else workspace.mesh(request.edit, ".png")
+    refuse_foreign(record_file, [*files.values(), *([picture] if picture else [])], "extract the mesh again")
     scene = load_scene(workspace, request.edit, request.device)
     settings = MeshSettings(
         request.resolution, request.faces, request.watertight, keep, request.quick, request.collision_faces
@@ -72,6 +75,8 @@ def extract_mesh(request: ExtractMesh, report: Reporter) -> dict:
     for kind, content in contents.items():
         with atomic_path(files[kind]) as temporary:
             temporary.write_bytes(content)
+    if picture:
+        save_srgb(picture, picture_of_mesh(made.mesh, [view.camera for view in scene.capture.training_views]))
     result = {
         "vertices": len(made.mesh.vertices),
         "faces": len(made.mesh.faces),
