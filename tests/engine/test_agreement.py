@@ -1,5 +1,7 @@
 """The default method: with an editor that answers differently for every noise, all views come to one answer."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -290,6 +292,45 @@ def test_rounds_end_when_the_views_agree(workspace, monkeypatch):
     monkeypatch.setattr(Agreement, "parts", Parts(stop=False))
     state, lines = steadily(workspace, "not-stopped", Steady(other_at=(1,)), rounds=4)
     assert state["converged_rounds"] is None and state["edits_done"] == 5 * VIEWS and not lines
+
+
+def bare(**attributes):
+    """The method with nothing but what one of its parts looks at; one key view was carried into the others."""
+    method = object.__new__(Agreement)
+    method.schedule = AgreementSchedule(views=3, rounds=4, edit_rate=10, seed=0, noise="falling")
+    vars(method).update(attributes)
+    return method
+
+
+def test_a_picture_counts_in_the_mean_as_often_as_its_view_was_edited():
+    """The update counts once, and what the scene shows three times."""
+    before, update, shown = (torch.full((8, 8, 3), value) for value in (0.9, 0.6, 0.3))
+    dataset, means = SimpleNamespace(mask=lambda view: None), []
+    method = bare(
+        state={"carried": 3, "edits_done": 3, "noise_level": 1.0, "disagreements": []},
+        trainer=SimpleNamespace(dataset=dataset),
+        photo=lambda view: torch.zeros(8, 8, 3),
+        latest=lambda view: before,
+        put=lambda view, start, edited: means.append(float(edited.mean())),
+    )
+    for _ in range(method.schedule.edits):
+        method.put_update(0, shown, update)
+        method.state["edits_done"] += 1
+    each_round = [(times * 0.9 + 0.6 + 3 * 0.3) / (times + 4) for times in (1, 2, 3, 4)]
+    assert means == pytest.approx(np.repeat(each_round, 3))
+
+
+@pytest.mark.parametrize("disagreements, rounds", [([0.4] * 3, None), ([0.9] * 3 + [0.02, 0.08, 0.04], 2)])
+def test_views_agree_by_the_mean_over_the_last_round(disagreements, rounds):
+    said = []
+    method = bare(
+        state={"carried": 3, "edits_done": 3 + len(disagreements), "disagreements": disagreements},
+        trainer=SimpleNamespace(),
+        report=Reporter(said.append),
+    )
+    method._end_when_agreed()
+    assert method.state.get("converged_rounds") == rounds
+    assert (method.schedule.rounds, len(said)) == ((rounds, 1) if rounds else (4, 0))
 
 
 def carried(image, covered=None):

@@ -1,6 +1,7 @@
 """Views edited in one batch: the same edits as one by one, in order, and smaller batches where memory ends."""
 
 from operator import mul
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from in2n_blender.engine.editing.agreement import Agreement
 from in2n_blender.engine.editing.baselines import OneTimeUpdate
 from in2n_blender.engine.editing.batches import AskedEdit, Batches, run_together
 from in2n_blender.engine.editing.carrying_plan import PlannedEdit, independent, plan_carrying
+from in2n_blender.engine.editing.dataset_update import DatasetUpdate
+from in2n_blender.engine.editing.schedule import Schedule
 from in2n_blender.scene.errors import Cancelled
 from in2n_blender.scene.reporting import Artifact, Reporter
 from in2n_blender.workspace.layout import Workspace
@@ -41,6 +44,7 @@ def test_edits_of_one_size_are_made_together_and_come_back_in_order():
     edited = Batches(3).run(of, edit, lambda one: one.view > 2)
     assert batches == [[0, 2], [1], [3, 4], [5]], "of one kind, too"
     assert all(torch.equal(picture, one.start + 0.01) for one, picture in zip(of, edited))
+    assert Batches(0).at_once == 1, "there is no smaller batch"
 
 
 def test_a_batch_that_takes_too_much_memory_is_halved():
@@ -111,6 +115,22 @@ def test_a_view_that_is_to_stay_alone_ends_a_batch():
     assert [edit.view for edit in independent(plan, 8, alone=6)] == [4, 5]
     assert [edit.view for edit in independent(plan, 2)] == [4, 5]
     assert [edit.view for edit in independent([plan[0], plan[0]], 2)] == [4]
+
+
+def test_no_batch_reaches_into_the_next_round():
+    batches = []
+
+    class Counting(DatasetUpdate):
+        def edit_next_views(self, count=1):
+            batches.append(count)
+            self.state["edits_done"] += count
+
+    method = object.__new__(Counting)
+    method.schedule, method.state = Schedule(10, 2, 1, 0, "falling"), {"edits_done": 0}
+    method.batches, method.trainer = Batches(4), SimpleNamespace(step_count=20)  # when all of them are due
+    for _ in range(7):
+        method.before_step()
+    assert batches == [4, 4, 2] * 2
 
 
 def together(method):

@@ -2,21 +2,23 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from in2n_blender.engine.editing import methods
-from in2n_blender.engine.editing.agreement import LEVELS, Agreement
-from in2n_blender.engine.editing.key_picture import read_key_picture
+from in2n_blender.engine.editing import agreement, methods
+from in2n_blender.engine.editing.agreement import LEVELS, Agreement, AgreementSchedule
+from in2n_blender.engine.editing.batches import Batches
+from in2n_blender.engine.editing.key_picture import KeyPicture, read_key_picture
 from in2n_blender.engine.editing.preview import preview
 from in2n_blender.engine.evaluation.answers import load_exact
 from in2n_blender.engine.nerf import settings as nerf_settings
 from in2n_blender.link.requests import Edit, PreviewGrid
 from in2n_blender.scene.camera import Camera, Intrinsics
-from in2n_blender.scene.capture import PinholeCapture
+from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import In2nError
 from in2n_blender.scene.reporting import Reporter
 from in2n_blender.workspace.files import read_json, write_json
@@ -127,6 +129,28 @@ def test_a_small_picture_gets_its_photos_detail(workspace, tmp_path, height, is_
     edited(workspace, f"of {height}", Recorded, key_view=str(tmp_path / "5.png"))
     names = [view.name for view in PinholeCapture.from_json(read_json(workspace / "capture.json")).training_views]
     assert ((names.index("5"), LEVELS[-1]) in calls) == is_small
+
+
+def test_a_photo_that_is_held_out_is_looked_at_after_all_others(monkeypatch):
+    """At the size of its picture; here after 300."""
+    views = [View(str(number), f"{number}.png", camera) for number, camera in enumerate(ring(301))]
+    planned = []
+    monkeypatch.setattr(agreement, "plan_carrying", lambda seen, first, *more: planned.append((seen, first)) or [])
+    method = object.__new__(Agreement)
+    method.schedule, method.state = AgreementSchedule(300, 1, 10, 0, "falling"), {"noise_level": 0.6, "edits_done": 0}
+    method.batches, method.report = Batches(1), Reporter()
+    method.key_picture = KeyPicture(views[-1], np.zeros((32, 48, 3), np.float32))
+    dataset = SimpleNamespace(cameras=[view.camera for view in views[:-1]], mask=lambda view: None)
+    method.trainer = SimpleNamespace(dataset=dataset)
+    method.scene = SimpleNamespace(
+        capture=SimpleNamespace(training_views=views[:-1]),
+        render=lambda camera, report: SimpleNamespace(depth=torch.ones(1, 1)),
+    )
+    method.carry_all()
+    ((seen, first),) = planned
+    assert (len(seen), first) == (301, 300)
+    assert np.array_equal(seen[300].camera.camera_to_world, views[-1].camera.camera_to_world)
+    assert (seen[300].camera.intrinsics.width, seen[300].camera.intrinsics.height) == (48, 32)
 
 
 def test_a_picture_of_no_photo_and_what_is_no_picture_are_refused(workspace, tmp_path):

@@ -24,7 +24,7 @@ from in2n_blender.link.requests import Edit, Reconstruct
 from in2n_blender.scene.camera import Camera
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled
-from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.scene.reporting import Artifact, Progress, Reporter
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
 from tests.engine.ball import TINY, look_at, ring, sphere_image
@@ -373,8 +373,11 @@ def test_score_distillation_descends_the_editors_loss_on_whole_views(workspace, 
         return round(width * shrink), round(height * shrink)
 
     monkeypatch.setattr(ScoreDistillation, "_distil", recorded)
-    methods.edit(request_for(workspace, "distilled", rounds=4), Reporter(), method)
+    told = []
+    methods.edit(request_for(workspace, "distilled", rounds=4), Reporter(told.append), method)
     schedule = Schedule(4, 4, 3, 7, "uniform")
+    shown = [event.view for event in told if isinstance(event, Artifact) and event.kind == "image"]
+    assert shown == [names()[schedule.view(number)] for number in range(0, 60, 3)], "as often as views are else edited"
     assert len(editor.distilled) == schedule.steps == 60 and not editor.calls
     photos = photos_of(workspace)
     for number, call in enumerate(editor.distilled):

@@ -3,6 +3,8 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from in2n_blender.engine.diffusion.editor import Editor, OriginalLatent
-from in2n_blender.engine.editing import methods
+from in2n_blender.engine.editing import lineage, methods
 from in2n_blender.engine.editing.methods import edit
+from in2n_blender.engine.nerf import checkpoint
 from in2n_blender.engine.nerf.checkpoint import read_checkpoint
 from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.nerf.training import Trainer
@@ -20,12 +23,12 @@ from in2n_blender.link.requests import Reconstruct
 from in2n_blender.models import catalogue
 from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled, In2nError
-from in2n_blender.scene.reporting import Progress, Reporter
+from in2n_blender.scene.reporting import Artifact, Progress, Reporter
 from in2n_blender.workspace import provenance
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.hashes import checkpoint_state
 from in2n_blender.workspace.layout import Workspace
-from in2n_blender.workspace.provenance import is_done, outdated
+from in2n_blender.workspace.provenance import Provenance, is_done, outdated
 from tests.engine.ball import ring, sphere_image
 from tests.engine.test_dataset_update import made, request_for, tiny  # noqa: F401 (fixtures)
 
@@ -165,6 +168,23 @@ def test_a_half_done_reconstruction_of_the_last_version_is_gone_on_with(own):
     steps = []
     reporter_events = Reporter(lambda e: steps.append(e.done) if isinstance(e, Progress) and e.unit == "step" else None)
     assert reconstruct(reconstruct_request(workspace, seed=3), reporter_events)["done"] and min(steps) == 7
+
+
+def test_a_reconstruction_shows_pictures_while_it_trains(own, monkeypatch):
+    """Each time that 15 seconds are over, where every look at the clock takes one."""
+    workspace, _ = own
+    seconds, shown, measured = count(), [], []
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+
+    def emit(event):
+        if isinstance(event, Artifact) and event.kind == "image" and not measured:
+            assert Image.open(event.path).size == (24, 16)
+            shown.append(event.view)
+        elif isinstance(event, Progress) and event.done == event.total == 30:
+            measured.append(event.message)
+
+    reconstruct(reconstruct_request(workspace, seed=5), Reporter(emit))
+    assert measured and len(shown) >= 3 and set(shown) == {"4"}, "the photo that is held out"
 
 
 def test_a_run_that_fails_is_saved(own):
@@ -321,6 +341,42 @@ def test_a_half_done_edit_of_the_last_version_is_gone_on_with(own):
     steps = []
     reporter = Reporter(lambda event: steps.append(event.done) if isinstance(event, Progress) else None)
     assert edit(request, reporter)["done"] and min(steps) == 15
+
+
+def found(workspace, record, noted, state):
+    """What is gone on with where a record lies beside a checkpoint that says this of itself."""
+    folder = workspace.edit(record["name"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "edit.json", noted)
+    save_file({}, folder / "checkpoint.safetensors", metadata={"state": json.dumps(state)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lineage, "read_checkpoint", checkpoint_state)  # without a model
+        return lineage.checkpoint_to_go_on_from(workspace, record, restart=False)
+
+
+def test_the_record_of_what_is_gone_on_with_is_written_again(tmp_path):
+    """Where another was begun in its place and stopped before its first save."""
+    sunset, night = (Provenance("edit", {"seed": seed}, {}).to_json() for seed in (7, 8))
+    record = {"name": "x", "parent": None, "seed": 7, "provenance": sunset}
+    workspace = Workspace(tmp_path)
+    assert found(workspace, record, {**record, "seed": 8, "provenance": night}, {"provenance": sunset})
+    assert json.loads((workspace.edit("x") / "edit.json").read_text()) == record
+    with pytest.raises(In2nError) as refused:
+        found(workspace, record, {**record, "seed": 8, "provenance": night}, {"provenance": night})
+    assert refused.value.message == "There already is an edit named “x”: made with other settings."
+
+
+@pytest.mark.parametrize("name_now, known", [("dusk", True), ("dawn", False), ("night", False)])
+def test_the_parent_of_an_edit_of_the_last_version_is_known_again_by_its_new_name(tmp_path, name_now, known):
+    """Its checkpoint says "evening", which was renamed to "dusk", as its record says."""
+    record = {"name": "x", "parent": name_now, "seed": 7, "provenance": None}
+    noted = {**record, "parent": "dusk"}
+    if known:
+        assert found(Workspace(tmp_path), record, noted, {**record, "parent": "evening"})
+    else:
+        with pytest.raises(In2nError) as refused:
+            found(Workspace(tmp_path), record, noted, {**record, "parent": "evening"})
+        assert refused.value.code == "edit_exists"
 
 
 class UnchangingEditor(Editor):

@@ -271,6 +271,9 @@ def test_the_editor_is_given_a_picture_that_is_edited_throughout():
     limit.note(0, torch.full((9, 9, 3), 0.6))
     mask = limit.mask(0)[..., None].expand(-1, -1, 3)
     assert 0 < mask.mean() < 1 and torch.allclose(limit.start(0, rendered), 0.6 * (1 - mask))
+    method = object.__new__(DatasetUpdate)
+    method.limit = limit
+    assert torch.allclose(method.latest(0), torch.full((9, 9, 3), 0.6)), "its last edit, beside the region too"
     again, _ = limit_of(Shown(4.0), region)
     again.restore({**limit.tensors(), "dataset": torch.zeros(3)})
     assert torch.equal(again.start(0, rendered), limit.start(0, rendered))
