@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from in2n_blender.engine.diffusion import placement
-from in2n_blender.engine.diffusion.editor import noise_generator
+from in2n_blender.engine.diffusion.editor import Editor, noise_generator
 from in2n_blender.engine.diffusion.instruct_pix2pix import InstructPix2Pix
 from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.engine.diffusion.network_editor import NetworkEditor
@@ -142,8 +142,9 @@ def test_images_are_enlarged_to_what_the_network_was_trained_on_at_most(tmp_path
     assert made._trained_side(2) == side
 
 
-def test_an_editor_takes_one_view_at_a_time_unless_it_says_more():
-    assert RecordingEditor().views_at_once((8, 8)) == 1
+def test_what_an_editor_need_not_say_of_itself():
+    """That it takes one view at a time, and that it has evaluated nothing yet."""
+    assert RecordingEditor().views_at_once((8, 8)) == 1 and Editor.unet_evaluations == 0
 
 
 @pytest.mark.parametrize("device, said", [("cpu", 0), ("cuda", 1)])

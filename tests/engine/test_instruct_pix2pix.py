@@ -15,7 +15,7 @@ from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.engine.diffusion.miniature.autoencoder import BlockTransformAutoencoder
 from in2n_blender.engine.diffusion.miniature.editor import MiniatureEditor
 from in2n_blender.engine.diffusion.schedules import NoiseSchedule
-from in2n_blender.models import catalogue
+from in2n_blender.models import catalogue, hub
 from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Reporter
 from tests.engine.small_editor import small_editor_folder
@@ -198,6 +198,18 @@ def test_branches_without_weight_are_left_out_and_change_nothing(editor, monkeyp
     whole, evaluations = edit()
     assert evaluations == 4 * 3
     torch.testing.assert_close(edited, whole, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("guidance_image, branches", [(1.0, 2), (1.5, 3)])
+def test_on_a_cpu_one_branch_is_evaluated_after_another(editor, guidance_image, branches):
+    """A cancelled job stops between them."""
+    sizes = []
+    hook = editor.unet.register_forward_pre_hook(lambda network, inputs: sizes.append(len(inputs[0])))
+    guidance = {"guidance_text": 7.5, "guidance_image": guidance_image}
+    generators = [noise_generator(0, 0, 0)]
+    editor.edit(picture(1), picture(2), noise_level=0.9, generators=generators, steps=2, **guidance)
+    hook.remove()
+    assert sizes == [1] * 2 * branches
 
 
 def test_instruction_photo_seed_and_guidance_each_change_the_edit(folder):
@@ -409,6 +421,22 @@ def test_unknown_and_missing_editors(tmp_path, monkeypatch, name, code):
     with pytest.raises(In2nError) as error:
         load_editor(name, "cpu")
     assert error.value.code == code
+
+
+def test_how_much_a_missing_model_is_to_download_and_under_what_terms_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    for name in (hub.ALLOW_DOWNLOAD, *hub.OFFLINE):
+        monkeypatch.delenv(name, raising=False)
+
+    def hint(name):
+        with pytest.raises(In2nError) as error:
+            load_editor(name, "cpu")
+        return error.value.hint
+
+    either = "or choose a folder that holds the model, or “miniature”."
+    assert hint("nobody/no-such-model") == f"Allow it with IN2N_ALLOW_DOWNLOAD=1, {either}"
+    facts = f"some 34 GB, once; {catalogue.KONTEXT.note}"
+    assert hint(catalogue.KONTEXT.id) == f"Allow it with IN2N_ALLOW_DOWNLOAD=1 ({facts}), {either}"
 
 
 def test_a_model_in_the_local_cache_needs_no_network(tmp_path, monkeypatch, folder):

@@ -39,6 +39,16 @@ def test_the_network_is_given_the_level_as_it_is(editor, monkeypatch):
     check_the_network_is_given_the_level(editor, SIZE, monkeypatch)
 
 
+def test_the_photo_is_read_at_half_of_the_size_at_which_it_is_edited(editor, monkeypatch):
+    read, encode = [], editor._reader.encode_prompt
+    monkeypatch.setattr(
+        editor._reader, "encode_prompt", lambda texts, photo: read.append(photo.size) or encode(texts, photo)
+    )
+    editor._read(INSTRUCTION, as_image(picture(2, 1, *SIZE)))
+    height, width = SIZE
+    assert read == [(width // 2, height // 2)]
+
+
 @pytest.mark.parametrize("scale, evaluations", [(4.5, 8), (1.0, 4)], ids=["edit", "turbo"])
 def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, monkeypatch, scale, evaluations):
     assert isinstance(editor, LongCatImageEdit)

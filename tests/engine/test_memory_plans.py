@@ -125,8 +125,10 @@ def test_weights_of_fewer_bits_are_smaller_and_compute_nearly_the_same(monkeypat
     assert torch.equal(network(inputs), expected)
     place.put(network)
     first = network[0]
-    kept = sum(buffer.numel() * buffer.element_size() for buffer in (first.codes, first.scales))
-    assert kept < 128 * 256 * memory.BYTES[bits] and network[2][1].weight.dtype == torch.float32, "of so few features"
+    kept = sum(buffer.numel() * buffer.element_size() for buffer in first.buffers())
+    scales = {8: 256, 4: 256 * 2 + len(normal_codes())}  # of rows; of blocks, and what the codes stand for
+    assert kept == 128 * 256 * bits // 8 + 4 * scales[bits] < 128 * 256 * memory.BYTES[bits]
+    assert network[2][1].weight.dtype == torch.float32, "of so few features"
     difference = (network(inputs) - expected).abs().max() / expected.abs().max()
     assert 0 < difference < near
 
@@ -154,6 +156,18 @@ def test_tiles_change_little(folder):
     assert tiled.vae.use_tiling and tiled.vae.tile_sample_min_size == placement.TILE
     assert tiled.vae.tile_latent_min_size == placement.TILE // tiled._latent_factor
     assert torch.equal(an_edit(whole), an_edit(tiled)), "one tile"
+
+
+def test_no_part_of_the_autoencoder_sees_more_than_a_tile(folder, monkeypatch):
+    monkeypatch.setattr(placement, "TILE", 32)
+    editor, seen = klein(folder, memory.Plan("whole", 32, tiles=True)), []
+    for part in (editor.vae.encoder, editor.vae.decoder):
+        part.register_forward_pre_hook(lambda network, inputs: seen.append(tuple(inputs[0].shape[-2:])))
+    latent = editor._posterior(picture(1, 1, *SIZE)).mode()
+    assert max(map(max, seen)) == 32 and len(seen) > 1
+    seen.clear()
+    assert editor._decode(editor._scaled(latent)).shape[-2:] == SIZE
+    assert max(map(max, seen)) == 32 // editor._latent_factor and len(seen) > 1
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])

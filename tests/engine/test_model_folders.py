@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import socket
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from in2n_blender.engine.diffusion.loading import load_editor
+from in2n_blender.engine.diffusion.reading import UnfitFiles
+from in2n_blender.engine.diffusion.weights import check_fit
 from in2n_blender.models import hub
 from in2n_blender.scene.errors import In2nError
 from tests.engine.small_editor import small_editor_folder
@@ -135,6 +138,15 @@ def test_the_undamaged_one_works(folder):
 def test_the_sentence_names_the_part(folder, damage, word):
     DAMAGES[damage](folder)
     assert word in refusal(folder)
+
+
+@pytest.mark.parametrize("rows, fits", [(10, True), (16, True), (9, False)])
+def test_a_text_encoder_may_know_more_words_than_its_tokenizer_and_no_fewer(rows, fits):
+    """Rounded up, as theirs often are."""
+    encoder, words = torch.nn.Module(), range(10)
+    encoder.get_input_embeddings = lambda: torch.nn.Embedding(rows, 2)
+    with nullcontext() if fits else pytest.raises(UnfitFiles):
+        check_fit(words, encoder)
 
 
 class Payload:

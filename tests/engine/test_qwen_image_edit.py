@@ -63,6 +63,10 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, monkeypatch,
     torch.testing.assert_close(edited, expected, atol=1e-4, rtol=0)
 
 
+def test_the_transformer_fits_its_own_autoencoder_alone(editor):
+    assert [channels for channels in range(1, 40) if editor._fits(channels)] == [editor.vae.config.z_dim]
+
+
 def test_each_tokens_guided_velocity_is_as_long_as_that_of_the_text(editor):
     """Its direction is that of guidance; tokens that are guided more do not become brighter."""
     generator = torch.Generator().manual_seed(0)
