@@ -3,20 +3,24 @@
 import math
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from in2n_blender.engine.measure import psnr
 from in2n_blender.engine.nerf import ray_marching
 from in2n_blender.engine.nerf.dataset import SceneTransform, camera_bundle
 from in2n_blender.engine.nerf.kernels.marching import march_kernels
 from in2n_blender.engine.nerf.ray_marching import march
+from in2n_blender.engine.nerf.reconstruction import _preview
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.scene import Scene, bytes_a_ray, rays_a_chunk
 from in2n_blender.engine.nerf.settings import CPU, GPU, with_options
 from in2n_blender.engine.nerf.training import Trainer
+from in2n_blender.scene.capture import PinholeCapture, View
 from in2n_blender.scene.errors import Cancelled
 from in2n_blender.scene.reporting import Reporter
 from tests.engine.ball import TINY, dataset_of, look_at, ring, sphere_image
@@ -153,6 +157,17 @@ def test_rendering_is_the_same_in_any_chunks_and_cancels_between_them(trained):
     assert torch.allclose(scene.render(camera).rgb_srgb, scene.render(camera, chunk=37).rgb_srgb, atol=1e-5)
     with pytest.raises(Cancelled):
         scene.render(camera, Reporter(cancelled=lambda: True))
+
+
+@pytest.mark.parametrize("size, shown", [((400, 300), (192, 144)), ((100, 300), (64, 192)), ((30, 20), (30, 20))])
+def test_the_picture_of_a_reconstruction_is_small(tmp_path, size, shown):
+    capture = PinholeCapture("x", "", "draft", (View("0", "0.png", ring()[0].scaled_to(*size)),))
+
+    def render(camera, report):
+        return SimpleNamespace(rgb_srgb=torch.zeros(camera.intrinsics.height, camera.intrinsics.width, 3))
+
+    assert _preview(SimpleNamespace(capture=capture, render=render), tmp_path, Reporter())
+    assert Image.open(tmp_path / "preview.png").size == shown
 
 
 def test_a_restored_trainer_goes_on_exactly():

@@ -117,6 +117,7 @@ def test_a_point_is_hidden_by_nearer_ones_beside_it():
     depth = np.array([1.0, 2.0, 2.0, 1 + 0.9 * NEARER])
     assert hidden(column, row, depth, 400, 100).tolist() == [False, True, False, False]
     assert hidden(column, row, depth * [1, 1, 1, 1.1], 400, 100).tolist() == [False, True, False, True]  # next to it
+    assert hidden(row, column, depth, 100, 400).tolist() == [False, True, False, False], "upright too"
     assert hidden(column, row, np.full(4, 3.0), 400, 100).tolist() == [False] * 4
     assert hidden(np.zeros(0), np.zeros(0), np.zeros(0), 100, 100).tolist() == []
 
