@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "in2n_blender"
-HEAVY = {"torch", "torchvision", "diffusers", "transformers", "lpips", "nerfacc", "warp", "accelerate"}
+HEAVY = {"torch", "torchvision", "diffusers", "transformers", "lpips", "nerfacc", "warp", "accelerate", "ray"}
 BLENDER = {"bpy", "bmesh", "mathutils", "bpy_extras", "gpu", "addon_utils", "bl_ui", "blf", "gpu_extras"}
 STANDARD = set(sys.stdlib_module_names)
 # Files that the engine's Python runs as programs of their own, and that nothing imports: what else they may import.
@@ -269,7 +269,7 @@ def test_relative_imports_only_inside_the_package():
 
 def test_what_the_engine_imports_is_pinned():
     pins = json.loads((PACKAGE / "environment" / "engine_versions.json").read_text())
-    listed = [*pins["groups"]["engine"], *pins["python"]["3.11"]["engine"]]
+    listed = [*pins["groups"]["engine"], *pins["groups"]["ray"], *pins["python"]["3.11"]["engine"]]
     names = {requirement.split("==")[0] for requirement in listed}
     pinned = {IMPORT_NAMES.get(name, name) for name in names}
     assert not {f"{file.relative_to(ROOT)}: {name}" for file in files("engine") for name in outside(file) - pinned}

@@ -293,6 +293,14 @@ def _add_install(group) -> None:
     install.add_argument(
         "--groups", nargs="+", choices=environment.GROUPS, default=["engine"], help="what to install (default: engine)"
     )
+    install.add_argument(
+        "--with",
+        dest="more",
+        nargs="+",
+        choices=environment.OPTIONAL,
+        default=[],
+        help="what the engine can do without: ray, for work on a cluster (--cluster)",
+    )
     _add_machine(install)
     what = install.add_mutually_exclusive_group()
     what.add_argument("--verify", action="store_true", help="import every package and say what does not work")

@@ -333,7 +333,7 @@ def install_environment(args, interruption) -> int:
     """`install`: make, verify, repair or remove the environment.
 
     Args:
-        args: The parsed line: groups, and which of remove, verify and repair is asked for.
+        args: The parsed line: groups, more of them, and which of remove, verify and repair is asked for.
         interruption: Says whether the user asked to stop.
 
     Returns:
@@ -345,7 +345,7 @@ def install_environment(args, interruption) -> int:
     """
     printer = ProgressPrinter()
     report = Reporter(printer, lambda: interruption.asked)
-    groups = tuple(args.groups)
+    groups = (*args.groups, *args.more)
     if (machine := chosen_machine()) is not None:
         return _install_there(args, machine, report, printer)
     try:
@@ -369,7 +369,7 @@ def install_environment(args, interruption) -> int:
 
 
 def _install_there(args, machine: Machine, report: Reporter, printer: ProgressPrinter) -> int:
-    if args.remove or args.repair or tuple(args.groups) != ("engine",):
+    if args.remove or args.repair or (*args.groups, *args.more) != ("engine",):
         raise In2nError(
             "not_there",
             f"On “{machine.name}” the engine can only be installed and looked at from here.",

@@ -14,7 +14,8 @@ from ..workspace.files import read_json
 from .home import WINDOWS, environment_folder, python_version
 from .pins import read_pins
 
-GROUPS = ("engine", "blender", "test")
+GROUPS = ("engine", "blender", "test", "ray")
+OPTIONAL = ("ray",)  # what an engine works without
 TORCH_PAIR = ("torch", "torchvision")
 MISSING, INCOMPLETE, OUTDATED, READY = "missing", "incomplete", "outdated", "ready"
 

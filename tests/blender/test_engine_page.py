@@ -58,12 +58,12 @@ def page(extension, home, uv_wheel, tmp_path, monkeypatch):
     pins.write_text(
         json.dumps(
             {
-                "groups": {"engine": ["torch==1.0", "tiny==1.0"], "blender": [], "test": []},
+                "groups": {"engine": ["torch==1.0", "tiny==1.0"], "blender": [], "test": [], "ray": []},
                 "constraints": [],
-                "python": {version: {"engine": [], "blender": [], "test": []}},
-                "imports": {"engine": ["torch", "tiny"], "blender": [], "test": []},
+                "python": {version: {"engine": [], "blender": [], "test": [], "ray": []}},
+                "imports": {"engine": ["torch", "tiny"], "blender": [], "test": [], "ray": []},
                 "uv": versions.read_pins()["uv"],
-                "disk_mb": {"engine": 1, "blender": 1, "test": 0},
+                "disk_mb": {"engine": 1, "blender": 1, "test": 0, "ray": 0},
             }
         )
     )

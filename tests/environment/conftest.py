@@ -21,12 +21,12 @@ def pins(tmp_path, monkeypatch):
         file.write_text(
             json.dumps(
                 {
-                    "groups": {"engine": list(engine), "blender": list(blender), "test": []},
+                    "groups": {"engine": list(engine), "blender": list(blender), "test": [], "ray": []},
                     "python": {environment.python_version(): {"engine": [], "blender": [], "test": []}},
                     "constraints": list(constraints),
-                    "imports": {"engine": list(imports), "blender": list(blender_imports), "test": []},
+                    "imports": {"engine": list(imports), "blender": list(blender_imports), "test": [], "ray": []},
                     "uv": uv,
-                    "disk_mb": {"engine": disk_mb, "blender": 1, "test": 0},
+                    "disk_mb": {"engine": disk_mb, "blender": 1, "test": 0, "ray": 0},
                 }
             )
         )

@@ -255,11 +255,11 @@ def tiny_pins(folder: Path) -> Path:
     names = [f"tiny{number}" for number in range(12)]
     for name in names:
         make_wheel(folder / "wheels", name, "1.0", {f"{name}/part{n}.py": "size = 1\n" * 500 for n in range(40)})
-    nothing = {"engine": [], "blender": [], "test": []}
+    nothing = {"engine": [], "blender": [], "test": [], "ray": []}
     listed = {**nothing, "engine": [f"{name}==1.0" for name in names]}
     written = {"groups": listed, "python": {python_version(): nothing}, "constraints": []}
     written |= {"imports": {**nothing, "engine": names}, "uv": pins.read_pins()["uv"]}
-    written |= {"disk_mb": {"engine": 1, "blender": 1, "test": 0}}
+    written |= {"disk_mb": {"engine": 1, "blender": 1, "test": 0, "ray": 0}}
     (folder / "pins.json").write_text(json.dumps(written))
     return folder / "pins.json"
 
