@@ -53,6 +53,7 @@ STOREYS = {
         {"output"},
         {"evaluation"},
         {"jobs", "worker"},
+        {"batch"},
     ),
     "blender": (
         set(),  # all files that are named nowhere below

@@ -35,7 +35,18 @@ DEMO_FIELDS = {
 RUN_FIELDS = {
     ImportCapture: ("workspace",),
     Reconstruct: ("workspace", "preset", "restart"),
-    Edit: ("workspace", "name", "preset", "seed", "device", "restart", "parent", "apply_from_here"),
+    Edit: (
+        "workspace",
+        "name",
+        "preset",
+        "seed",
+        "device",
+        "restart",
+        "parent",
+        "apply_from_here",
+        "cluster",
+        "workers",
+    ),
 }
 KINDS = {int: "a whole number", float: "a number", str: "text"}
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..link.client import EngineBug
+from ..link.requests import RunBatch
+from ..remote.machines import chosen_machine
 from ..scene.errors import Cancelled, In2nError
 from ..workspace.files import read_json, write_json
 from ..workspace.layout import Workspace, safe_name
@@ -28,7 +30,7 @@ from ..workspace.outputs import claim, refuse_foreign, run_names
 from ..workspace.stages import Stages
 from .arguments import add_run, run_columns
 from .commands import PATH_NAME, edit_name, engine_for
-from .run import Chain, Place, run_stages, stages_of
+from .run import Chain, Place, files_mark, plain_stages, run_stages, stages_of, summary_of
 from .setup import check_known, existing, free_folder, made_folder
 from .terminal import printable
 
@@ -63,10 +65,10 @@ class BatchRun:
 
 
 def run_batch(args, interruption) -> int:
-    """`batch`: every run of the table, one after the other.
+    """`batch`: every run of the table, one after the other, or on the workers of a cluster.
 
     Args:
-        args: The parsed line: table and out.
+        args: The parsed line: table, out, cluster and workers.
         interruption: Says whether the user asked to stop.
 
     Returns:
@@ -74,7 +76,8 @@ def run_batch(args, interruption) -> int:
 
     Raises:
         In2nError: "bad_table", and before anything is made what `run` raises for a line's options, with its number;
-            "missing_file", "bad_path", "cannot_write", "not_ours", and what the environment raises.
+            "missing_file", "bad_path", "cannot_write", "not_ours", "not_there" for a cluster on another machine, and
+            what the environment and a cluster raise.
         Cancelled: When the user asked to stop; the same command goes on from there.
     """
     table, out = existing(args.table), free_folder(args.out)
@@ -82,29 +85,104 @@ def run_batch(args, interruption) -> int:
     refuse_foreign(out, [RECORD, CAPTURES])
     for run in runs:
         refuse_foreign(out / run.name, run_names(run.args.frames))
+    if args.cluster is not None:
+        _refuse_machine()
     with engine_for(interruption) as engine:
         claim(made_folder(out), [RECORD, CAPTURES])
         rows = _known(out / RECORD, runs)
+        if args.cluster is not None:
+            return _on_cluster(args, runs, rows, out, engine)
         for number, run in enumerate(runs):
             print(printable(f"[{number + 1}/{len(runs)}] {run.name}: {run.args.instruction}"), flush=True)
             try:
                 _one(run, rows[run.name], out, engine)
             finally:
                 write_json(out / RECORD, {"runs": list(rows.values())})
-    print(printable(table_of(rows.values())))
-    return 0 if all(row["state"] == DONE for row in rows.values()) else 2
+    return _say(rows.values())
+
+
+def _say(rows) -> int:
+    """Print how all went; the exit code."""
+    print(printable(table_of(rows)))
+    return 0 if all(row["state"] == DONE for row in rows) else 2
+
+
+def _refuse_machine() -> None:
+    if (machine := chosen_machine()) is not None:
+        raise In2nError(
+            "not_there",
+            f"A batch goes to a cluster or to “{machine.name}”, not to both.",
+            "Leave --machine out, or run the command on that machine.",
+        )
+
+
+def _on_cluster(args, runs: list[BatchRun], rows: dict[str, dict], out: Path, engine) -> int:
+    """All runs as one job of the engine's, which hands them to the cluster's workers."""
+    for run in runs:
+        claim(made_folder(out / run.name), run_names(run.args.frames))
+    made_folder(out / CAPTURES)
+    write_json(out / RECORD, {"runs": list(rows.values())})
+    plan = plan_of(runs, out, rows)
+    request = RunBatch(out=str(out), record=str(out / RECORD), plan=plan, cluster=args.cluster, workers=args.workers)
+    request.check()
+    engine(request)
+    return _say(read_json(out / RECORD)["runs"])
+
+
+def plan_of(runs: list[BatchRun], out: Path, rows: dict[str, dict] | None = None) -> dict:
+    """The runs as plain data, for the engine.
+
+    Args:
+        runs: As `read_table` gives them.
+        out: The batch's folder.
+        rows: Of batch.json, by the runs' names; None: as they begin.
+
+    Returns:
+        "shared": workspace's name -> "file" (of its stages) and "chains", one for each camera path; "runs": "row",
+        "ground" (which of the former), "stages", "own" (the file of its stages) and "summary" (the request).
+
+    Raises:
+        In2nError: What the requests' checks raise, "bad_json".
+    """
+    rows = rows or _known(out / RECORD, runs)
+    plan, of_imports = {"shared": {}, "runs": []}, {}
+    for run in runs:
+        place = _place(run, out)
+        if run.workspace not in of_imports:
+            of_imports[run.workspace] = {"files": files_mark(run.capture, out)}
+        chain = _chain(run.args, run.capture, place.workspace)
+        stages = [vars(stage) for stage in plain_stages(chain, of_imports[run.workspace])]
+        ground = [stage for stage in stages if stage["shared"]]
+        shared = plan["shared"].setdefault(run.workspace, {"file": str(place.shared.file), "chains": []})
+        if ground not in shared["chains"]:
+            shared["chains"].append(ground)
+        plan["runs"].append(
+            {
+                "row": rows[run.name],
+                "ground": run.workspace,
+                "stages": stages,
+                "own": str(place.own.file),
+                "summary": summary_of(run.args, place, {}).to_params(),
+            }
+        )
+    return plan
+
+
+def _place(run: BatchRun, out: Path) -> Place:
+    shared = Stages(out / CAPTURES / f"{run.workspace}.json")
+    own = Stages(out / run.name / "run.json")
+    return Place(out / run.name, out, Workspace(out / CAPTURES / run.workspace), shared, own, _path_name(run.args))
 
 
 def _one(run: BatchRun, row: dict, out: Path, engine) -> None:
     """Do a run and note in its row how it went. Raises Cancelled."""
     folder, started = out / run.name, time.monotonic()
-    shared = Stages(out / CAPTURES / f"{run.workspace}.json")
-    workspace = Workspace(out / CAPTURES / run.workspace)
     try:
         claim(made_folder(folder), run_names(run.args.frames))
-        made_folder(workspace.root.parent)
-        place = Place(folder, out, workspace, shared, Stages(folder / "run.json"), _path_name(run.args))
-        run_stages(run.args, run.capture, _chain(run.args, run.capture, workspace), place, engine, again=False)
+        made_folder(out / CAPTURES)
+        place = _place(run, out)
+        chain = _chain(run.args, run.capture, place.workspace)
+        run_stages(run.args, run.capture, chain, place, engine, again=False)
     except (In2nError, EngineBug) as error:
         reason = error.message if isinstance(error, In2nError) else f"A mistake in the program: {error}"
         row.update(state=FAILED, error=reason)

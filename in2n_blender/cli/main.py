@@ -25,6 +25,7 @@ from ..link.requests import (
     Reconstruct,
     RenderPath,
     ReportCapture,
+    RunBatch,
     Testbed,
 )
 from ..remote.machines import FOLDER, MACHINE_VARIABLE
@@ -166,6 +167,7 @@ def _add_batch(group) -> None:
     )
     batch.add_argument("table", metavar="FILE.csv", help="the table; captures are named as seen from its folder")
     batch.add_argument("--out", required=True, metavar="DIR", help="folder for the results: a folder a line")
+    add_request(batch, RunBatch, ("cluster", "workers"))
 
 
 def _add_parts(group) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..link.request_fields import Request
 from ..link.requests import Edit, ExtractMesh, ImportCapture, PathThroughViews, Reconstruct, RenderPath, Summarise
 from ..scene.errors import In2nError
+from ..workspace.chain import Stage, results_of, run_chain
 from ..workspace.layout import Workspace
 from ..workspace.outputs import MANIFEST, claim, refuse_foreign, run_names
 from ..workspace.stages import Stages
@@ -94,21 +95,47 @@ def run_stages(args, capture: Path, chain: Chain, place: Place, engine, again: b
         In2nError: What the jobs raise.
         Cancelled.
     """
-    called, name = False, edit_name(args)
-    for key, (request, made) in chain.items():
-        stages, more = (place.shared, {}) if key.split(" ")[0] in SHARED else (place.own, {})
-        if key == "import":
-            more = {"files": files_mark(capture, place.all)}
-        elif stages is not place.shared:
-            more = {"of": place.shared.behind}
-        there = made.exists() and not called  # what follows a stage that was asked for has to be asked for, too
-        called |= _stage(stages, key, request, more, there, engine)
+    stages = plain_stages(chain, {"files": files_mark(capture, place.all)})
+    said = lambda stage: print(f"{stage.key}: done before", flush=True)
+    called = run_chain(stages, place.shared, place.own, lambda stage: _asked(chain[stage.key][0], engine), said)
     if not called and not again and (place.out / "report.json").is_file():
         return
-    done = {**place.shared.results, **place.own.results}
-    results = {key.split(" ")[0]: result for key, result in done.items() if not key.startswith("path")}
+    engine(summary_of(args, place, results_of(place.shared, place.own)))
+
+
+def plain_stages(chain: Chain, of_import: dict) -> list[Stage]:
+    """The stages as plain data.
+
+    Args:
+        chain: As `stages_of` made it.
+        of_import: What the import depends on beside its request.
+    """
+    return [
+        Stage(
+            key,
+            request.method,
+            request.to_params(),
+            str(made),
+            key.split(" ")[0] in SHARED,
+            of_import if key == "import" else {},
+        )
+        for key, (request, made) in chain.items()
+    ]
+
+
+def summary_of(args, place: Place, results: dict) -> Summarise:
+    """What the summary is asked for with.
+
+    Args:
+        args: As for `run_capture`.
+        place: Where results go.
+        results: What the stages gave, by method.
+
+    Raises:
+        In2nError: What the request's check raises.
+    """
     folders = {"workspace": str(place.workspace.root), "out": str(place.out)}
-    engine(request_of(Summarise, args, **folders, edit=name, camera_path=place.path, results=results))
+    return request_of(Summarise, args, **folders, edit=edit_name(args), camera_path=place.path, results=results)
 
 
 def stages_of(
@@ -187,27 +214,19 @@ def _refuse_other_capture(out: Path, capture: Path) -> None:
         )
 
 
-def _stage(stages: Stages, key: str, request: Request, more: dict, there: bool, engine) -> bool:
-    """Whether the stage had to be asked for.
+def _asked(request: Request, engine) -> dict:
+    """What a stage's request gives.
 
     A reconstruction that is made of something else than the earlier one leaves that aside; an edit of the same name
     takes its place.
     """
-
-    def work(_restart: bool) -> dict:
-        try:
-            return engine(request)
-        except In2nError as error:
-            if error.code != "edit_exists":
-                raise
-            print(f"{error.message} It is made again.", flush=True)
-            return engine(dataclasses.replace(request, restart=True))
-
-    settings = {name: v for name, v in request.to_params().items() if name not in ("workspace", "camera_path")}
-    called = stages.run(key, {**settings, **more}, work, lambda: there)
-    if not called:
-        print(f"{key}: done before", flush=True)
-    return called
+    try:
+        return engine(request)
+    except In2nError as error:
+        if error.code != "edit_exists":
+            raise
+        print(f"{error.message} It is made again.", flush=True)
+        return engine(dataclasses.replace(request, restart=True))
 
 
 @contextmanager

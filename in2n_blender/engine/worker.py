@@ -91,6 +91,7 @@ JOBS = {
     "evaluate": ".evaluation.evaluate:evaluate",
     "download": "..models.download:download_model",
     "devices": ".device:devices",
+    "batch": ".batch:run_batch",
 }
 
 
@@ -206,7 +207,7 @@ class Worker:
             report.check()
             workspace = getattr(job.request, "workspace", "")
             with must_stay(workspace), alone_in(workspace if job.request.locks_workspace else "", report):
-                result = _load(self._jobs[job.request.method])(job.request, report)
+                result = load_job(self._jobs[job.request.method])(job.request, report)
             answer = json.dumps({"jsonrpc": "2.0", "id": job.id, "result": result}, default=_plain)
         except Cancelled:
             answer = _error_text(job.id, JOB_FAILED, "Cancelled.", "cancelled", "")
@@ -409,7 +410,12 @@ def hello() -> dict:
     }
 
 
-def _load(job):
+def load_job(job):
+    """The function of a job.
+
+    Args:
+        job: It, or where it is, as in JOBS.
+    """
     if callable(job):
         return job
     module, name = job.split(":")

@@ -2,7 +2,8 @@
 
 One virtual environment per Python version below the home folder (IN2N_HOME), filled with groups of pinned packages
 (`engine_versions.json`): "engine" (torch and all that the worker needs), "blender" (the bpy wheel, for running the
-add-on without a window), "test", and "ray" (work on a cluster), which is optional. uv does the work where it is found, bundled or can be installed; pip otherwise.
+add-on without a window), "test", and "ray" (work on a cluster), which the engine can do without. uv does the work where
+it is found, bundled or can be installed; pip otherwise.
 
 An environment is ready when its stamp file, written last, names the pins and groups that were installed: finding one
 ready starts no process. What was interrupted is completed by the next `install`.

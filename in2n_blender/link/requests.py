@@ -119,6 +119,26 @@ def _restart(help: str = "start anew instead of from what was saved"):
     return setting("Start Over", help, False)
 
 
+def _cluster(what: str):
+    return setting(
+        "Cluster",
+        f"let the workers of a Ray cluster {what}: auto (of this machine alone, or the one that RAY_ADDRESS names) or "
+        "an address (default: this process)",
+        None,
+        metavar="ADDRESS",
+    )
+
+
+def _workers():
+    return setting(
+        "Workers",
+        "how many workers of the cluster (default: as many as it has GPUs, without any as many as it has cores)",
+        None,
+        low=1,
+        high=10_000,
+    )
+
+
 def _frames(default: int, help: str):
     return setting("Frames", help, default, low=1, high=100_000)
 
@@ -258,6 +278,16 @@ class Edit(Request):
         "edited view on",
         False,
     )
+    views_together: int | None = setting(
+        "Views Together",
+        "how many views are edited from one state of the scene, before it is trained on: what workers of a cluster can "
+        "do at one time, though the result does not depend on them (default: as many as a GPU edits at once)",
+        None,
+        low=1,
+        high=10_000,
+    )
+    cluster: str | None = _cluster("edit the views")
+    workers: int | None = _workers()
 
     def check(self) -> None:
         _check_instruction(self.instruction)
@@ -339,6 +369,8 @@ class RenderPath(Request):
     )
     edit: str | None = _edit("to render")
     device: str = _device()
+    cluster: str | None = _cluster("render the frames")
+    workers: int | None = _workers()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -486,6 +518,18 @@ class Summarise(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunBatch(Request):
+    """Do whole runs on the workers of a cluster. Result: {"done", "failed"}, how many; how each went is in `record`."""
+
+    method: ClassVar[str] = "batch"
+    out: str = setting("Folder", "folder of the batch", metavar="DIR")
+    record: str = setting("Record", "file that says how each run is", metavar="FILE")
+    plan: dict = setting("Plan", "the runs, as `cli/batch.py` makes them", factory=dict)
+    cluster: str | None = _cluster("do the runs")
+    workers: int | None = _workers()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate(Request):
     """Measure an edit on the held-out views and along a path. edit None: the reconstruction, against its photos."""
 
@@ -617,7 +661,7 @@ REQUESTS: dict[str, type[Request]] = {
     for cls in (
         ImportCapture, ReportCapture, Reconstruct, Edit, PreviewGrid, RenderPath, RenderShot, FullPhoto, ExtractMesh,
         MakeSplats,
-        ExportDataset, PathThroughViews, Summarise, Evaluate, DownloadModel, FindDevices, Testbed,
+        ExportDataset, PathThroughViews, Summarise, RunBatch, Evaluate, DownloadModel, FindDevices, Testbed,
     )
 }  # fmt: skip
 

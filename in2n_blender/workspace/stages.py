@@ -39,6 +39,7 @@ class Stages:
         file: Need not exist; it is written when a stage begins and when it is done.
 
     Attributes:
+        file: As given.
         results: Stage name -> what it returned, with its "seconds" unless it gave its own.
 
     Raises:
@@ -46,8 +47,8 @@ class Stages:
     """
 
     def __init__(self, file: Path | str):
-        self._file = Path(file)
-        self._stages = read_stages(self._file)
+        self.file = Path(file)
+        self._stages = read_stages(self.file)
         self.results: dict[str, dict] = {}
         self._behind: dict = {}
 
@@ -94,4 +95,4 @@ class Stages:
 
     def _write(self, name: str, stage: dict) -> None:
         self._stages[name] = stage
-        write_json(self._file, self._stages)
+        write_json(self.file, self._stages)

@@ -1,9 +1,11 @@
-"""More than one machine, by its bars: equal results by ssh, what travels, and how long a farm's frame takes to begin.
+"""More than one machine, by its bars: equal results by ssh, what travels, how long a farm's frame takes to begin, and
+what workers of a cluster gain.
 
-    python -m tests.benchmarks.scale --out DIR [--chroot DIR]
+    python -m tests.benchmarks.scale --out DIR [--chroot DIR] [--parts ssh cluster]
 
 The other machine is this one, by a real OpenSSH server on the loopback address (Linux, root or not; `tests/scale`).
-With a chroot that holds Blender (as the window's tests make it; root) frames are rendered by Blender's own processes.
+The cluster is Ray on this machine. With a chroot that holds Blender (as the window's tests make
+it; root) frames are rendered by Blender's own processes.
 Writes DIR/result.json, a list of {"name", "value", "bar", "holds"}; a bar of null is a number to be known.
 """
 
@@ -21,12 +23,14 @@ from in2n_blender.link.client import Client
 from in2n_blender.link.requests import Edit, ImportCapture, PathThroughViews, Reconstruct, RenderPath
 from in2n_blender.remote.machines import Machine, worker_command
 from in2n_blender.scene.reporting import Progress
+from tests.benchmarks.side_by_side import side_by_side
 from tests.faults.kills import contents
 from tests.scale.ssh_server import HOST, Server, missing
 
 ROOT = Path(__file__).resolve().parents[2]
 CAPTURE = ROOT / "in2n_blender" / "data" / "demo_capture"
 STEPS, FRAMES, STARTS = 200, 4, 5
+PARTS = ("ssh", "cluster")
 
 
 def main() -> None:
@@ -34,11 +38,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--chroot", type=Path, help="a chroot that holds Blender")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    results = [] if missing() else by_ssh(arguments.out)
-    if missing():
-        print(f"by ssh: left out, {missing()}")
+    results = []
+    if "ssh" in arguments.parts:
+        results += [] if missing() else by_ssh(arguments.out)
+        if missing():
+            print(f"by ssh: left out, {missing()}")
+    if "cluster" in arguments.parts:
+        results += side_by_side(arguments.out)
     if arguments.chroot:
         results += on_a_farm(arguments.chroot)
     (arguments.out / "result.json").write_text(json.dumps(results, indent=1) + "\n")

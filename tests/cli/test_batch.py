@@ -8,8 +8,10 @@ import pytest
 from in2n_blender.cli import batch as module
 from in2n_blender.cli import main as cli
 from in2n_blender.cli.arguments import run_columns
-from in2n_blender.cli.batch import read_table
+from in2n_blender.cli.batch import plan_of, read_table
+from in2n_blender.remote.machines import MACHINE_VARIABLE
 from in2n_blender.scene.errors import In2nError
+from in2n_blender.workspace.chain import Stage
 from tests.cli.test_commands import sentence_and_hint
 
 HEADING = "capture,instruction,model\n"
@@ -182,3 +184,28 @@ def test_only_a_table_is_one(tmp_path):
     with pytest.raises(In2nError) as refused:
         read_table(tmp_path)
     assert refused.value.code == "bad_table"
+
+
+def test_the_plan_for_a_cluster_has_what_is_shared_once(table, tmp_path):
+    text = "capture,instruction,model,seed,frames,name\n"
+    text += "capture,make it snow,any/model,1|2,,\ncapture,make it night,any/model,,7,night\n"
+    plan = json.loads(json.dumps(plan_of(read_table(table(text)), tmp_path / "out")))
+    (shared,) = plan["shared"].values()
+    assert [[stage["key"] for stage in chain] for chain in shared["chains"]] == [
+        ["import", "reconstruct", "path through-views-48"],
+        ["import", "reconstruct", "path through-views-7"],
+    ]
+    assert len({run["own"] for run in plan["runs"]}) == 3 and {run["ground"] for run in plan["runs"]} == {
+        *plan["shared"]
+    }
+    stages = [Stage(**stage) for stage in plan["runs"][2]["stages"]]
+    assert [stage.key.split()[0] for stage in stages] == ["import", "reconstruct", "edit", "path", "render", "mesh"]
+    assert "workspace" not in stages[2].settings and stages[2].params["cluster"] is None
+
+
+def test_a_batch_goes_to_a_cluster_or_to_another_machine(engine, table, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(MACHINE_VARIABLE, "")
+    made = table(HEADING + "capture,make it snow,any/model\n")
+    line = ["batch", str(made), "--out", str(tmp_path / "out"), "--cluster", "auto", "--machine", "gpu"]
+    assert cli.main(line) == 2 and "not to both" in sentence_and_hint(capsys)
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from in2n_blender.cli import setup
+from in2n_blender import environment
+from in2n_blender.cli import main, setup
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -25,3 +26,10 @@ def test_paths_choose_their_process():
 def test_exit_codes_of_several_runs():
     assert setup.worst_code([0, 0]) == 0 and setup.worst_code([0, 1]) == 1
     assert setup.worst_code([5, 0]) == 0 and setup.worst_code([5, 5]) == 5
+
+
+def test_ray_comes_with_the_engine_where_it_is_asked_for(home, monkeypatch):
+    asked = []
+    monkeypatch.setattr(environment, "install", lambda groups, report: asked.append(tuple(groups)))
+    assert main.main(["install"]) == main.main(["install", "--with", "ray"]) == 0
+    assert asked == [("engine",), ("engine", "ray")]

@@ -195,7 +195,7 @@ class Agreement(DatasetUpdate):
             self.report.progress(number, len(cameras), "view", "Looking at the views")
             self.views.append(SeenView(camera, self._unmasked(number, self.scene.render(camera, self.report).depth)))
         first = self._key_view() if self.key_picture else None
-        plan = plan_carrying(self.views, first, self.parts.key_views, self.parts.again, self.batches.at_once)
+        plan = plan_carrying(self.views, first, self.parts.key_views, self.parts.again, self._together())
         if self.state["noise_level"] is None:
             self._probe(next(edit.view for edit in plan if edit.view < self.schedule.views))
         while (number := self.state["edits_done"]) < len(plan):
@@ -205,7 +205,7 @@ class Agreement(DatasetUpdate):
             if self.key_picture and plan[number].view == self._key_view():
                 self._put_key_picture(plan[number].view, plan[number].again)
             else:
-                self.carry_into(independent(plan[number:], self.batches.at_once, self.key_picture and self._key_view()))
+                self.carry_into(independent(plan[number:], self._together(), self.key_picture and self._key_view()))
         self.state["carried"] = len(plan)
         self.views = []
 

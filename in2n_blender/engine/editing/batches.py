@@ -45,6 +45,21 @@ class Batches:
     def __init__(self, at_once: int, log: Callable[[str], None] = lambda text: None):
         self.at_once, self._log = max(1, at_once), log
 
+    def split(
+        self, asked: Sequence[AskedEdit], kind: Callable[[AskedEdit], Hashable] = lambda one: None
+    ) -> list[list[int]]:
+        """The batches, which are the same however many there are to make them.
+
+        Args:
+            asked: In any sizes.
+            kind: Of an edit; those of one size and kind are together.
+
+        Returns:
+            The numbers of the edits of each batch.
+        """
+        alike = _alike([(tuple(one.start.shape), kind(one)) for one in asked])
+        return [group[at : at + self.at_once] for group in alike for at in range(0, len(group), self.at_once)]
+
     def run(
         self, asked: Sequence[AskedEdit], edit: EditAll, kind: Callable[[AskedEdit], Hashable] = lambda one: None
     ) -> list[torch.Tensor]:

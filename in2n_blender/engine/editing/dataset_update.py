@@ -26,6 +26,7 @@ from ..nerf.training import Trainer
 from ..photos import opaque
 from ..pictures import not_finite, save_srgb
 from .batches import AskedEdit, Batches
+from .crewed import CrewedEditor
 from .key_picture import KeyPicture
 from .regions import Limit
 from .schedule import Schedule
@@ -104,6 +105,10 @@ class DatasetUpdate:
         self.saver = Saver(self.save)
         self.cost, self.before = CostMeter(trainer.dataset.device), {key: state[key] for key in COSTS}
 
+    def _together(self) -> int:
+        """How many views are edited from one state of the scene. Halved batches count where nobody chose a number."""
+        return self.request.views_together or self.batches.at_once
+
     def _views_at_once(self) -> int:
         return self.editor.views_at_once(max((image.shape[:2] for image in self.images), key=np.prod))
 
@@ -160,8 +165,8 @@ class DatasetUpdate:
         """
         number, views = self.edit_number, self.schedule.views
         if self.schedule.is_due(number, self.trainer.step_count):
-            at_once = self.batches.at_once
-            self.edit_next_views(min(at_once - number % views % at_once, views - number % views))
+            together = self._together()
+            self.edit_next_views(min(together - number % views % together, views - number % views))
 
     def step(self) -> None:
         """One optimiser step of the NeRF on the dataset as it now is."""
@@ -258,23 +263,40 @@ class DatasetUpdate:
             In2nError: "not_finite".
             Cancelled.
         """
-        return self.batches.run(asked, self._edited_together, lambda one: self.denoising_steps(one.level))
+        kind = lambda one: self.denoising_steps(one.level)
+        if not isinstance(self.editor, CrewedEditor):
+            return self.batches.run(asked, self._edited_together, kind)
+        batches = self.batches.split(asked, kind)
+        calls = [self._call([asked[number] for number in batch]) for batch in batches]
+        found: dict[int, torch.Tensor] = {}
+        for batch, edited in zip(batches, self.editor.edit_all(calls, self.report, self._say_edited)):
+            found.update(zip(batch, self._checked([asked[number] for number in batch], edited)))
+        return [found[number] for number in range(len(asked))]
 
     def _edited_together(self, asked: Sequence[AskedEdit]) -> list[torch.Tensor]:
-        edited = self.editor.edit(
-            torch.stack([one.start.permute(2, 0, 1) for one in asked]),
-            join_originals([self.original(one.view) for one in asked]),
-            noise_level=[one.level for one in asked],
-            generators=[noise_generator(self.schedule.seed, one.view, one.draw) for one in asked],
-            steps=self.denoising_steps(asked[0].level),
-            guidance_text=self.request.guidance_text,
-            guidance_image=self.request.guidance_image,
-            report=only_checks(self.report),
-        )
+        return self._checked(asked, self.editor.edit(**self._call(asked), report=only_checks(self.report)))
+
+    def _call(self, asked: Sequence[AskedEdit]) -> dict:
+        """What the editor is called with for edits of one size and number of steps."""
+        return {
+            "render": torch.stack([one.start.permute(2, 0, 1) for one in asked]),
+            "original": join_originals([self.original(one.view) for one in asked]),
+            "noise_level": [one.level for one in asked],
+            "generators": [noise_generator(self.schedule.seed, one.view, one.draw) for one in asked],
+            "steps": self.denoising_steps(asked[0].level),
+            "guidance_text": self.request.guidance_text,
+            "guidance_image": self.request.guidance_image,
+        }
+
+    def _checked(self, asked: Sequence[AskedEdit], edited: torch.Tensor) -> list[torch.Tensor]:
         for one, picture in zip(asked, edited):
             if not torch.isfinite(picture).all():
                 raise not_finite(f"The edit of the photo {self.scene.capture.training_views[one.view].name}")
         return list(edited.permute(0, 2, 3, 1))
+
+    def _say_edited(self, done: int, total: int) -> None:
+        message = f"Editing views, {done} of {total} batches"
+        self.report.progress(self.trainer.step_count, self.schedule.steps, "step", message)
 
     def denoising_steps(self, level: float) -> int | None:
         """Of one edit.

@@ -20,6 +20,7 @@ from ...workspace.provenance import (
 from ...workspace.successor import making_folder
 from ..diffusion.editor import Editor
 from ..nerf.checkpoint import read_checkpoint
+from .crewed import CrewedEditor
 from .schedule import Schedule
 
 # What edit.json says beside its settings.
@@ -112,6 +113,8 @@ def edit_record(
     }
     if key_view:
         record["key_view"] = key_view
+    if request.views_together:  # an edit that does not say it is of as many as a GPU edits at once
+        record["views_together"] = request.views_together
     record["segments"] = [segment_of(record)]
     return json.loads(json.dumps(record))
 
@@ -149,6 +152,8 @@ def editor_revision(editor: Editor) -> str:
     Returns:
         As `model_revision` gives it.
     """
+    if isinstance(editor, CrewedEditor):  # its weights lie where its workers are
+        return editor.revision
     folder = getattr(editor, "folder", None)
     return model_revision(folder) if folder else editor.name
 

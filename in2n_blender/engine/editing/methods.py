@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -13,7 +14,9 @@ from ...workspace.hashes import checkpoint_state
 from ...workspace.layout import KEY_VIEW, REGION_FILE, Workspace
 from ...workspace.successor import Successor, settle
 from ..device import describe_device, pick_device, scene_device
+from ..diffusion.editor import Editor
 from ..diffusion.loading import load_editor
+from ..hiring import crew_for
 from ..nerf.checkpoint import limited_to, model_weights, settle_state
 from ..nerf.dataset import training_rays
 from ..nerf.reconstruction import load_capture_and_images
@@ -22,6 +25,7 @@ from ..nerf.settings import NerfSettings, kinds_for, settings_for
 from ..nerf.training import Trainer
 from ..pictures import save_srgb
 from .agreement import Agreement
+from .crewed import CrewedEditor, editing_role
 from .dataset_update import COSTS, DatasetUpdate, Faithful
 from .key_picture import read_key_picture
 from .lineage import checkpoint_to_go_on_from, edit_provenance, edit_record, read_ground
@@ -56,12 +60,20 @@ def edit(request: Edit, report: Reporter, method: type[DatasetUpdate] | None = N
             "no_edit" where there is none to go on with, "not_finite", "diverged" and others; what was made is saved.
         Cancelled: After saving.
     """
-    method = method or METHODS[request.editing_method]
     request.check()
+    method = method or METHODS[request.editing_method]
+    if request.cluster is None:
+        load = lambda: load_editor(request.editor, pick_device(request.device), report, request.memory_plan)
+        return _edit_by(load, request, report, method)
+    with crew_for(editing_role(request), request.cluster, request.workers, report) as crew:
+        return _edit_by(lambda: CrewedEditor(crew, request.editor, report), request, report, method)
+
+
+def _edit_by(load: Callable[[], Editor], request: Edit, report: Reporter, method: type[DatasetUpdate]) -> dict:
     workspace, device = Workspace(request.workspace), scene_device(request.device, report.log)
     region = asked_region(request)
     reconstruction, parent = read_ground(request, workspace)
-    editor = load_editor(request.editor, pick_device(request.device), report, request.memory_plan)
+    editor = load()
     editor.model.check_scales(request.guidance_text, request.guidance_image)
     editor.prepare(request.instruction)
     capture, images = load_capture_and_images(workspace, reconstruction[1].get("light"))

@@ -2,7 +2,8 @@
 
 Every file carries the hash of what it was made from (camera, the scene's weights), so that each frame is known by
 itself: a longer range, another range in another process or one frame tried in between computes what is missing and
-nothing else. A file is replaced by its successor only, and only where it is ours.
+nothing else. A file is replaced by its successor only, and only where it is ours. On a cluster each worker has the
+scene, and writes frames where this process would.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 from ...link.requests import RenderPath
+from ...scene.camera import Camera
 from ...scene.camera_path import CameraPath, PathFrame
 from ...scene.errors import In2nError
 from ...scene.reporting import Reporter
@@ -18,13 +20,53 @@ from ...workspace.files import read_json, write_json
 from ...workspace.hashes import scene_hash
 from ...workspace.layout import Workspace
 from ...workspace.provenance import SCENE, Provenance, is_done, result_folder
+from ..crew import Crew, Role
 from ..device import describe_device
+from ..hiring import crew_for
 from ..nerf.scene import load_scene
 from ..pictures import Picture, provenance_of, write_exr, write_png
 
 RECORD = "render.json"
 PATH_COPY = "camera_path.json"
 KINDS = ("png", "exr")
+
+
+class FrameRole:
+    """A worker that renders frames of one scene.
+
+    Args:
+        workspace: Its folder.
+        edit: The edit's name; None: the reconstruction.
+        device: As for `scene_device`.
+
+    Raises:
+        In2nError: As `load_scene`.
+    """
+
+    def __init__(self, workspace: str, edit: str | None, device: str):
+        self.scene = load_scene(Workspace(workspace), edit, device)
+
+    def do(self, piece: dict, report: Reporter) -> dict:
+        """Render a frame to its files, or nothing where no frame is asked for.
+
+        Args:
+            piece: number, camera (as JSON), unit_scale, folder and made_from, the hash that the files carry; or empty.
+            report: Asked whether the job was cancelled.
+
+        Returns:
+            {"device": what it is rendered on}.
+
+        Raises:
+            In2nError: "disk_full", "cannot_write", "not_finite".
+            Cancelled.
+        """
+        if piece:
+            view = self.scene.render(Camera.from_json(piece["camera"]), report=report)
+            picture = Picture.of(view, self.scene.has_alpha).scaled(piece["unit_scale"])
+            file = Path(piece["folder"]) / f"{piece['number']:04d}"
+            write_exr(file.with_suffix(".exr"), picture, piece["made_from"])
+            write_png(file.with_suffix(".png"), picture, piece["made_from"])
+        return {"device": describe_device(self.scene.device)}
 
 
 def render_path(request: RenderPath, report: Reporter) -> dict:
@@ -40,13 +82,20 @@ def render_path(request: RenderPath, report: Reporter) -> dict:
 
     Raises:
         In2nError: For a bad path, an edit or reconstruction that is not there, a full disk; "not_ours" where a file
-            that no job of ours made has a frame's name.
+            that no job of ours made has a frame's name; "no_ray", "no_cluster", "worker_died".
         Cancelled: Frames that are whole are kept.
     """
+    arguments = {"workspace": request.workspace, "edit": request.edit, "device": request.device}
+    role = Role(".output.frames:FrameRole", arguments, request.device != "cpu")
     path = CameraPath.load(Path(request.camera_path))
+    with crew_for(role, request.cluster, request.workers, report) as crew:
+        return _render_by(crew, path, request, report)
+
+
+def _render_by(crew: Crew, path: CameraPath, request: RenderPath, report: Reporter) -> dict:
     workspace = Workspace(request.workspace)
     weights = scene_hash(result_folder(workspace, request.edit))
-    scene = load_scene(workspace, request.edit, request.device)
+    device = crew.do_all([{}], report)[0]["device"]
     folder = workspace.renders(request.edit, path.name)
     made_from = {frame.number: frame_provenance(path, frame, weights).hash for frame in path.frames}
     missing = [frame for frame in path.frames if not is_rendered(folder, frame.number, made_from[frame.number])]
@@ -57,30 +106,38 @@ def render_path(request: RenderPath, report: Reporter) -> dict:
         "edit": request.edit,
         "count": len(path.frames),
         "seconds": before.get("seconds", 0.0),
-        "device": describe_device(scene.device),
+        "device": device,
         "scene": weights,
         "finished": is_done(workspace, request.edit),
     }
     write_json(folder / RECORD, record)
     write_json(folder / PATH_COPY, path.to_json())
 
-    done_before, started = len(path.frames) - len(missing), time.monotonic()
-    for index, frame in enumerate(missing):
-        elapsed = time.monotonic() - started
-        report.progress(
-            done_before + index,
-            len(path.frames),
-            "frame",
-            f"Rendering frame {frame.number}",
-            elapsed / index * (len(missing) - index) if index else None,
-        )
-        picture = Picture.of(scene.render(frame.camera, report=report), scene.has_alpha).scaled(path.unit_scale)
-        files = {kind: folder / f"{frame.number:04d}.{kind}" for kind in KINDS}
-        write_exr(files["exr"], picture, made_from[frame.number])
-        write_png(files["png"], picture, made_from[frame.number])
-        report.artifact("frame", files["png"])
-        record["seconds"] = round(before.get("seconds", 0.0) + time.monotonic() - started, 3)
+    whole = done_before = len(path.frames) - len(missing)
+    started = time.monotonic()
+
+    def ended(index: int, _result: object) -> None:
+        nonlocal whole
+        number, seconds = missing[index].number, time.monotonic() - started
+        whole += 1
+        report.artifact("frame", folder / f"{number:04d}.png")
+        record["seconds"] = round(before.get("seconds", 0.0) + seconds, 3)
         write_json(folder / RECORD, record)
+        left = seconds / (whole - done_before) * (len(path.frames) - whole)
+        report.progress(whole, len(path.frames), "frame", f"Rendered frame {number}", left)
+
+    report.progress(whole, len(path.frames), "frame", "Rendering frames")
+    pieces = [
+        {
+            "number": frame.number,
+            "camera": frame.camera.to_json(),
+            "unit_scale": path.unit_scale,
+            "folder": str(folder),
+            "made_from": made_from[frame.number],
+        }
+        for frame in missing
+    ]
+    crew.do_all(pieces, report, ended=ended)
     report.progress(len(path.frames), len(path.frames), "frame", "Frames rendered", 0.0)
     shown = {key: record[key] for key in ("count", "seconds", "device", "finished")}
     return {"folder": str(folder), "rendered": len(missing), **shown}
