@@ -24,6 +24,7 @@ from ..link.client import EngineBug
 from ..link.requests import RunBatch
 from ..remote.machines import chosen_machine
 from ..scene.errors import Cancelled, In2nError
+from ..workspace.chain import BATCH_RECORD
 from ..workspace.files import read_json, write_json
 from ..workspace.layout import Workspace, safe_name
 from ..workspace.outputs import claim, refuse_foreign, run_names
@@ -36,7 +37,7 @@ from .terminal import printable
 
 SEVERAL = "|"  # between the values of a cell
 MOST_RUNS = 10_000
-CAPTURES, RECORD = "captures", "batch.json"
+CAPTURES, RECORD = "captures", BATCH_RECORD
 NAME, CAPTURE = "name", "capture"  # columns: of the lines' names, and of what is no option
 FILES = {"region", "key-view"}  # columns of files, which are named as seen from the table's folder
 YES, NO = {"yes", "true", "1", "x"}, {"no", "false", "0"}
@@ -123,7 +124,7 @@ def _on_cluster(args, runs: list[BatchRun], rows: dict[str, dict], out: Path, en
     made_folder(out / CAPTURES)
     write_json(out / RECORD, {"runs": list(rows.values())})
     plan = plan_of(runs, out, rows)
-    request = RunBatch(out=str(out), record=str(out / RECORD), plan=plan, cluster=args.cluster, workers=args.workers)
+    request = RunBatch(out=str(out), plan=plan, cluster=args.cluster, workers=args.workers)
     request.check()
     engine(request)
     return _say(read_json(out / RECORD)["runs"])

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..link.requests import RunBatch, from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Progress, Reporter
-from ..workspace.chain import Stage, results_of, run_chain
+from ..workspace.chain import BATCH_RECORD, Stage, results_of, run_chain
 from ..workspace.files import read_json, write_json
 from ..workspace.stages import Stages
 from .alone import alone_in
@@ -180,7 +180,7 @@ class _Batch:
         self._report.progress(ended, len(self.rows), "runs", "; ".join(self._now[n] for n in sorted(self._now)))
 
     def _write(self) -> None:
-        write_json(self._request.record, {"runs": self.rows})
+        write_json(Path(self._request.out) / BATCH_RECORD, {"runs": self.rows})
 
 
 def _stages(plain: list[dict]) -> list[Stage]:

@@ -519,11 +519,10 @@ class Summarise(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class RunBatch(Request):
-    """Do whole runs on the workers of a cluster. Result: {"done", "failed"}, how many; how each went is in `record`."""
+    """Do whole runs on the workers of a cluster. Result: {"done", "failed"}, how many; how each went is in batch.json."""
 
     method: ClassVar[str] = "batch"
     out: str = setting("Folder", "folder of the batch", metavar="DIR")
-    record: str = setting("Record", "file that says how each run is", metavar="FILE")
     plan: dict = setting("Plan", "the runs, as `cli/batch.py` makes them", factory=dict)
     cluster: str | None = _cluster("do the runs")
     workers: int | None = _workers()

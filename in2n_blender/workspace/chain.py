@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .stages import Stages
 
+BATCH_RECORD = "batch.json"  # in a batch's folder: how each of its runs is
 # What a stage is asked for with that says where or by whom it is done, and not what.
 UNSAID = ("workspace", "camera_path", "cluster", "workers")
 

@@ -121,10 +121,9 @@ def batch(table, out, cluster, report=None):
     """The rows of batch.json, and what the runs left."""
     out.mkdir(exist_ok=True)
     runs = read_table(table)
-    plan, record = plan_of(runs, out), out / "batch.json"
-    request = RunBatch(out=str(out), record=str(record), plan=plan, cluster=cluster, workers=2)
+    request = RunBatch(out=str(out), plan=plan_of(runs, out), cluster=cluster, workers=2)
     run_batch(request, report or Reporter())
-    return json.loads(record.read_text())["runs"]
+    return json.loads((out / "batch.json").read_text())["runs"]
 
 
 def untimed(rows):
