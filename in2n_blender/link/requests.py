@@ -519,7 +519,7 @@ class Summarise(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class RunBatch(Request):
-    """Do whole runs on the workers of a cluster. Result: {"done", "failed"}, how many; how each went is in batch.json."""
+    """Do whole runs on a cluster's workers. Result: {"done", "failed"}, how many; how each went is in batch.json."""
 
     method: ClassVar[str] = "batch"
     out: str = setting("Folder", "folder of the batch", metavar="DIR")
