@@ -16,7 +16,7 @@ from pathlib import Path
 
 from in2n_blender.engine.editing.agreement import Agreement
 from in2n_blender.engine.editing.dataset_update import Faithful
-from in2n_blender.engine.evaluation.bars import JUDGED, PUBLISHED, SHARE_OF_PUBLISHED
+from in2n_blender.engine.evaluation.bars import JUDGED, PUBLISHED
 from in2n_blender.workspace.files import read_json, write_json
 from in2n_blender.workspace.layout import Workspace
 
@@ -24,6 +24,7 @@ from .bars import Bar
 from .one_answer import edited_and_measured
 
 METHODS = {JUDGED: Agreement, PUBLISHED: Faithful}
+SHARE_OF_PUBLISHED = 0.1
 
 
 def measure(workspace: Workspace, method: str, rounds: int | None, editor: str, seed: int) -> dict:
