@@ -80,6 +80,25 @@ def set_guidance(settings, editor: str) -> tuple[float | None, float | None]:
     return tuple(None if scale is None else value for scale, value in zip(own, here))
 
 
+def negative_prompt(settings, editor: str) -> str:
+    """What is not to be seen: "" for a model that takes no negative prompt.
+
+    Args:
+        settings: The scene's.
+        editor: The model's name or folder, as the engine takes it.
+    """
+    return settings.negative_prompt.strip() if _model(editor).takes_negative_prompt else ""
+
+
+def takes_negative_prompt(editor: str) -> bool:
+    """Whether a model takes a negative prompt.
+
+    Args:
+        editor: The model's name or folder, as the engine takes it.
+    """
+    return _model(editor).takes_negative_prompt
+
+
 def guidance_in_words(text: float | None, image: float | None) -> str:
     """Both scales for a label.
 

@@ -244,6 +244,7 @@ class In2nScene(bpy.types.PropertyGroup):
     refine_cameras: from_request(Reconstruct, "refine_cameras")
 
     instruction: from_request(Edit, "instruction", search=_suggest_instructions, search_options={"SUGGESTION"})
+    negative_prompt: from_request(Edit, "negative_prompt")
     editor: from_request(Edit, "editor", items=MODEL_ITEMS)
     memory_plan: from_request(Edit, "memory_plan")
     editor_folder: StringProperty(

@@ -182,6 +182,7 @@ _GERMAN_TEXTS = {
     "Soft Edge": "Weicher Rand",
     "Text": "Text",
     "Image": "Bild",
+    "Negative Prompt": "Negativer Prompt",
     "Text Guidance": "Textführung",
     "Image Guidance": "Bildführung",
     "Start Over": "Neu beginnen",

@@ -255,6 +255,7 @@ def edit_name(args) -> str:
     more = ((parent,) if parent else ()) + tuple(file_hash(Path(file)) for file in files.values() if file)
     more += (args.soft_edge,) if files["region"] else ()
     more += (("together", together),) if (together := getattr(args, "views_together", None)) else ()
+    more += (args.negative_prompt,) if args.negative_prompt else ()
     mark = hashlib.sha256(repr(settings + more).encode()).hexdigest()
     return f"{words}-{mark[:4]}"
 

@@ -64,6 +64,15 @@ def _instruction():
     return setting("Instruction", "what to change, for example “make it snow”", metavar="TEXT")
 
 
+def _negative_prompt():
+    return setting(
+        "Negative Prompt",
+        "what is not to be seen, for example “blurry”, for models that are also asked without the instruction",
+        "",
+        metavar="TEXT",
+    )
+
+
 def _editor():
     return setting(
         "Model",
@@ -208,6 +217,7 @@ class Edit(Request):
     workspace: str = _workspace()
     name: str = setting("Name", "the edit's name (default: made from the instruction)", metavar="NAME")
     instruction: str = _instruction()
+    negative_prompt: str = _negative_prompt()
     editor: str = _editor()
     guidance_text: float | None = _guidance("Text", "how strongly to follow the instruction (default: the model's)")
     guidance_image: float | None = _guidance("Image", "how strongly to keep the photo (default: the model's)")
@@ -320,6 +330,7 @@ class PreviewGrid(Request):
     method: ClassVar[str] = "preview"
     workspace: str = _workspace()
     instruction: str = _instruction()
+    negative_prompt: str = _negative_prompt()
     editor: str = _editor()
     view: str | None = setting(
         "Photo", "the photo's name (default: the first that is trained on)", None, metavar="NAME"
@@ -343,7 +354,9 @@ class PreviewGrid(Request):
     def folder_name(self) -> str:
         """The instruction's first words and a mark of all else that a picture depends on, but for the scales."""
         words = "-".join(re.findall(r"[a-z0-9]+", self.instruction.lower())[:6])[:40].strip("-") or "preview"
-        mark = hashlib.sha256(repr((self.instruction.strip(), self.editor, self.view, self.seed)).encode()).hexdigest()
+        asked = (self.instruction.strip(), self.editor, self.view, self.seed)
+        asked += (self.negative_prompt.strip(),) if self.negative_prompt.strip() else ()
+        mark = hashlib.sha256(repr(asked).encode()).hexdigest()
         return f"{words}-{mark[:6]}"
 
     def check(self) -> None:

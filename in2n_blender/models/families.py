@@ -32,6 +32,7 @@ class Family:
         others: the parts without.
         has_image_scale: whether a scale says how strongly the original photo is kept.
         reads_photo: whether the text encoder sees the photo, too, and so is needed for every view.
+        is_told_guidance: whether guidance is distilled into it, so that it is never evaluated without the instruction.
     """
 
     pipeline: str
@@ -40,6 +41,7 @@ class Family:
     others: tuple[str, ...]
     has_image_scale: bool = False
     reads_photo: bool = False
+    is_told_guidance: bool = False
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -74,6 +76,7 @@ FLUX_KONTEXT = Family(
     "FLUX.1 Kontext",
     ("transformer", "vae", "text_encoder", "text_encoder_2"),
     ("scheduler", "tokenizer", "tokenizer_2"),
+    is_told_guidance=True,
 )
 QWEN_IMAGE_EDIT = Family(
     "QwenImageEditPlusPipeline",

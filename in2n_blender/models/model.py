@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..scene.errors import In2nError
+from .exact import is_exact
 from .families import INSTRUCT_PIX2PIX, Family
 
 FILLERS = ("a", "an", "the", "please", "just", "now")
@@ -106,6 +107,38 @@ class Model:
                     f"The model “{shortened(self.id)}” has no scale for {name} guidance.",
                     "Leave it out.",
                 )
+
+    @property
+    def takes_negative_prompt(self) -> bool:
+        """Whether it is evaluated without the instruction, too, so that another text can stand there."""
+        free_text = not self.instructions and not is_exact(self.id)
+        return free_text and self.guidance_text is not None and not self.family.is_told_guidance
+
+    def check_negative_prompt(self, text: str, scale: float | None) -> None:
+        """Refuse a negative prompt that would change nothing.
+
+        Args:
+            text: as the user typed it; empty: none.
+            scale: s_T, None where none was chosen.
+
+        Raises:
+            In2nError: "no_negative_prompt".
+        """
+        if not text.strip():
+            return
+        if not self.takes_negative_prompt:
+            raise In2nError(
+                "no_negative_prompt",
+                f"The model “{shortened(self.id)}” takes no negative prompt.",
+                "Leave it out, or choose another model.",
+            )
+        scale = self.guidance_text if scale is None else scale
+        if scale <= 1 and not self.family.has_image_scale:
+            raise In2nError(
+                "no_negative_prompt",
+                f"At a text guidance of {scale:g} the model “{shortened(self.id)}” heeds no negative prompt.",
+                "Choose a text guidance above 1, or leave the negative prompt out.",
+            )
 
     @property
     def suggestions(self) -> tuple[str, ...]:

@@ -45,6 +45,20 @@ def test_the_panel_asks_only_for_the_scales_that_the_model_has(imported, scene, 
         assert {name for name, scale in set_here.items() if scale is not None} == own
 
 
+def test_a_negative_prompt_is_asked_for_and_sent_where_the_model_takes_one(reconstructed, scene, recording):
+    settings = scene.in2n
+    settings.instruction, settings.negative_prompt = "Make it snow", " fog "
+    shown = lambda: [name for kind, name, *_ in Read(panels.IN2N_PT_edit).seen if kind == "prop"]
+    for model, sent in ((LONGCAT, "fog"), (KLEIN, ""), ("miniature", "")):
+        settings.editor = model
+        assert ("negative_prompt" in shown()) is bool(sent)
+        bpy.ops.in2n.edit()
+        assert recording.asked[-1]["negative_prompt"] == sent
+    settings.editor = LONGCAT
+    bpy.ops.in2n.preview()
+    assert recording.asked[-1]["negative_prompt"] == "fog"
+
+
 def test_a_preview_without_scales_can_be_taken(imported, scene, recording):
     settings = scene.in2n
     settings.editor, settings.preview = KLEIN, "snow-1"

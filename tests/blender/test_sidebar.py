@@ -513,6 +513,7 @@ def test_an_interrupted_edit_goes_on_with_its_own_settings(workspace, scene, rec
 
 
 def test_an_edits_settings_can_be_used_again(workspace, scene):
+    scene.in2n.negative_prompt = "fog"
     bpy.ops.in2n.use_edit_settings(edit="snow")
     settings = scene.in2n
     assert (settings.instruction, settings.seed, settings.preset, settings.editor) == (
@@ -522,6 +523,7 @@ def test_an_edits_settings_can_be_used_again(workspace, scene):
         "miniature",
     )
     assert (settings.guidance_text, settings.guidance_image, settings.use_default_guidance) == (2.5, 1.25, False)
+    assert settings.negative_prompt == "", "that of another edit would go on unseen"
     settings.set_editor("/models/mine")
     assert settings.editor == "folder" and settings.editor_id() == "/models/mine"
 

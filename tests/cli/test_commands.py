@@ -388,6 +388,7 @@ def named(instruction="Make it SNOW, please!", **changes):
         "noise_schedule": None,
         "perceptual": "auto",
         "soft_edge": None,
+        "negative_prompt": "",
         **changes,
     }
     return commands.edit_name(type("Arguments", (), {"instruction": instruction, **arguments}))
@@ -395,7 +396,8 @@ def named(instruction="Make it SNOW, please!", **changes):
 
 def test_edit_names_are_readable_valid_and_tell_edits_apart():
     assert named().startswith("make-it-snow-please-") and named() == named()
-    assert len({named(), named(seed=1), named(guidance_text=7.5), named(editing_method="agreement")}) == 4
+    others = {"seed": 1}, {"guidance_text": 7.5}, {"editing_method": "agreement"}, {"negative_prompt": "fog"}
+    assert len({named(), *(named(**other) for other in others)}) == 5
     assert layout.safe_name(named("雪")) and layout.safe_name(named("x" * 500))
 
 

@@ -11,6 +11,7 @@ from in2n_blender.scene.errors import Cancelled
 from in2n_blender.scene.reporting import Reporter
 
 INSTRUCTION = "make it snow"
+AVOIDED = "red trees"
 
 
 def picture(seed: int, count: int = 1, height: int = 32, width: int = 32) -> torch.Tensor:

@@ -23,11 +23,12 @@ class RecordingEditor(Editor):
     guidance_text, guidance_image, steps = 6.0, 1.25, 11
 
     def __init__(self):
-        self.model, self.instruction, self.unet_evaluations = catalogue.find("miniature"), None, 0
+        self.model, self.unet_evaluations = catalogue.find("miniature"), 0
+        self.instruction, self.negative_prompt = None, None
         self.encoded, self.calls, self.distilled = [], [], []
 
-    def prepare(self, instruction: str) -> None:
-        self.instruction = instruction
+    def prepare(self, instruction: str, negative_prompt: str = "") -> None:
+        self.instruction, self.negative_prompt = instruction, negative_prompt
 
     def encode_original(self, image: torch.Tensor) -> OriginalLatent:
         self.encoded += list(image)

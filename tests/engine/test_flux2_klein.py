@@ -8,6 +8,7 @@ from in2n_blender.engine.diffusion.flux2_klein import Flux2Klein
 from in2n_blender.engine.diffusion.loading import load_editor
 from tests.engine.family_checks import (
     ALL,
+    AVOIDED,
     INSTRUCTION,
     as_image,
     check_the_network_is_given_the_level,
@@ -38,14 +39,17 @@ def test_the_network_is_given_the_level_as_it_is(editor, monkeypatch):
     check_the_network_is_given_the_level(editor, SIZE, monkeypatch)
 
 
-def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor):
+@pytest.mark.parametrize("avoided", [AVOIDED, ""])
+def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, avoided):
     assert isinstance(editor, Flux2Klein)
     photo, scale = picture(2, 1, *SIZE), editor.guidance_text
+    editor.prepare(INSTRUCTION, avoided)
     pipeline = Flux2KleinPipeline.from_pretrained(editor.folder)
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
         as_image(photo),
         INSTRUCTION,
+        negative_prompt_embeds=pipeline.encode_prompt(avoided)[0],
         height=SIZE[0],
         width=SIZE[1],
         latents=noise_of(editor, SIZE),

@@ -21,6 +21,7 @@ from in2n_blender.scene.reporting import Reporter
 from tests.engine.small_editor import small_editor_folder
 
 INSTRUCTION = "make it snow"
+AVOIDED = "red trees"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def picture(seed: int, count: int = 1, height: int = 32, width: int = 32) -> tor
     return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
 
 
-def pipeline_edit(folder, vae_class, original, latents, steps):
+def pipeline_edit(folder, vae_class, original, latents, steps, avoided=None):
     pipeline = StableDiffusionInstructPix2PixPipeline(
         vae_class.from_pretrained(folder / "vae"),
         CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
@@ -59,23 +60,26 @@ def pipeline_edit(folder, vae_class, original, latents, steps):
         num_inference_steps=steps,
         guidance_scale=7.5,
         image_guidance_scale=1.5,
+        negative_prompt=avoided,
         output_type="pt",
     ).images
 
 
 @pytest.mark.parametrize(
-    "prediction_type, block_transform, spacing",
+    "prediction_type, block_transform, spacing, avoided",
     [
-        ("epsilon", False, "leading"),
-        ("v_prediction", True, "trailing"),
-        ("v_prediction", False, "leading"),
-        ("sample", True, "trailing"),
+        ("epsilon", False, "leading", ""),
+        ("v_prediction", True, "trailing", ""),
+        ("v_prediction", False, "leading", AVOIDED),
+        ("sample", True, "trailing", ""),
     ],
 )
-def test_edit_from_pure_noise_equals_the_diffusers_pipeline(tmp_path, prediction_type, block_transform, spacing):
+def test_edit_from_pure_noise_equals_the_diffusers_pipeline(
+    tmp_path, prediction_type, block_transform, spacing, avoided
+):
     folder = small_editor_folder(tmp_path, prediction_type, block_transform, spacing)
     editor = load_editor(str(folder), "cpu")
-    editor.prepare(INSTRUCTION)
+    editor.prepare(INSTRUCTION, avoided)
     editor.working_side = 32
     render, original = picture(1), picture(2)
 
@@ -87,7 +91,8 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(tmp_path, prediction
     shape = editor.encode_original(original).latent.shape
     torch.randn(shape, generator=generator)  # what the render's posterior sample took
     vae_class = BlockTransformAutoencoder if block_transform else AutoencoderKL
-    expected = pipeline_edit(folder, vae_class, original, torch.randn(shape, generator=generator), steps=20)
+    latents = torch.randn(shape, generator=generator)
+    expected = pipeline_edit(folder, vae_class, original, latents, steps=20, avoided=avoided or None)
     assert edited.std() > 0.01
     torch.testing.assert_close(edited, expected, atol=1e-4, rtol=0)
 

@@ -9,6 +9,7 @@ from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.engine.diffusion.longcat_image_edit import LongCatImageEdit
 from tests.engine.family_checks import (
     ALL,
+    AVOIDED,
     INSTRUCTION,
     as_image,
     check_the_network_is_given_the_level,
@@ -49,8 +50,10 @@ def test_the_photo_is_read_at_half_of_the_size_at_which_it_is_edited(editor, mon
     assert read == [(width // 2, height // 2)]
 
 
-@pytest.mark.parametrize("scale, evaluations", [(4.5, 8), (1.0, 4)], ids=["edit", "turbo"])
-def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, monkeypatch, scale, evaluations):
+@pytest.mark.parametrize(
+    "scale, evaluations, avoided", [(4.5, 8, AVOIDED), (4.5, 8, ""), (1.0, 4, "")], ids=["avoiding", "edit", "turbo"]
+)
+def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, monkeypatch, scale, evaluations, avoided):
     assert isinstance(editor, LongCatImageEdit)
     monkeypatch.setattr(pipeline_longcat_image_edit, "calculate_dimensions", lambda area, ratio: SIZE[::-1])
     photo = picture(2, 1, *SIZE)
@@ -59,11 +62,13 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, monkeypatch,
     expected = pipeline(
         as_image(photo),
         INSTRUCTION,
+        negative_prompt=avoided,
         latents=editor._packed(noise_of(editor, SIZE)),
         num_inference_steps=4,
         guidance_scale=scale,
         output_type="pt",
     ).images
+    editor.prepare(INSTRUCTION, avoided)
     before = editor.unet_evaluations
     edited = edit(editor, picture(1, 1, *SIZE), photo, 1.0, steps=4, guidance_text=scale)
     assert edited.std() > 0.01 and editor.unet_evaluations - before == evaluations

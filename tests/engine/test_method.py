@@ -21,9 +21,10 @@ from in2n_blender.engine.nerf.reconstruction import reconstruct
 from in2n_blender.engine.nerf.rendering import NerfModel
 from in2n_blender.engine.nerf.scene import Scene, load_scene
 from in2n_blender.link.requests import Edit, Reconstruct
+from in2n_blender.models import catalogue
 from in2n_blender.scene.camera import Camera
 from in2n_blender.scene.capture import PinholeCapture, View
-from in2n_blender.scene.errors import Cancelled
+from in2n_blender.scene.errors import Cancelled, In2nError
 from in2n_blender.scene.reporting import Artifact, Progress, Reporter
 from in2n_blender.workspace.files import write_json
 from in2n_blender.workspace.layout import Workspace
@@ -239,6 +240,27 @@ def test_what_an_edit_says_of_itself(workspace, editor):
     assert steps == [(step, 30, "step") for step in range(30)]
     messages, _ = told(request_for(workspace, "telling once", rounds=1), OneTimeUpdate)
     assert messages == [*(f"Edit {number} of 4, noise 1.00" for number in range(1, 5)), "Settling"]
+
+
+@pytest.mark.parametrize("method", ["iterative", "per-frame"])
+def test_the_requests_negative_prompt_reaches_the_editor_and_is_noted(workspace, editor, method):
+    editor.model = catalogue.INSTRUCT_PIX2PIX
+    run_method(method, request_for(workspace, "avoiding", rounds=1, negative_prompt=" fog "), Reporter())
+    assert editor.negative_prompt.strip() == "fog"
+    if method != "per-frame":
+        record = json.loads((Workspace(workspace).edit("avoiding") / "edit.json").read_text())
+        assert record["negative_prompt"] == record["provenance"]["settings"]["negative_prompt"] == "fog"
+    run_method(method, request_for(workspace, "plain", rounds=1), Reporter())
+    assert editor.negative_prompt == ""
+    if method != "per-frame":  # what edits of before said of themselves
+        assert "negative_prompt" not in json.loads((Workspace(workspace).edit("plain") / "edit.json").read_text())
+
+
+def test_a_model_that_takes_no_negative_prompt_says_so_before_anything_is_made(workspace, editor):
+    with pytest.raises(In2nError) as refused:
+        run_method("iterative", request_for(workspace, "refused", negative_prompt="fog"), Reporter())
+    assert refused.value.code == "no_negative_prompt" and not editor.calls
+    assert not Workspace(workspace).edit("refused").exists()
 
 
 @pytest.mark.parametrize("scales", [(4.5, 1.75), (None, None), (None, 2.0), (0.0, 0.0)])

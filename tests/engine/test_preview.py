@@ -164,6 +164,21 @@ def test_a_picture_is_the_editors_own_edit_of_the_photo(workspace, editor, tmp_p
     assert (pixels(f"{again['folder']}/text-5_image-1.5.png") == made).all() and len(again["pictures"]) == 1
 
 
+def test_a_negative_prompt_makes_other_pictures_in_a_folder_of_their_own(workspace, tmp_path_factory):
+    folder = small_editor_folder(tmp_path_factory.mktemp("free-text"), block_transform=True)
+    described = {"guidance_text": 6.0, "guidance_image": 1.5, "steps": 2, "working_side": 16, "instructions": []}
+    (folder / "miniature.json").write_text(json.dumps(described))
+    editor = str(folder)
+    given = {"grid": False, "text_scales": [5.0], "image_scales": [1.5]}
+    plain, avoiding = (
+        preview(request_for(workspace, editor, negative_prompt=text, **given), Reporter()) for text in ("", "fog")
+    )
+    assert plain["folder"] != avoiding["folder"] and "negative_prompt" not in plain
+    assert avoiding["negative_prompt"] == "fog"
+    name = "text-5_image-1.5.png"
+    assert (pixels(f"{plain['folder']}/{name}") != pixels(f"{avoiding['folder']}/{name}")).any()
+
+
 def test_the_photo_is_as_large_as_the_edit_sees_it_and_alpha_is_over_white(workspace, editor):
     """At another size a network makes something else of the same scales."""
     result = preview(request_for(workspace, editor, view="photo 1", grid=False), Reporter())

@@ -384,7 +384,7 @@ class UnchangingEditor(Editor):
 
     model = replace(catalogue.INSTRUCT_PIX2PIX, id="unchanging")
 
-    def prepare(self, instruction):
+    def prepare(self, instruction, negative_prompt=""):
         pass
 
     def encode_original(self, image):

@@ -9,6 +9,7 @@ from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.engine.diffusion.qwen_image_edit import QwenImageEdit
 from tests.engine.family_checks import (
     ALL,
+    AVOIDED,
     INSTRUCTION,
     as_image,
     check_the_network_is_given_the_level,
@@ -39,8 +40,8 @@ def test_the_network_is_given_the_level_as_it_is(editor, monkeypatch):
     check_the_network_is_given_the_level(editor, SIZE, monkeypatch)
 
 
-@pytest.mark.parametrize("scale, evaluations", [(4.0, 8), (1.0, 4)])
-def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, monkeypatch, scale, evaluations):
+@pytest.mark.parametrize("scale, evaluations, avoided", [(4.0, 8, AVOIDED), (4.0, 8, " "), (1.0, 4, " ")])
+def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, monkeypatch, scale, evaluations, avoided):
     assert isinstance(editor, QwenImageEdit)
     monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", SIZE[0] * SIZE[1])
     photo = picture(2, 1, *SIZE)
@@ -49,7 +50,7 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, monkeypatch,
     expected = pipeline(
         [as_image(photo)],
         INSTRUCTION,
-        negative_prompt=" ",
+        negative_prompt=avoided,
         height=SIZE[0],
         width=SIZE[1],
         latents=editor._packed(noise_of(editor, SIZE)),
@@ -57,6 +58,7 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, monkeypatch,
         true_cfg_scale=scale,
         output_type="pt",
     ).images
+    editor.prepare(INSTRUCTION, avoided)
     before = editor.unet_evaluations
     edited = edit(editor, picture(1, 1, *SIZE), photo, 1.0, steps=4, guidance_text=scale)
     assert edited.std() > 0.01 and editor.unet_evaluations - before == evaluations

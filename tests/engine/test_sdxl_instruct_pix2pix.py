@@ -13,7 +13,7 @@ from in2n_blender.engine.diffusion.loading import load_editor
 from in2n_blender.engine.diffusion.reading import UnfitFiles
 from in2n_blender.engine.diffusion.schedules import NoiseSchedule
 from in2n_blender.engine.diffusion.sdxl_instruct_pix2pix import SdxlInstructPix2Pix
-from tests.engine.family_checks import ALL, INSTRUCTION, edit, noise_of, picture
+from tests.engine.family_checks import ALL, AVOIDED, INSTRUCTION, edit, noise_of, picture
 from tests.engine.small_models import small_sdxl_folder
 
 SIZE = (32, 48)
@@ -31,7 +31,8 @@ def test_as_every_family(editor, check):
     check(editor, SIZE)
 
 
-def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor):
+@pytest.mark.parametrize("avoided", [AVOIDED, None])
+def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor, avoided):
     assert isinstance(editor, SdxlInstructPix2Pix)
     photo = picture(2, 1, *SIZE)
     pipeline = StableDiffusionXLInstructPix2PixPipeline.from_pretrained(
@@ -47,8 +48,10 @@ def test_edit_from_pure_noise_equals_the_diffusers_pipeline(editor):
         num_inference_steps=5,
         guidance_scale=5.0,
         image_guidance_scale=1.5,
+        negative_prompt=avoided,
         output_type="pt",
     ).images
+    editor.prepare(INSTRUCTION, avoided or "")
     edited = edit(editor, picture(1, 1, *SIZE), photo, 1.0, steps=5, guidance_text=5.0, guidance_image=1.5)
     assert edited.std() > 0.01
     torch.testing.assert_close(edited, expected, atol=1e-4, rtol=0)

@@ -28,7 +28,7 @@ from tests.engine.test_provenance import as_last_version, contents, own  # noqa:
 class Listening(RecordingEditor):
     """Knows one instruction less than all."""
 
-    def prepare(self, instruction):
+    def prepare(self, instruction, negative_prompt=""):
         if instruction == "sing":
             raise In2nError("unknown_instruction", "It cannot sing.", "Ask for something else.")
         super().prepare(instruction)

@@ -73,6 +73,18 @@ def test_a_scale_that_a_model_has_not_is_refused():
         assert code(catalogue.KLEIN.check_scales, *scales) == "no_such_scale"
 
 
+def test_a_negative_prompt_that_would_change_nothing_is_refused():
+    for model in (catalogue.INSTRUCT_PIX2PIX, catalogue.SDXL, catalogue.LONGCAT, catalogue.QWEN_2511):
+        model.check_negative_prompt("fog", None)
+    catalogue.LONGCAT_TURBO.check_negative_prompt("fog", 2.0)
+    catalogue.KONTEXT.check_negative_prompt("  ", None)
+    for model in (catalogue.MINIATURE, catalogue.KLEIN, catalogue.KONTEXT, catalogue.find("exact")):
+        assert not model.takes_negative_prompt
+        assert code(model.check_negative_prompt, "fog", 2.0) == "no_negative_prompt"
+    for model, scale in ((catalogue.LONGCAT_TURBO, None), (catalogue.QWEN_2511, 1.0)):
+        assert code(model.check_negative_prompt, "fog", scale) == "no_negative_prompt"
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.pipeline)
 def test_a_folder_is_what_its_index_names(tmp_path, family):
     (tmp_path / INDEX_FILE).write_text(

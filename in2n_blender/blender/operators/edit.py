@@ -29,6 +29,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
 
     instruction: argument(Edit, "instruction", left_out="the scene's instruction")
     name: argument(Edit, "name")
+    negative_prompt: argument(Edit, "negative_prompt", left_out="the scene's, where the model takes one")
     editor: argument(Edit, "editor", left_out="the scene's model", default="")
     guidance_text: argument(
         Edit, "guidance_text", left_out="the scene's, or the model's default", default=INSTRUCT_PIX2PIX.guidance_text
@@ -70,6 +71,7 @@ class IN2N_OT_edit(JobOperator, bpy.types.Operator):
             workspace=str(workspace.root),
             name=name,
             instruction=instruction,
+            negative_prompt=self.negative_prompt or instructions.negative_prompt(settings, editor),
             editor=editor,
             guidance_text=text,
             guidance_image=image,

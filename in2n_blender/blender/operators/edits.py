@@ -174,6 +174,7 @@ class IN2N_OT_use_edit_settings(_OnEdit, bpy.types.Operator):
 
 def _take_over(record: dict, settings) -> None:
     settings.instruction = str(record.get("instruction", settings.instruction))
+    settings.negative_prompt = str(record.get("negative_prompt", ""))
     settings.seed = int(record.get("seed", settings.seed))
     if record.get("method") in METHODS:
         settings.editing_method = record["method"]

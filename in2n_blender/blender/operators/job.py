@@ -20,8 +20,8 @@ from ..shown_job import spoken_error
 LOG_LINES = 2000  # of a log that are shown
 REPORTED_LINES = 60  # of a log that a report ends with
 REPORTED_SETTINGS = (
-    "preset", "device", "seed", "appearance", "refine_cameras", "instruction", "editor", "use_default_guidance",
-    "guidance_text", "guidance_image", "editing_method", "mesh_resolution",
+    "preset", "device", "seed", "appearance", "refine_cameras", "instruction", "negative_prompt", "editor",
+    "use_default_guidance", "guidance_text", "guidance_image", "editing_method", "mesh_resolution",
 )  # fmt: skip
 
 

@@ -13,7 +13,10 @@ from ..request_properties import argument
 
 PRESET_SUBDIR = "in2n/edit"
 SHIPPED = str(Path(__file__).resolve().parents[1])  # holds the folder "presets"
-PRESET_VALUES = ("editor", "editor_folder", "use_default_guidance", "guidance_text", "guidance_image", "seed", "preset")
+PRESET_VALUES = (
+    "editor", "editor_folder", "negative_prompt", "use_default_guidance", "guidance_text", "guidance_image", "seed",
+    "preset",
+)  # fmt: skip
 
 
 class IN2N_OT_set_instruction(bpy.types.Operator):
@@ -49,7 +52,7 @@ class IN2N_OT_clear_history(bpy.types.Operator):
 
 
 class IN2N_OT_add_edit_preset(AddPresetBase, bpy.types.Operator):
-    """Add or remove a preset of the edit's settings: model, guidance, seed and size"""
+    """Add or remove a preset of the edit's settings: model, negative prompt, guidance, seed and size"""
 
     bl_idname = "in2n.add_edit_preset"
     bl_label = "Add Edit Preset"

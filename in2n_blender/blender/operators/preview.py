@@ -28,6 +28,7 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
     label = "Preview"
 
     instruction: argument(PreviewGrid, "instruction", left_out="the scene's instruction")
+    negative_prompt: argument(PreviewGrid, "negative_prompt", left_out="the scene's, where the model takes one")
     view: argument(PreviewGrid, "view", left_out="the one looked through, or the first")
     grid: argument(PreviewGrid, "grid", left_out="on", default=True)
     text_scales: argument(
@@ -56,6 +57,7 @@ class IN2N_OT_preview(JobOperator, bpy.types.Operator):
         request = PreviewGrid(
             workspace=str(workspace.root),
             instruction=instruction,
+            negative_prompt=self.negative_prompt or instructions.negative_prompt(settings, editor),
             editor=editor,
             view=self.view or photos.chosen(context.scene, capture).in2n.photo,
             grid=self.grid,

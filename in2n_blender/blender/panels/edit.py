@@ -69,6 +69,8 @@ class IN2N_PT_edit(Panel, bpy.types.Panel):
     def _draw_settings(self, layout, settings) -> None:
         column = fields(layout)
         self._draw_memory(column, settings)
+        if instructions.takes_negative_prompt(settings.editor_id()):
+            column.prop(settings, "negative_prompt")
         column.prop(settings, "seed")
         column.prop(settings, "editing_method")
         row = column.row(align=True)

@@ -105,11 +105,13 @@ class Editor(ABC):
         return 1
 
     @abstractmethod
-    def prepare(self, instruction: str) -> None:
+    def prepare(self, instruction: str, negative_prompt: str = "") -> None:
         """Encode the instruction.
 
         Args:
             instruction: as the user typed it; holds until the next call.
+            negative_prompt: what guidance leads away from, in the place of no instruction at all; of a model that
+                `Model.check_negative_prompt` lets have one.
 
         Raises:
             In2nError: "empty_instruction", "unknown_instruction", "editor_unfit".

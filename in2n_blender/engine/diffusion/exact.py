@@ -103,7 +103,7 @@ class ExactEditor(LatentEditor):
         self._instruction: str | None = None
         self._latest: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
-    def prepare(self, instruction: str) -> None:
+    def prepare(self, instruction: str, negative_prompt: str = "") -> None:
         self._instruction = self.model.check_instruction(instruction)
 
     def encode_original(self, image: torch.Tensor) -> OriginalLatent:

@@ -22,9 +22,9 @@ class Flux2Klein(FlowEditor):
     autoencoder_class = AutoencoderKLFlux2
 
     @torch.no_grad()
-    def _encode_text(self, phrase: str) -> tuple:
-        """((1, tokens, width), position ids) of the instruction, and of no text where guidance wants it."""
-        texts = [phrase] if self.guidance_text is None else [phrase, ""]
+    def _encode_text(self, phrase: str, negative_prompt: str) -> tuple:
+        """((1, tokens, width), position ids) of the instruction, and of the other text where guidance wants it."""
+        texts = [phrase] if self.guidance_text is None else [phrase, negative_prompt]
         encoder = self._text_encoder("text_encoder", Qwen3ForCausalLM)
         tokenizer = load_tokenizer(self.folder / "tokenizer", Qwen2TokenizerFast)
         check_fit(tokenizer, encoder)

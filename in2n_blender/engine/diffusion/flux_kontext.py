@@ -17,7 +17,7 @@ class FluxKontext(FlowEditor):
     transformer_class = FluxTransformer2DModel
 
     @torch.no_grad()
-    def _encode_text(self, phrase: str) -> tuple:
+    def _encode_text(self, phrase: str, negative_prompt: str) -> tuple:
         """(words (1, tokens, width), pooled (1, width), position ids), alone: nothing is evaluated without a text."""
         networks = (("", CLIPTextModel, CLIPTokenizer), ("_2", T5EncoderModel, T5TokenizerFast))
         parts = {}

@@ -39,12 +39,14 @@ class InstructPix2Pix(NetworkEditor):
     autoencoder_class: type = AutoencoderKL
     branches_together = True
 
-    def _encode_text(self, phrase: str):
-        """(2, tokens, width): the instruction, and nothing."""
+    def _encode_text(self, phrase: str, negative_prompt: str):
+        """(2, tokens, width): the instruction, and what stands in its place where there is none."""
         width = self.unet.config.cross_attention_dim
         tokenizer = load_tokenizer(self.folder / "tokenizer", CLIPTokenizer)
         encoder = self._text_encoder("text_encoder", CLIPTextModel)
-        return encode_prompts(encoder, tokenizer, [phrase, ""], width if isinstance(width, int) else None, self.device)
+        return encode_prompts(
+            encoder, tokenizer, [phrase, negative_prompt], width if isinstance(width, int) else None, self.device
+        )
 
     def _text_inputs(self, prompts: list, latent: torch.Tensor) -> dict:
         """The network's arguments for what `_encode_text` made, one for each of a batch."""

@@ -117,7 +117,7 @@ class NetworkEditor(LatentEditor):
         self.placement = Placement(device, plan or plan_for(model, device))
         self.dtype = self._dtype()
         self.working_side, self.most_pixels = model.working_side, model.most_pixels
-        self._text, self._phrase, self._encoders = None, "", []
+        self._text, self._phrase, self._encoders = None, ("", ""), []
         self._within_memory(self._load_networks)
 
     def _dtype(self) -> torch.dtype:
@@ -128,8 +128,11 @@ class NetworkEditor(LatentEditor):
         """Load what an edit needs, but for what reads the instruction, and set `multiple`."""
 
     @abstractmethod
-    def _encode_text(self, phrase: str):
-        """What the network is given of an instruction; the text encoder is in memory only meanwhile."""
+    def _encode_text(self, phrase: str, negative_prompt: str):
+        """What the network is given of an instruction, and of what guidance leads away from; "": of no text.
+
+        The text encoder is in memory only meanwhile.
+        """
 
     @abstractmethod
     def _encoded(self, image: torch.Tensor):
@@ -143,13 +146,13 @@ class NetworkEditor(LatentEditor):
     def _decode(self, latent: torch.Tensor) -> torch.Tensor:
         """The images (batch, 3, height, width) in [0, 1], unclipped, of latents as the network has them."""
 
-    def prepare(self, instruction: str) -> None:
-        self._phrase = self.model.check_instruction(instruction)
-        self._within_memory(lambda: self._prepare(self._phrase))
+    def prepare(self, instruction: str, negative_prompt: str = "") -> None:
+        self._phrase = self.model.check_instruction(instruction), negative_prompt.strip()
+        self._within_memory(self._prepare)
 
-    def _prepare(self, phrase: str) -> None:
+    def _prepare(self) -> None:
         with reading("text_encoder", self._unfit):
-            self._text = self._encode_text(phrase)
+            self._text = self._encode_text(*self._phrase)
         self.placement.forget(self._encoders)
         self._encoders = []
 
@@ -261,7 +264,7 @@ class NetworkEditor(LatentEditor):
         self.placement, self._encoders = Placement(self.device, plan_for(self.model, self.device)), []
         self.dtype = self._dtype()
         self._within_memory(self._load_networks)
-        self._within_memory(lambda: self._prepare(self._phrase))
+        self._within_memory(self._prepare)
 
     def _within_memory(self, attempt: Callable[[], Result], images: int = 1) -> Result:
         """What an attempt gives, by the next smaller plan whenever memory ends; several images are the caller's to

@@ -36,10 +36,10 @@ class PhotoReadingEditor(FlowEditor):
     def _empty(self) -> str:
         """The text that stands for none."""
 
-    def _encode_text(self, phrase: str) -> str:
+    def _encode_text(self, phrase: str, negative_prompt: str) -> tuple[str, str]:
         self._ensure_reader()
         self._kept: dict[bytes, list[tuple]] = {}
-        return phrase
+        return phrase, negative_prompt or self._empty
 
     def _ensure_reader(self) -> None:
         if self._reader is None:
@@ -58,11 +58,11 @@ class PhotoReadingEditor(FlowEditor):
         self._reader = None
 
     def _texts(self, original: OriginalLatent, scale: float | None) -> tuple:
-        texts = [self._text, self._empty] if self._unconditional(scale) else [self._text]
+        texts = self._text if self._unconditional(scale) else self._text[:1]
         of_photos = [self._of_photo(photo, texts) for photo in original.photo]
         return tuple(self._joined(branch) for branch in zip(*of_photos))
 
-    def _of_photo(self, photo: torch.Tensor, texts: list[str]) -> list[tuple]:
+    def _of_photo(self, photo: torch.Tensor, texts: tuple[str, ...]) -> list[tuple]:
         """What was made of texts beside a photo (3, height, width)."""
         pixels = photo.permute(1, 2, 0).contiguous().numpy()
         found = self._kept.setdefault(hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).digest(), [])

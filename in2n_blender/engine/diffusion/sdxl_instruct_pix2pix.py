@@ -46,7 +46,7 @@ class SdxlInstructPix2Pix(InstructPix2Pix):
             self.vae.to(torch.float32)  # its activations leave the range of float16
 
     @torch.no_grad()
-    def _encode_text(self, phrase: str) -> tuple[Words, Words]:
+    def _encode_text(self, phrase: str, negative_prompt: str) -> tuple[Words, Words]:
         parts = {}
         for number, network in (("", CLIPTextModel), ("_2", CLIPTextModelWithProjection)):
             encoder = self._text_encoder(f"text_encoder{number}", network)
@@ -61,7 +61,9 @@ class SdxlInstructPix2Pix(InstructPix2Pix):
             force_zeros_for_empty_prompt=self.empty_is_zero,
             add_watermarker=False,
         )
-        tokens, no_tokens, pooled, not_pooled = pipeline.encode_prompt(phrase, device=self.device)
+        tokens, no_tokens, pooled, not_pooled = pipeline.encode_prompt(
+            phrase, device=self.device, negative_prompt=negative_prompt or None
+        )
         config = self.unet.config
         added = pooled.shape[-1] + 6 * config.addition_time_embed_dim
         if tokens.shape[-1] != config.cross_attention_dim or added != config.projection_class_embeddings_input_dim:

@@ -243,7 +243,8 @@ def per_frame(request: Edit, report: Reporter) -> EditedScene:
     """
     scene = load_scene(request.workspace, None, request.device)
     editor = load_editor(request.editor, pick_device(request.device), report, request.memory_plan)
-    editor.prepare(request.instruction)
+    editor.model.check_negative_prompt(request.negative_prompt, request.guidance_text)
+    editor.prepare(request.instruction, request.negative_prompt)
     region = asked_region(request)
     inside = InsideTest(region, scene.device) if region else None
     return EditedScene(PerFrameScene(scene, editor, request, inside), {}, editor)

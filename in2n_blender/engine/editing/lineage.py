@@ -111,6 +111,8 @@ def edit_record(
         "reconstruction": _last_versions_identity(reconstruction),
         "region": region,
     }
+    if request.negative_prompt.strip():
+        record["negative_prompt"] = request.negative_prompt.strip()
     if key_view:
         record["key_view"] = key_view
     if request.views_together:  # an edit that does not say it is of as many as a GPU edits at once

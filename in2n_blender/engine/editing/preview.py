@@ -96,11 +96,11 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
     view = find_view(capture, request.view)
     photo = whole_photo(load_images(workspace, capture, (view,))[0])
     editor = load_editor(request.editor, device, report, request.memory_plan)
-    editor.prepare(request.instruction)
-
     for text in request.text_scales or [None]:
+        editor.model.check_negative_prompt(request.negative_prompt, text)
         for image in request.image_scales or [None]:
             editor.model.check_scales(text, image)
+    editor.prepare(request.instruction, request.negative_prompt)
     cells = choose_cells(request, editor.guidance_text, editor.guidance_image)
     record = {
         "instruction": request.instruction.strip(),
@@ -111,6 +111,8 @@ def preview(request: PreviewGrid, report: Reporter) -> dict:
         "steps": editor.steps,
         "image_size": list(photo.shape[1::-1]),
     }
+    if request.negative_prompt.strip():
+        record["negative_prompt"] = request.negative_prompt.strip()
     folder = Path(request.out) if request.out else workspace.root / "previews" / request.folder_name
     files = [RECORD, PHOTO, *([SHEET] if request.grid else []), *(cell.file for cell in cells)]
     if request.out:
@@ -207,7 +209,8 @@ class _Maker:
 
     def made_from(self, cell: Cell) -> str:
         """The hash of what a picture is made from; the noise is that of the view's place in the capture."""
-        chosen = {key: self.record[key] for key in ("instruction", "seed", "noise_level", "steps", "image_size")}
+        names = ("instruction", "negative_prompt", "seed", "noise_level", "steps", "image_size")
+        chosen = {key: self.record[key] for key in names if key in self.record}
         scales = {"guidance_text": cell.guidance_text, "guidance_image": cell.guidance_image}
         settings = {**chosen, **scales, "view": self.index}
         return Provenance("preview", settings, {PHOTOS: self.photo_hash}, self.revision).hash
