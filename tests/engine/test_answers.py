@@ -117,7 +117,8 @@ def test_views_are_compared_with_the_exact_editors_answers():
 
 
 def request_for(out, **more):
-    settings = {"scenes": ["island"], "device": "cpu", "steps": 20, "rounds": 1, "editor": "exact:K=2,s=0.1", **more}
+    settings = {"scenes": ["island"], "device": "cpu", "steps": 20, "rounds": 1, "editor": "exact:K=2,s=0.1"}
+    settings |= {"scene_size": 32, "scene_views": 20, "scene_samples": 1, **more}
     return requests.Testbed(out=str(out), cache=str(out / "cache"), **settings)
 
 
