@@ -30,9 +30,9 @@ def editing_role(request: Edit) -> Role:
     """What the workers of an edit are.
 
     Args:
-        request: Names the model, the instruction and the device.
+        request: Names the model, what it is told and the device.
     """
-    names = ("editor", "instruction", "device", "memory_plan")
+    names = ("editor", "instruction", "negative_prompt", "device", "memory_plan")
     return Role(
         ".editing.crewed:EditingRole", {name: getattr(request, name) for name in names}, request.device != "cpu"
     )
@@ -44,6 +44,7 @@ class EditingRole:
     Args:
         editor: The model's name, as for `load_editor`.
         instruction: What the model is told.
+        negative_prompt: What it is told instead where it is asked without the instruction.
         device: As for `pick_device`.
         memory_plan: As for `load_editor`.
 
@@ -51,9 +52,9 @@ class EditingRole:
         In2nError: As `load_editor` and `Editor.prepare`.
     """
 
-    def __init__(self, editor: str, instruction: str, device: str, memory_plan: str):
+    def __init__(self, editor: str, instruction: str, negative_prompt: str, device: str, memory_plan: str):
         self.editor = load_editor(editor, pick_device(device), None, memory_plan)
-        self.editor.prepare(instruction)
+        self.editor.prepare(instruction, negative_prompt)
         self._originals: dict[bytes, OriginalLatent] = {}  # a view is edited several times, and encoded once
 
     def do(self, piece: dict, report: Reporter) -> dict:
@@ -138,11 +139,12 @@ class CrewedEditor(Editor):
     def views_at_once(self, size: tuple[int, int]) -> int:
         return self._facts(tuple(int(side) for side in size))["at_once"]
 
-    def prepare(self, instruction: str) -> None:
+    def prepare(self, instruction: str, negative_prompt: str = "") -> None:
         """The workers have prepared theirs when they are asked for the first time.
 
         Args:
             instruction: That of the crew's role.
+            negative_prompt: Likewise.
 
         Raises:
             In2nError: "empty_instruction", "unknown_instruction".
