@@ -1,9 +1,9 @@
 """A crew on a cluster, by Ray's actors (https://docs.ray.io/en/latest/ray-core/actors.html).
 
 Only Ray's core is used: no dashboard, no statistics. A cluster of this machine alone ends with the job; its processes
-listen on ports, behind Ray's token. Actors are pieces of this package that Ray starts on the cluster's machines, so that
-the engine has to be there in the same folder and of the same versions, and the workspace under the same path. Between
-its own processes Ray uses pickle: a cluster is trusted as this machine is.
+listen on ports, behind Ray's token. Actors are pieces of this package that Ray starts on the cluster's machines, so
+that the engine has to be there in the same folder and of the same versions, and the workspace under the same path.
+Between its own processes Ray uses pickle: a cluster is trusted as this machine is.
 
 A worker that dies (its machine is switched off, the system ends it because memory ran out) is replaced, and its piece
 is done again. A piece that ends one worker after another is to blame itself.
