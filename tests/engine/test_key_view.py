@@ -138,7 +138,7 @@ def test_a_photo_that_is_held_out_is_looked_at_after_all_others(monkeypatch):
     monkeypatch.setattr(agreement, "plan_carrying", lambda seen, first, *more: planned.append((seen, first)) or [])
     method = object.__new__(Agreement)
     method.schedule, method.state = AgreementSchedule(300, 1, 10, 0, "falling"), {"noise_level": 0.6, "edits_done": 0}
-    method.batches, method.report = Batches(1), Reporter()
+    method.batches, method.report, method.request = Batches(1), Reporter(), SimpleNamespace(views_together=None)
     method.key_picture = KeyPicture(views[-1], np.zeros((32, 48, 3), np.float32))
     dataset = SimpleNamespace(cameras=[view.camera for view in views[:-1]], mask=lambda view: None)
     method.trainer = SimpleNamespace(dataset=dataset)
