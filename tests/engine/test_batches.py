@@ -127,6 +127,7 @@ def test_no_batch_reaches_into_the_next_round():
 
     method = object.__new__(Counting)
     method.schedule, method.state = Schedule(10, 2, 1, 0, "falling"), {"edits_done": 0}
+    method.request = SimpleNamespace(views_together=None)
     method.batches, method.trainer = Batches(4), SimpleNamespace(step_count=20)  # when all of them are due
     for _ in range(7):
         method.before_step()

@@ -22,7 +22,7 @@ def pins(tmp_path, monkeypatch):
             json.dumps(
                 {
                     "groups": {"engine": list(engine), "blender": list(blender), "test": [], "ray": []},
-                    "python": {environment.python_version(): {"engine": [], "blender": [], "test": []}},
+                    "python": {environment.python_version(): {"engine": [], "blender": [], "test": [], "ray": []}},
                     "constraints": list(constraints),
                     "imports": {"engine": list(imports), "blender": list(blender_imports), "test": [], "ray": []},
                     "uv": uv,
