@@ -24,7 +24,7 @@ from ..link.client import EngineBug
 from ..link.requests import RunBatch
 from ..remote.machines import chosen_machine
 from ..scene.errors import Cancelled, In2nError
-from ..workspace.chain import BATCH_RECORD
+from ..workspace.chain import BATCH_RECORD, CANCELLED, DONE, FAILED, WAITING
 from ..workspace.files import read_json, write_json
 from ..workspace.layout import Workspace, safe_name
 from ..workspace.outputs import claim, refuse_foreign, run_names
@@ -41,7 +41,6 @@ CAPTURES, RECORD = "captures", BATCH_RECORD
 NAME, CAPTURE = "name", "capture"  # columns: of the lines' names, and of what is no option
 FILES = {"region", "key-view"}  # columns of files, which are named as seen from the table's folder
 YES, NO = {"yes", "true", "1", "x"}, {"no", "false", "0"}
-WAITING, DONE, FAILED, CANCELLED = "waiting", "done", "failed", "cancelled"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ run.json remembers how far it was. What a stage's result is made from is the eng
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 from ..link.request_fields import Request
 from ..link.requests import Edit, ExtractMesh, ImportCapture, PathThroughViews, Reconstruct, RenderPath, Summarise
 from ..scene.errors import In2nError
-from ..workspace.chain import Stage, results_of, run_chain
+from ..workspace.chain import Stage, ask_for, results_of, run_chain
 from ..workspace.layout import Workspace
 from ..workspace.outputs import MANIFEST, claim, refuse_foreign, run_names
 from ..workspace.stages import Stages
@@ -96,8 +95,9 @@ def run_stages(args, capture: Path, chain: Chain, place: Place, engine, again: b
         Cancelled.
     """
     stages = plain_stages(chain, {"files": files_mark(capture, place.all)})
-    said = lambda stage: print(f"{stage.key}: done before", flush=True)
-    called = run_chain(stages, place.shared, place.own, lambda stage: _asked(chain[stage.key][0], engine), said)
+    say = lambda text: print(text, flush=True)
+    ask = lambda stage: ask_for(chain[stage.key][0], engine, say)
+    called = run_chain(stages, place.shared, place.own, ask, lambda stage: say(f"{stage.key}: done before"))
     if not called and not again and (place.out / "report.json").is_file():
         return
     engine(summary_of(args, place, results_of(place.shared, place.own)))
@@ -212,21 +212,6 @@ def _refuse_other_capture(out: Path, capture: Path) -> None:
             f"{out} holds the results of another capture, {before.get('source')}.",
             "Choose another folder with --out.",
         )
-
-
-def _asked(request: Request, engine) -> dict:
-    """What a stage's request gives.
-
-    A reconstruction that is made of something else than the earlier one leaves that aside; an edit of the same name
-    takes its place.
-    """
-    try:
-        return engine(request)
-    except In2nError as error:
-        if error.code != "edit_exists":
-            raise
-        print(f"{error.message} It is made again.", flush=True)
-        return engine(dataclasses.replace(request, restart=True))
 
 
 @contextmanager

@@ -10,13 +10,12 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from dataclasses import replace
 from pathlib import Path
 
 from ..link.requests import RunBatch, from_params
 from ..scene.errors import Cancelled, In2nError
 from ..scene.reporting import Progress, Reporter
-from ..workspace.chain import BATCH_RECORD, Stage, results_of, run_chain
+from ..workspace.chain import BATCH_RECORD, CANCELLED, DONE, FAILED, Stage, ask_for, results_of, run_chain
 from ..workspace.files import read_json, write_json
 from ..workspace.stages import Stages
 from .alone import alone_in
@@ -26,7 +25,6 @@ from .kept import KEPT
 from .worker import JOBS, as_user_error, give_back_memory, load_job
 
 RUN_ROLE = Role(".batch:RunRole", {})
-DONE, FAILED, CANCELLED = "done", "failed", "cancelled"  # of a row in batch.json
 SUMMARY = "summary"
 
 
@@ -193,13 +191,7 @@ def _ask(method: str, params: dict, report: Reporter) -> dict:
     report.log(method)
     work = load_job(JOBS[method])
     try:
-        try:
-            return work(request, report)
-        except In2nError as error:
-            if error.code != "edit_exists":
-                raise
-            report.log(f"{error.message} It is made again.")
-            return work(replace(request, restart=True), report)
+        return ask_for(request, lambda asked: work(asked, report), report.log)
     finally:
         KEPT.job_ended()
         give_back_memory()

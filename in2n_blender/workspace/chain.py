@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
+from ..scene.errors import In2nError
 from .stages import Stages
 
+Request = TypeVar("Request")
+
 BATCH_RECORD = "batch.json"  # in a batch's folder: how each of its runs is
+WAITING, DONE, FAILED, CANCELLED = "waiting", "done", "failed", "cancelled"  # how a run is
 # What a stage is asked for with that says where or by whom it is done, and not what.
 UNSAID = ("workspace", "camera_path", "cluster", "workers")
 
@@ -75,6 +80,30 @@ def run_chain(
         else:
             done_before(stage)
     return bool(called)
+
+
+def ask_for(request: Request, ask: Callable[[Request], dict], say: Callable[[str], None]) -> dict:
+    """What a stage's request gives.
+
+    A reconstruction that is made of something else than the earlier one leaves that aside; an edit of the same name
+    takes its place.
+
+    Args:
+        request: The stage's.
+        ask: request -> result.
+        say: Told in a sentence where an edit is made again.
+
+    Raises:
+        In2nError: As `ask`.
+        Cancelled: As `ask`.
+    """
+    try:
+        return ask(request)
+    except In2nError as error:
+        if error.code != "edit_exists":
+            raise
+        say(f"{error.message} It is made again.")
+        return ask(replace(request, restart=True))
 
 
 def results_of(shared: Stages, own: Stages) -> dict[str, dict]:

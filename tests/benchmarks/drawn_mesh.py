@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import warp as wp
 from PIL import Image
 
+from in2n_blender.engine.output.mesh_picture import first_hits
 from in2n_blender.scene.camera import Camera
 
 
@@ -56,44 +56,13 @@ class DrawnMesh:
         return colors.reshape(*parts, 3).mean((1, 3)), covers.reshape(parts).all((1, 3))
 
     def _rays(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-        wp.init()
-        mesh = wp.Mesh(
-            wp.array(self.positions, dtype=wp.vec3, device="cpu"), wp.array(self.faces.ravel(), dtype=int, device="cpu")
-        )
         origins, directions = camera.rays()
         directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-        count = len(origins)
-        face, u, v = (
-            wp.zeros(count, int, device="cpu"),
-            wp.zeros(count, float, device="cpu"),
-            wp.zeros(count, float, device="cpu"),
-        )
-        given = [wp.array(a.astype(np.float32), dtype=wp.vec3, device="cpu") for a in (origins, directions)]
-        wp.launch(_cast, count, [mesh.id, *given, face, u, v], device="cpu")
-        hit = face.numpy()
+        hit, weights = first_hits(self.positions, self.faces, origins, directions)
         corners = self.uvs[self.faces[np.maximum(hit, 0)]]
-        weights = np.stack([u.numpy(), v.numpy(), 1 - u.numpy() - v.numpy()], 1)
         colors = _bilinear(self.texture, (corners * weights[..., None]).sum(1))
         shape = (camera.intrinsics.height, camera.intrinsics.width)
         return colors.reshape(*shape, 3), (hit >= 0).reshape(shape)
-
-
-@wp.kernel
-def _cast(
-    mesh: wp.uint64,
-    origins: wp.array(dtype=wp.vec3),
-    directions: wp.array(dtype=wp.vec3),
-    face: wp.array(dtype=int),
-    u: wp.array(dtype=float),
-    v: wp.array(dtype=float),
-):
-    ray = wp.tid()
-    hit = wp.mesh_query_ray(mesh, origins[ray], directions[ray], 1.0e6)
-    face[ray] = -1
-    if hit.result:
-        face[ray] = hit.face
-        u[ray] = hit.u
-        v[ray] = hit.v
 
 
 def _bilinear(texture: np.ndarray, at: np.ndarray) -> np.ndarray:
